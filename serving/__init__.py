@@ -1,0 +1,1 @@
+"""The scoring server: a feature contract and a model bundle in, ``POST /predict`` out."""

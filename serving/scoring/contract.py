@@ -1,0 +1,102 @@
+"""The feature contract: what a model bundle says of its inputs.
+
+Training writes it as ``contract.json`` into the bundle, the scoring package reads it, and the server
+derives validation, encoding, OpenAPI and drift from it. Nothing else knows a field by name.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+CONTRACT_FILE = "contract.json"
+CLASSIFIER_FILE = "classifier.onnx"
+OUTLIERS_FILE = "outliers.onnx"
+DRIFT_FILE = "drift.npz"
+EXAMPLES_FILE = "examples.json"
+
+
+class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One field of a request record.
+
+    ``category`` fields hold text and are encoded as their position in ``categories``; ``integer`` and
+    ``number`` fields hold JSON numbers within ``minimum`` and ``maximum`` (both inclusive).
+    """
+
+    name: str
+    kind: Literal["integer", "number", "category"]
+    description: str
+    example: int | float | str
+    unit: str | None = None
+    categories: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    required: bool = True
+    """The key must be there. A field that is not required may be absent, which means missing."""
+    nullable: bool = True
+    """``null`` is taken as a missing value and imputed as in training."""
+    feature: bool = True
+    """The classifier and the outlier model see it. Constant and identifying fields are not features."""
+    drift: bool = True
+    """Drift is tested for it."""
+    sensitive: bool = False
+    """A deployment may drop or hash it in the inference log."""
+
+
+class OutlierRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the summed path length of ``outliers.onnx`` becomes a score.
+
+    ``score = 2 ** (-(path_length_sum / trees) / normaliser) + offset``, where ``offset`` is scikit-learn's
+    ``IsolationForest.offset_`` (negative); a record is an outlier when its score is above 0. That is
+    ``-IsolationForest.decision_function(X)``, so larger means stranger.
+    """
+
+    trees: int
+    normaliser: float
+    offset: float
+
+
+class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The whole contract of one model."""
+
+    contract_version: Literal[1]
+    name: str
+    """Registered model name, for example ``employee_attrition``."""
+    title: str
+    """The service's name in its API description and in every log line."""
+    description: str
+    fields: tuple[Field, ...]
+    """Request order. The encoded matrix has one column per field with ``feature`` set, in this order."""
+    outliers: OutlierRule
+    reference_rows: int
+    """Rows of training data behind the drift references."""
+    drift_threshold: float = 0.05
+
+    @property
+    def features(self) -> tuple[Field, ...]:
+        """The fields that the models see, in the column order of the encoded matrix."""
+        return tuple(field for field in self.fields if field.feature)
+
+    @property
+    def drift_fields(self) -> tuple[Field, ...]:
+        """The fields that drift is tested for, in request order."""
+        return tuple(field for field in self.fields if field.drift)
+
+
+class Examples(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Golden answers: what the registered model says of a few records (``examples.json``)."""
+
+    records: tuple[dict[str, int | float | str | None], ...]
+    classifier__predictions: tuple[float, ...]
+    outliers__score: tuple[float, ...]
+    outliers__is_outlier: tuple[bool, ...]
+
+
+def read_contract(bundle: Path) -> Contract:
+    """Read and check ``contract.json`` of a bundle folder; raises ``msgspec.ValidationError`` or ``OSError``."""
+    return msgspec.json.decode((bundle / CONTRACT_FILE).read_bytes(), type=Contract)
+
+
+def write_contract(contract: Contract, bundle: Path) -> None:
+    """Write ``contract.json`` into a bundle folder, indented for people."""
+    (bundle / CONTRACT_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(contract), indent=2))

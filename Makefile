@@ -1,0 +1,82 @@
+# One word per job; `make help` lists them. Needs Python 3.11 and nothing else.
+#   make demo DATA=path/to.csv APPROVE=yes KEEP=no    settings and their defaults: env.example
+
+VENV ?= .venv
+PYTHON ?= python3.11
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+export PYTHONPATH := $(CURDIR)
+
+# What `make test` leaves out: tests that need more than Python. Their own targets run them.
+NEEDS_MORE := kubernetes or spark or azurite or docker or postgres
+REQUIREMENTS := requirements serving/requirements training/requirements
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lock lint format test test-kubernetes test-docker test-azurite test-spark test-postgres \
+	demo up down status serve clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+## ---- set-up ----
+
+setup: ## Make the Python environment; does nothing when it is up to date
+	@command -v $(PYTHON) >/dev/null 2>&1 && $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
+	  || { echo "Python 3.11 is needed and '$(PYTHON)' is not it: install it, or name it with PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m embedded.setup $(VENV)
+
+lock: setup ## Compile the requirements files with hashes from their .in files
+	@for name in $(REQUIREMENTS); do \
+	  [ -f $$name.in ] || continue; echo "$$name.in -> $$name.txt"; \
+	  $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	    --custom-compile-command "make lock" $$name.in -o $$name.txt || exit 1; done
+
+## ---- habits ----
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## Let ruff format and fix what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: setup ## All tests that need nothing but Python (ARGS="-k name" picks)
+	$(RUN) -m pytest -m "not ($(NEEDS_MORE))" $(ARGS)
+
+test-kubernetes: setup ## The release on a real cluster (KUBECONFIG) with a Docker engine
+	$(RUN) -m pytest -m kubernetes $(ARGS)
+
+test-docker: setup ## Tests that build and run images
+	$(RUN) -m pytest -m "docker and not kubernetes" $(ARGS)
+
+test-azurite: setup ## Tests against Azurite (npm install -g azurite)
+	$(RUN) -m pytest -m azurite $(ARGS)
+
+test-spark: setup ## Tests on local Spark, in an environment of their own
+	$(RUN) -m pytest -m spark $(ARGS)
+
+test-postgres: setup ## Tests with Airflow on PostgreSQL
+	$(RUN) -m pytest -m postgres $(ARGS)
+
+## ---- the embedded stack ----
+
+demo: setup ## From data to production, with your approval (DATA=, APPROVE=yes|no, KEEP=no)
+	@$(RUN) -m embedded demo $(if $(DATA),--data "$(DATA)") $(if $(APPROVE),--approve "$(APPROVE)") $(if $(KEEP),--keep "$(KEEP)")
+
+up: setup ## Start the stack and stay with it until Ctrl-C (DETACH=yes returns once it is up)
+	@$(RUN) -m embedded up $(if $(filter yes,$(DETACH)),--detach)
+
+down: ## Stop the stack and whatever a killed one has left behind
+	@if [ -x $(RUN) ]; then $(RUN) -m embedded down; else echo "nothing to stop: there is no $(VENV)"; fi
+
+status: ## What of the stack runs, and where
+	@if [ -x $(RUN) ]; then $(RUN) -m embedded status; else echo "nothing runs: there is no $(VENV)"; fi
+
+serve: setup ## The scoring server alone, without keys, on loopback (BUNDLE=folder)
+	@[ -n "$(BUNDLE)" ] || { echo "name a bundle: make serve BUNDLE=path/to/bundle" >&2; exit 2; }
+	$(RUN) -m serving --bundle "$(BUNDLE)"
+
+clean: down ## Stop the stack and delete its data (.attrition)
+	rm -rf "$${ATTRITION_HOME:-.attrition}"

@@ -1,0 +1,1 @@
+"""What the DAGs do: operators, sensors and the modules behind them."""

@@ -141,8 +141,10 @@ def read(path: Path) -> Settings:
     try:
         text = os.path.expandvars(path.read_text())
     except OSError as error:
-        raise SettingsError(f"the settings file {path} cannot be read ({error.strerror}): "
-                            f"set {SETTINGS_VARIABLE} to a file such as config/embedded.toml") from error
+        raise SettingsError(
+            f"the settings file {path} cannot be read ({error.strerror}): "
+            f"set {SETTINGS_VARIABLE} to a file such as config/embedded.toml"
+        ) from error
     try:
         return msgspec.toml.decode(text, type=Settings)
     except msgspec.MsgspecError as error:
@@ -154,5 +156,7 @@ def load() -> Settings:
     """The settings of this process, read once from the file that ``ATTRITION_SETTINGS`` names."""
     path = os.environ.get(SETTINGS_VARIABLE)
     if not path:
-        raise SettingsError(f"{SETTINGS_VARIABLE} is not set: name a settings file such as config/embedded.toml")
+        raise SettingsError(
+            f"{SETTINGS_VARIABLE} is not set: name a settings file such as config/embedded.toml"
+        )
     return read(Path(path))

@@ -1,0 +1,55 @@
+"""Airflow's public REST API, for the one thing a task cannot do from inside: the note of its run.
+
+Connection ``airflow_api`` (type http): host, port and either login with password, which is exchanged for
+a token, or a password alone, which is used as the bearer token.
+"""
+
+import logging
+from typing import Any
+from urllib.parse import quote
+
+import requests
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+log = logging.getLogger(__name__)
+
+CONNECTION_ID = "airflow_api"
+NOTE_LIMIT = 1000
+"""Characters that Airflow keeps of a run's note."""
+_TIMEOUT = 20
+
+
+def _session(connection: Any) -> tuple[requests.Session, str]:
+    base = f"{connection.schema or 'http'}://{connection.host}" + (
+        f":{connection.port}" if connection.port else ""
+    )
+    session = requests.Session()
+    token = connection.password
+    if connection.login:
+        answer = session.post(
+            f"{base}/auth/token",
+            json={"username": connection.login, "password": connection.password},
+            timeout=_TIMEOUT,
+        )
+        answer.raise_for_status()
+        token = answer.json()["access_token"]
+    session.headers["Authorization"] = f"Bearer {token}"
+    return session, base
+
+
+def set_run_note(dag_id: str, run_id: str, note: str) -> None:
+    """Show ``note`` on the DAG run's page.
+
+    A note is a courtesy: a failure to set it is logged, not raised.
+    """
+    try:
+        session, base = _session(BaseHook.get_connection(CONNECTION_ID))
+        answer = session.patch(
+            f"{base}/api/v2/dags/{quote(dag_id)}/dagRuns/{quote(run_id, safe='')}",
+            json={"note": note[:NOTE_LIMIT]},
+            timeout=_TIMEOUT,
+        )
+        answer.raise_for_status()
+    except (requests.RequestException, AirflowNotFoundException) as error:
+        log.warning("the note of run %s could not be set (connection %s): %s", run_id, CONNECTION_ID, error)

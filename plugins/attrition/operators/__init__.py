@@ -1,0 +1,1 @@
+"""Operators of this project; each builds on a provider's operator."""

@@ -1,0 +1,86 @@
+"""Records and tables to matrices: the one place where a field's value becomes a number.
+
+Training, the registered MLflow model and the server all encode here, so batch and online answers are
+equal by construction. In every matrix a missing value is NaN and an unknown category is -1.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.scoring.contract import Contract, Field
+
+UNKNOWN = -1.0
+"""The code of a category that the contract does not list."""
+
+
+class EncodeError(ValueError):
+    """Raised when a value is of a type that its field cannot hold."""
+
+
+def category_codes(field: Field) -> dict[str, float]:
+    """The code of each of a field's categories: its position in the contract."""
+    return {category: float(code) for code, category in enumerate(field.categories)}
+
+
+def encode_columns(columns: Mapping[str, Sequence[Any] | NDArray[Any]], contract: Contract) -> NDArray[np.float32]:
+    """A table as dict of equally long columns -> the models' input, float32 ``[n, features]``.
+
+    Missing is ``None`` or NaN. A column that is not there counts as missing in every row. Values are not
+    checked against the contract's ranges. Raises ``EncodeError``, naming the field, for a value of a wrong type.
+    """
+    return feature_matrix(encode_fields(columns, contract), contract)
+
+
+def encode_records(records: Sequence[Mapping[str, Any]], contract: Contract) -> NDArray[np.float32]:
+    """Records -> the models' input, float32 ``[n, features]``; like ``encode_columns``, row by row."""
+    return encode_columns(as_columns(records, contract), contract)
+
+
+def encode_fields(columns: Mapping[str, Sequence[Any] | NDArray[Any]], contract: Contract) -> NDArray[np.float64]:
+    """A table -> every field of the contract as a number, float64 ``[n, fields]`` in contract order."""
+    rows = max((len(column) for column in columns.values()), default=0)
+    matrix = np.full((rows, len(contract.fields)), np.nan)
+    for position, field in enumerate(contract.fields):
+        column = columns.get(field.name)
+        if column is None:
+            continue
+        if len(column) != rows:
+            raise EncodeError(f"{field.name}: the column has {len(column)} values where others have {rows}")
+        matrix[:, position] = _encode_column(column, field)
+    return matrix
+
+
+def feature_matrix(fields: NDArray[np.float64], contract: Contract) -> NDArray[np.float32]:
+    """The columns of ``encode_fields`` that the models see, as float32 ``[n, features]``."""
+    chosen = [position for position, field in enumerate(contract.fields) if field.feature]
+    return fields[:, chosen].astype(np.float32)
+
+
+def as_columns(records: Sequence[Mapping[str, Any]], contract: Contract) -> dict[str, list[Any]]:
+    return {field.name: [record.get(field.name) for record in records] for field in contract.fields}
+
+
+def _encode_column(column: Sequence[Any] | NDArray[Any], field: Field) -> NDArray[np.float64]:
+    if field.kind == "category":
+        code = _category_encoder(field)
+        return np.fromiter(map(code, column), np.float64, count=len(column))
+    try:
+        return np.asarray(column, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise EncodeError(f"{field.name}: a {field.kind} field holds numbers and missing values ({error})") from error
+
+
+def _category_encoder(field: Field) -> Callable[[Any], float]:
+    codes = category_codes(field)
+
+    def code(value: Any) -> float:
+        if isinstance(value, str):
+            return codes.get(value, UNKNOWN)
+        if value is None or value != value:  # NaN, as tables spell a missing text
+            return float("nan")
+        raise EncodeError(f"{field.name}: a category field holds text and missing values, not {type(value).__name__}")
+
+    return code

@@ -1,0 +1,160 @@
+"""
+# Release a model version
+
+Takes one registered version to production: builds its image, deploys and verifies it in staging, asks a
+person, lets a canary take a share of production's traffic, rolls out, verifies, and moves the registry's
+alias `champion`. Starts by hand, or when `attrition_train` updates the asset `attrition_model_version`.
+
+**Params.** `version`: registry version, empty for the asset's or the `challenger`; `note`: shown to the
+approver. Example: `{"version": 7, "note": "spring data"}`.
+
+**Gate.** `await_approval` waits on *Browse > Required Actions* for one of the approvers in the settings.
+No answer in time is a no. A rejection skips production, puts the champion's image back in staging, tags
+the version `rejected` and is no failure: the run ends green, with `record_rejection` run and its note
+saying who and why. Production refuses an image digest that nobody approved.
+
+**Safe to repeat.** Every task: image, pods and aliases are looked up before they are made.
+
+**If it fails.** Before `record_approval` nothing touches production: read the red task's log, clear it.
+After it, `restore_production` puts the previous digest back, aliases stay as they were, staging is left
+for study, and the run's note has the reason. If `restore_production` itself fails, production needs a
+person at once: run `attrition_rollback`.
+
+**Does not guard against** a model that is wrong in a way that neither the evaluation nor the canary sees.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Asset, Metadata, Param, dag, get_current_context, task
+from attrition.defaults import DEFAULT_ARGS, START_DATE, TAG_RELEASE
+from attrition.operators.build import BuildImageOperator
+from attrition.operators.scoring import ScoringStepOperator
+from attrition.release import PRODUCTION, STAGING, skip_unless_approved
+from attrition.sensors.gate import ManualGateSensor
+
+attrition_model_version = Asset("attrition_model_version")
+attrition_production = Asset("attrition_production")
+
+CANDIDATE = "ti.xcom_pull('resolve_candidate')"
+IMAGE = {
+    "image": "{{ ti.xcom_pull('build_image')['image'] }}",
+    "digest": "{{ ti.xcom_pull('build_image')['digest'] }}",
+    "version": f"{{{{ {CANDIDATE}['version'] }}}}",
+}
+APPROVED = {**IMAGE, "approved_digest": "{{ ti.xcom_pull('record_approval') }}"}
+
+
+def previously(place: str) -> dict[str, str]:
+    """Template arguments for what a place ran before this release."""
+    return {key: f"{{{{ {CANDIDATE}['{place}']['{key}'] }}}}" for key in ("image", "digest", "version")}
+
+
+@dag(
+    schedule=[attrition_model_version],
+    start_date=START_DATE,
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(days=7),
+    tags=[TAG_RELEASE],
+    default_args=DEFAULT_ARGS,
+    doc_md=__doc__,
+    params={
+        "version": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            description="Registry version. Empty: asset or challenger.",
+        ),
+        "note": Param("", type="string", maxLength=500, description="Shown to the approver."),
+    },
+)
+def attrition_release() -> None:
+    @task
+    def resolve_candidate() -> dict[str, Any]:
+        """Find the version to release and what runs now."""
+        from attrition import release
+
+        return release.resolve_candidate(get_current_context())
+
+    @task
+    def gather_evidence(candidate: Any, built: Any, staging_report: Any) -> dict[str, Any]:
+        """Write the evidence document and render it for the gate."""
+        from attrition import release
+
+        return release.gather_evidence(get_current_context(), candidate, built, staging_report)
+
+    @task
+    def record_approval(candidate: Any, built: Any, decision: Any) -> str:
+        """Keep the approval; returns the approved digest."""
+        from attrition import release
+
+        return release.record_decision(get_current_context(), candidate, built, decision)
+
+    @task
+    def record_rejection(candidate: Any, built: Any, decision: Any) -> None:
+        """Keep the rejection and tag the version."""
+        from attrition import release
+
+        release.record_decision(get_current_context(), candidate, built, decision)
+
+    @task(outlets=[attrition_production])
+    def promote(candidate: Any, digest: str) -> Any:
+        """Move the aliases: from here on the registry says that this version is in production."""
+        from attrition import release
+
+        yield Metadata(attrition_production, release.promote(get_current_context(), candidate, digest))
+
+    @task
+    def record_staging_restored(candidate: Any) -> None:
+        """Move the alias `staging` back."""
+        from attrition import release
+
+        release.record_staging_restored(candidate["staging"])
+
+    candidate = resolve_candidate()
+    build_image = BuildImageOperator(
+        task_id="build_image", model_name=f"{{{{ {CANDIDATE}['name'] }}}}", model_version=IMAGE["version"]
+    )
+    to_staging: dict[str, Any] = {"conn_id": STAGING, "target": "staging"}
+    to_production: dict[str, Any] = {"conn_id": PRODUCTION, "target": "production"}
+    deploy_staging = ScoringStepOperator(task_id="deploy_staging", step="deploy", **to_staging, **IMAGE)
+    verify_staging = ScoringStepOperator(task_id="verify_staging", step="verify", **to_staging, **IMAGE)
+    evidence = gather_evidence(candidate, build_image.output, verify_staging.output)
+    await_approval = ManualGateSensor(
+        task_id="await_approval",
+        subject=f"Release {{{{ {CANDIDATE}['name'] }}}} version {IMAGE['version']} to production?",
+        body="{{ ti.xcom_pull('gather_evidence')['body'] }}",
+        approved_task_id="record_approval",
+        rejected_task_id="record_rejection",
+    )
+    approved = record_approval(candidate, build_image.output, await_approval.output)
+    deploy_canary = ScoringStepOperator(task_id="deploy_canary", step="canary", **to_production, **APPROVED)
+    watch_canary = ScoringStepOperator(task_id="watch_canary", step="watch", **to_production, **APPROVED)
+    deploy_production = ScoringStepOperator(
+        task_id="deploy_production", step="deploy", **to_production, **APPROVED
+    )
+    verify_production = ScoringStepOperator(
+        task_id="verify_production", step="verify", **to_production, **APPROVED
+    )
+    restore_production = ScoringStepOperator(
+        task_id="restore_production",
+        step="restore",
+        trigger_rule="one_failed",
+        pre_execute=skip_unless_approved,
+        **to_production,
+        **previously("production"),
+    )
+    rejected = record_rejection(candidate, build_image.output, await_approval.output)
+    restore_staging = ScoringStepOperator(
+        task_id="restore_staging", step="restore", **to_staging, **previously("staging")
+    )
+
+    candidate >> build_image >> deploy_staging >> verify_staging >> evidence >> await_approval
+    await_approval >> approved >> deploy_canary >> watch_canary >> deploy_production >> verify_production
+    verify_production >> promote(candidate, approved)
+    [deploy_canary, watch_canary, deploy_production, verify_production] >> restore_production
+    await_approval >> rejected >> restore_staging >> record_staging_restored(candidate)
+
+
+attrition_release()

@@ -1,0 +1,93 @@
+"""What the approver reads at the gate: the evidence document as Markdown."""
+
+from typing import Any
+
+from attrition.evidence import Evidence
+
+_METRICS = {
+    "roc_auc": "ROC AUC",
+    "pr_auc": "PR AUC",
+    "log_loss": "Log loss",
+    "brier": "Brier score",
+    "calibration_error": "Calibration error",
+    "recall_top_10": "Recall in the top 10 % risk",
+    "recall_top_20": "Recall in the top 20 % risk",
+}
+
+
+def _metric(metrics: dict[str, Any] | None, name: str) -> str:
+    if not metrics or name not in metrics:
+        return "-"
+    metric = metrics[name]
+    return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
+
+
+def _metrics_table(evaluation: dict[str, Any]) -> list[str]:
+    challenger, champion = evaluation["challenger"], evaluation.get("champion")
+    rows = ["| Metric (95 % interval) | Challenger | Champion |", "|---|---|---|"]
+    known = [name for name in _METRICS if name in challenger]
+    others = sorted(set(challenger) - set(_METRICS))
+    for name in [*known, *others]:
+        label = _METRICS.get(name, name)
+        rows.append(f"| {label} | {_metric(challenger, name)} | {_metric(champion, name)} |")
+    return rows
+
+
+def _floors(evaluation: dict[str, Any]) -> list[str]:
+    rows = ["| Floor | Value | Limit | |", "|---|---|---|---|"]
+    for floor in evaluation.get("floors", []):
+        mark = "met" if floor["passed"] else "**missed**"
+        rows.append(f"| {floor['name']} | {floor['value']:.4g} | {floor['limit']:.4g} | {mark} |")
+    return rows
+
+
+def _staging(report: dict[str, Any]) -> list[str]:
+    rows = ["| Check in staging | |", "|---|---|"]
+    for check in report.get("checks", []):
+        result = "passed" if check.get("passed") else "**failed**"
+        rows.append(f"| {check.get('name')} | {result} {check.get('detail') or ''} |")
+    return rows
+
+
+def _drift(windows: list[dict[str, Any]]) -> list[str]:
+    if not windows:
+        return ["No night has been judged yet."]
+    return [f"- {window.get('window')}: {window.get('verdict')}" for window in windows]
+
+
+def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str) -> str:
+    """Markdown for Airflow's required-actions page, newest facts first."""
+    model, release, evaluation = evidence.model, evidence.release, evidence.evaluation
+    run = f"{mlflow_url}/#/experiments/{experiment_id}/runs/{model.training_run_id}"
+    replaced = evidence.replaces
+    before = (
+        f"version {replaced.version} (`{replaced.digest}`)"
+        if replaced
+        else "nothing: this is the first release"
+    )
+    lines = [
+        f"**{model.name} version {model.version}** asks to replace {before} in production.",
+        "",
+        f"- Asked by **{release.requested_by}** at {release.requested_at}"
+        + (f": {release.note}" if release.note else ""),
+        f"- Verdict of the evaluation: **{model.verdict}** " + "; ".join(evaluation.get("reasons", [])),
+        f"- Image: `{evidence.image.digest}`",
+        f"- [Training run]({run}), [model card]({run}/artifacts), data digest `{model.data_digest}`, "
+        f"code `{model.git_revision}`",
+        "",
+        *_metrics_table(evaluation),
+        "",
+        *_floors(evaluation),
+        "",
+        *_staging(evidence.staging_report),
+        "",
+        "**Drift of the last nights**",
+        "",
+        *_drift(evidence.drift),
+        "",
+        "Time spent: "
+        + ", ".join(f"{task} {seconds:.0f} s" for task, seconds in evidence.stage_seconds.items()),
+        "",
+        "No answer within the time limit is a no.",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,209 @@
+"""What the release and rollback DAGs do between their operators: look up, write down, promote.
+
+Every function may be repeated: it looks up before it acts, and writes documents whole.
+"""
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from airflow.sdk.exceptions import AirflowFailException
+
+from attrition import airflow_api, evidence, gate_body, registry, settings, targets
+from attrition.evidence import Evidence
+from attrition.keys import action_key
+from attrition.sensors.gate import Decision
+from training import tags
+
+log = logging.getLogger(__name__)
+
+STAGING = "scoring_staging"
+PRODUCTION = "scoring_production"
+DRIFT_NIGHTS = 7
+"""Nightly verdicts that the gate shows."""
+
+
+def release_key(context: Any) -> str:
+    """One key for the whole release, from DAG and run."""
+    run = context["dag_run"]
+    return action_key(dag_id=run.dag_id, run_id=run.run_id, task_id="release", purpose="evidence")
+
+
+def requested_version(context: Any) -> str | None:
+    """The version a person typed, else the one of the newest asset event, else ``None`` (the challenger)."""
+    if typed := context["params"].get("version"):
+        return str(typed)
+    events = [event for found in context["triggering_asset_events"].values() for event in found]
+    versions = [event.extra.get("version") for event in events if event.extra.get("version")]
+    return str(versions[-1]) if versions else None
+
+
+def resolve_candidate(context: Any) -> dict[str, Any]:
+    """The version to release and what runs now: ``{"name", "version", "run_id", "production", "staging"}``."""
+    version = registry.resolve(requested_version(context))
+    if not version.run_id:
+        raise AirflowFailException(
+            f"version {version.version} has no training run: train it with attrition_train"
+        )
+    return {
+        "name": version.name,
+        "version": version.version,
+        "run_id": version.run_id,
+        "production": _running(PRODUCTION),
+        "staging": _running(STAGING),
+    }
+
+
+def _running(conn_id: str) -> dict[str, str]:
+    """What a place runs, as ``{"version", "digest", "image"}``; empty texts where it runs nothing."""
+    found = targets.current(conn_id) or {}
+    return {key: str(found.get(key) or "") for key in ("version", "digest", "image")}
+
+
+def _image(built: dict[str, Any]) -> evidence.Image:
+    return evidence.Image(
+        reference=built["image"], digest=built["digest"], sbom_digest=built.get("sbom_digest", "")
+    )
+
+
+def recent_drift() -> list[dict[str, Any]]:
+    """The verdicts of the last nights, newest first, from MLflow runs tagged by the nightly DAG."""
+    mlflow_client = registry.client()
+    experiment = mlflow_client.get_experiment_by_name(f"{settings.load().model.experiment}-monitoring")
+    if experiment is None:
+        return []
+    runs = mlflow_client.search_runs(
+        [experiment.experiment_id], order_by=["attributes.start_time DESC"], max_results=DRIFT_NIGHTS
+    )
+    return [
+        {
+            "window": run.data.tags.get("attrition.window", ""),
+            "verdict": run.data.tags.get("attrition.note", ""),
+        }
+        for run in runs
+    ]
+
+
+def gather_evidence(
+    context: Any, candidate: dict[str, Any], built: dict[str, Any], staging_report: dict[str, Any]
+) -> dict[str, Any]:
+    """Write the evidence document and render it for the gate: ``{"body", "digest", "image_digest"}``."""
+    version = registry.resolve(candidate["version"])
+    run = context["dag_run"]
+    replaced = candidate["production"]
+    document = Evidence(
+        release=evidence.Release(
+            key=release_key(context),
+            dag_id=run.dag_id,
+            run_id=run.run_id,
+            requested_by=run.triggering_user_name or f"Airflow ({run.run_type})",
+            requested_at=run.run_after.isoformat(),
+            note=str(context["params"].get("note") or ""),
+        ),
+        model=evidence.Model(
+            name=version.name,
+            version=version.version,
+            training_run_id=version.run_id,
+            data_digest=version.tags.get(tags.DATA_DIGEST, ""),
+            git_revision=version.tags.get(tags.GIT_REVISION, ""),
+            verdict=version.tags.get(tags.VERDICT, ""),
+        ),
+        evaluation=registry.training_artifact(version.run_id, tags.EVALUATION_FILE),
+        image=_image(built),
+        staging_report=staging_report,
+        replaces=evidence.Running(**replaced) if replaced["digest"] else None,
+        drift=recent_drift(),
+        stage_seconds=_stage_seconds(context),
+    )
+    found = evidence.store(document)
+    registry.set_tags(
+        version,
+        {tags.IMAGE: built["image"], tags.IMAGE_DIGEST: built["digest"], tags.STAGED_AT: _now()},
+    )
+    registry.mark_staging(version.version)
+    experiment_id = registry.client().get_run(version.run_id).info.experiment_id
+    body = gate_body.render(document, mlflow_url=settings.load().mlflow_url, experiment_id=experiment_id)
+    return {"body": body, "digest": found, "image_digest": built["digest"]}
+
+
+def _stage_seconds(context: Any) -> dict[str, float]:
+    """Seconds by finished task of this run, in the order they ran."""
+    instance = context["ti"]
+    crumbs = instance.get_task_breadcrumbs(dag_id=instance.dag_id, run_id=instance.run_id)
+    return {crumb["task_id"]: round(crumb["duration"], 1) for crumb in crumbs if crumb.get("duration")}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def record_decision(
+    context: Any, candidate: dict[str, Any], built: dict[str, Any], decided: dict[str, Any]
+) -> str:
+    """Append the decision to the evidence and tag the version; returns the approved digest, or nothing."""
+    decision = msgspec.convert(decided, Decision)
+    version = registry.resolve(candidate["version"])
+    document = evidence.read(version.run_id, release_key(context))
+    document.decision = decision
+    evidence.store(document)
+    outcome = "approved" if decision.approved else "rejected"
+    approved_digest = built["digest"] if decision.approved else ""
+    registry.set_tags(
+        version,
+        {
+            tags.APPROVED_DIGEST: approved_digest,
+            tags.APPROVAL: outcome,
+            tags.APPROVED_BY: decision.decided_by if decision.approved else "",
+        },
+    )
+    note = f"Version {version.version} {outcome} by {decision.decided_by}: {decision.comment or 'no comment'}"
+    airflow_api.set_run_note(context["dag_run"].dag_id, context["dag_run"].run_id, note)
+    return approved_digest
+
+
+def skip_unless_approved(context: Any) -> None:
+    """Nothing is put back where nothing was approved: production has not been touched."""
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    if not context["ti"].xcom_pull(task_ids="record_approval"):
+        raise AirflowSkipException("the release ended before production was touched")
+
+
+def promote(context: Any, candidate: dict[str, Any], digest: str) -> dict[str, Any]:
+    """Let the registry say what production runs now; returns the asset's extra."""
+    version = registry.resolve(candidate["version"])
+    previous = registry.promote(version, digest)
+    note = f"Version {version.version} is in production ({digest[:19]}...)"
+    if previous:
+        note += f"; previous champion: version {previous.version}"
+    airflow_api.set_run_note(context["dag_run"].dag_id, context["dag_run"].run_id, note)
+    return {"name": version.name, "version": version.version, "run_id": version.run_id, "digest": digest}
+
+
+def record_staging_restored(previous: dict[str, str]) -> None:
+    """After a rejection: let alias ``staging`` name what staging runs again."""
+    registry.mark_staging(previous["version"] or None)
+
+
+def resolve_rollback(context: Any) -> dict[str, Any]:
+    """A version that was released before, from its evidence; refuses one that nobody approved."""
+    version = registry.resolve(context["params"].get("version"), alias=tags.PREVIOUS_CHAMPION)
+    document = evidence.read_of(version)
+    image = document.image
+    if not (document.decision and document.decision.approved):
+        raise AirflowFailException(
+            f"version {version.version} was never approved for production: release it with attrition_release"
+        )
+    if not registry.approved(version.name, version.version, image.digest):
+        raise AirflowFailException(
+            f"the approval of version {version.version} does not cover {image.digest}: release it anew"
+        )
+    return {
+        "name": version.name,
+        "version": version.version,
+        "run_id": version.run_id,
+        "image": image.reference,
+        "digest": image.digest,
+        "production": _running(PRODUCTION),
+    }

@@ -25,4 +25,5 @@ def action_key(*, dag_id: str, run_id: str, task_id: str, purpose: str) -> str:
         raise ValueError(f"an action key needs {', '.join(empty)}: give a text that is not empty")
     digest = hashlib.sha256("\0".join(parts.values()).encode()).hexdigest()[:_DIGEST]
     readable = re.sub(r"[^a-z0-9]+", "-", f"{dag_id}-{purpose}".lower()).strip("-")
-    return f"{readable[: MAX_LENGTH - _DIGEST - 1].rstrip('-')}-{digest}"
+    front = readable[: MAX_LENGTH - _DIGEST - 1].rstrip("-") or "action"
+    return f"{front}-{digest}"

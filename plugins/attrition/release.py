@@ -40,7 +40,7 @@ def requested_version(context: Any) -> str | None:
 
 
 def resolve_candidate(context: Any) -> dict[str, Any]:
-    """The version to release and what runs now: ``{"name", "version", "run_id", "production", "staging"}``."""
+    """The version to release (name, version, run_id) and what runs now (production, staging)."""
     version = registry.resolve(requested_version(context))
     if not version.run_id:
         raise AirflowFailException(

@@ -1,0 +1,29 @@
+"""What all tests share: a home of their own for Airflow, the settings file, and the real data set."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Before anything imports Airflow: its home is made at import, and must not be the developer's.
+_HOME = tempfile.mkdtemp(prefix="attrition-tests-")
+os.environ["AIRFLOW_HOME"] = f"{_HOME}/airflow"
+os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(ROOT / "dags")
+os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(ROOT / "plugins")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["ATTRITION_SETTINGS"] = str(ROOT / "config" / "embedded.toml")
+os.environ.setdefault("ATTRITION_HOME", f"{_HOME}/home")
+os.environ.setdefault("ATTRITION_AIRFLOW_PORT", "8080")
+os.environ.setdefault("ATTRITION_MLFLOW_PORT", "5000")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The IBM HR data set: ``ATTRITION_TEST_DATA``, or the copy beside the clone."""
+    path = Path(os.environ.get("ATTRITION_TEST_DATA", ROOT.parent / "shared" / "data" / "emp_attrition.csv"))
+    if not path.is_file():
+        pytest.skip(f"the IBM HR data set is not at {path}: name it with ATTRITION_TEST_DATA")
+    return path

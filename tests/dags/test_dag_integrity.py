@@ -1,0 +1,106 @@
+"""Every DAG imports, is documented and bounded, and nothing reaches production but through the gate."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from attrition.defaults import TAGS, notify_failure
+
+ROOT = Path(__file__).resolve().parents[2]
+DAGS = {"attrition_train", "attrition_release", "attrition_rollback", "attrition_retrain_nightly"}
+
+
+@pytest.fixture(scope="module")
+def dags():
+    bag = DagBag(str(ROOT / "dags"), collect_dags=True)
+    assert bag.import_errors == {}
+    return bag.dags
+
+
+def test_the_list_of_dags_is_exact(dags):
+    assert set(dags) == DAGS
+
+
+@pytest.mark.parametrize("dag_id", sorted(DAGS))
+def test_dag_file_is_named_after_its_dag_and_is_short(dag_id):
+    lines = (ROOT / "dags" / f"{dag_id}.py").read_text().splitlines()
+    assert 40 < len(lines) <= 190
+
+
+@pytest.mark.parametrize("dag_id", sorted(DAGS))
+def test_dag_has_runbook_owner_tags_timeout_and_bounds(dags, dag_id):
+    dag = dags[dag_id]
+    for part in ("**Params.**", "**Safe to repeat.**", "**If it fails.**", "**Does not guard against**"):
+        assert part in dag.doc_md
+    assert dag.owner == "mlops"
+    assert dag.tags
+    assert set(dag.tags) <= set(TAGS)
+    assert dag.catchup is False
+    assert dag.dagrun_timeout <= timedelta(days=7)
+    assert dag.max_active_runs <= 2
+
+
+@pytest.mark.parametrize("dag_id", sorted(DAGS))
+def test_every_task_has_the_callback_retries_and_a_timeout(dags, dag_id):
+    for task in dags[dag_id].tasks:
+        assert notify_failure in task.on_failure_callback, task.task_id
+        assert task.retries >= 1, task.task_id
+        assert task.execution_timeout, task.task_id
+
+
+@pytest.mark.parametrize("dag_id", sorted(DAGS))
+def test_every_param_has_a_type_and_a_description(dags, dag_id):
+    params = dags[dag_id].params
+    for name in params:
+        schema = params.get_param(name).schema
+        assert schema.get("type"), name
+        assert params.get_param(name).description, name
+
+
+def _production_tasks(dag):
+    return [task for task in dag.tasks if getattr(task, "conn_id", None) == "scoring_production"]
+
+
+def test_nothing_reaches_production_but_through_the_gate(dags):
+    release = dags["attrition_release"]
+    production = _production_tasks(release)
+    assert {task.task_id for task in production} == {
+        "deploy_canary",
+        "watch_canary",
+        "deploy_production",
+        "verify_production",
+        "restore_production",
+    }
+    for task in [*production, release.get_task("promote")]:
+        upstream = task.get_flat_relative_ids(upstream=True)
+        assert {"await_approval", "record_approval", "verify_staging"} <= upstream, task.task_id
+
+
+def test_no_trigger_rule_lets_a_rejected_release_go_on(dags):
+    release = dags["attrition_release"]
+    downstream = release.get_task("record_approval").get_flat_relative_ids(upstream=False)
+    rules = {task_id: str(release.get_task(task_id).trigger_rule) for task_id in downstream}
+    # restore_production runs after a failure only, and skips itself when nothing was approved.
+    assert rules.pop("restore_production") == "one_failed"
+    assert set(rules.values()) == {"all_success"}
+
+
+def test_production_steps_carry_the_approved_digest(dags):
+    for dag_id in ("attrition_release", "attrition_rollback"):
+        for task in _production_tasks(dags[dag_id]):
+            if task.step != "restore":
+                assert task.approved_digest, f"{dag_id}.{task.task_id}"
+
+
+def test_release_and_rollback_never_run_twice_at_once(dags):
+    assert dags["attrition_release"].max_active_runs == 1
+    assert dags["attrition_rollback"].max_active_runs == 1
+
+
+def test_dag_files_name_no_address_and_branch_on_no_environment():
+    for path in (ROOT / "dags").glob("*.py"):
+        text = path.read_text()
+        assert "http" not in text.replace("attrition:", ""), path.name
+        assert "if local" not in text, path.name
+        assert "environment ==" not in text, path.name

@@ -1,0 +1,81 @@
+"""Building the serving image: one small interface, three ways to do it.
+
+The type of connection ``registry`` decides: ``azure_container_registry`` (or ``azure``) builds with ACR
+Tasks, ``docker`` with a Docker engine, ``fs`` lays out a folder that gunicorn runs from. All three get
+the same context folder and find again what they have built from the same inputs.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from airflow.sdk import BaseHook
+
+from attrition.builders.inputs import Inputs
+
+
+class BuildError(RuntimeError):
+    """Raised when an image could not be built; the message ends with the builder's last log lines."""
+
+
+class Built(msgspec.Struct, frozen=True):
+    """An image that is there."""
+
+    image: str
+    """What to deploy: ``repository@sha256:...``, a folder, or a local tag that carries the image id."""
+    digest: str
+    """``sha256:`` and 64 hexadecimal digits over the image's content."""
+    sbom_digest: str
+    """The same over its ``sbom.json``."""
+
+
+class Builder(Protocol):
+    """What a way of building offers. Both calls may be repeated; neither makes a thing twice."""
+
+    def find(self, inputs: Inputs) -> Built | None:
+        """The image made from exactly these inputs, if there is one."""
+
+    def build(self, inputs: Inputs, context: Path) -> Built:
+        """Build the folder ``context`` under the tag of ``inputs``; raises ``BuildError``."""
+
+    def cancel(self) -> None:
+        """Stop the build that is under way, from a signal handler."""
+
+
+def _bundle(connection: Any) -> Builder:
+    from attrition.builders.bundle import BundleBuilder
+
+    return BundleBuilder(connection)
+
+
+def _engine(connection: Any) -> Builder:
+    from attrition.builders.engine import EngineBuilder
+
+    return EngineBuilder(connection)
+
+
+def _acr(connection: Any) -> Builder:
+    from attrition.builders.acr import AcrBuilder
+
+    return AcrBuilder(connection)
+
+
+_BUILDERS: dict[str, Callable[[Any], Builder]] = {
+    "fs": _bundle,
+    "docker": _engine,
+    "azure_container_registry": _acr,
+    "azure": _acr,
+}
+
+
+def choose(conn_id: str) -> Builder:
+    """The builder for a connection; an unknown type raises ``BuildError`` that lists the known ones."""
+    connection = BaseHook.get_connection(conn_id)
+    make = _BUILDERS.get(connection.conn_type or "")
+    if make is None:
+        raise BuildError(
+            f"connection {conn_id!r} has type {connection.conn_type!r}, which builds no image: "
+            f"use one of {', '.join(_BUILDERS)}"
+        )
+    return make(connection)

@@ -1,0 +1,50 @@
+"""The software bill of materials of a serving image: CycloneDX 1.6 JSON, made from its requirements file."""
+
+import re
+import uuid
+from collections.abc import Iterator
+
+from cyclonedx.model import HashAlgorithm, HashType
+from cyclonedx.model.bom import Bom, BomMetaData
+from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.output.json import JsonV1Dot6
+from packageurl import PackageURL
+
+_PIN = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)(\[[^\]]*\])?==(?P<version>[^\s;\\]+)")
+_HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+
+
+def pins(requirements: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Name, version and SHA-256 hashes of every pin of a compiled requirements file."""
+    for entry in requirements.replace("\\\n", " ").splitlines():
+        if found := _PIN.match(entry.strip()):
+            yield found["name"].lower(), found["version"], tuple(_HASH.findall(entry))
+
+
+def bill_of_materials(name: str, version: str, requirements: str) -> str:
+    """CycloneDX JSON of an application ``name`` ``version`` with these requirements.
+
+    The same arguments give the same components under the same serial number. A file without a single
+    pin raises ``ValueError``: an image whose content is not known must not be released.
+    """
+    packages = [
+        Component(
+            name=package,
+            version=pin,
+            type=ComponentType.LIBRARY,
+            bom_ref=f"pkg:pypi/{package}@{pin}",
+            purl=PackageURL("pypi", name=package, version=pin),
+            hashes=[HashType(alg=HashAlgorithm.SHA_256, content=value) for value in hashes],
+        )
+        for package, pin, hashes in pins(requirements)
+    ]
+    if not packages:
+        raise ValueError("the requirements file holds no pin (name==version): compile it with `make lock`")
+    application = Component(name=name, version=version, type=ComponentType.APPLICATION, bom_ref="image")
+    bom = Bom(
+        components=packages,
+        metadata=BomMetaData(component=application),
+        serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"{name}:{version}"),
+    )
+    bom.register_dependency(application, packages)
+    return JsonV1Dot6(bom).output_as_string(indent=2)

@@ -1,0 +1,109 @@
+"""One slot of the embedded scoring host: what should run there, and what does.
+
+The host (``embedded/scoring_host.py``) does for local gunicorn processes what a kubelet does for pods.
+``desired.json`` in the slot's folder says what is wanted, ``status.json`` what has come of it. Both are
+JSON and replaced by rename, so a reader never sees half a file.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+DESIRED_FILE = "desired.json"
+STATUS_FILE = "status.json"
+_POLL_SECONDS = 0.1
+
+
+class SlotError(RuntimeError):
+    """Raised when the scoring host could not do what was asked; the message holds its last log lines."""
+
+
+class Unit(msgspec.Struct, frozen=True):
+    """A release that runs, or should: folder of the image, its digest, the model version."""
+
+    image: str
+    digest: str
+    version: str
+
+
+class Running(Unit, frozen=True):
+    """A unit that runs."""
+
+    pid: int = 0
+    since: str = ""
+    url: str = ""
+    """The private address; a canary always has one."""
+
+    @property
+    def unit(self) -> Unit:
+        return Unit(image=self.image, digest=self.digest, version=self.version)
+
+
+class Desired(msgspec.Struct, frozen=True):
+    """``desired.json``: a generation names one wish, and comes back in the status that answers it."""
+
+    generation: str
+    stable: Unit | None = None
+    canary: Unit | None = None
+
+
+class Status(msgspec.Struct, frozen=True):
+    """``status.json``."""
+
+    generation: str = ""
+    state: Literal["progressing", "complete", "failed"] = "complete"
+    message: str = ""
+    log_tail: tuple[str, ...] = ()
+    stable: Running | None = None
+    canary: Running | None = None
+
+
+class Slot:
+    """The slot of a ``gunicorn`` connection: ``extra.home`` is its folder, host and port its address."""
+
+    def __init__(self, connection: Any) -> None:
+        home = connection.extra_dejson.get("home")
+        if not home:
+            raise SlotError(f"connection {connection.conn_id!r} needs extra.home: the folder of its slot")
+        self.home = Path(home)
+        self.url = f"http://{connection.host}:{connection.port}"
+        self.key: str = connection.password or ""
+
+    def status(self) -> Status:
+        """What the host says; an empty status where it has never run."""
+        try:
+            return msgspec.json.decode((self.home / STATUS_FILE).read_bytes(), type=Status)
+        except FileNotFoundError:
+            return Status()
+
+    def ask(self, desired: Desired, *, timeout: float) -> Status:
+        """Say what should run and wait until it does; raises ``SlotError`` when it does not come to that.
+
+        Asking again for the generation that was answered last costs nothing.
+        """
+        path = self.home / DESIRED_FILE
+        self.home.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{DESIRED_FILE}.{os.getpid()}")
+        part.write_bytes(msgspec.json.encode(desired))
+        part.replace(path)
+        deadline = time.monotonic() + timeout
+        status = self.status()
+        while status.generation != desired.generation or status.state == "progressing":
+            if time.monotonic() > deadline:
+                raise SlotError(self._too_late(desired, status, timeout))
+            time.sleep(_POLL_SECONDS)
+            status = self.status()
+        if status.state == "failed":
+            raise SlotError("\n".join([status.message, *status.log_tail]))
+        return status
+
+    def _too_late(self, desired: Desired, status: Status, timeout: float) -> str:
+        if status.generation != desired.generation:
+            return (
+                f"the scoring host of {self.home} has not taken up the request within {timeout:g} s: "
+                "start it with `make up`"
+            )
+        return "\n".join([f"not ready within {timeout:g} s: {status.message}", *status.log_tail])

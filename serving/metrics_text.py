@@ -1,0 +1,66 @@
+"""Read requests, errors and latency out of the server's own ``/metrics`` text."""
+
+import re
+from dataclasses import dataclass
+
+REQUESTS = "scoring_requests_total"
+LATENCY_BUCKET = "scoring_request_seconds_bucket"
+PATH_LABEL, STATUS_LABEL, BOUND_LABEL = "path", "status", "le"
+PREDICT = "/predict"
+_SAMPLE = re.compile(r"^(?P<name>\w+)\{(?P<labels>[^}]*)\}\s+(?P<value>\S+)", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Counts of ``POST /predict`` since the server started."""
+
+    requests: int
+    errors: int
+    """Answers with status 500 and above."""
+    buckets: dict[float, float]
+    """Upper bound in seconds to the number of answers that took at most so long."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Metrics":
+        """Read the Prometheus text format; labels other than path, status and bound are summed over."""
+        requests = errors = 0
+        buckets: dict[float, float] = {}
+        for sample in _SAMPLE.finditer(text):
+            labels = dict(_LABEL.findall(sample["labels"]))
+            if labels.get(PATH_LABEL, PREDICT) != PREDICT:
+                continue
+            value = float(sample["value"])
+            if sample["name"] == REQUESTS:
+                requests += int(value)
+                errors += int(value) if labels[STATUS_LABEL] >= "500" else 0
+            elif sample["name"] == LATENCY_BUCKET:
+                bound = float(labels[BOUND_LABEL])
+                buckets[bound] = buckets.get(bound, 0.0) + value
+        return cls(requests, errors, buckets)
+
+    def since(self, earlier: "Metrics") -> "Metrics | None":
+        """What happened after ``earlier``; ``None`` if a counter fell, which means a restart."""
+        if self.requests < earlier.requests or self.errors < earlier.errors:
+            return None
+        buckets = {bound: count - earlier.buckets.get(bound, 0.0) for bound, count in self.buckets.items()}
+        return Metrics(self.requests - earlier.requests, self.errors - earlier.errors, buckets)
+
+    def percentile_ms(self, share: float) -> float | None:
+        """A percentile of the latency in milliseconds, linear within its bucket; ``None`` without requests.
+
+        What lies beyond the last bound counts as that bound.
+        """
+        bounds = sorted(self.buckets)
+        if not bounds or not self.buckets[bounds[-1]]:
+            return None
+        rank = share * self.buckets[bounds[-1]]
+        lower = below = 0.0
+        for bound in bounds:
+            count = self.buckets[bound]
+            if count >= rank:
+                within = (rank - below) / (count - below) if count > below else 1.0
+                value = lower if bound == float("inf") else lower + (bound - lower) * within
+                return round(value * 1000, 3)
+            lower, below = bound, count
+        return None

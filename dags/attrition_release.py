@@ -131,12 +131,8 @@ def attrition_release() -> None:
     approved = record_approval(candidate, build_image.output, await_approval.output)
     deploy_canary = ScoringStepOperator(task_id="deploy_canary", step="canary", **to_production, **APPROVED)
     watch_canary = ScoringStepOperator(task_id="watch_canary", step="watch", **to_production, **APPROVED)
-    deploy_production = ScoringStepOperator(
-        task_id="deploy_production", step="deploy", **to_production, **APPROVED
-    )
-    verify_production = ScoringStepOperator(
-        task_id="verify_production", step="verify", **to_production, **APPROVED
-    )
+    deploy_production = ScoringStepOperator(task_id="deploy_production", step="deploy", **to_production, **APPROVED)
+    verify_production = ScoringStepOperator(task_id="verify_production", step="verify", **to_production, **APPROVED)
     restore_production = ScoringStepOperator(
         task_id="restore_production",
         step="restore",

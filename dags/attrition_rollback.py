@@ -67,9 +67,7 @@ def attrition_rollback() -> None:
         """Move the aliases back."""
         from attrition import release
 
-        yield Metadata(
-            attrition_production, release.promote(get_current_context(), earlier, earlier["digest"])
-        )
+        yield Metadata(attrition_production, release.promote(get_current_context(), earlier, earlier["digest"]))
 
     earlier = resolve_earlier_release()
     deploy_production = ScoringStepOperator(task_id="deploy_production", step="deploy", **IMAGE)

@@ -41,9 +41,7 @@ attrition_model_version = Asset("attrition_model_version")
     default_args=DEFAULT_ARGS,
     doc_md=__doc__,
     params={
-        "data": Param(
-            "", type="string", title="Training data", description="CSV or Parquet. Empty: the settings'."
-        ),
+        "data": Param("", type="string", title="Training data", description="CSV or Parquet. Empty: the settings'."),
         "trials": Param(
             None,
             type=["null", "integer"],

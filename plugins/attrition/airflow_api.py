@@ -21,9 +21,7 @@ _TIMEOUT = 20
 
 
 def _session(connection: Any) -> tuple[requests.Session, str]:
-    base = f"{connection.schema or 'http'}://{connection.host}" + (
-        f":{connection.port}" if connection.port else ""
-    )
+    base = f"{connection.schema or 'http'}://{connection.host}" + (f":{connection.port}" if connection.port else "")
     session = requests.Session()
     token = connection.password
     if connection.login:

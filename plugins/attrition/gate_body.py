@@ -60,11 +60,7 @@ def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str) -> str:
     model, release, evaluation = evidence.model, evidence.release, evidence.evaluation
     run = f"{mlflow_url}/#/experiments/{experiment_id}/runs/{model.training_run_id}"
     replaced = evidence.replaces
-    before = (
-        f"version {replaced.version} (`{replaced.digest}`)"
-        if replaced
-        else "nothing: this is the first release"
-    )
+    before = f"version {replaced.version} (`{replaced.digest}`)" if replaced else "nothing: this is the first release"
     lines = [
         f"**{model.name} version {model.version}** asks to replace {before} in production.",
         "",
@@ -85,8 +81,7 @@ def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str) -> str:
         "",
         *_drift(evidence.drift),
         "",
-        "Time spent: "
-        + ", ".join(f"{task} {seconds:.0f} s" for task, seconds in evidence.stage_seconds.items()),
+        "Time spent: " + ", ".join(f"{task} {seconds:.0f} s" for task, seconds in evidence.stage_seconds.items()),
         "",
         "No answer within the time limit is a no.",
     ]

@@ -84,8 +84,7 @@ def client(conn_id: str = CONNECTION_ID) -> "MlflowClient":
             os.environ["MLFLOW_TRACKING_PASSWORD"] = connection.password or ""
     else:
         raise RegistryError(
-            f"connection {conn_id!r} has type {connection.conn_type!r}: "
-            "use http (an MLflow server) or databricks"
+            f"connection {conn_id!r} has type {connection.conn_type!r}: use http (an MLflow server) or databricks"
         )
     os.environ.update(MLFLOW_TRACKING_URI=tracking, MLFLOW_REGISTRY_URI=registry)
     # Imported here: mlflow takes seconds, and DAG files import this module.
@@ -138,17 +137,14 @@ def resolve(version: str | int | None = None, *, alias: str = tags.CHALLENGER) -
         if found := by_alias(alias, mlflow_client=mlflow_client):
             return found
         raise RegistryError(
-            f"model {name} has no version with alias {alias!r}: "
-            "run attrition_train first, or give a version number"
+            f"model {name} has no version with alias {alias!r}: run attrition_train first, or give a version number"
         )
     try:
         return _version(mlflow_client.get_model_version(name, str(version)))
     except MlflowException as error:
         if _found(error):
             raise
-        raise RegistryError(
-            f"model {name} has no version {version}: choose one that the registry lists"
-        ) from error
+        raise RegistryError(f"model {name} has no version {version}: choose one that the registry lists") from error
 
 
 def by_run_key(run_key: str) -> Version | None:
@@ -168,8 +164,7 @@ def download_bundle(name: str, version: str, destination: Path) -> Path:
         bundle = model / "artifacts" / "bundle"
         if not bundle.is_dir():
             raise RegistryError(
-                f"model {name} version {version} holds no artifacts/bundle: "
-                "it was not made by attrition_train"
+                f"model {name} version {version} holds no artifacts/bundle: it was not made by attrition_train"
             )
         shutil.rmtree(destination, ignore_errors=True)
         shutil.copytree(bundle, destination)
@@ -196,9 +191,7 @@ def approved(name: str, version: str, digest: str) -> bool:
     """Whether a person approved exactly this image digest for this version."""
     found = client().get_model_version(name, version)
     return (
-        bool(digest)
-        and found.tags.get(tags.APPROVAL) == "approved"
-        and found.tags.get(tags.APPROVED_DIGEST) == digest
+        bool(digest) and found.tags.get(tags.APPROVAL) == "approved" and found.tags.get(tags.APPROVED_DIGEST) == digest
     )
 
 

@@ -43,9 +43,7 @@ def resolve_candidate(context: Any) -> dict[str, Any]:
     """The version to release (name, version, run_id) and what runs now (production, staging)."""
     version = registry.resolve(requested_version(context))
     if not version.run_id:
-        raise AirflowFailException(
-            f"version {version.version} has no training run: train it with attrition_train"
-        )
+        raise AirflowFailException(f"version {version.version} has no training run: train it with attrition_train")
     return {
         "name": version.name,
         "version": version.version,
@@ -62,9 +60,7 @@ def _running(conn_id: str) -> dict[str, str]:
 
 
 def _image(built: dict[str, Any]) -> evidence.Image:
-    return evidence.Image(
-        reference=built["image"], digest=built["digest"], sbom_digest=built.get("sbom_digest", "")
-    )
+    return evidence.Image(reference=built["image"], digest=built["digest"], sbom_digest=built.get("sbom_digest", ""))
 
 
 def recent_drift() -> list[dict[str, Any]]:
@@ -128,19 +124,18 @@ def gather_evidence(
 
 
 def _stage_seconds(context: Any) -> dict[str, float]:
-    """Seconds by finished task of this run, in the order they ran."""
+    """Seconds by finished task of this run, the longest first."""
     instance = context["ti"]
     crumbs = instance.get_task_breadcrumbs(dag_id=instance.dag_id, run_id=instance.run_id)
-    return {crumb["task_id"]: round(crumb["duration"], 1) for crumb in crumbs if crumb.get("duration")}
+    timed = [(crumb["task_id"], round(crumb["duration"], 1)) for crumb in crumbs if crumb.get("duration")]
+    return dict(sorted(timed, key=lambda row: -row[1]))
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def record_decision(
-    context: Any, candidate: dict[str, Any], built: dict[str, Any], decided: dict[str, Any]
-) -> str:
+def record_decision(context: Any, candidate: dict[str, Any], built: dict[str, Any], decided: dict[str, Any]) -> str:
     """Append the decision to the evidence and tag the version; returns the approved digest, or nothing."""
     decision = msgspec.convert(decided, Decision)
     version = registry.resolve(candidate["version"])

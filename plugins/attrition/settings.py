@@ -156,7 +156,5 @@ def load() -> Settings:
     """The settings of this process, read once from the file that ``ATTRITION_SETTINGS`` names."""
     path = os.environ.get(SETTINGS_VARIABLE)
     if not path:
-        raise SettingsError(
-            f"{SETTINGS_VARIABLE} is not set: name a settings file such as config/embedded.toml"
-        )
+        raise SettingsError(f"{SETTINGS_VARIABLE} is not set: name a settings file such as config/embedded.toml")
     return read(Path(path))

@@ -20,9 +20,7 @@ def announce(context: Any, asset: Asset, run_key: str) -> dict[str, str]:
     extra = {"name": version.name, "version": version.version, "run_id": version.run_id}
     context["outlet_events"][asset].extra = extra
     verdict = version.tags.get(tags.VERDICT, "")
-    airflow_api.set_run_note(
-        run.dag_id, run.run_id, f"Registered version {version.version} (verdict: {verdict})"
-    )
+    airflow_api.set_run_note(run.dag_id, run.run_id, f"Registered version {version.version} (verdict: {verdict})")
     return extra
 
 

@@ -42,9 +42,7 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
 
     template_fields: Sequence[str] = ("subject", "body")
 
-    def __init__(
-        self, *, subject: str, body: str, approved_task_id: str, rejected_task_id: str, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, subject: str, body: str, approved_task_id: str, rejected_task_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.subject = subject
         self.body = body
@@ -61,9 +59,7 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
                 "and requester_may_approve is false; list another approver in [release] of the settings file"
             )
         # Two types make the field optional in Airflow's form: Approve stays usable without it.
-        form = ParamsDict(
-            {"comment": Param(None, type=["null", "string"], maxLength=2000, title="Comment: why?")}
-        )
+        form = ParamsDict({"comment": Param(None, type=["null", "string"], maxLength=2000, title="Comment: why?")})
         upsert_hitl_detail(
             ti_id=context["ti"].id,
             options=[APPROVE, REJECT],
@@ -72,18 +68,14 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
             params={key: form.get_param(key).serialize() for key in form},
             assigned_users=[{"id": user, "name": user} for user in approvers],
         )
-        self.log.info(
-            "waiting up to %s for an answer by %s", release.response_timeout, approvers or "any editor"
-        )
+        self.log.info("waiting up to %s for an answer by %s", release.response_timeout, approvers or "any editor")
         raise TaskAwaitingInput(method_name="decided", timeout=release.response_timeout)
 
-    def decided(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
-        """Turn the answer into a decision and skip the other branch."""
+    def decided(self, context: Any, event: dict[str, Any]) -> None:
+        """Turn the answer into a decision, keep it as the task's result, and skip the other branch."""
         decision = self._decision(event)
         if decision.approved and decision.decided_by == self._forbidden_approver(context):
-            self.log.warning(
-                "%s started this release and may not approve it: asking again", decision.decided_by
-            )
+            self.log.warning("%s started this release and may not approve it: asking again", decision.decided_by)
             self.execute(context)
         self.log.info(
             "%s by %s: %s",
@@ -91,8 +83,9 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
             decision.decided_by,
             decision.comment,
         )
+        # Pushed here and not returned: branching ends the task by an exception.
+        context["ti"].xcom_push(key="return_value", value=msgspec.to_builtins(decision))
         self.do_branch(context, self.approved_task_id if decision.approved else self.rejected_task_id)
-        return msgspec.to_builtins(decision)  # type: ignore[no-any-return]
 
     def _approvers(self, context: Any) -> list[str]:
         forbidden = self._forbidden_approver(context)
@@ -113,9 +106,7 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
         if event.get("error_type") == "timeout":
             return Decision(False, "nobody", utcnow().isoformat(), "no answer within the time limit")
         if "error" in event:
-            raise AirflowFailException(
-                f"the question could not be put: {event['error']}; clear this task to ask again"
-            )
+            raise AirflowFailException(f"the question could not be put: {event['error']}; clear this task to ask again")
         user = event.get("responded_by_user") or {}
         answered = event["responded_at"]
         return Decision(

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from serving.scoring.contract import Contract, Field
 
+Columns = Mapping[str, Sequence[Any] | NDArray[Any]]
+"""A table: equally long columns by field name, such as pandas' ``frame.to_dict("list")``."""
+
 UNKNOWN = -1.0
 """The code of a category that the contract does not list."""
 
@@ -25,7 +28,7 @@ def category_codes(field: Field) -> dict[str, float]:
     return {category: float(code) for code, category in enumerate(field.categories)}
 
 
-def encode_columns(columns: Mapping[str, Sequence[Any] | NDArray[Any]], contract: Contract) -> NDArray[np.float32]:
+def encode_columns(columns: Columns, contract: Contract) -> NDArray[np.float32]:
     """A table as dict of equally long columns -> the models' input, float32 ``[n, features]``.
 
     Missing is ``None`` or NaN. A column that is not there counts as missing in every row. Values are not
@@ -39,7 +42,7 @@ def encode_records(records: Sequence[Mapping[str, Any]], contract: Contract) -> 
     return encode_columns(as_columns(records, contract), contract)
 
 
-def encode_fields(columns: Mapping[str, Sequence[Any] | NDArray[Any]], contract: Contract) -> NDArray[np.float64]:
+def encode_fields(columns: Columns, contract: Contract) -> NDArray[np.float64]:
     """A table -> every field of the contract as a number, float64 ``[n, fields]`` in contract order."""
     rows = max((len(column) for column in columns.values()), default=0)
     matrix = np.full((rows, len(contract.fields)), np.nan)

@@ -1,0 +1,117 @@
+"""A model bundle, loaded: encoded records in, probabilities, outliers and drift out."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from serving.scoring.contract import (
+    CLASSIFIER_FILE,
+    OUTLIERS_FILE,
+    Contract,
+    read_contract,
+)
+from serving.scoring.drift import DriftReference, adjust
+from serving.scoring.encode import Columns, as_columns, encode_fields, feature_matrix
+
+
+class BundleError(ValueError):
+    """Raised when a folder is no usable model bundle; the message says what is wrong with which file."""
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What the models say of one request. The keys are those of the service's answer."""
+
+    classifier__predictions: list[float]
+    """P(attrition), one a record."""
+    drift__threshold: float
+    drift__sample_size: int
+    """Records in the request. A field that is missing in some of them is tested on the others."""
+    drift__is_drift: dict[str, bool]
+    drift__p_value: dict[str, float]
+    drift__adjusted_p_value: dict[str, float]
+    """Benjamini-Hochberg over the fields."""
+    drift__magnitude: dict[str, float]
+    """1 - p."""
+    outliers__is_outlier: list[bool]
+    outliers__score: list[float]
+    """Above 0 for an outlier; larger is stranger."""
+
+
+class Bundle:
+    """The models of one bundle folder. Scoring is thread-safe."""
+
+    def __init__(self, contract: Contract, classifier: Path, outliers: Path, drift: DriftReference) -> None:
+        self.contract = contract
+        self.drift = drift
+        self._classifier = _session(classifier)
+        self._outliers = _session(outliers)
+        self._features = [position for position, field in enumerate(contract.fields) if field.feature]
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Load a bundle folder; raises ``BundleError``."""
+        folder = Path(folder)
+        try:
+            contract = read_contract(folder)
+            drift = DriftReference.load(folder, contract)
+            return cls(contract, folder / CLASSIFIER_FILE, folder / OUTLIERS_FILE, drift)
+        except (OSError, ValueError, KeyError) as error:
+            raise BundleError(f"the model bundle {folder} cannot be loaded: {error}") from error
+
+    def score(self, records: Sequence[Mapping[str, Any]], *, adjusted: bool = False) -> Result:
+        """Score records, which are not checked against the contract; see ``score_columns``."""
+        return self.score_columns(as_columns(records, self.contract), adjusted=adjusted)
+
+    def score_columns(self, columns: Columns, *, adjusted: bool = False) -> Result:
+        """Score a table (dict of columns); ``adjusted`` judges drift by the adjusted p-values."""
+        return self.score_fields(encode_fields(columns, self.contract), adjusted=adjusted)
+
+    def score_fields(self, fields: NDArray[np.float64], *, adjusted: bool = False) -> Result:
+        """Score encoded fields, float64 ``[n, fields]`` as ``encode_fields`` makes them."""
+        x = feature_matrix(fields, self.contract)
+        scores = self.outlier_scores(x)
+        p_values = self.drift.p_values(fields)
+        adjusted_p_values = adjust(p_values)
+        names = self.drift.names
+        threshold = self.contract.drift_threshold
+        judged = adjusted_p_values if adjusted else p_values
+        return Result(
+            classifier__predictions=self.probabilities(x).tolist(),
+            drift__threshold=threshold,
+            drift__sample_size=len(fields),
+            drift__is_drift=dict(zip(names, (judged < threshold).tolist(), strict=True)),
+            drift__p_value=dict(zip(names, p_values.tolist(), strict=True)),
+            drift__adjusted_p_value=dict(zip(names, adjusted_p_values.tolist(), strict=True)),
+            drift__magnitude=dict(zip(names, (1 - p_values).tolist(), strict=True)),
+            outliers__is_outlier=(scores > 0).tolist(),
+            outliers__score=scores.tolist(),
+        )
+
+    def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """P(attrition) of each row of the encoded matrix ``[n, features]``."""
+        return _run(self._classifier, x).astype(np.float64)
+
+    def outlier_scores(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The outlier score of each row of the encoded matrix; above 0 is an outlier."""
+        rule = self.contract.outliers
+        mean_path = _run(self._outliers, x).astype(np.float64) / rule.trees
+        scores: NDArray[np.float64] = np.exp2(-mean_path / rule.normaliser) + rule.offset
+        return scores
+
+
+def _session(model: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    # No thread pool: it would not survive gunicorn's fork, and requests are the unit of parallelism here.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(model.read_bytes(), options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: onnxruntime.InferenceSession, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    outputs: list[NDArray[np.float32]] = session.run(None, {"X": x})
+    return outputs[0].reshape(-1)

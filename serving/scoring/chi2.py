@@ -1,0 +1,51 @@
+"""The chi-square test over the categories of two samples, equal to ``scipy.stats.chi2_contingency``."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def p_values(observed: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
+    """P-values of fields, one a row: counts by category of a sample and of the reference, ``[fields, categories]``.
+
+    Rows may be padded: a category with neither sample nor reference counts is left out. With two
+    categories Yates' correction applies, as in SciPy. A field with an empty sample or one category has
+    nothing to tell, so its p-value is 1.
+    """
+    columns = observed + reference
+    totals = columns.sum(axis=1, keepdims=True)
+    sizes = observed.sum(axis=1, keepdims=True)
+    present = columns > 0
+    freedom = present.sum(axis=1) - 1
+    share = columns / np.maximum(totals, 1)
+    expected = share * sizes
+    # Both rows of a field's table differ from what is expected by the same amount.
+    difference = np.abs(observed - expected)
+    difference[freedom == 1] = np.maximum(difference[freedom == 1] - 0.5, 0.0)
+    square = difference * difference
+    others = share * (totals - sizes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = square / expected + square / others
+    statistic = np.where(present, terms, 0.0).sum(axis=1)
+    empty = (sizes[:, 0] == 0) | (sizes[:, 0] == totals[:, 0])
+    return np.array(
+        [
+            1.0 if nothing else survival(x, degrees)
+            for x, degrees, nothing in zip(statistic.tolist(), freedom.tolist(), empty.tolist(), strict=True)
+        ]
+    )
+
+
+def survival(x: float, freedom: int) -> float:
+    """P(chi-square with ``freedom`` degrees >= x): the finite sums for whole degrees of freedom."""
+    if freedom <= 0 or x <= 0:
+        return 1.0
+    half = x / 2
+    odd = freedom % 2
+    total = math.erfc(math.sqrt(half)) if odd else 0.0
+    log_half = math.log(half)
+    for step in range(freedom // 2):
+        power = step + odd / 2
+        total += math.exp(power * log_half - half - math.lgamma(power + 1))
+    return min(total, 1.0)

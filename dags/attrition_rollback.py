@@ -20,6 +20,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Asset, Metadata, Param, dag, get_current_context, task
+
 from attrition.defaults import DEFAULT_ARGS, START_DATE, TAG_RELEASE
 from attrition.operators.scoring import ScoringStepOperator
 from attrition.release import PRODUCTION

@@ -25,6 +25,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Asset, Param, dag, get_current_context, task
+
 from attrition.defaults import DEFAULT_ARGS, START_DATE, TAG_TRAINING
 from attrition.operators.training import TrainingRunOperator
 

@@ -4,6 +4,7 @@ import base64
 from pathlib import PurePosixPath
 
 import pytest
+
 from attrition import publish
 
 

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from airflow.providers.databricks.hooks.databricks import RunState
 from airflow.sdk.exceptions import AirflowFailException
+
 from attrition import settings
 from attrition.operators.training import MAX_ATTEMPTS, TrainingRunOperator
 from attrition.training_job import job_config, job_tasks

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
+
 from attrition.defaults import TAGS, notify_failure
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,9 +3,10 @@
 import re
 
 import pytest
-from attrition.keys import MAX_LENGTH, action_key
 from hypothesis import given
 from hypothesis import strategies as st
+
+from attrition.keys import MAX_LENGTH, action_key
 
 ACTION = {
     "dag_id": "attrition_release",

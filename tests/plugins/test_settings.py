@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from attrition import settings
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"

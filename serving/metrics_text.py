@@ -4,9 +4,7 @@ import re
 from dataclasses import dataclass
 
 REQUESTS = "scoring_requests_total"
-LATENCY_BUCKET = "scoring_request_seconds_bucket"
-PATH_LABEL, STATUS_LABEL, BOUND_LABEL = "path", "status", "le"
-PREDICT = "/predict"
+LATENCY_BUCKET = "scoring_request_duration_seconds_bucket"
 _SAMPLE = re.compile(r"^(?P<name>\w+)\{(?P<labels>[^}]*)\}\s+(?P<value>\S+)", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
@@ -23,20 +21,17 @@ class Metrics:
 
     @classmethod
     def parse(cls, text: str) -> "Metrics":
-        """Read the Prometheus text format; labels other than path, status and bound are summed over."""
+        """Read the Prometheus text format; whatever it does not know is passed over."""
         requests = errors = 0
         buckets: dict[float, float] = {}
         for sample in _SAMPLE.finditer(text):
             labels = dict(_LABEL.findall(sample["labels"]))
-            if labels.get(PATH_LABEL, PREDICT) != PREDICT:
-                continue
             value = float(sample["value"])
-            if sample["name"] == REQUESTS:
+            if sample["name"] == REQUESTS and labels["endpoint"] == "predict":
                 requests += int(value)
-                errors += int(value) if labels[STATUS_LABEL] >= "500" else 0
+                errors += int(value) if int(labels["status"]) >= 500 else 0
             elif sample["name"] == LATENCY_BUCKET:
-                bound = float(labels[BOUND_LABEL])
-                buckets[bound] = buckets.get(bound, 0.0) + value
+                buckets[float(labels["le"])] = value
         return cls(requests, errors, buckets)
 
     def since(self, earlier: "Metrics") -> "Metrics | None":

@@ -1,0 +1,29 @@
+"""Swagger UI at ``/``, its files from a package, so that the page needs nothing from elsewhere."""
+
+from flask import Flask, Response, request
+from flask_swagger_ui import get_swaggerui_blueprint
+
+_ASSETS = "/docs"
+_POLICY = (
+    "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'"
+)
+
+
+def init_app(app: Flask, title: str) -> None:
+    """Add the page at ``/`` and its assets below ``/docs``."""
+    page = get_swaggerui_blueprint(
+        _ASSETS,
+        "/openapi.json",
+        config={"app_name": title, "tryItOutEnabled": True, "validatorUrl": None, "persistAuthorization": False},
+        blueprint_name="docs",
+    )
+    app.register_blueprint(page)
+    app.add_url_rule("/", endpoint="docs.page", view_func=app.view_functions["docs.show"])
+
+    @app.after_request
+    def restrict(response: Response) -> Response:
+        if (request.endpoint or "").startswith("docs."):
+            response.headers["Content-Security-Policy"] = _POLICY
+            if request.path != "/":
+                response.headers["Cache-Control"] = "public, max-age=3600"
+        return response

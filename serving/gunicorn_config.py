@@ -1,0 +1,55 @@
+"""Gunicorn's configuration: ``python -m gunicorn -c python:serving.gunicorn_config serving.wsgi:app``.
+
+The master loads the application once and forks the workers, which share its memory. That is safe because
+nothing here starts a thread before the fork: ONNX Runtime has one thread a session, OpenBLAS one.
+"""
+
+import os
+from typing import Any
+
+from serving.cpu import cpu_limit
+from serving.settings import read_settings
+
+# NumPy is imported after this. Its thread pool would not survive the fork, and our matrices are small.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+_settings = read_settings()
+
+bind = _settings.binds
+workers = _settings.workers or cpu_limit()
+threads = _settings.threads
+worker_class = "serving.worker.ScoringWorker"
+worker_tmp_dir = "/dev/shm"  # noqa: S108 - the heartbeat must not wait for a disk
+preload_app = True
+keepalive = _settings.keepalive
+graceful_timeout = _settings.graceful_timeout
+timeout = 60  # a worker whose heartbeat stops for this long is replaced
+max_requests = _settings.max_requests
+max_requests_jitter = _settings.max_requests // 10
+logger_class = "serving.json_logging.JsonLogger"
+accesslog = "-" if _settings.access_log else None
+control_socket_disable = True  # it would be written to the home folder; the root file system is read-only
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Give the worker a row of counters that nobody else counts in."""
+    worker.metrics_row = _service(server).metrics.reserve_row(worker.age)
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Count in that row."""
+    _service(server).metrics.take_row(worker.metrics_row)
+
+
+def post_worker_init(worker: Any) -> None:
+    """Predict once in the new worker, before it reports ready and takes connections."""
+    worker.wsgi.extensions["scoring"].warm_up()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Free the counters' row of a worker that has ended."""
+    _service(server).metrics.release_row(worker.age)
+
+
+def _service(server: Any) -> Any:
+    return server.app.wsgi().extensions["scoring"]

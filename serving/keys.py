@@ -1,0 +1,82 @@
+"""API keys: only their hashes are held, from a file that may change while the server runs."""
+
+import hashlib
+import hmac
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from serving.problems import KeyMissing, KeyRefused
+from serving.settings import SettingsError
+
+_LOOK_SECONDS = 1.0
+_log = logging.getLogger(__name__)
+
+
+class _Stamp(NamedTuple):
+    inode: int
+    modified_ns: int
+    size: int
+
+
+class ApiKeys:
+    """The keys of a file ``{"client name": "sha256 of the key in hex"}``. Thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file; raises ``SettingsError`` when it cannot be used."""
+        self._path = path
+        self._lock = threading.Lock()
+        self._looked = time.monotonic()
+        self._stamp = self._look()
+        self._hashes = self._read()
+
+    def client(self, key: str | None) -> str:
+        """The name of the client whose key it is; raises ``KeyMissing`` or ``KeyRefused``."""
+        if not key:
+            raise KeyMissing("send the key in the header X-API-Key")
+        if time.monotonic() - self._looked > _LOOK_SECONDS:
+            self._read_again()
+        digest = hashlib.sha256(key.encode("latin-1", "replace")).digest()
+        found = ""
+        for name, known in self._hashes:  # all of them, so that the time tells nothing
+            if hmac.compare_digest(digest, known):
+                found = name
+        if not found:
+            raise KeyRefused("the key in X-API-Key is none of this server's")
+        return found
+
+    def _read_again(self) -> None:
+        """Follow a rotation; a file that cannot be used leaves the keys as they were."""
+        with self._lock:
+            self._looked = time.monotonic()
+            try:
+                stamp = self._look()
+                if stamp != self._stamp:
+                    self._hashes, self._stamp = self._read(), stamp
+                    _log.info("API keys read again: %d clients", len(self._hashes))
+            except SettingsError as error:
+                _log.warning("API keys stay as they were: %s", error)
+
+    def _look(self) -> _Stamp:
+        try:
+            stat = self._path.stat()
+        except OSError as error:
+            raise SettingsError(f"the API key file {self._path} cannot be read: {error.strerror}") from error
+        return _Stamp(stat.st_ino, stat.st_mtime_ns, stat.st_size)
+
+    def _read(self) -> tuple[tuple[str, bytes], ...]:
+        wanted = f'the API key file {self._path} must be {{"client name": "SHA-256 of the key in hex"}}'
+        try:
+            hashes = msgspec.json.decode(self._path.read_bytes(), type=dict[str, str])
+            keys = tuple((name, bytes.fromhex(digest)) for name, digest in hashes.items())
+        except OSError as error:
+            raise SettingsError(f"the API key file {self._path} cannot be read: {error.strerror}") from error
+        except ValueError:  # msgspec's errors too; their text may hold what the file holds
+            raise SettingsError(f"{wanted}; it is not") from None
+        if not keys or any(len(digest) != 32 or not name for name, digest in keys):
+            raise SettingsError(f"{wanted}, with one client at least")
+        return keys

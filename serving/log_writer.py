@@ -1,0 +1,88 @@
+"""Whole lines to stdout, from many processes and threads, or an error in time.
+
+A pipe keeps writes together only up to 4 KiB, so writers take turns: threads by a lock, processes by a POSIX
+record lock on a shared memory file, which the kernel releases when its holder dies.
+"""
+
+import fcntl
+import mmap
+import os
+import select
+import threading
+import time
+
+_CLEAN, _BROKEN = 0, 1
+
+
+class LogUnavailable(OSError):
+    """Raised when stdout does not take a line: it is closed, full, or nobody reads it."""
+
+
+class LineWriter:
+    """Writes blocks of lines to a file descriptor. Make it before forking: workers share its lock."""
+
+    def __init__(self, descriptor: int, timeout: float) -> None:
+        """``timeout``: seconds that the descriptor may refuse to take a block."""
+        self._timeout = timeout
+        self._thread_lock = threading.Lock()
+        self._process_lock = os.memfd_create("inference-log-lock", os.MFD_CLOEXEC)
+        # One byte that all processes see: whether the last block was cut off in the middle of a line.
+        self._state = mmap.mmap(-1, 1)
+        self._descriptor = _own_descriptor(descriptor)
+
+    def write(self, lines: bytes) -> None:
+        """Write complete lines, or raise ``LogUnavailable``; never interleaved with another block."""
+        if not self._thread_lock.acquire(timeout=self._timeout):
+            raise LogUnavailable("stdout takes no lines")
+        try:
+            fcntl.lockf(self._process_lock, fcntl.LOCK_EX)
+            try:
+                self._write(lines)
+            finally:
+                fcntl.lockf(self._process_lock, fcntl.LOCK_UN)
+        finally:
+            self._thread_lock.release()
+
+    def _write(self, lines: bytes) -> None:
+        if self._state[0] == _BROKEN:
+            lines = b"\n" + lines  # ends the line that was cut off
+        self._state[0] = _BROKEN
+        try:
+            written = os.write(self._descriptor, lines)
+        except BlockingIOError:
+            written = 0
+        except OSError as error:
+            raise LogUnavailable(f"stdout cannot be written: {error.strerror}") from error
+        if written < len(lines):
+            self._write_rest(memoryview(lines)[written:])
+        self._state[0] = _CLEAN
+
+    def _write_rest(self, rest: memoryview) -> None:
+        """What a full pipe did not take at once, within the time limit."""
+        deadline = time.monotonic() + self._timeout
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        while rest:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or not poll.poll(remaining * 1000):
+                raise LogUnavailable(f"stdout took no line for {self._timeout:g} s")
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise LogUnavailable(f"stdout cannot be written: {error.strerror}") from error
+
+
+def _own_descriptor(descriptor: int) -> int:
+    """Our own non-blocking way to the same file: the flag must not reach others who write to it.
+
+    Only a pipe can be opened anew without changing what it is; others do not block for long.
+    """
+    path = f"/proc/self/fd/{descriptor}"
+    try:
+        if os.readlink(path).startswith("pipe:"):
+            return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # no /proc, or the pipe belongs to another user: writes may then block
+        return os.dup(descriptor)
+    return os.dup(descriptor)

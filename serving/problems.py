@@ -1,0 +1,144 @@
+"""Errors that a client sees: RFC 9457 problem documents."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+
+import msgspec
+
+MEDIA_TYPE = "application/problem+json"
+FAULTS_SHOWN = 100
+
+
+class Fault(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One thing that is wrong with a request."""
+
+    record: int | None = None
+    """Index of the record in the request."""
+    field: str | None = None
+    given: str | None = None
+    """The value that was sent, shortened; absent where the fault is that there is none."""
+    allowed: str
+    """What would have been right."""
+
+
+class Document(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of an error answer."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors_total: int | None = None
+    errors: Sequence[Fault] | None = None
+    """At most ``FAULTS_SHOWN`` of them."""
+
+
+class Problem(Exception):
+    """Raised anywhere below a request; becomes an answer with this status."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    name = "internal-error"
+    title = "The server failed"
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def __init__(self, detail: str, faults: Sequence[Fault] | None = None, total: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.faults = faults
+        self.total = total
+
+    def document(self, request_id: str) -> bytes:
+        """The JSON body."""
+        document = Document(
+            type=f"urn:scoring:problem:{self.name}",
+            title=self.title,
+            status=int(self.status),
+            detail=self.detail,
+            request_id=request_id,
+            errors_total=self.total,
+            errors=self.faults,
+        )
+        return msgspec.json.encode(document)
+
+
+class InternalError(Problem):
+    """Raised for a fault of ours. The log has the reason, the answer has not."""
+
+
+class Unparsable(Problem):
+    """Raised when the body is no JSON, or breaks off."""
+
+    status = HTTPStatus.BAD_REQUEST
+    name = "unparsable"
+    title = "The body cannot be parsed"
+
+
+class KeyMissing(Problem):
+    """Raised when a request has no API key."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    name = "key-missing"
+    title = "An API key is needed"
+    headers = (("WWW-Authenticate", 'ApiKey header="X-API-Key"'),)
+
+
+class KeyRefused(Problem):
+    """Raised when a request has an API key that is not ours."""
+
+    status = HTTPStatus.FORBIDDEN
+    name = "key-refused"
+    title = "The API key is not known"
+
+
+class NotFound(Problem):
+    """Raised for a path that nothing is at."""
+
+    status = HTTPStatus.NOT_FOUND
+    name = "not-found"
+    title = "There is nothing at this path"
+
+
+class MethodNotAllowed(Problem):
+    """Raised for a method that the path does not have."""
+
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+    name = "method-not-allowed"
+    title = "The path has no such method"
+
+    def __init__(self, detail: str, allowed: str) -> None:
+        super().__init__(detail)
+        self.headers = (("Allow", allowed),)
+
+
+class TooLarge(Problem):
+    """Raised when the body is larger than the setting allows."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    name = "too-large"
+    title = "The body is too large"
+
+
+class UnsupportedMediaType(Problem):
+    """Raised when the body is said to be something other than JSON in UTF-8."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    name = "unsupported-media-type"
+    title = "The body must be JSON"
+
+
+class ContractViolated(Problem):
+    """Raised when records do not meet the feature contract; ``errors`` lists the faults."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    name = "contract-violated"
+    title = "The records do not meet the feature contract"
+
+
+class NotReady(Problem):
+    """Raised when the server cannot answer now: it is starting, draining, or cannot write its log."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    name = "not-ready"
+    title = "The server is not ready"
+    headers = (("Retry-After", "1"),)

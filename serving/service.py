@@ -1,0 +1,68 @@
+"""What one server process is made of, put together from the settings."""
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from serving.inference_log import InferenceLog
+from serving.keys import ApiKeys
+from serving.log_writer import LineWriter
+from serving.metrics import Metrics
+from serving.scoring.bundle import Bundle
+from serving.scoring.records import RecordReader
+from serving.settings import Release, Settings, read_release
+
+STDOUT = 1
+
+
+@dataclass
+class Lifecycle:
+    """Whether this process takes requests."""
+
+    warm: threading.Event = field(default_factory=threading.Event)
+    """A prediction has been made in this process, so the models work here."""
+    draining: threading.Event = field(default_factory=threading.Event)
+    """The process is about to stop: readiness has fallen, requests are still answered."""
+
+    @property
+    def ready(self) -> bool:
+        return self.warm.is_set() and not self.draining.is_set()
+
+
+@dataclass
+class Service:
+    """The parts of a server, shared by its routes."""
+
+    settings: Settings
+    release: Release
+    bundle: Bundle
+    reader: RecordReader
+    keys: ApiKeys | None
+    """``None`` where authentication is off."""
+    log: InferenceLog
+    metrics: Metrics
+    lifecycle: Lifecycle
+
+    @classmethod
+    def load(cls, settings: Settings, workers: int = 1) -> "Service":
+        """Load everything; raises ``SettingsError`` or ``BundleError``. ``workers``: processes to be forked."""
+        bundle = Bundle.load(settings.bundle)
+        contract = bundle.contract
+        release = read_release(Path(settings.release), contract.name)
+        return cls(
+            settings=settings,
+            release=release,
+            bundle=bundle,
+            reader=RecordReader(contract),
+            keys=ApiKeys(Path(settings.api_keys_file)) if settings.auth == "keys" else None,
+            log=InferenceLog(contract, release, settings, LineWriter(STDOUT, settings.log_timeout)),
+            metrics=Metrics(contract, release, rows=2 * workers + 2),
+            lifecycle=Lifecycle(),
+        )
+
+    def warm_up(self) -> None:
+        """Score one made-up record, every field missing, and report ready: the models work in this process."""
+        self.bundle.score_fields(np.full((1, len(self.bundle.contract.fields)), np.nan))
+        self.lifecycle.warm.set()

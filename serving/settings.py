@@ -1,0 +1,108 @@
+"""The server's settings: environment variables, read here and nowhere else.
+
+Every variable is ``SCORING_`` and the upper-case name of a field of ``Settings``.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+PREFIX = "SCORING_"
+_LOOPBACK = "127.0.0.1:8080"
+_EVERYWHERE = "0.0.0.0:8080"
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class SettingsError(ValueError):
+    """Raised when an environment variable says something that cannot be; the message names it."""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All of it, with defaults for the image."""
+
+    bundle: str = "/app/bundle"
+    """Folder of the model bundle."""
+    release: str = "/app/release.json"
+    """What the image build wrote about this release; without the file the model version is "0"."""
+    auth: Literal["keys", "off"] = "keys"
+    api_keys_file: str = ""
+    """JSON object: client name to the SHA-256 of its key in hex. Read again when the file changes."""
+    bind: str = ""
+    """Comma list of addresses. Empty: port 8080, on loopback only where ``auth`` is off."""
+    workers: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Processes; 0 means one a CPU of the container's limit."""
+    threads: Count = 4
+    """Threads of a worker. Idle keep-alive connections take none."""
+    max_body: Count = 5 * 1024 * 1024
+    """Largest request body in bytes; more is answered with 413."""
+    drift: Literal["raw", "adjusted"] = "raw"
+    """Which p-values ``drift__is_drift`` compares with the threshold."""
+    log_required: bool = True
+    """A request that cannot be logged is answered with 503. False: it is served unlogged."""
+    log_timeout: Seconds = 2.0
+    """Seconds that stdout may refuse a line before it counts as unable."""
+    log_sensitive: Literal["keep", "drop", "hash"] = "keep"
+    """What the inference log does with the fields that the contract marks as sensitive."""
+    log_hash_key: str = ""
+    """Secret for ``hash``: without one, a hash of an age is as good as the age."""
+    access_log: bool = True
+    """One JSON line a request on stderr; successful probes are left out."""
+    keepalive: Count = 5
+    """Seconds that an idle connection is kept."""
+    drain_seconds: Seconds = 1.0
+    """After SIGTERM: readiness has fallen and requests are still accepted for this long."""
+    graceful_timeout: Count = 30
+    """Seconds after SIGTERM at which what still runs is cut off."""
+    max_requests: Annotated[int, msgspec.Meta(ge=0)] = 200_000
+    """Requests after which a worker is replaced, give or take a tenth; 0 means never."""
+
+    @property
+    def binds(self) -> list[str]:
+        """The addresses to listen on."""
+        default = _LOOPBACK if self.auth == "off" else _EVERYWHERE
+        return [address.strip() for address in (self.bind or default).split(",") if address.strip()]
+
+
+def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from environment variables; an unknown or wrong one raises ``SettingsError``."""
+    values = {name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
+    for name in values:
+        if name not in Settings.__struct_fields__:
+            raise SettingsError(f"{PREFIX}{name.upper()} is no setting of the scoring server: see serving/settings.py")
+    try:
+        settings = msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"a {PREFIX}* variable is wrong: {error}") from error
+    if settings.auth == "keys" and not settings.api_keys_file:
+        raise SettingsError(f"{PREFIX}API_KEYS_FILE is not set: name the file of key hashes, or set {PREFIX}AUTH=off")
+    if settings.log_sensitive == "hash" and not settings.log_hash_key:
+        raise SettingsError(f"{PREFIX}LOG_SENSITIVE=hash needs a secret in {PREFIX}LOG_HASH_KEY")
+    return settings
+
+
+class Release(msgspec.Struct, frozen=True):
+    """What the image build says of the model that it packed (``release.json``)."""
+
+    model_name: str
+    model_version: str = "0"
+    run_id: str = ""
+    data_digest: str = ""
+    revision: str = ""
+    """Git revision of the image."""
+    code_hash: str = ""
+    created: str = ""
+
+
+def read_release(path: Path, model_name: str) -> Release:
+    """Read ``release.json``; where there is none, version "0" of ``model_name``."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Release)
+    except FileNotFoundError:
+        return Release(model_name=model_name)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise SettingsError(f"the release file {path} cannot be read: {error}") from error

@@ -98,6 +98,9 @@ class Scoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Image repository within the registry of connection ``registry``."""
     base_image: str = "python:3.11-slim"
     kubectl_image: str = "registry.k8s.io/kubectl:v1.32.0"
+    """Image of the deploy pods; needs bash and jq beside kubectl."""
+    leave_out: tuple[Literal["ingress", "autoscaling", "disruption-budget", "network-policy"], ...] = ()
+    """Parts of ``k8s/components`` that the clusters lack. Without autoscaling, ``replicas`` counts."""
     staging: Target = Target(namespace="attrition-staging", overlay="staging", replicas=1)
     production: Target = Target(namespace="attrition-production", overlay="production")
 

@@ -1,12 +1,13 @@
 """What runs where: one question to a scoring target, whatever kind it is."""
 
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 from airflow.sdk import BaseHook
 
 from attrition import settings
 from attrition.slot import Slot
 
+Place = Literal["staging", "production"]
 DEPLOYMENT = "scoring"
 CANARY = "scoring-canary"
 SELECTOR = "app.kubernetes.io/name=scoring"
@@ -19,18 +20,18 @@ class TargetError(ValueError):
     """Raised when a connection names no place where the scoring server can run."""
 
 
-def place(target: str) -> settings.Target:
+def place(target: Place) -> settings.Target:
     """The settings of ``staging`` or ``production``."""
     scoring = settings.load().scoring
     return scoring.production if target == "production" else scoring.staging
 
 
-def target_of(conn_id: str) -> str:
+def target_of(conn_id: str) -> Place:
     """``scoring_staging`` is ``staging``; a connection of another name raises ``TargetError``."""
-    target = conn_id.removeprefix("scoring_")
-    if target not in ("staging", "production"):
-        raise TargetError(f"{conn_id!r} is no target: use scoring_staging or scoring_production")
-    return target
+    for target in get_args(Place):
+        if conn_id == f"scoring_{target}":
+            return cast(Place, target)
+    raise TargetError(f"{conn_id!r} is no target: use scoring_staging or scoring_production")
 
 
 def current(conn_id: str) -> dict[str, str] | None:

@@ -26,8 +26,16 @@ class Built(msgspec.Struct, frozen=True):
     """What to deploy: ``repository@sha256:...``, a folder, or a local tag that carries the image id."""
     digest: str
     """``sha256:`` and 64 hexadecimal digits over the image's content."""
-    sbom_digest: str
-    """The same over its ``sbom.json``."""
+
+
+class Memory(Protocol):
+    """What outlives a killed try: Airflow's task state store."""
+
+    def get(self, key: str) -> Any:
+        """The value kept under ``key``, or ``None``."""
+
+    def set(self, key: str, value: Any) -> None:
+        """Keep a JSON value under ``key``."""
 
 
 class Builder(Protocol):
@@ -36,8 +44,11 @@ class Builder(Protocol):
     def find(self, inputs: Inputs) -> Built | None:
         """The image made from exactly these inputs, if there is one."""
 
-    def build(self, inputs: Inputs, context: Path) -> Built:
-        """Build the folder ``context`` under the tag of ``inputs``; raises ``BuildError``."""
+    def build(self, inputs: Inputs, context: Path, memory: Memory) -> Built:
+        """Build the folder ``context`` under the tag of ``inputs``; raises ``BuildError``.
+
+        A builder whose work goes on without it keeps in ``memory`` what finds that work again.
+        """
 
     def cancel(self) -> None:
         """Stop the build that is under way, from a signal handler."""

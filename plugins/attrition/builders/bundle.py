@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from attrition.builders import BuildError, Built
-from attrition.builders.inputs import SBOM_FILE, Inputs, file_digest, folder_digest
+from attrition.builders import BuildError, Built, Memory
+from attrition.builders.inputs import Inputs, folder_digest
 
 _KEY_FILE = ".inputs"
 """Beside the images: ``<tag>.inputs`` holds the key and the digest of a finished one."""
@@ -48,9 +48,9 @@ class BundleBuilder:
                 f"the image {folder} was changed after it was built: its digest is {found}, "
                 f"it was built as {record.digest}. Delete the folder, then run the task again"
             )
-        return Built(image=str(folder), digest=record.digest, sbom_digest=file_digest(folder / SBOM_FILE))
+        return Built(image=str(folder), digest=record.digest)
 
-    def build(self, inputs: Inputs, context: Path) -> Built:
+    def build(self, inputs: Inputs, context: Path, memory: Memory) -> Built:
         self._images.mkdir(parents=True, exist_ok=True)
         folder = self._images / inputs.tag
         # Next to its place, so that the move is a rename: a killed build leaves no half image under a tag.
@@ -65,7 +65,7 @@ class BundleBuilder:
         part = self._record(inputs).with_suffix(".part")
         part.write_bytes(msgspec.json.encode(_Record(key=inputs.key, digest=digest)))
         part.replace(self._record(inputs))
-        return Built(image=str(folder), digest=digest, sbom_digest=file_digest(folder / SBOM_FILE))
+        return Built(image=str(folder), digest=digest)
 
     def cancel(self) -> None:
         if self._check is not None:
@@ -77,7 +77,7 @@ class BundleBuilder:
     def _verify(self, staged: Path) -> None:
         """Load the bundle with the image's own code and compare its golden answers."""
         self._check = subprocess.Popen(
-            [sys.executable, "-B", "-m", "serving.verify", "--bundle", "bundle"],
+            [sys.executable, "-B", "-m", "serving.verify", "bundle", "bundle"],
             cwd=staged,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

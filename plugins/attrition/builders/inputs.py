@@ -48,11 +48,6 @@ def folder_digest(folder: Path, *names: str) -> str:
     return digest.hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """``sha256:`` and the digest of one file."""
-    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-
-
 class Inputs(msgspec.Struct, frozen=True):
     """All that an image follows from."""
 
@@ -118,5 +113,22 @@ def write_context(inputs: Inputs, bundle: Path, destination: Path) -> None:
     shutil.copytree(bundle, destination / "bundle")
     release = msgspec.json.format(msgspec.json.encode(release_document(inputs)), indent=2)
     (destination / RELEASE_FILE).write_bytes(release)
+    (destination / SBOM_FILE).write_text(sbom(inputs))
+
+
+def sbom(inputs: Inputs) -> str:
+    """The text of ``sbom.json``; the same inputs have the same, so its digest is known without the image."""
     requirements = (ROOT / "serving" / "requirements.txt").read_text()
-    (destination / SBOM_FILE).write_text(bill_of_materials(inputs.model_name, inputs.tag, requirements))
+    return bill_of_materials(inputs.model_name, inputs.tag, requirements)
+
+
+def build_arguments(inputs: Inputs, context: Path) -> dict[str, str]:
+    """What ``serving/Dockerfile`` asks for: the base image, and what its OCI labels say."""
+    release = msgspec.json.decode((context / RELEASE_FILE).read_bytes())
+    return {
+        "BASE_IMAGE": inputs.base_image,
+        "REVISION": inputs.revision,
+        "MODEL_NAME": inputs.model_name,
+        "MODEL_VERSION": inputs.model_version,
+        "CREATED": release["created"],
+    }

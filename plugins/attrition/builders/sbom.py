@@ -24,8 +24,8 @@ def pins(requirements: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
 def bill_of_materials(name: str, version: str, requirements: str) -> str:
     """CycloneDX JSON of an application ``name`` ``version`` with these requirements.
 
-    The same arguments give the same components under the same serial number. A file without a single
-    pin raises ``ValueError``: an image whose content is not known must not be released.
+    The same arguments give the same text. A file without a single pin raises ``ValueError``: an image whose
+    content is not known must not be released.
     """
     packages = [
         Component(
@@ -41,9 +41,11 @@ def bill_of_materials(name: str, version: str, requirements: str) -> str:
     if not packages:
         raise ValueError("the requirements file holds no pin (name==version): compile it with `make lock`")
     application = Component(name=name, version=version, type=ComponentType.APPLICATION, bom_ref="image")
+    metadata = BomMetaData(component=application)
+    metadata.timestamp = None  # type: ignore[assignment] # optional in CycloneDX: a date would change the digest
     bom = Bom(
         components=packages,
-        metadata=BomMetaData(component=application),
+        metadata=metadata,
         serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"{name}:{version}"),
     )
     bom.register_dependency(application, packages)

@@ -1,5 +1,6 @@
 """The operator that builds a model version's serving image, once."""
 
+import hashlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -64,13 +65,13 @@ class BuildImageOperator(BaseOperator):
             if built is None:
                 folder = Path(scratch) / "context"
                 build_inputs.write_context(inputs, bundle, folder)
-                built = self._builder.build(inputs, folder)
+                built = self._builder.build(inputs, folder, context["task_state_store"])
         self.log.info("%s %s, digest %s", "found" if reused else "built", built.image, built.digest)
         return {
             "image": built.image,
             "tag": inputs.tag,
             "digest": built.digest,
-            "sbom_digest": built.sbom_digest,
+            "sbom_digest": f"sha256:{hashlib.sha256(build_inputs.sbom(inputs).encode()).hexdigest()}",
             "reused": reused,
         }
 

@@ -28,6 +28,8 @@ class EmbeddedSteps:
         self._slot = slot
         self._work = work
         self._client: subprocess.Popen[str] | None = None
+        # A wish for another image is another wish, even of the same task.
+        self._generation = f"{work.key}-{work.digest.removeprefix('sha256:')[:12]}"
         self._timeout = settings.load().release.rollout_timeout
 
     def run(self) -> dict[str, Any]:
@@ -59,20 +61,22 @@ class EmbeddedSteps:
         before = self._slot.status()
         previous = before.stable.unit if before.stable else None
         unit = self._unit()
-        running = self._change(Desired(self._work.key, stable=unit), undo=Desired(f"{self._work.key}-undo", previous))
+        running = self._change(
+            Desired(self._generation, stable=unit), undo=Desired(f"{self._generation}-undo", previous)
+        )
         return {**_report(running.stable), "previous": _plain(previous)}
 
     def _canary(self) -> dict[str, Any]:
         before = self._slot.status()
         stable = before.stable.unit if before.stable else None
-        undo = Desired(f"{self._work.key}-undo", stable)
-        running = self._change(Desired(self._work.key, stable, canary=self._unit()), undo=undo)
+        undo = Desired(f"{self._generation}-undo", stable)
+        running = self._change(Desired(self._generation, stable, canary=self._unit()), undo=undo)
         return {**_report(running.canary), "beside": _plain(stable)}
 
     def _restore(self) -> dict[str, Any]:
         unit = self._unit() if self._work.digest else None
         try:
-            running = self._slot.ask(Desired(self._work.key, stable=unit), timeout=self._timeout)
+            running = self._slot.ask(Desired(self._generation, stable=unit), timeout=self._timeout)
         except SlotError as error:
             raise StepError(str(error)) from error
         return _report(running.stable) if unit else {"digest": "", "version": "", "since": ""}

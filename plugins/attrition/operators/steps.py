@@ -7,9 +7,9 @@ import msgspec
 from airflow.sdk.exceptions import AirflowFailException
 
 from attrition import settings
+from attrition.targets import Place
 
 Step = Literal["deploy", "canary", "watch", "verify", "restore"]
-Place = Literal["staging", "production"]
 VERIFY_SECONDS = 5.0
 """Length of the load run of ``verify``."""
 VERIFY_MAX_P95_MS = 1000.0

@@ -144,7 +144,8 @@ main() {
   say "$STEP of version $VERSION ($DIGEST) to $NAMESPACE"
   # Runs when the command under way has ended: none takes longer than a few seconds.
   trap 'fail "stopped before the end" ""' TERM INT
-  apply rendered.yaml || fail "the cluster refused the manifests" "see the lines above"
+  why=$(apply rendered.yaml 2>&1) || fail "the cluster refused the manifests" "$why"
+  echo "$why"
   why=$(wait_for_rollout) || fail "$why" "$(explain)"
   why=$(check_content) || fail "$why" ""
   since=$(date -u +%Y-%m-%dT%H:%M:%SZ)

@@ -1,0 +1,68 @@
+"""Secrets of the embedded stack: made once with the system's random source, kept where only the owner reads."""
+
+import base64
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+_FILE = "stack.json"
+API_CLIENT = "demo"
+"""The name that the scoring servers log for the generated key."""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Everything secret that the stack's parts share."""
+
+    airflow_password: str
+    jwt_secret: str
+    api_secret_key: str
+    fernet_key: str
+    minilake_token: str
+    api_keys: dict[str, str]
+    """Slot to the API key of its scoring server."""
+    airflow_user: str = "admin"
+
+    @classmethod
+    def load(cls, folder: Path, slots: Iterable[str]) -> "Credentials":
+        """Read the secrets in ``folder``; at first, make them."""
+        path = folder / _FILE
+        if not path.exists():
+            _make(slots)._save(folder)
+        return cls(**json.loads(path.read_text()))
+
+    def _save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        for slot, key in self.api_keys.items():
+            hashed = {API_CLIENT: hashlib.sha256(key.encode()).hexdigest()}
+            write_private(hashes_file(folder, slot), json.dumps(hashed))
+        write_private(folder / _FILE, json.dumps(asdict(self), indent=1))
+
+
+def hashes_file(folder: Path, slot: str) -> Path:
+    """The file of key hashes that a slot's scoring server reads."""
+    return folder / f"api-keys-{slot}.json"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file in one step by one that only its owner may read."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    part.replace(path)
+
+
+def _make(slots: Iterable[str]) -> Credentials:
+    return Credentials(
+        airflow_password=secrets.token_urlsafe(12),
+        jwt_secret=secrets.token_urlsafe(64),
+        api_secret_key=secrets.token_urlsafe(32),
+        fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        minilake_token=secrets.token_urlsafe(24),
+        api_keys={slot: secrets.token_urlsafe(24) for slot in slots},
+    )

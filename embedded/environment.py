@@ -1,0 +1,205 @@
+"""The one place where the embedded stack's folders, ports, secrets and process environments are put together."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from embedded.credentials import Credentials
+
+ROOT = Path(__file__).resolve().parents[1]
+MARKER = "ATTRITION_STACK"
+"""Set for every process of a stack, to the stack's home: this is how leftovers are found."""
+PART_MARKER = "ATTRITION_PART"
+"""Set for every process of a part, to its name."""
+SLOTS = ("staging", "production")
+HEARTBEAT_FILE = "heartbeat"
+"""In the folder of slots; the scoring host touches it every second."""
+
+# Not taken over from the shell: they would lead the stack's processes to somebody else's Airflow, MLflow,
+# workspace, cluster or Python.
+_FOREIGN = ("AIRFLOW__", "AIRFLOW_HOME", "MLFLOW_", "DATABRICKS_", "MINILAKE_", "SCORING_", "KUBECONFIG",
+            "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "GUNICORN_CMD_ARGS")  # fmt: skip
+
+
+class ConfigurationError(ValueError):
+    """Raised when a setting of the embedded stack cannot be used; the message names it."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Loopback ports; each is the setting ``ATTRITION_<NAME>_PORT``."""
+
+    airflow: int = 8080
+    mlflow: int = 5050
+    minilake: int = 18000
+    staging: int = 8091
+    production: int = 8090
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str]) -> "Ports":
+        ports = {}
+        for name in cls.__dataclass_fields__:
+            setting = port_setting(name)
+            text = variables.get(setting) or str(getattr(cls, name))
+            if not text.isdigit() or not 0 < int(text) < 65536:
+                raise ConfigurationError(f"{setting} is {text!r}: give a port number from 1 to 65535")
+            ports[name] = int(text)
+        if doubled := {port for port in ports.values() if list(ports.values()).count(port) > 1}:
+            names = ", ".join(port_setting(name) for name, port in ports.items() if port in doubled)
+            raise ConfigurationError(f"{names} name the same port: give each its own")
+        return cls(**ports)
+
+
+def port_setting(name: str) -> str:
+    """The environment variable that sets a port."""
+    return f"ATTRITION_{name.upper()}_PORT"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where one embedded stack lives. Everything it writes is below ``home``."""
+
+    home: Path
+    ports: Ports
+    shell: Mapping[str, str]
+    """The environment that it was called with, ``.env`` included."""
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] = os.environ) -> "Stack":
+        """The stack that the environment and the clone's ``.env`` describe; the environment wins."""
+        from_file = {key: value or "" for key, value in dotenv_values(ROOT / ".env").items()}
+        shell = from_file | dict(environ)
+        home = Path(shell.get("ATTRITION_HOME") or ROOT / ".attrition").expanduser().resolve()
+        return cls(home=home, ports=Ports.read(shell), shell=shell)
+
+    @property
+    def airflow_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.airflow}"
+
+    @property
+    def mlflow_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.mlflow}"
+
+    @property
+    def minilake_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports.minilake}"
+
+    def scoring_url(self, slot: str) -> str:
+        return f"http://127.0.0.1:{getattr(self.ports, slot)}"
+
+    def slot(self, slot: str) -> Path:
+        """Folder in which a slot's wishes, status and output lie."""
+        return self.home / "slots" / slot
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def data(self) -> Path:
+        """The default training data of ``config/embedded.toml``."""
+        return self.home / "data" / "employees.csv"
+
+    @property
+    def credentials(self) -> Credentials:
+        return Credentials.load(self.home / "secrets", SLOTS)
+
+    def environment(self) -> dict[str, str]:
+        """What every process of the stack gets: the caller's environment without what would mislead it."""
+        kept = {key: value for key, value in self.shell.items() if not key.startswith(_FOREIGN)}
+        ports = {port_setting(name): str(port) for name, port in vars(self.ports).items()}
+        return {
+            **kept,
+            **ports,
+            MARKER: str(self.home),
+            "ATTRITION_HOME": str(self.home),
+            "ATTRITION_SETTINGS": self.shell.get("ATTRITION_SETTINGS") or str(ROOT / "config/embedded.toml"),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}",
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}",
+            "PYTHONUNBUFFERED": "1",
+            # setproctitle would otherwise overwrite the environment that leftovers are found by.
+            "SPT_NOENV": "1",
+            "MLFLOW_TRACKING_URI": self.mlflow_url,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "DO_NOT_TRACK": "true",
+        }
+
+    def airflow_environment(self) -> dict[str, str]:
+        """For Airflow's components: configuration and connections."""
+        secrets, ports, home = self.credentials, self.ports, self.home / "airflow"
+        # Waiting writers wait 30 s for SQLite's lock; the default of 5 s shows as "Database error" in the UI.
+        database = self.shell.get("ATTRITION_AIRFLOW_DATABASE") or f"sqlite:///{home}/airflow.db?timeout=30"
+        passwords = home / "passwords.json"
+        return {
+            **self.environment(),
+            **self._connections(secrets),
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__API__BASE_URL": self.airflow_url,
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(ports.airflow),
+            "AIRFLOW__API__SECRET_KEY": secrets.api_secret_key,
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__API__EXPOSE_CONFIG": "False",
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.jwt_secret,
+            "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.airflow_url}/execution/",
+            "AIRFLOW__CORE__HOSTNAME_CALLABLE": "embedded.airflow_components.hostname",
+            "AIRFLOW__CORE__FERNET_KEY": secrets.fernet_key,
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{secrets.airflow_user}:admin",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+            "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
+            "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        }
+
+    def minilake_environment(self) -> dict[str, str]:
+        return {
+            **self.environment(),
+            "MINILAKE_BIND_HOST": "127.0.0.1",
+            "MINILAKE_PORT": str(self.ports.minilake),
+            "MINILAKE_DATA_DIR": str(self.home / "minilake"),
+            "MINILAKE_DUCKDB_MEMORY_LIMIT": "1GB",
+            # An extension folder of its own keeps MiniLake from downloading one at every start.
+            "MINILAKE_DUCKDB_EXTENSION_DIR": str(self.home / "minilake" / "extensions"),
+            "MINILAKE_TOKEN": self.credentials.minilake_token,
+        }
+
+    def mlflow_environment(self) -> dict[str, str]:
+        # The server's own job runner starts two more processes that this project has no use for.
+        return {**self.environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+    def scoring_environment(self) -> dict[str, str]:
+        """For scoring servers: nothing of the clone, no secret; the host adds what a server needs."""
+        names = ("PATH", "HOME", "LANG", "TZ", "SPT_NOENV", "PYTHONUNBUFFERED", MARKER)
+        return {name: value for name, value in self.environment().items() if name in names}
+
+    def _connections(self, secrets: Credentials) -> dict[str, str]:
+        http = {"conn_type": "http", "schema": "http", "host": "127.0.0.1"}
+        connections: dict[str, dict[str, object]] = {
+            "databricks_default": {**http, "conn_type": "databricks", "port": self.ports.minilake,
+                                   "password": secrets.minilake_token},
+            "mlflow": {**http, "port": self.ports.mlflow},
+            "airflow_api": {**http, "port": self.ports.airflow, "login": secrets.airflow_user,
+                            "password": secrets.airflow_password},
+            "registry": {"conn_type": "fs", "extra": {"path": str(self.home / "images")}},
+            "logs": {"conn_type": "fs", "extra": {"path": str(self.home / "exports")}},
+        }  # fmt: skip
+        for slot in SLOTS:
+            connections[f"scoring_{slot}"] = {
+                "conn_type": "gunicorn",
+                "host": "127.0.0.1",
+                "port": getattr(self.ports, slot),
+                "password": secrets.api_keys[slot],
+                "extra": {"home": str(self.slot(slot))},
+            }
+        return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()}

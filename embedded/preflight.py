@@ -1,0 +1,80 @@
+"""What must be right before the stack starts; each fault is one line that says what to do."""
+
+import json
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+import psutil
+
+from embedded.environment import Stack, port_setting
+
+MIN_DISK_MIB = 2048
+MIN_MEMORY_MIB = 2500
+"""The stack with a training run needs about this much; see docs/architecture.md."""
+
+
+class PreflightError(RuntimeError):
+    """Raised when the stack cannot start here; the message has one line for each reason."""
+
+
+def check(stack: Stack) -> None:
+    """Raise ``PreflightError`` with all that keeps the stack from starting."""
+    faults = [*_python(), *_ports(stack), *_disk(stack.home), *_memory()]
+    if faults:
+        raise PreflightError("\n".join(faults))
+
+
+def _python() -> list[str]:
+    if sys.version_info[:2] == (3, 11):
+        return []
+    return [f"Python 3.11 is needed, this is {sys.version.split()[0]}: run `make setup PYTHON=python3.11`"]
+
+
+def _ports(stack: Stack) -> list[str]:
+    return [
+        f"port {port} is in use by another program: stop that, or set {port_setting(name)} to a free port"
+        for name, port in vars(stack.ports).items()
+        if not _free(port)
+    ]
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As servers do: a port whose last connections linger after a stop is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _disk(home: Path) -> list[str]:
+    place = next(folder for folder in (home, *home.parents) if folder.exists())
+    free = shutil.disk_usage(place).free // 2**20
+    if free >= MIN_DISK_MIB:
+        return []
+    return [
+        f"{free} MiB of disk are free at {place}, {MIN_DISK_MIB} are needed: "
+        "make room, or set ATTRITION_HOME to a folder on another disk"
+    ]
+
+
+def _memory() -> list[str]:
+    free = psutil.virtual_memory().available // 2**20
+    if free >= MIN_MEMORY_MIB:
+        return []
+    return [f"{free} MiB of memory are available, {MIN_MEMORY_MIB} are needed: close other programs"]
+
+
+def prepare_folders(stack: Stack) -> None:
+    """Make the folders and files that the parts expect."""
+    from embedded.credentials import write_private
+
+    for name in ("airflow", "data", "exports", "images", "logs", "minilake", "mlflow/artifacts", "run"):
+        (stack.home / name).mkdir(parents=True, exist_ok=True)
+    credentials = stack.credentials
+    passwords = {credentials.airflow_user: credentials.airflow_password}
+    write_private(stack.home / "airflow" / "passwords.json", json.dumps(passwords))

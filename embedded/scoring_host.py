@@ -1,0 +1,238 @@
+"""The embedded kubelet: keeps what the slots' ``desired.json`` ask for running, and says so in ``status.json``.
+
+It binds the public ports and hands the sockets to the gunicorns that it starts. A release so replaces
+another without a moment at which nobody accepts: the new server is ready before the old one is told to
+finish. A start that fails leaves the old server alone. A server that dies is started again; requests
+wait in the socket's queue meanwhile.
+"""
+
+import functools
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import psutil
+
+from attrition.slot import DESIRED_FILE, STATUS_FILE, Desired, Status, Unit
+from embedded.credentials import hashes_file
+from embedded.environment import HEARTBEAT_FILE, SLOTS, Stack
+from embedded.log_export import Exporter
+from embedded.scoring_child import SLOT_MARKER, Child
+
+READY_SECONDS = 60.0
+_POLL = 0.1
+_BACKOFF = (0.0, 1.0, 2.0, 5.0, 10.0)
+"""Seconds to wait before a server that died is started again: the first time, the second and so on."""
+_LEFTOVER_SECONDS = 10.0
+
+log = logging.getLogger("scoring_host")
+
+_State = Literal["progressing", "complete", "failed"]
+
+
+class SlotHost:
+    """One slot: a public port, a stable server, and a canary beside it."""
+
+    def __init__(self, folder: Path, *, port: int, keys: Path, env: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._port = port
+        self._keys = keys
+        self._env = env
+        self._stop = threading.Event()
+        self._status = Status()
+        self._children: dict[str, Child | None] = {"stable": None, "canary": None}
+        self._deaths = {"stable": 0, "canary": 0}
+        self._started = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        self._public = self._bind()
+
+    def run(self) -> None:
+        """Work until ``stop`` is called; then end the servers."""
+        strays = _strays(self._folder)
+        try:
+            while not self._stop.is_set():
+                desired = self._desired()
+                if desired.generation != self._status.generation:
+                    self._apply(desired)
+                if strays:
+                    # Of a host that was killed: they have answered until now.
+                    _end(strays)
+                    strays = []
+                self._revive()
+                self._stop.wait(_POLL)
+        finally:
+            for child in self._children.values():
+                if child:
+                    child.drain()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def live_names(self) -> set[str]:
+        """Names of the servers whose output may still grow."""
+        return {child.name for child in self._children.values() if child}
+
+    def _bind(self) -> socket.socket:
+        """The public socket: bound, so that nobody else takes the port, and refusing until a server listens.
+
+        SO_REUSEPORT lets the next host bind while the servers of a killed one still answer on theirs.
+        """
+        public = socket.socket()
+        public.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        public.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        public.bind(("127.0.0.1", self._port))
+        return public
+
+    def _desired(self) -> Desired:
+        try:
+            return msgspec.json.decode((self._folder / DESIRED_FILE).read_bytes(), type=Desired)
+        except FileNotFoundError:
+            return Desired(generation="")
+        except msgspec.MsgspecError as error:
+            if self._status.message != (message := f"{DESIRED_FILE} is not usable: {error}"):
+                self._report("failed", message)
+            return Desired(generation=self._status.generation)
+
+    def _apply(self, desired: Desired) -> None:
+        """Bring the slot to what is asked for: new servers ready first, then the old ones drained."""
+        self._status = Status(generation=desired.generation)
+        self._report("progressing", "starting")
+        fresh: dict[str, Child | None] = {}
+        for role, unit in (("stable", desired.stable), ("canary", desired.canary)):
+            current = self._children[role]
+            if unit is None or (current and current.unit == unit and current.exit_code() is None):
+                fresh[role] = current if unit else None
+                continue
+            child = self._launch(role, unit)
+            if fault := child.await_ready(READY_SECONDS, lambda: self._outdated(desired)):
+                self._discard([child, *fresh.values()])
+                return self._report("failed", f"{role} version {unit.version}: {fault}", child.log_tail())
+            fresh[role] = child
+        retired = [child for role, child in self._children.items() if child and child is not fresh[role]]
+        self._children, self._deaths = fresh, {"stable": 0, "canary": 0}
+        for child in retired:
+            child.drain()
+        if retired and not any(fresh.values()):
+            self._public.close()  # nothing is to answer here: refuse instead of letting callers wait
+            self._public = self._bind()
+        return self._report("complete", "")
+
+    def _outdated(self, desired: Desired) -> bool:
+        return self._stop.is_set() or self._desired().generation != desired.generation
+
+    def _launch(self, role: str, unit: Unit) -> Child:
+        self._started += 1
+        name = f"scoring-{self._folder.name}-{role}-{os.getpid()}-{self._started}"
+        log.info("%s: starting version %s from %s", name, unit.version, unit.image)
+        return Child(name=name, unit=unit, slot=self._folder, public=self._public, keys=self._keys, env=self._env)
+
+    def _discard(self, children: list[Child | None]) -> None:
+        """End servers that were started for a change that does not come about."""
+        for child in children:
+            if child and child not in self._children.values():
+                child.drain()
+
+    def _revive(self) -> None:
+        """Start again what has died; what was asked for stays asked for."""
+        for role, child in self._children.items():
+            if child is None or (code := child.exit_code()) is None:
+                continue
+            deaths = self._deaths[role]
+            self._deaths[role] += 1
+            log.warning("%s ended with code %s, for the %d. time", child.name, code, deaths + 1)
+            child.kill()  # its workers may outlive it
+            if self._stop.wait(_BACKOFF[min(deaths, len(_BACKOFF) - 1)]):
+                return
+            self._children[role] = again = self._launch(role, child.unit)
+            wanted = Desired(generation=self._status.generation)
+            fault = again.await_ready(READY_SECONDS, functools.partial(self._outdated, wanted))
+            message = f"{role} ended with code {code} and was started again"
+            self._report(self._status.state, f"{message}: {fault}" if fault else message)
+
+    def _report(self, state: _State, message: str, log_tail: list[str] | None = None) -> None:
+        running = {role: child.running if child else None for role, child in self._children.items()}
+        self._status = Status(
+            generation=self._status.generation,
+            state=state,
+            message=message,
+            log_tail=tuple(log_tail or ()),
+            **running,
+        )
+        path = self._folder / STATUS_FILE
+        part = path.with_suffix(".part")
+        part.write_bytes(msgspec.json.encode(self._status))
+        part.replace(path)
+        log.info("%s: generation %s is %s %s", self._folder.name, self._status.generation, state, message)
+
+
+def _strays(folder: Path) -> list[psutil.Process]:
+    """Scoring servers of this slot that an earlier host started: the leaders, in whose groups workers are."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(SLOT_MARKER) == str(folder) and os.getpgid(process.pid) == process.pid:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess, ProcessLookupError):
+            continue
+    return found
+
+
+def _end(strays: list[psutil.Process]) -> None:
+    for process in strays:
+        log.info("ending server %d of an earlier host", process.pid)
+        process.terminate()
+    psutil.wait_procs(strays, timeout=_LEFTOVER_SECONDS)
+    for process in strays:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def main() -> int:
+    """Host both slots and export their output, until SIGTERM or SIGINT."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    stack = Stack.read()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    secrets = stack.home / "secrets"
+    hosts = [
+        SlotHost(
+            stack.slot(name),
+            port=getattr(stack.ports, name),
+            keys=hashes_file(secrets, name),
+            env=stack.scoring_environment(),
+        )
+        for name in SLOTS
+    ]
+    exporter = Exporter(
+        stack.home / "slots", stack.home / "exports", lambda: {n for h in hosts for n in h.live_names()}
+    )
+    threads = [threading.Thread(target=host.run) for host in hosts]
+    threads.append(threading.Thread(target=exporter.run))
+    for thread in threads:
+        thread.start()
+    heartbeat = stack.home / "slots" / HEARTBEAT_FILE
+    failed = False
+    while not stop.wait(1.0) and not failed:
+        heartbeat.touch()
+        failed = not all(thread.is_alive() for thread in threads)
+    for host in hosts:
+        host.stop()
+    for thread in threads[:-1]:
+        thread.join()
+    exporter.stop()  # last, so that it takes what the servers wrote while they stopped
+    threads[-1].join()
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -23,6 +23,13 @@ EVIDENCE_DIGEST = "attrition.evidence_digest"
 RELEASED_AT = "attrition.released_at"
 STAGED_AT = "attrition.staged_at"
 
+WINDOW = "attrition.window"
+"""On the nightly runs in experiment ``<experiment>-monitoring``: the night that was judged, an ISO date."""
+NOTE = "attrition.note"
+"""On the same runs: the verdict in one line. In one word it is ``VERDICT``: ``quiet``, ``drift``, ``empty``..."""
+DRIFTED_FEATURES = "drifted_features"
+"""Metric of the same runs: how many features drifted."""
+
 CHALLENGER = "challenger"
 CHAMPION = "champion"
 PREVIOUS_CHAMPION = "previous_champion"

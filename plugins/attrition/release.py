@@ -74,8 +74,8 @@ def recent_drift() -> list[dict[str, Any]]:
     )
     return [
         {
-            "window": run.data.tags.get("attrition.window", ""),
-            "verdict": run.data.tags.get("attrition.note", ""),
+            "window": run.data.tags.get(tags.WINDOW, ""),
+            "verdict": run.data.tags.get(tags.NOTE, ""),
         }
         for run in runs
     ]

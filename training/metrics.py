@@ -1,0 +1,154 @@
+"""How good the probabilities are, with bootstrap intervals, and paired comparison of two models.
+
+The bootstrap draws how often each row counts, and every metric is written for weighted rows. So all
+resamples are computed at once, and two models are compared on the very same resamples.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+BINS = 10
+
+Array = NDArray[np.float64]
+Metric = Callable[[Array, NDArray[np.int64], Array], Array]
+"""``(probability [n], outcome [n], weights [resamples, n]) -> [resamples]``."""
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """A figure with its 95% bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """Challenger minus champion on the same rows."""
+
+    difference: Estimate
+    better: float
+    """Share of the resamples in which the challenger is better."""
+
+
+def roc_auc(p: Array, y: NDArray[np.int64], weights: Array) -> Array:
+    leaving, staying = _by_score(p, y, weights)
+    below = np.cumsum(staying, axis=1) - staying
+    pairs = (leaving * (below + staying / 2)).sum(axis=1)
+    result: Array = pairs / (leaving.sum(axis=1) * staying.sum(axis=1))
+    return result
+
+
+def pr_auc(p: Array, y: NDArray[np.int64], weights: Array) -> Array:
+    """Average precision."""
+    leaving, staying = (side[:, ::-1] for side in _by_score(p, y, weights))
+    found = np.cumsum(leaving, axis=1)
+    looked_at = found + np.cumsum(staying, axis=1)
+    precision = np.divide(found, looked_at, out=np.zeros_like(found), where=looked_at > 0)
+    result: Array = (leaving * precision).sum(axis=1) / leaving.sum(axis=1)
+    return result
+
+
+def log_loss(p: Array, y: NDArray[np.int64], weights: Array) -> Array:
+    kept = np.clip(p, 1e-15, 1 - 1e-15)
+    return _mean(-np.log(np.where(y == 1, kept, 1 - kept)), weights)
+
+
+def brier(p: Array, y: NDArray[np.int64], weights: Array) -> Array:
+    return _mean((p - y) ** 2, weights)
+
+
+def calibration_error(p: Array, y: NDArray[np.int64], weights: Array) -> Array:
+    """Mean distance of predicted and seen share over ten bins of equal size (ECE)."""
+    member = np.eye(BINS)[equal_bins(p)]
+    gap = np.abs((weights * (p - y)) @ member)
+    result: Array = gap.sum(axis=1) / weights.sum(axis=1)
+    return result
+
+
+def recall_top(share: float) -> Metric:
+    """Share of the leavers that are among the ``share`` of the rows with the highest risk."""
+
+    def recall(p: Array, y: NDArray[np.int64], weights: Array) -> Array:
+        leaving, staying = (side[:, ::-1] for side in _by_score(p, y, weights))
+        size = leaving + staying
+        before = np.cumsum(size, axis=1) - size
+        room = share * size.sum(axis=1, keepdims=True) - before
+        taken = np.clip(np.divide(room, size, out=np.zeros_like(size), where=size > 0), 0, 1)
+        result: Array = (leaving * taken).sum(axis=1) / leaving.sum(axis=1)
+        return result
+
+    return recall
+
+
+METRICS: dict[str, Metric] = {
+    "roc_auc": roc_auc,
+    "pr_auc": pr_auc,
+    "log_loss": log_loss,
+    "brier": brier,
+    "calibration_error": calibration_error,
+    "recall_top_10": recall_top(0.10),
+    "recall_top_20": recall_top(0.20),
+}
+LARGER_IS_BETTER = {"roc_auc", "pr_auc", "recall_top_10", "recall_top_20"}
+
+
+def resamples(y: NDArray[np.int64], seed: int) -> Array:
+    """How often each row counts in each resample, ``[RESAMPLES, n]``; both outcomes keep their number."""
+    rng = np.random.default_rng(seed)
+    weights = np.zeros((RESAMPLES, len(y)))
+    for outcome in np.unique(y):
+        rows = np.flatnonzero(y == outcome)
+        weights[:, rows] = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), RESAMPLES)
+    return weights
+
+
+def measure(p: Array, y: NDArray[np.int64], weights: Array) -> dict[str, Estimate]:
+    """All metrics with intervals."""
+    once = np.ones((1, len(y)))
+    return {name: _estimate(metric(p, y, once)[0], metric(p, y, weights)) for name, metric in METRICS.items()}
+
+
+def compare(challenger: Array, champion: Array, y: NDArray[np.int64], weights: Array) -> dict[str, Comparison]:
+    """Paired bootstrap over all metrics."""
+    once = np.ones((1, len(y)))
+    found = {}
+    for name, metric in METRICS.items():
+        value = (metric(challenger, y, once) - metric(champion, y, once))[0]
+        drawn = metric(challenger, y, weights) - metric(champion, y, weights)
+        better = drawn > 0 if name in LARGER_IS_BETTER else drawn < 0
+        found[name] = Comparison(_estimate(value, drawn), float(better.mean()))
+    return found
+
+
+def equal_bins(p: Array) -> NDArray[np.intp]:
+    """Bin of each row, of ten bins with equally many rows, by rising probability."""
+    order = np.argsort(p, kind="stable")
+    bins = np.empty(len(p), np.intp)
+    bins[order] = np.arange(len(p)) * BINS // len(p)
+    return bins
+
+
+def _estimate(value: float, drawn: Array) -> Estimate:
+    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Estimate(*(round(float(figure), 6) for figure in (value, low, high)))
+
+
+def _mean(values: Array, weights: Array) -> Array:
+    result: Array = weights @ values / weights.sum(axis=1)
+    return result
+
+
+def _by_score(p: Array, y: NDArray[np.int64], weights: Array) -> tuple[Array, Array]:
+    """Weight of leavers and stayers at each distinct probability, rising: two ``[resamples, distinct]``."""
+    distinct, where = np.unique(p, return_inverse=True)
+    order = np.argsort(where, kind="stable")
+    starts = np.searchsorted(where[order], np.arange(len(distinct)))
+    ordered = weights[:, order]
+    leaving = np.add.reduceat(ordered * (y[order] == 1), starts, axis=1)
+    staying = np.add.reduceat(ordered * (y[order] == 0), starts, axis=1)
+    return leaving, staying

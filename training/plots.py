@@ -1,0 +1,109 @@
+"""The pictures of a training run, as PNG files."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import numpy as np
+from matplotlib import pyplot as plt
+from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from training.bundle import drift_references
+from training.contract import request_contract
+from training.data import Employees
+from training.metrics import equal_bins
+
+_DPI = 80
+_SHOWN_FEATURES = 20
+Curves = dict[str, NDArray[np.float64]]
+"""Probabilities on the hold-out, by the name shown in the legend."""
+
+
+def draw_all(
+    folder: Path,
+    y: NDArray[np.int64],
+    curves: Curves,
+    importance: dict[str, tuple[float, float]],
+    reference: Employees,
+) -> None:
+    """Write ROC, precision-recall, calibration, importance and drift references into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draw_roc(folder / "roc.png", y, curves)
+    draw_precision_recall(folder / "precision_recall.png", y, curves)
+    draw_calibration(folder / "calibration.png", y, curves)
+    draw_importance(folder / "permutation_importance.png", importance)
+    draw_drift_references(folder / "drift_references.png", reference)
+
+
+def draw_roc(file: Path, y: NDArray[np.int64], curves: Curves) -> None:
+    figure, axes = plt.subplots(figsize=(5, 5))
+    for name, p in curves.items():
+        false_positive, true_positive, _ = roc_curve(y, p)
+        axes.plot(false_positive, true_positive, label=name)
+    axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
+    axes.set(xlabel="Stayers picked out", ylabel="Leavers found", title="ROC on the hold-out")
+    _save(figure, axes, file)
+
+
+def draw_precision_recall(file: Path, y: NDArray[np.int64], curves: Curves) -> None:
+    figure, axes = plt.subplots(figsize=(5, 5))
+    for name, p in curves.items():
+        precision, recall, _ = precision_recall_curve(y, p)
+        axes.step(recall, precision, where="post", label=name)
+    axes.axhline(y.mean(), color="grey", linestyle=":")
+    axes.set(xlabel="Leavers found", ylabel="Share of leavers among those picked out", title="Precision and recall")
+    _save(figure, axes, file)
+
+
+def draw_calibration(file: Path, y: NDArray[np.int64], curves: Curves) -> None:
+    figure, axes = plt.subplots(figsize=(5, 5))
+    for name, p in curves.items():
+        bins = equal_bins(p)
+        points = [(p[bins == number].mean(), y[bins == number].mean()) for number in np.unique(bins)]
+        axes.plot(*zip(*points, strict=True), marker="o", label=name)
+    axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
+    axes.set(xlabel="Predicted risk", ylabel="Share that left", title="Calibration in ten equal bins")
+    _save(figure, axes, file)
+
+
+def draw_importance(file: Path, importance: dict[str, tuple[float, float]]) -> None:
+    """``importance``: mean and standard deviation of the loss in ROC AUC by feature."""
+    largest = sorted(importance.items(), key=lambda item: item[1][0])[-_SHOWN_FEATURES:]
+    figure, axes = plt.subplots(figsize=(7, 6))
+    names = [name for name, _ in largest]
+    axes.barh(names, [mean for _, (mean, _) in largest], xerr=[spread for _, (_, spread) in largest])
+    axes.set(xlabel="Loss in ROC AUC when the feature is shuffled", title="Permutation importance on the hold-out")
+    _save(figure, axes, file, legend=False)
+
+
+def draw_drift_references(file: Path, reference: Employees) -> None:
+    """What requests are tested against for drift, a small picture for each field."""
+    arrays = drift_references(reference)
+    fields = request_contract().drift_fields
+    columns = 6
+    rows = -(-len(fields) // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(2.4 * columns, 1.7 * rows))
+    for axes, field in zip(grid.flat, fields, strict=False):
+        if field.kind == "category":
+            counts = arrays[f"count:{field.name}"][:-1]
+            axes.bar(range(len(counts)), counts)
+        else:
+            axes.hist(arrays[f"ref:{field.name}"], bins=20)
+        axes.set_title(field.name, fontsize=8)
+        axes.tick_params(labelsize=6)
+    for axes in grid.flat[len(fields) :]:
+        axes.set_visible(False)
+    figure.tight_layout()
+    figure.savefig(file, dpi=_DPI)
+    plt.close(figure)
+
+
+def _save(figure: plt.Figure, axes: plt.Axes, file: Path, *, legend: bool = True) -> None:
+    if legend:
+        axes.legend()
+    figure.tight_layout()
+    figure.savefig(file, dpi=_DPI)
+    plt.close(figure)

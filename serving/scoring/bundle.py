@@ -6,7 +6,6 @@ from typing import Any, Self
 
 import msgspec
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from serving.scoring.contract import (
@@ -17,6 +16,7 @@ from serving.scoring.contract import (
 )
 from serving.scoring.drift import DriftReference, adjust
 from serving.scoring.encode import Columns, as_columns, encode_fields, feature_matrix
+from serving.scoring.runtime import Model
 
 
 class BundleError(ValueError):
@@ -48,8 +48,8 @@ class Bundle:
     def __init__(self, contract: Contract, classifier: Path, outliers: Path, drift: DriftReference) -> None:
         self.contract = contract
         self.drift = drift
-        self._classifier = _session(classifier)
-        self._outliers = _session(outliers)
+        self._classifier = Model(classifier)
+        self._outliers = Model(outliers)
         self._features = [position for position, field in enumerate(contract.fields) if field.feature]
 
     @classmethod
@@ -94,24 +94,11 @@ class Bundle:
 
     def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """P(attrition) of each row of the encoded matrix ``[n, features]``."""
-        return _run(self._classifier, x).astype(np.float64)
+        return self._classifier.run(x).astype(np.float64)
 
     def outlier_scores(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """The outlier score of each row of the encoded matrix; above 0 is an outlier."""
         rule = self.contract.outliers
-        mean_path = _run(self._outliers, x).astype(np.float64) / rule.trees
+        mean_path = self._outliers.run(x).astype(np.float64) / rule.trees
         scores: NDArray[np.float64] = np.exp2(-mean_path / rule.normaliser) + rule.offset
         return scores
-
-
-def _session(model: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    # No thread pool: it would not survive gunicorn's fork, and requests are the unit of parallelism here.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(model.read_bytes(), options, providers=["CPUExecutionProvider"])
-
-
-def _run(session: onnxruntime.InferenceSession, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    outputs: list[NDArray[np.float32]] = session.run(None, {"X": x})
-    return outputs[0].reshape(-1)

@@ -1,0 +1,33 @@
+"""ONNX Runtime as this project uses it: one thread, and nothing sent to anybody.
+
+Since 1.31 ONNX Runtime starts telemetry threads when it is imported, which report to its maker and, after a
+fork, abort the process at exit. The variable has to be there before the import, so import it from here.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime
+
+
+class Model:
+    """One ONNX model with input ``X`` and one output; thread-safe, and safe to fork."""
+
+    def __init__(self, path: Path) -> None:
+        """Load a model file; raises ``OSError``, or what ONNX Runtime says of a wrong file."""
+        options = onnxruntime.SessionOptions()
+        # With one thread there is no pool, which a fork would not survive; requests are what runs in parallel.
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        self._outputs = [self._session.get_outputs()[0].name]
+
+    def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The output for the encoded matrix ``[n, features]``, float32 ``[n]``."""
+        outputs: list[NDArray[np.float32]] = self._session.run(self._outputs, {"X": x})
+        return outputs[0].reshape(-1)

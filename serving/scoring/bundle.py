@@ -48,8 +48,8 @@ class Bundle:
     def __init__(self, contract: Contract, classifier: Path, outliers: Path, drift: DriftReference) -> None:
         self.contract = contract
         self.drift = drift
-        self._classifier = Model(classifier)
-        self._outliers = Model(outliers)
+        self._classifier = Model(classifier, len(contract.features))
+        self._outliers = Model(outliers, len(contract.features))
         self._features = [position for position, field in enumerate(contract.fields) if field.feature]
 
     @classmethod

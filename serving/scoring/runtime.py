@@ -15,16 +15,27 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
 
 
+class ModelError(ValueError):
+    """Raised when a file is no ONNX model of the shape that the contract asks for."""
+
+
 class Model:
     """One ONNX model with input ``X`` and one output; thread-safe, and safe to fork."""
 
-    def __init__(self, path: Path) -> None:
-        """Load a model file; raises ``OSError``, or what ONNX Runtime says of a wrong file."""
+    def __init__(self, path: Path, features: int) -> None:
+        """Load a model of so many features; raises ``OSError`` or ``ModelError``."""
         options = onnxruntime.SessionOptions()
         # With one thread there is no pool, which a fork would not survive; requests are what runs in parallel.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        model = path.read_bytes()
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # noqa: BLE001 - its exceptions have no base of their own
+            raise ModelError(f"{path.name} is no model that ONNX Runtime can run: {error}") from error
+        inputs = {value.name: value.shape for value in self._session.get_inputs()}
+        if list(inputs) != ["X"] or inputs["X"][-1] != features:
+            raise ModelError(f"{path.name} takes {inputs}, where the contract has X with {features} features")
         self._outputs = [self._session.get_outputs()[0].name]
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ REQUIREMENTS := requirements serving/requirements training/requirements
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format test test-kubernetes test-docker test-azurite test-spark test-postgres \
-	demo up down status serve clean
+	demo up down status api-key serve clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ down: ## Stop the stack and whatever a killed one has left behind
 
 status: ## What of the stack runs, and where
 	@if [ -x $(RUN) ]; then $(RUN) -m embedded status; else echo "nothing runs: there is no $(VENV)"; fi
+
+api-key: ## The API key of a scoring server (SLOT=production or staging)
+	@$(RUN) -m embedded api-key $(or $(SLOT),production)
 
 serve: setup ## The scoring server alone, without keys, on loopback (BUNDLE=folder)
 	@[ -n "$(BUNDLE)" ] || { echo "name a bundle: make serve BUNDLE=path/to/bundle" >&2; exit 2; }

@@ -1,10 +1,10 @@
-"""``python -m embedded up|down|status|demo``: the embedded stack's command line."""
+"""``python -m embedded up|down|status|demo|api-key``: the embedded stack's command line."""
 
 import argparse
 import sys
 
 from embedded import stack as stacks
-from embedded.environment import ConfigurationError, Stack
+from embedded.environment import SLOTS, ConfigurationError, Stack
 from embedded.preflight import PreflightError
 
 
@@ -15,6 +15,8 @@ def _arguments() -> argparse.Namespace:
     up.add_argument("--detach", action="store_true", help="return once it is up")
     commands.add_parser("down", help="stop the stack and end what a killed one left behind")
     commands.add_parser("status", help="what runs, and where")
+    key = commands.add_parser("api-key", help="the key of a scoring server")
+    key.add_argument("slot", choices=SLOTS)
     demo = commands.add_parser("demo", help="take a model from data to production")
     demo.add_argument("--data", help="CSV or Parquet; default: generated employees")
     demo.add_argument("--approve", choices=("yes", "no"), help="answer the gate; default: ask")
@@ -54,7 +56,10 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "down":
         stacks.down(stack)
         return 0
-    from embedded.demo import Demo
+    if arguments.command == "api-key":
+        print(stack.credentials.api_keys[arguments.slot])
+        return 0
+    from embedded.demo import Demo  # rich and the rest of it: `make status` need not wait for them
 
     return Demo(stack, data=arguments.data, approve=arguments.approve, keep=arguments.keep == "yes").run()
 

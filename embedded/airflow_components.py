@@ -9,6 +9,7 @@ early, never this project's code, which must be read anew after an edit.
 Airflow's database is made or upgraded first. A component that dies is started again.
 """
 
+import gc
 import importlib
 import logging
 import os
@@ -165,6 +166,8 @@ def main() -> None:
     _migrate(home, logs)
     for module in _EARLY:
         importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # forked processes then share these pages for good
     Components(logs).run()
 
 

@@ -1,0 +1,134 @@
+"""Airflow's public REST API, as far as the demo needs it."""
+
+import time
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+Json = dict[str, Any]
+_TIMEOUT = 30.0
+_RETRY_SECONDS = 30.0
+"""For how long a request is repeated while the API server is away or busy."""
+_BUSY = (500, 502, 503, 504)
+
+
+class AirflowError(RuntimeError):
+    """Raised when Airflow refuses a request or stays away; the message has its answer."""
+
+
+class Airflow:
+    """A session with one API server."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self.url = url
+        self._user = user
+        self._password = password
+        self._session = requests.Session()
+
+    def get(self, path: str, **query: Any) -> Json:
+        """``path`` follows ``/api/v2``. Repeated while the server is away."""
+        return self._call("GET", path, params=query)
+
+    def post(self, path: str, body: Json) -> Json:
+        return self._call("POST", path, json=body)
+
+    def patch(self, path: str, body: Json) -> Json:
+        return self._call("PATCH", path, json=body)
+
+    def runs(self, dag_id: str, **query: Any) -> list[Json]:
+        """The DAG's runs, newest first."""
+        answer = self.get(f"/dags/{dag_id}/dagRuns", order_by="-run_after", **query)
+        return list(answer["dag_runs"])
+
+    def run(self, dag_id: str, run_id: str) -> Json:
+        return self.get(f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}")
+
+    def trigger(self, dag_id: str, run_id: str, conf: Json) -> None:
+        """Start a run, unless there is one of this id already."""
+        try:
+            self.post(f"/dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": conf})
+        except AirflowError:
+            # A repeated request meets the run that the first one made before its answer was lost.
+            if not any(run["dag_run_id"] == run_id for run in self.runs(dag_id, limit=20)):
+                raise
+
+    def tasks(self, dag_id: str, run_id: str) -> list[Json]:
+        answer = self.get(f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances", limit=100)
+        return list(answer["task_instances"])
+
+    def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """What a task returned."""
+        path = f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances/{task_id}/xcomEntries/return_value"
+        return self.get(path, stringify="false")["value"]
+
+    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> list[Json]:
+        """A try's log, one mapping for each line, with at least ``event``."""
+        path = f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances/{task_id}/logs/{try_number}"
+        content = self.get(path, full_content="true", map_index=-1)["content"]
+        return [line if isinstance(line, dict) else {"event": str(line)} for line in content]
+
+    def question(self, dag_id: str, run_id: str, task_id: str) -> Json:
+        """What a waiting task asks, and the answer where there is one."""
+        return self.get(_question_path(dag_id, run_id, task_id))
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str, comment: str) -> None:
+        """Answer a waiting task; an answer that is there already stands."""
+        body = {"chosen_options": [option], "params_input": {"comment": comment}}
+        try:
+            self.patch(_question_path(dag_id, run_id, task_id), body)
+        except AirflowError:
+            if not self.question(dag_id, run_id, task_id)["response_received"]:
+                raise
+
+    def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Let a task and what follows it run again."""
+        body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [task_id], "only_failed": False,
+                "include_downstream": True, "reset_dag_runs": True}  # fmt: skip
+        self.post(f"/dags/{dag_id}/clearTaskInstances", body)
+
+    def link(self, dag_id: str, run_id: str, task_id: str | None = None) -> str:
+        """A page of the web interface."""
+        page = f"{self.url}/dags/{dag_id}/runs/{_quoted(run_id)}"
+        return f"{page}/tasks/{task_id}" if task_id else page
+
+    def _call(self, method: str, path: str, **arguments: Any) -> Json:
+        deadline = time.monotonic() + _RETRY_SECONDS
+        while True:
+            fault = ""
+            try:
+                answer = self._request(method, f"{self.url}/api/v2{path}", **arguments)
+            except requests.RequestException as error:
+                fault = str(error)
+            else:
+                if answer.ok:
+                    return dict(answer.json()) if answer.content else {}
+                fault = f"{answer.status_code}: {answer.text[:500]}"
+                if answer.status_code not in _BUSY:
+                    raise AirflowError(f"{method} {path} was answered with {fault}")
+            if time.monotonic() > deadline:
+                raise AirflowError(f"{method} {path} failed for {_RETRY_SECONDS:g} s: {fault}")
+            time.sleep(0.5)
+
+    def _request(self, method: str, url: str, **arguments: Any) -> requests.Response:
+        if "Authorization" not in self._session.headers:
+            self._sign_in()
+        answer = self._session.request(method, url, timeout=_TIMEOUT, **arguments)
+        if answer.status_code == requests.codes.unauthorized:  # the token has run out
+            self._sign_in()
+            answer = self._session.request(method, url, timeout=_TIMEOUT, **arguments)
+        return answer
+
+    def _sign_in(self) -> None:
+        body = {"username": self._user, "password": self._password}
+        answer = requests.post(f"{self.url}/auth/token", json=body, timeout=_TIMEOUT)
+        answer.raise_for_status()
+        self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _question_path(dag_id: str, run_id: str, task_id: str) -> str:
+    return f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances/{task_id}/-1/hitlDetails"

@@ -20,8 +20,13 @@ NOTE_LIMIT = 1000
 _TIMEOUT = 20
 
 
+def address(connection: Any) -> str:
+    """Where the API answers, without a slash at the end."""
+    return f"{connection.schema or 'http'}://{connection.host}" + (f":{connection.port}" if connection.port else "")
+
+
 def _session(connection: Any) -> tuple[requests.Session, str]:
-    base = f"{connection.schema or 'http'}://{connection.host}" + (f":{connection.port}" if connection.port else "")
+    base = address(connection)
     session = requests.Session()
     token = connection.password
     if connection.login:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from attrition import links
 from attrition.evidence import Evidence
 
 _METRICS = {
@@ -22,15 +23,19 @@ def _metric(metrics: dict[str, Any] | None, name: str) -> str:
     return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
 
 
-def _metrics_table(evaluation: dict[str, Any]) -> list[str]:
+def metric_rows(evaluation: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Label, the challenger's figure and the champion's, each with its 95 % interval; the best known first."""
     challenger, champion = evaluation["challenger"], evaluation.get("champion")
-    rows = ["| Metric (95 % interval) | Challenger | Champion |", "|---|---|---|"]
     known = [name for name in _METRICS if name in challenger]
     others = sorted(set(challenger) - set(_METRICS))
-    for name in [*known, *others]:
-        label = _METRICS.get(name, name)
-        rows.append(f"| {label} | {_metric(challenger, name)} | {_metric(champion, name)} |")
-    return rows
+    return [
+        (_METRICS.get(name, name), _metric(challenger, name), _metric(champion, name)) for name in [*known, *others]
+    ]
+
+
+def _metrics_table(evaluation: dict[str, Any]) -> list[str]:
+    rows = ["| Metric (95 % interval) | Challenger | Champion |", "|---|---|---|"]
+    return rows + [f"| {' | '.join(row)} |" for row in metric_rows(evaluation)]
 
 
 def _floors(evaluation: dict[str, Any]) -> list[str]:
@@ -58,7 +63,7 @@ def _drift(windows: list[dict[str, Any]]) -> list[str]:
 def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str) -> str:
     """Markdown for Airflow's required-actions page, newest facts first."""
     model, release, evaluation = evidence.model, evidence.release, evidence.evaluation
-    run = f"{mlflow_url}/#/experiments/{experiment_id}/runs/{model.training_run_id}"
+    run = links.mlflow_run(mlflow_url, experiment_id, model.training_run_id)
     replaced = evidence.replaces
     before = f"version {replaced.version} (`{replaced.digest}`)" if replaced else "nothing: this is the first release"
     lines = [

@@ -14,9 +14,24 @@ from airflow.sdk import BaseHook
 
 from attrition.builders.inputs import Inputs
 
+CHECK_FAILED = "FAILED bundle:"
+"""What ``serving.verify bundle`` prints, in every kind of build, when the golden answers differ."""
+_TAIL_LINES = 30
+
 
 class BuildError(RuntimeError):
     """Raised when an image could not be built; the message ends with the builder's last log lines."""
+
+
+class WrongModelError(BuildError):
+    """Raised when the built image does not answer as its model was registered: building again is no help."""
+
+
+def build_failed(reason: str, output: str) -> BuildError:
+    """The error for a build that ended badly; ``output`` is its log, of which the end is kept."""
+    tail = "\n".join(output.strip().splitlines()[-_TAIL_LINES:])
+    kind = WrongModelError if CHECK_FAILED in output else BuildError
+    return kind(f"{reason}\n{tail}")
 
 
 class Built(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.mgmt.containerregistrytasks import ContainerRegistryTasksMgmtClient, models
 from azure.storage.blob import BlobClient
 
-from attrition.builders import BuildError, Built, Memory
+from attrition.builders import BuildError, Built, Memory, build_failed
 from attrition.builders.acr_registry import manifest_digest
 from attrition.builders.inputs import DOCKERFILE, Inputs, build_arguments
 
@@ -29,7 +29,6 @@ RUN_ID = "acr_run_id"
 """Where the run under way is remembered."""
 _UNDER_WAY = ("Queued", "Started", "Running")
 _BUILD_SECONDS = 3600
-_TAIL = 30
 _POLL_SECONDS = 5.0
 _NOT_ALLOWED = "TasksOperationsNotAllowed"
 
@@ -91,12 +90,12 @@ class AcrBuilder:
         try:
             self._run_id = self._running(memory) or self._schedule(inputs, context)
             memory.set(RUN_ID, self._run_id)
-            run, tail = self._follow(self._run_id)
+            run, output = self._follow(self._run_id)
         except HttpResponseError as error:
             raise _explained(error, self._server) from error
         if run.status != "Succeeded":
             message = run.run_error_message or "no message"
-            raise BuildError(f"ACR run {self._run_id} ended as {run.status}: {message}\n" + "\n".join(tail))
+            raise build_failed(f"ACR run {self._run_id} ended as {run.status}: {message}", output)
         pushed = [image.digest for image in run.output_images or () if image.tag == inputs.tag and image.digest]
         if pushed:
             return self._built(inputs, pushed[0])
@@ -153,21 +152,19 @@ class AcrBuilder:
         log.info("ACR run %s scheduled in %s", run.run_id, self._server)
         return str(run.run_id)
 
-    def _follow(self, run_id: str) -> tuple[Any, list[str]]:
-        """Copy the run's log into the task's until the run is over; returns the run and its last lines."""
-        lines: list[str] = []
-        offset = 0
+    def _follow(self, run_id: str) -> tuple[Any, str]:
+        """Copy the run's log into the task's until the run is over; returns both."""
+        output = b""
         written = self._client.runs.get_log_sas_url(self._group, self._registry, run_id)
         with BlobClient.from_blob_url(str(written.log_link)) as blob:
             while True:
                 run = self._client.runs.get(self._group, self._registry, run_id)
-                text = _read_from(blob, offset)
-                offset += len(text)
+                text = _read_from(blob, len(output))
+                output += text
                 for line in text.decode(errors="replace").splitlines():
                     log.info("%s", line)
-                    lines.append(line)
                 if run.status not in _UNDER_WAY:
-                    return run, lines[-_TAIL:]
+                    return run, output.decode(errors="replace")
                 time.sleep(self._poll_seconds)
 
 

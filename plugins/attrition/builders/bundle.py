@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from attrition.builders import BuildError, Built, Memory
+from attrition.builders import BuildError, Built, Memory, build_failed
 from attrition.builders.inputs import Inputs, folder_digest
 
 _KEY_FILE = ".inputs"
@@ -91,4 +91,4 @@ class BundleBuilder:
             self._check.communicate()
             raise BuildError(f"the bundle did not load within {_CHECK_SECONDS} s") from None
         if self._check.returncode:
-            raise BuildError(f"the image does not answer as its model was registered:\n{output.strip()[-3000:]}")
+            raise build_failed("the image does not answer as its model was registered", output)

@@ -15,14 +15,13 @@ from typing import Any
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound
 
-from attrition.builders import BuildError, Built, Memory
+from attrition.builders import BuildError, Built, Memory, build_failed
 from attrition.builders.inputs import DOCKERFILE, Inputs, build_arguments
 
 log = logging.getLogger(__name__)
 
 KEY_LABEL = "attrition.inputs"
 _ENGINE_TIMEOUT = 60
-_TAIL = 30
 
 
 class EngineBuilder:
@@ -91,8 +90,7 @@ class EngineBuilder:
                     log.info("%s", line)
                     lines.append(line)
                 if error := answer.get("error"):
-                    tail = "\n".join(lines[-_TAIL:])
-                    raise BuildError(f"the image could not be built: {error.strip()}\n{tail}")
+                    raise build_failed(f"the image could not be built: {error.strip()}", "\n".join(lines))
         except APIError as error:
             raise BuildError(f"the Docker engine refused the build: {error.explanation or error}") from error
 

@@ -65,7 +65,10 @@ class BuildImageOperator(BaseOperator):
             if built is None:
                 folder = Path(scratch) / "context"
                 build_inputs.write_context(inputs, bundle, folder)
-                built = self._builder.build(inputs, folder, context["task_state_store"])
+                try:
+                    built = self._builder.build(inputs, folder, context["task_state_store"])
+                except builders.WrongModelError as error:
+                    raise AirflowFailException(str(error)) from error
         self.log.info("%s %s, digest %s", "found" if reused else "built", built.image, built.digest)
         return {
             "image": built.image,

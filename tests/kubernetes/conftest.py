@@ -1,0 +1,125 @@
+"""The cluster's own fixtures: one empty cluster and one Airflow for all scenarios, and images that lie."""
+
+import json
+import shutil
+from pathlib import Path
+
+import docker
+import pytest
+
+from attrition.builders.engine import EngineBuilder
+from attrition.builders.inputs import Inputs, gather, write_context
+from attrition.publish import git_revision
+from attrition.registry import Version
+from tests.bundles import make_bundle
+from tests.kubernetes import airflow as stack
+from tests.kubernetes import cluster
+from tests.plugins.conftest import free_port
+
+REPOSITORY = "attrition-scoring-test"
+
+
+@pytest.fixture(scope="session")
+def empty_cluster():
+    """Two empty namespaces; the test is skipped, with what to do, where there is no cluster."""
+    if why := cluster.missing():
+        pytest.skip(why)
+    cluster.reset()
+    engine = docker.from_env()
+    _remove_images(engine)
+    yield engine
+    for place in cluster.PLACES:
+        cluster.kubectl("delete", "namespace", cluster.namespace(place), "--ignore-not-found", "--wait=false")
+    _remove_images(engine)
+
+
+def _remove_images(engine):
+    for image in engine.images.list(name=REPOSITORY):
+        for tag in image.tags:
+            engine.images.remove(tag, force=True)
+
+
+@pytest.fixture(scope="session")
+def airflow(empty_cluster, tmp_path_factory):
+    """A real Airflow and MLflow; no process is left behind."""
+    running = stack.new(tmp_path_factory.mktemp("stack"), free_port)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory):
+    """A function that makes the bundle of a seed, once."""
+    folder = tmp_path_factory.mktemp("bundles")
+
+    def make(seed: int) -> Path:
+        path = folder / str(seed)
+        return path if path.exists() else make_bundle(path, seed)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def example(bundles):
+    """A record that every model here takes."""
+    return json.loads((bundles(1) / "examples.json").read_text())["records"][0]
+
+
+class Planter:
+    """Puts an image in place of the one that ``build_image`` is going to look for."""
+
+    def __init__(self, airflow, engine, scratch: Path) -> None:
+        self._airflow = airflow
+        self._engine = engine
+        self._scratch = scratch
+
+    def inputs(self, version: str, bundle: Path) -> Inputs:
+        found = self._airflow.model_version(version)
+        model = Version(found.name, version, found.run_id, dict(found.tags))
+        return gather(
+            model=model,
+            bundle=bundle,
+            repository=REPOSITORY,
+            base_image="python:3.11-slim",
+            revision=git_revision(),
+            data_digest=self._airflow.version_tags(version)["attrition.data_digest"],
+        )
+
+    def crash_loop(self, version: str, bundle: Path) -> None:
+        """An image whose server ends at once, although its bundle is sound."""
+        inputs = self.inputs(version, bundle)
+        context = self._scratch / f"crash-{version}"
+        write_context(inputs, bundle, context)
+        (context / "serving" / "wsgi.py").write_text('raise SystemExit("broken on purpose")\n')
+        self._build(inputs, context)
+
+    def wrong_model(self, version: str, bundle: Path, other: Path) -> None:
+        """An image that was sound when it was checked, and answers with another model now."""
+        inputs = self.inputs(version, bundle)
+        context = self._scratch / f"wrong-{version}"
+        write_context(inputs, bundle, context)
+        sound = self._build(inputs, context)
+        late = self._scratch / f"late-{version}"
+        late.mkdir()
+        shutil.copy(other / "classifier.onnx", late)
+        (late / "Dockerfile").write_text(f"FROM {sound.image}\nCOPY classifier.onnx /app/bundle/classifier.onnx\n")
+        self._engine.images.build(path=str(late), tag=f"{REPOSITORY}:{inputs.tag}")
+        self._engine.images.remove(sound.image, force=True)
+
+    def _build(self, inputs: Inputs, context: Path):
+        return EngineBuilder(_NoRegistry()).build(inputs, context, {})
+
+
+class _NoRegistry:
+    """A connection of type docker without a registry."""
+
+    conn_id, host, port, login, password = "registry", "", None, None, None
+    extra_dejson: dict[str, str] = {}
+
+
+@pytest.fixture(scope="session")
+def planter(airflow, empty_cluster, tmp_path_factory):
+    return Planter(airflow, empty_cluster, tmp_path_factory.mktemp("planted"))

@@ -147,11 +147,21 @@ def resolve(version: str | int | None = None, *, alias: str = tags.CHALLENGER) -
         raise RegistryError(f"model {name} has no version {version}: choose one that the registry lists") from error
 
 
-def by_run_key(run_key: str) -> Version | None:
-    """The version that the training job with this key registered, or ``None`` when it registered nothing."""
-    name = settings.load().model.name
-    found = client().search_model_versions(f"name = '{name}' and tag.`{tags.RUN_KEY}` = '{run_key}'")
-    return _version(found[0]) if found else None
+def training_run(run_key: str) -> str | None:
+    """Id of the training run with this key, or ``None``."""
+    mlflow_client = client()
+    experiment = mlflow_client.get_experiment_by_name(settings.load().model.experiment)
+    if experiment is None:
+        return None
+    found = mlflow_client.search_runs([experiment.experiment_id], f"tags.`{tags.RUN_KEY}` = '{run_key}'")
+    return str(found[0].info.run_id) if found else None
+
+
+def by_training_run(run_id: str) -> Version | None:
+    """The version that a training run registered, or ``None`` when it registered nothing."""
+    # By run and not by tag: Unity Catalog finds no versions by tag.
+    found = client().search_model_versions(f"name = '{settings.load().model.name}'")
+    return next((_version(version) for version in found if version.run_id == run_id), None)
 
 
 def download_bundle(name: str, version: str, destination: Path) -> Path:

@@ -100,8 +100,9 @@ def test_requested_version_is_the_typed_one_then_the_assets_then_none(model):
 
 def test_version_is_found_by_the_key_of_its_training_run(model):
     made = model.add("key-a")
-    assert registry.by_run_key("key-a").version == made.version
-    assert registry.by_run_key("key-b") is None
+    assert registry.by_training_run(registry.training_run("key-a")).version == made.version
+    assert registry.training_run("key-b") is None
+    assert registry.by_training_run("no such run") is None
 
 
 def test_gather_evidence_twice_leaves_one_document_and_the_staging_alias(model):

@@ -98,7 +98,7 @@ def _field_schema(field: Field) -> dict[str, Any]:
     kind = {"category": "string", "integer": "integer", "number": "number"}[field.kind]
     schema: dict[str, Any] = {
         "type": [kind, "null"] if field.nullable else kind,
-        "description": f"{field.description} Takes {allowed(field)}.".strip(),
+        "description": f"{field.description.rstrip('.')}. Takes {allowed(field)}.",
         "examples": [field.example],
     }
     if field.kind == "category":

@@ -73,7 +73,7 @@ def _encode_column(column: Sequence[Any] | NDArray[Any], field: Field) -> NDArra
     try:
         return np.asarray(column, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise EncodeError(f"{field.name}: a {field.kind} field holds numbers and missing values ({error})") from error
+        raise EncodeError(f"{field.name}: this {field.kind} field holds numbers or nothing ({error})") from error
 
 
 def _category_encoder(field: Field) -> Callable[[Any], float]:
@@ -84,6 +84,6 @@ def _category_encoder(field: Field) -> Callable[[Any], float]:
             return codes.get(value, UNKNOWN)
         if value is None or value != value:  # NaN, as tables spell a missing text
             return float("nan")
-        raise EncodeError(f"{field.name}: a category field holds text and missing values, not {type(value).__name__}")
+        raise EncodeError(f"{field.name}: this category field holds text or nothing, not {type(value).__name__}")
 
     return code

@@ -31,7 +31,7 @@ class Model:
         model = path.read_bytes()
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001 - its exceptions have no base of their own
+        except Exception as error:  # its exceptions have no base of their own
             raise ModelError(f"{path.name} is no model that ONNX Runtime can run: {error}") from error
         inputs = {value.name: value.shape for value in self._session.get_inputs()}
         if list(inputs) != ["X"] or inputs["X"][-1] != features:

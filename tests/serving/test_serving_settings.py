@@ -1,0 +1,67 @@
+"""Settings come from SCORING_ variables alone, and wrong ones are named."""
+
+from pathlib import Path
+
+import pytest
+
+from serving.cpu import cpu_limit
+from serving.settings import Release, SettingsError, read_release, read_settings
+
+
+def test_defaults_suit_the_image_and_keys_are_needed() -> None:
+    settings = read_settings({"SCORING_API_KEYS_FILE": "/keys.json", "HOME": "/"})
+    assert (settings.bundle, settings.auth, settings.max_body) == ("/app/bundle", "keys", 5 * 1024 * 1024)
+    assert settings.binds == ["0.0.0.0:8080"]
+
+
+def test_authentication_off_binds_to_loopback_unless_told_otherwise() -> None:
+    assert read_settings({"SCORING_AUTH": "off"}).binds == ["127.0.0.1:8080"]
+    told = {"SCORING_AUTH": "off", "SCORING_BIND": "fd://5, 127.0.0.1:9000"}
+    assert read_settings(told).binds == ["fd://5", "127.0.0.1:9000"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({}, "SCORING_API_KEYS_FILE is not set"),
+        ({"SCORING_AUTH": "maybe"}, r"SCORING_\* variable is wrong: Invalid enum value 'maybe' - at `\$.auth`"),
+        ({"SCORING_AUTH": "off", "SCORING_THREADS": "0"}, r"at `\$.threads`"),
+        ({"SCORING_AUTH": "off", "SCORING_MAXBODY": "9"}, "SCORING_MAXBODY is no setting"),
+        ({"SCORING_AUTH": "off", "SCORING_LOG_SENSITIVE": "hash"}, "needs a secret in SCORING_LOG_HASH_KEY"),
+    ],
+    ids=["no-keys", "wrong-word", "too-small", "unknown", "hash-without-secret"],
+)
+def test_wrong_settings_are_refused_by_name(variables: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        read_settings(variables)
+
+
+def test_release_is_read_and_a_missing_one_is_version_0(tmp_path: Path) -> None:
+    assert read_release(tmp_path / "none.json", "m") == Release(model_name="m", model_version="0")
+    path = tmp_path / "release.json"
+    path.write_text('{"model_name": "m", "model_version": "7", "revision": "abc", "later": 1}')
+    assert read_release(path, "m").model_version == "7"
+    path.write_text("{")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        read_release(path, "m")
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({}, None),
+    ],
+)
+def test_cpu_limit_follows_the_cgroup(tmp_path: Path, files: dict[str, str], limit: int | None) -> None:
+    import os
+
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    usable = len(os.sched_getaffinity(0))
+    assert cpu_limit(tmp_path) == (usable if limit is None else min(limit, usable))

@@ -1,0 +1,175 @@
+"""How fast and how small the curation is, beside plain pandas: ``make bench-curation``.
+
+Both turn the same exported log lines into one row per scored record. Each run is a process of its own, so
+that its peak memory is its own. Lines are as the server writes them, without the drift figures of the answer
+(with them a line pair is about 7 KB, and 10 million lines would not fit on most disks); the row ``full lines``
+is with them. Results: ``benchmarks/results/curation.json``.
+"""
+
+import argparse
+import json
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+NIGHT = date(2026, 11, 2)
+RESULTS = Path(__file__).parent / "results" / "curation.json"
+PANDAS_LIMIT = 1_000_000
+"""Lines beyond which pandas, which holds all of them, would need more than 20 GiB."""
+MEMORY = "1GB"
+
+
+def make_export(folder: Path, lines: int, full: bool) -> int:
+    """Write ``lines`` exported lines as five-minute blobs; returns their bytes. 1 % are delivered twice."""
+    from training.synthetic import make_employees
+
+    rng = random.Random(1)
+    people = [
+        json.dumps({k: v for k, v in row.items() if k != "Attrition"}, separators=(",", ":"))
+        for row in make_employees(2000, 1).to_dict("records")
+    ]
+    drift = {name: {f: 0.123456789 for f in json.loads(people[0])} for name in ("p_value", "magnitude", "is_drift")}
+    more = "".join(f'"drift__{name}":{json.dumps(values)},' for name, values in drift.items()) if full else ""
+    wrap = (
+        '{{"TenantId":"0f3c2b7e-6a55","TimeGenerated":"{time}4Z","Computer":"aks-np1-0","ContainerId":"c0ffee{pod}",'
+        '"ContainerName":"scoring","PodName":"scoring-7c9d-x{pod}","PodNamespace":"prod","LogSource":"stdout",'
+        '"LogLevel":"INFO","LogMessage":{{"service_name":"Employee Attrition API","type":"{kind}",'
+        '"request_id":"{request}","timestamp":"{time}Z","model_name":"employee_attrition","model_version":"3",'
+        '"client":"hr-portal","chunk":1,"chunks":1,"first_record":0,"data":{data}}},"Type":"ContainerLogV2"}}\n'
+    )
+    start = datetime(NIGHT.year, NIGHT.month, NIGHT.day, tzinfo=UTC)
+    pairs, blobs, total = lines // 2, 288, 0
+    for blob in range(blobs):
+        moment = start + timedelta(minutes=5 * blob)
+        path = folder / f"WorkspaceResourceId=/w/y={moment:%Y}/m={moment:%m}/d={moment:%d}/h={moment:%H}/m={moment:%M}"
+        path.mkdir(parents=True)
+        with (path / "PT05M.json").open("w") as file:
+            first, last = pairs * blob // blobs, pairs * (blob + 1) // blobs
+            for number in range(first, last):
+                time_text = f"{moment:%Y-%m-%dT%H:%M}:{rng.randrange(60):02d}.{rng.randrange(1000):03d}"
+                values = {"time": time_text, "pod": number % 4, "request": f"{number:032x}"}
+                asked = wrap.format(kind="InputData", data=f"[{people[number % 2000]}]", **values)
+                answer = (
+                    f'{{"classifier__predictions":[{rng.random():.6f}],{more}"outliers__is_outlier":[false],'
+                    f'"outliers__score":[{rng.uniform(-0.3, 0):.6f}]}}'
+                )
+                text = asked + wrap.format(kind="OutputData", data=answer, **values)
+                total += file.write(text)
+                if number % 100 == 0:
+                    total += file.write(asked)
+    return total
+
+
+def run_ours(folder: Path, work: Path) -> int:
+    """Copy, read and curate with this project; returns the rows of table ``inference``."""
+    from training.curation import days, landing, layout, night
+    from training.curation.engine import open_engine
+    from training.curation.export import FolderSource
+    from training.curation.schema import COLUMNS, SERVICE
+
+    _lap("imported")
+    engine = open_engine(COLUMNS, work / "spill", MEMORY, 2)
+    landing.land(FolderSource(folder), work, NIGHT, NIGHT, NIGHT)
+    _lap("landed")
+    night.stage(engine, work, NIGHT, COLUMNS, SERVICE)
+    _lap("staged")
+    days.rebuild(engine, work, NIGHT, COLUMNS)
+    _lap("curated")
+    engine.view("result", [layout.day_folder(work, "inference", NIGHT)], {"record": "INT"})
+    return int(engine.query("SELECT COUNT(*) AS n FROM result")[0]["n"])
+
+
+def run_pandas(folder: Path, work: Path) -> int:
+    """The same result as a data scientist would write it: a loop over lines, then data frames."""
+    import pandas as pd
+
+    _lap("imported")
+    inputs, outputs = [], []
+    for path in sorted(folder.rglob("*.json")):
+        with path.open() as file:
+            for line in file:
+                message = json.loads(line)["LogMessage"]
+                if not isinstance(message, dict) or message.get("service_name") != "Employee Attrition API":
+                    continue
+                key = {name: message[name] for name in ("request_id", "timestamp", "model_version", "client")}
+                if message["type"] == "InputData":
+                    inputs += [{**key, "record": n, **r} for n, r in enumerate(message["data"])]
+                else:
+                    data = message["data"]
+                    columns = (data[f] for f in ("classifier__predictions", "outliers__is_outlier", "outliers__score"))
+                    outputs += [
+                        {"request_id": key["request_id"], "timestamp": key["timestamp"], "record": n,
+                         "prediction": p, "is_outlier": flag, "outlier_score": s}
+                        for n, (p, flag, s) in enumerate(zip(*columns, strict=True))
+                    ]  # fmt: skip
+    keys = ["request_id", "timestamp", "record"]
+    left = pd.DataFrame(inputs).drop_duplicates(keys)
+    right = pd.DataFrame(outputs).drop_duplicates(keys)
+    table = left.merge(right, on=keys).sort_values(["timestamp", "request_id", "record"])
+    table["timestamp"] = pd.to_datetime(table["timestamp"])
+    table.to_parquet(work / "inference.parquet", compression="zstd", index=False)
+    return len(table)
+
+
+_LAPS: dict[str, float] = {}
+_STARTED = time.perf_counter()
+
+
+def _lap(name: str) -> None:
+    _LAPS[name] = round(time.perf_counter() - _STARTED, 1)
+
+
+def _child(system: str, folder: Path, work: Path) -> None:
+    rows = {"ours": run_ours, "pandas": run_pandas}[system](folder, work)
+    wall = time.perf_counter() - _STARTED - _LAPS["imported"]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"rows": rows, "wall_s": round(wall, 2), "peak_mib": round(peak), "laps": _LAPS}))
+
+
+def measure(system: str, folder: Path, lines: int, label: str) -> dict[str, object]:
+    """Run one system in a process of its own."""
+    work = Path(tempfile.mkdtemp(dir=folder.parent))
+    command = [sys.executable, __file__, "--child", system, "--folder", str(folder), "--work", str(work)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    shutil.rmtree(work)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["rows"] == lines // 2, f"{system} made {found['rows']} rows of {lines} lines"
+    print(label, lines, found, flush=True)
+    return {
+        "system": label, "lines": lines, "rows_per_s": round(lines / found["wall_s"]),
+        "peak_mib": found["peak_mib"], "wall_s": found["wall_s"],
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lines", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000])
+    parser.add_argument("--child", choices=["ours", "pandas"])
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--work", type=Path)
+    chosen = parser.parse_args()
+    if chosen.child:
+        _child(chosen.child, chosen.folder, chosen.work)
+        return
+    results = []
+    for lines, full in [*((lines, False) for lines in chosen.lines), (100_000, True)]:
+        with tempfile.TemporaryDirectory(dir=chosen.work) as home:
+            folder = Path(home) / "export"
+            size = make_export(folder, lines, full)
+            print(f"{lines} lines, {size / 1e6:.0f} MB{', full lines' if full else ''}", flush=True)
+            suffix = " (full lines)" if full else ""
+            results.append(measure("ours", folder, lines, f"this project{suffix}"))
+            if lines <= PANDAS_LIMIT:
+                results.append(measure("pandas", folder, lines, f"pandas{suffix}"))
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

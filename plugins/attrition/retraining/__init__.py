@@ -1,0 +1,1 @@
+"""What the nightly retraining does in Airflow: copy the export, judge, decide, tell."""

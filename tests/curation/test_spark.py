@@ -1,0 +1,50 @@
+"""Spark and DuckDB make the same tables of the same messy export: ``make test-spark``."""
+
+import os
+import sys
+from datetime import timedelta
+
+import pytest
+
+from tests.curation.conftest import FIRST
+from tests.curation.nights import curate, inference, open_duckdb, process, rows, unpaired
+from tests.curation.simulate import CONTAINER, Export
+from training.curation.schema import COLUMNS
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.fixture(scope="module")
+def session():
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    from pyspark.sql import SparkSession
+
+    settings = {
+        "spark.ui.enabled": "false", "spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1",
+        "spark.sql.shuffle.partitions": "2", "spark.log.level": "ERROR",
+    }  # fmt: skip
+    opened = SparkSession.builder.master("local[2]").config(map=settings).getOrCreate()
+    yield opened
+    opened.stop()
+
+
+def by_place(found):
+    return sorted(str(sorted((key, str(value)) for key, value in row.items())) for row in found)
+
+
+def test_both_engines_make_the_same_tables_and_counts(session, tmp_path):
+    from training.curation.spark_engine import SparkEngine
+
+    export = Export(tmp_path / "export", seed=1)
+    export.messy_day(FIRST, requests=40)
+    duck, spark = open_duckdb(tmp_path / "spill"), SparkEngine(session, COLUMNS)
+    for number in range(3):
+        night = FIRST + timedelta(days=number)
+        expected = curate(duck, export, tmp_path / "duck", night)
+        assert process(spark, export.root / CONTAINER, tmp_path / "spark", night) == expected
+    assert len(export.rows) > 500
+    for tables in (tmp_path / "duck", tmp_path / "spark"):
+        assert inference(tables, export.rows) == export.rows
+        assert unpaired(tables) == export.unpaired
+    for table in ("inference", "unpaired", "quarantine"):
+        assert by_place(rows(tmp_path / "spark", table)) == by_place(rows(tmp_path / "duck", table))

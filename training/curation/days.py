@@ -1,0 +1,152 @@
+"""Make the curated tables of the days that a night's messages belong to, from all nights' staging tables.
+
+A day is made anew whenever a late message reaches it, so its content depends on what was delivered and not
+on when or in which order. Of several deliveries of one message the first counts.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+from pathlib import Path
+
+import msgspec
+
+from training.curation import layout
+from training.curation.engine import Column, Engine
+from training.curation.night import CurationError, Staged, read_staged
+from training.curation.statements import statement
+
+_PLACE = {"file_no": "INT", "byte_offset": "BIGINT", "request_id": "STRING", "event_time": "TIMESTAMP", "day": "DATE"}
+_MESSAGES = {
+    **_PLACE, "lines": "INT", "type": "STRING", "model_version": "STRING", "first_record": "INT", "digest": "STRING",
+}  # fmt: skip
+_OUTPUTS = {**_PLACE, "record": "INT", "prediction": "DOUBLE", "is_outlier": "BOOLEAN", "outlier_score": "DOUBLE"}
+_COPIES = {
+    "night": "STRING", "file_no": "INT", "byte_offset": "BIGINT", "copy": "BIGINT", "ambiguous": "INT",
+    "lines": "INT",
+}  # fmt: skip
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """What became of the lines of one night: ``read = kept + duplicate + foreign + quarantined``."""
+
+    night: str
+    read: int
+    kept: int
+    """Lines with messages of the service that no line of this or an earlier night has said before."""
+    duplicate: int
+    """Lines that say again what another one says."""
+    foreign: int
+    """Lines of others: other services, access lines, plain text."""
+    quarantined: int
+    reasons: dict[str, int]
+    """Quarantined lines by reason."""
+    days: tuple[str, ...]
+    """The days that were made anew."""
+    bytes: int
+
+    @property
+    def note(self) -> str:
+        """One line for people."""
+        if not self.read:
+            return f"night {self.night}: the export held no new lines"
+        return (
+            f"night {self.night}: {self.read} lines read = {self.kept} kept + {self.duplicate} duplicate "
+            f"+ {self.foreign} foreign + {self.quarantined} quarantined"
+        )
+
+
+def inference_columns(columns: Sequence[Column]) -> dict[str, str]:
+    """Names and types of table ``inference``.
+
+    ``source_*`` is the place of the input's line; ``curated_night`` the night in which input and output were there.
+    """
+    return {
+        "request_id": "STRING", "record": "INT", "event_time": "TIMESTAMP", "received_at": "TIMESTAMP",
+        "model_name": "STRING", "model_version": "STRING", "client": "STRING",
+        **{column.name: column.sql_type for column in columns},
+        "prediction": "DOUBLE", "is_outlier": "BOOLEAN", "outlier_score": "DOUBLE",
+        "source_night": "STRING", "source_file": "INT", "source_offset": "BIGINT",
+        "curated_night": "STRING",
+    }  # fmt: skip
+
+
+def rebuild(engine: Engine, tables: Path, night: date, columns: Sequence[Column]) -> Counts:
+    """Make the days of a staged night anew and account for the night's lines."""
+    staged = read_staged(tables, night)
+    if staged is None:
+        raise CurationError(f"night {night} is not staged: run the curation of that night first")
+    for day in staged.days:
+        rebuild_day(engine, tables, date.fromisoformat(day), columns)
+    counts = _count(engine, tables, night, staged)
+    layout.write_json(layout.night_folder(tables, "nights", night) / layout.COUNTS, msgspec.to_builtins(counts))
+    return counts
+
+
+def rebuild_day(engine: Engine, tables: Path, day: date, columns: Sequence[Column]) -> None:
+    """Write partitions ``inference/day=`` and ``unpaired/day=``."""
+    work = layout.empty_folder(tables / "inference" / f".{day}.work")
+    nights = nights_of([day.isoformat()], tables)
+    inputs = _PLACE | {name: kind for name, kind in inference_columns(columns).items() if name in _input_names(columns)}
+    _define(engine, tables, "messages", nights, _MESSAGES)
+    _define(engine, tables, "inputs", nights, inputs)
+    _define(engine, tables, "outputs", nights, _OUTPUTS)
+    engine.write(statement("copies.sql", chosen=f"day = DATE '{day}'"), work / "copies")
+    engine.view("copies", [work / "copies"], _COPIES)
+    chosen = f"r.day = DATE '{day}'"
+    features = ", ".join(f"i.{column.name}" for column in columns)
+    engine.write(
+        statement("inference.sql", chosen=chosen, features=features),
+        layout.day_folder(tables, "inference", day),
+        order_by="event_time, request_id, record",
+    )
+    engine.write(
+        statement("unpaired.sql", chosen=chosen),
+        layout.day_folder(tables, "unpaired", day),
+        order_by="event_time, request_id, record, type, night, file_no, byte_offset",
+    )
+    layout.remove_folder(work)
+
+
+def nights_of(days: Iterable[str], tables: Path, last: date | None = None) -> list[date]:
+    """The staged nights (up to ``last``) with messages of any of these days."""
+    wanted = set(days)
+    nights = [night for night in layout.partitions(tables, "staging") if last is None or night <= last]
+    staged = {night: read_staged(tables, night) for night in nights}
+    return [night for night, found in staged.items() if found and wanted & set(found.days)]
+
+
+def _input_names(columns: Sequence[Column]) -> set[str]:
+    names = {"received_at", "model_name", "model_version", "client", "record"}
+    return names | {column.name for column in columns}
+
+
+def _define(engine: Engine, tables: Path, table: str, nights: Sequence[date], columns: dict[str, str]) -> None:
+    """Let ``table`` stand for a staging table over several nights, with the night as a column."""
+    engine.view(f"{table}_none", [], columns)
+    parts = [f"SELECT '' AS night, * FROM {table}_none"]
+    for number, night in enumerate(nights):
+        engine.view(f"{table}_{number}", [layout.night_folder(tables, "staging", night) / table], columns)
+        parts.append(f"SELECT '{night}' AS night, * FROM {table}_{number}")
+    engine.define(table, " UNION ALL ".join(parts))
+
+
+def _count(engine: Engine, tables: Path, night: date, staged: Staged) -> Counts:
+    """Account for a night by what was known when it was closed: later nights change nothing in it."""
+    repeated = 0
+    if staged.days:
+        _define(engine, tables, "messages", nights_of(staged.days, tables, last=night), _MESSAGES)
+        days = ", ".join(f"DATE '{day}'" for day in staged.days)
+        engine.define("copies", statement("copies.sql", chosen=f"day IN ({days})"))
+        found = engine.query(f"SELECT COALESCE(SUM(lines), 0) AS n FROM copies WHERE copy > 1 AND night = '{night}'")
+        repeated = int(found[0]["n"])
+    return Counts(
+        night=staged.night,
+        read=staged.read,
+        kept=staged.message - repeated,
+        duplicate=staged.duplicate + repeated,
+        foreign=staged.foreign,
+        quarantined=sum(staged.quarantined.values()),
+        reasons=staged.quarantined,
+        days=staged.days,
+        bytes=staged.bytes,
+    )

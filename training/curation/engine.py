@@ -1,0 +1,104 @@
+"""What the curation asks of an SQL engine, so that one set of statements runs on DuckDB and on Spark.
+
+The statements use what both understand, and a few functions that each engine defines for itself, under
+these names:
+
+- ``as_export(text)``, ``as_message(text)``, ``as_record(text)``: a JSON object's named keys as a struct of
+  strings, null for what is no JSON object; a key that is absent or null is null, an object or list is its JSON text
+- ``json_items(text)``: a JSON list as an array of structs ``i`` (from 0), ``item`` (JSON text)
+- ``as_answer(text)``: an answer's lists; ``answer_items(answer)``: those as an array of structs
+  ``i, prediction, is_outlier, score``
+- ``output_count(text)``: the number of an answer's predictions, null where it has none
+- ``byte_length(text)``
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+EXPORT_KEYS = (
+    "TimeGenerated",
+    "LogMessage",
+    "PodNamespace",
+    "PodName",
+    "ContainerId",
+    "ContainerName",
+    "LogSource",
+)
+MESSAGE_KEYS = (
+    "service_name",
+    "type",
+    "request_id",
+    "timestamp",
+    "model_name",
+    "model_version",
+    "client",
+    "first_record",
+    "data",
+)
+OUTPUT_LISTS = {
+    "prediction": "classifier__predictions",
+    "is_outlier": "outliers__is_outlier",
+    "score": "outliers__score",
+}
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One field of a scored record, as a table column: text, whole number (64 bit) or double."""
+
+    name: str
+    kind: Literal["integer", "number", "category"]
+
+    @property
+    def sql_type(self) -> str:
+        return {"integer": "BIGINT", "number": "DOUBLE", "category": "STRING"}[self.kind]
+
+    @property
+    def from_text(self) -> str:
+        """SQL that reads the column from struct ``r``; what is no such value becomes null."""
+        value = f"r.{self.name}"
+        if self.kind == "category":
+            return value
+        number = f"TRY_CAST({value} AS DOUBLE)"
+        return number if self.kind == "number" else f"TRY_CAST(ROUND({number}) AS BIGINT)"
+
+
+class Engine(Protocol):
+    """An SQL engine with the functions above, in UTC."""
+
+    def view(self, name: str, files: Sequence[Path], columns: Mapping[str, str]) -> None:
+        """Let ``name`` stand for Parquet files (or folders of them); without any, for an empty table of ``columns``."""
+
+    def define(self, name: str, sql: str) -> None:
+        """Let ``name`` stand for a query."""
+
+    def query(self, sql: str) -> list[dict[str, Any]]:
+        """A small result, as rows."""
+
+    def write(self, sql: str, folder: Path, order_by: str = "") -> None:
+        """Write a query's result as Parquet into ``folder``, which appears whole or not at all.
+
+        With ``order_by``, the same rows give the same bytes (on DuckDB).
+        """
+
+    def close(self) -> None:
+        """Give back memory and scratch space."""
+
+
+def open_engine(columns: Sequence[Column], scratch: Path, memory: str, threads: int) -> Engine:
+    """Spark where there is a session (a Databricks cluster), else DuckDB in this process."""
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError:
+        session = None
+    else:
+        session = SparkSession.getActiveSession()
+    if session is not None:
+        from training.curation.spark_engine import SparkEngine
+
+        return SparkEngine(session, columns)
+    from training.curation.duckdb_engine import DuckEngine
+
+    return DuckEngine(columns, scratch, memory, threads)

@@ -1,0 +1,88 @@
+"""The engine on Databricks: Spark, whose own dialect the curation's statements are in."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from training.curation import layout
+from training.curation.engine import EXPORT_KEYS, MESSAGE_KEYS, OUTPUT_LISTS, Column
+
+
+class SparkEngine:
+    """Implements ``Engine`` on a Spark session (4.0 or later)."""
+
+    def __init__(self, session: Any, columns: Sequence[Column]) -> None:
+        self._session = session
+        session.conf.set("spark.sql.session.timeZone", "UTC")
+        for statement in _functions(columns):
+            session.sql(statement)
+
+    def view(self, name: str, files: Sequence[Path], columns: Mapping[str, str]) -> None:
+        if not files:
+            nothing = ", ".join(f"CAST(NULL AS {kind}) AS {column}" for column, kind in columns.items())
+            self.define(name, f"SELECT {nothing} WHERE false")
+            return
+        frame = self._session.read.parquet(*(f"file:{path}" for path in files))
+        frame.select(*columns).createOrReplaceTempView(name)
+
+    def define(self, name: str, sql: str) -> None:
+        self._session.sql(sql).createOrReplaceTempView(name)
+
+    def query(self, sql: str) -> list[dict[str, Any]]:
+        return [row.asDict() for row in self._session.sql(sql).collect()]
+
+    def write(self, sql: str, folder: Path, order_by: str = "") -> None:
+        """As ``Engine.write``; Spark names its files at random, so equal rows are not equal bytes here."""
+        scratch = folder.with_name(f".{folder.name}.part")
+        layout.empty_folder(scratch)
+        scratch.rmdir()
+        ordered = f"{sql} ORDER BY {order_by}" if order_by else sql
+        self._session.sql(ordered).write.option("compression", "zstd").parquet(f"file:{scratch}")
+        layout.replace_folder(scratch, folder)
+
+    def close(self) -> None:
+        """The session belongs to the cluster."""
+
+
+def _functions(columns: Sequence[Column]) -> list[str]:
+    record_keys = [column.name for column in columns]
+    lists = ", ".join(f"{name} ARRAY<STRING>" for name in OUTPUT_LISTS.values())
+    item = ", ".join(f"{key} STRING" for key in OUTPUT_LISTS)
+    values = ", ".join(f"get(answer.{name}, n) AS {key}" for key, name in OUTPUT_LISTS.items())
+    first = OUTPUT_LISTS["prediction"]
+    return [
+        _document("as_export", _struct(EXPORT_KEYS)),
+        _document("as_message", _struct(MESSAGE_KEYS)),
+        _document("as_record", _struct(record_keys)),
+        _document("as_answer", lists),
+        _function(
+            "json_items",
+            "text STRING",
+            "ARRAY<STRUCT<i INT, item STRING>>",
+            "transform(from_json(text, 'ARRAY<STRING>'), (item, n) -> struct(n AS i, item AS item))",
+        ),
+        _function(
+            "answer_items",
+            f"answer STRUCT<{lists}>",
+            f"ARRAY<STRUCT<i INT, {item}>>",
+            f"transform(answer.{first}, (one, n) -> struct(n AS i, {values}))",
+        ),
+        _function("output_count", "text STRING", "INT", f"json_array_length(get_json_object(text, '$.{first}'))"),
+        _function("byte_length", "text STRING", "INT", "octet_length(text)"),
+    ]
+
+
+def _document(name: str, fields: str) -> str:
+    # from_json makes something of half a document; try_parse_json does not, but stops after the first document.
+    whole = "text LIKE '{%' AND rtrim(text) LIKE '%}' AND try_parse_json(text) IS NOT NULL"
+    return _function(
+        name, "text STRING", f"STRUCT<{fields}>", f"CASE WHEN {whole} THEN from_json(text, '{fields}') END"
+    )
+
+
+def _function(name: str, arguments: str, returns: str, body: str) -> str:
+    return f"CREATE OR REPLACE TEMPORARY FUNCTION {name}({arguments}) RETURNS {returns} RETURN {body}"
+
+
+def _struct(keys: Sequence[str]) -> str:
+    return ", ".join(f"{key} STRING" for key in keys)

@@ -30,7 +30,7 @@ def write_bundle(folder: Path, model_name: str, blend: Blend, outliers: Outliers
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CLASSIFIER_FILE).write_bytes(classifier_to_onnx(blend, len(FEATURES)))
     (folder / OUTLIERS_FILE).write_bytes(outliers.to_onnx())
-    np.savez_compressed(folder / DRIFT_FILE, **drift_references(employees))  # type: ignore[arg-type]
+    np.savez_compressed(folder / DRIFT_FILE, **drift_references(employees))
     # The registry's catalog and schema say where a model is kept, not what it is called.
     name = model_name.rpartition(".")[2]
     write_contract(request_contract(name, outliers.rule(), len(employees.frame)), folder)
@@ -57,7 +57,7 @@ def golden_examples(bundle: Bundle, employees: Employees) -> Examples:
     """
     rows = np.linspace(0, len(employees.frame) - 1, _EXAMPLES - 4).astype(int)
     records = as_records(employees, rows)
-    published = {field.name: field.example for field in FIELDS}
+    published: dict[str, int | float | str | None] = {field.name: field.example for field in FIELDS}
     missing = {**published, **{field.name: None for field in FEATURES if field.nullable}}
     unknown = {**published, **{field.name: "Unheard of" for field in FEATURES if field.kind == "category"}}
     partly = {name: None if number % 3 == 0 else value for number, (name, value) in enumerate(published.items())}

@@ -44,7 +44,7 @@ class Employees(msgspec.Struct, frozen=True):
     @property
     def y(self) -> NDArray[np.int64]:
         """1 = left, int64 ``[n]``."""
-        return self.frame[LABEL].map(LABELS).to_numpy(np.int64)
+        return np.asarray(self.frame[LABEL].map(LABELS), np.int64)
 
     @property
     def x(self) -> NDArray[np.float32]:
@@ -54,7 +54,7 @@ class Employees(msgspec.Struct, frozen=True):
     @property
     def groups(self) -> NDArray[np.int64]:
         """The employee of each row: rows of one employee are never split between training and test."""
-        return self.frame[IDENTIFIER].to_numpy(np.int64)
+        return np.asarray(self.frame[IDENTIFIER], np.int64)
 
     def columns(self) -> dict[str, NDArray[np.object_]]:
         """The request fields as dict of columns, as the scoring package takes them."""

@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from serving.scoring.bundle import Bundle
 from training.blend import Blend, Member
@@ -17,7 +16,6 @@ from training.fairness import assess
 from training.fields import FEATURES
 from training.gate import check_floors, reasons_to_fail, single_record_latency
 from training.metrics import calibration_error, compare, measure, resamples, roc_auc
-from training.models import log_odds
 from training.outliers import Outliers
 from training.parity import check_parity
 from training.plots import draw_all
@@ -125,6 +123,6 @@ def permutation_importance(
 
 
 def _error_before(blend: Blend, x: NDArray[np.float32], y: NDArray[np.int64]) -> float:
-    """Calibration error of the members' plain mean, as if no weights had been fitted."""
-    plain = expit(np.mean([log_odds(pipeline, x) for pipeline in blend.pipelines_], axis=0))
+    """Calibration error of the plain mean of the members' own probabilities, as if nothing had been fitted."""
+    plain = np.mean([pipeline.predict_proba(x)[:, 1] for pipeline in blend.pipelines_], axis=0)
     return round(float(calibration_error(plain, y, np.ones((1, len(y))))[0]), 6)

@@ -91,7 +91,7 @@ def _checks(field: Field, *, curated: bool) -> list[pa.Check]:
             return [_check(lambda values: values.map(lambda value: isinstance(value, str)), "not text")]
         allowed = list(field.categories)
         return [_check(lambda values: values.isin(allowed), f"not one of {', '.join(allowed)}")]
-    low, high = field.minimum, field.maximum
+    low, high = field.minimum or 0.0, field.maximum or 0.0
 
     def whole(values: pd.Series) -> pd.Series:
         number = _number(values)

@@ -1,7 +1,7 @@
 """From the encoded matrix to what a model computes with, in the pipeline and so inside every fold.
 
 ``Design`` is one step of the scikit-learn pipelines. All that it does can be written with plain ONNX
-operators (``training.onnx_export``), in the same order and in float32 where a tree reads it.
+operators (``training.onnx_export``), and in float32 where a tree asks about it.
 """
 
 from typing import Self
@@ -36,19 +36,21 @@ SKEWED = tuple(
 """Money, way and years: what counts is the ratio, so a linear model sees ``log(1 + value)``."""
 
 
-class Design(TransformerMixin, BaseEstimator):
+class Design(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Encoded matrix float32 ``[n, features]`` -> design matrix ``[n, columns]``.
 
-    Columns: one-hot indicators, then numbers, then hinges ``max(0, number - knot)``.
+    Columns are one-hot indicators, then what is made of the numbers.
 
-    :param linear: for linear models: levels one-hot, skewed numbers as logarithm, all columns standardised,
-        float64. Else the numbers stay as they are, float32, for trees.
-    :param knots: hinges for each number, at quantiles. A piecewise linear effect for each field.
+    :param linear: for linear models: levels are one-hot too, skewed numbers are logarithms, each number
+        becomes hinges ``max(0, number - knot)``, and all columns are standardised, float64. Else numbers
+        stay as they are, float32, for trees.
+    :param knots: quantiles at which the slope of a number's effect may change: its effect is piecewise linear.
     :param alpha: fields whose relation with the outcome has a p-value above it are left out (1 keeps all).
         Decided in ``fit``, so inside each training fold.
 
-    A missing number is the training median, and numbers are kept within the range of the training data. A
-    missing or unknown category counts as the training average: it moves the answer in no direction.
+    A missing number is the training median, and numbers are kept within the range of the training data. For
+    a linear model a missing or unknown category is the average of the training rows, so it moves the answer
+    in no direction; for a tree it is none of the categories.
     """
 
     def __init__(self, *, linear: bool = True, knots: int = 2, alpha: float = 1.0) -> None:
@@ -61,25 +63,22 @@ class Design(TransformerMixin, BaseEstimator):
         kept = [column for column in range(X.shape[1]) if self._relates(X[:, column], y, column in one_hot)]
         one_hot = tuple(column for column in one_hot if column in kept)
         levels = [np.unique(X[:, column][X[:, column] >= 0]) for column in one_hot]
-        self.level_columns_ = np.repeat(one_hot, [len(found) for found in levels]).astype(np.int64)
+        self.level_columns_ = np.repeat(np.array(one_hot, np.int64), [len(found) for found in levels])
         self.levels_ = np.concatenate([np.empty(0), *levels]).astype(np.float32)
         self.number_columns_ = np.array([column for column in kept if column not in one_hot], np.int64)
         numbers = X[:, self.number_columns_]
         self.medians_ = np.nanmedian(numbers, axis=0).astype(np.float32)
         self.low_, self.high_ = np.nanmin(numbers, axis=0), np.nanmax(numbers, axis=0)
-        self.skewed_ = np.isin(self.number_columns_, SKEWED) if self.linear else np.zeros(len(kept), bool)[:0]
-        self._place_knots(self._numbers(X))
-        return self._standardise(X)
+        if self.linear:
+            self._place_knots(X)
+            self._standardise(X)
+        return self
 
     def transform(self, X: NDArray[np.float32]) -> NDArray[np.floating]:
-        indicators = self._indicators(X)
-        numbers = self._numbers(X)
-        hinges = np.maximum(numbers[:, self.knot_numbers_] - self.knots_, 0)
-        columns = np.hstack([indicators, numbers, hinges])
         if not self.linear:
-            return columns
-        filled = self.fill_ + columns.astype(np.float64) @ self.unfill_
-        return (filled - self.center_) / self.scale_
+            return np.hstack([self._indicators(X), self._numbers(X)])
+        standardised: NDArray[np.floating] = (self._columns(X) - self.center_) / self.scale_
+        return standardised
 
     def _relates(self, values: NDArray[np.float32], y: NDArray[np.int64], one_hot: bool) -> bool:
         known = ~np.isnan(values)
@@ -90,47 +89,44 @@ class Design(TransformerMixin, BaseEstimator):
         if one_hot:
             table = stats.contingency.crosstab(values[known], y[known]).count
             return bool(stats.chi2_contingency(table).pvalue <= self.alpha)
-        return bool(stats.mannwhitneyu(values[known & (y == 1)], values[known & (y == 0)]).pvalue <= self.alpha)
-
-    def _numbers(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Imputed, clipped and, for linear models, bent numbers: float32 ``[n, numbers]``."""
-        numbers = X[:, self.number_columns_]
-        numbers = np.where(np.isnan(numbers), self.medians_, numbers)
-        numbers = np.clip(numbers, self.low_, self.high_)
-        if self.skewed_.any():
-            numbers[:, self.skewed_] = np.log(numbers[:, self.skewed_] + np.float32(1))
-        return numbers
+        leavers, stayers = values[known & (y == 1)], values[known & (y == 0)]
+        return bool(stats.mannwhitneyu(leavers, stayers).pvalue <= self.alpha)
 
     def _indicators(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        return (X[:, self.level_columns_] == self.levels_).astype(np.float32)
+        indicators: NDArray[np.float32] = (X[:, self.level_columns_] == self.levels_).astype(np.float32)
+        return indicators
 
-    def _place_knots(self, numbers: NDArray[np.float32]) -> None:
-        shares = np.linspace(0, 1, self.knots + 2)[1:-1] if self.linear else []
-        placed = [np.unique(np.quantile(column, shares)) for column in numbers.T]
+    def _numbers(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Imputed and clipped numbers, float32 ``[n, numbers]``."""
+        numbers = X[:, self.number_columns_]
+        return np.clip(np.where(np.isnan(numbers), self.medians_, numbers), self.low_, self.high_)
+
+    def _bent(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Numbers as a linear model takes them: skewed ones as logarithm."""
+        numbers = self._numbers(X)
+        return np.where(self.skewed_, np.log(numbers + np.float32(1)), numbers)
+
+    def _columns(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Columns of a linear design before they are standardised."""
+        indicators = self._indicators(X)
+        filled = indicators + (1 - indicators @ self.same_field_) * self.fill_
+        hinges = np.maximum(self._bent(X)[:, self.knot_numbers_] - self.knots_, 0)
+        return np.hstack([filled, hinges]).astype(np.float64)
+
+    def _place_knots(self, X: NDArray[np.float32]) -> None:
+        """The first knot of each number is its smallest value: that hinge is the number itself, shifted."""
+        self.skewed_ = np.isin(self.number_columns_, SKEWED)
+        shares = np.linspace(0, 1, self.knots + 2)[:-1]
+        placed = [np.unique(np.quantile(column, shares)) for column in self._bent(X).T]
         self.knot_numbers_ = np.repeat(np.arange(len(placed)), [len(knots) for knots in placed])
         self.knots_ = np.concatenate([np.empty(0), *placed]).astype(np.float32)
 
-    def _standardise(self, X: NDArray[np.float32]) -> Self:
-        """Learn means and spreads, and the matrix that fills a field without indicator with its averages.
-
-        Within a field the average is ``fill``; with indicators ``d`` the filled columns are
-        ``d + (1 - sum(d)) * fill``, which is linear in ``d``: ``fill + d @ (I - 1 fill)``.
-        """
-        if not self.linear:
-            return self
-        numbers = self._numbers(X)
-        hinges = np.maximum(numbers[:, self.knot_numbers_] - self.knots_, 0)
+    def _standardise(self, X: NDArray[np.float32]) -> None:
         indicators = self._indicators(X)
-        columns = np.hstack([indicators, numbers, hinges]).astype(np.float64)
-        self.fill_ = np.zeros(columns.shape[1])
-        self.unfill_ = np.eye(columns.shape[1])
-        for column in np.unique(self.level_columns_):
-            group = np.flatnonzero(self.level_columns_ == column)
-            known = indicators[:, group].any(axis=1)
-            self.fill_[group] = indicators[known][:, group].mean(axis=0)
-            self.unfill_[np.ix_(group, group)] -= self.fill_[group]
-        filled = self.fill_ + columns @ self.unfill_
-        self.center_ = filled.mean(axis=0)
-        spread = filled.std(axis=0)
+        self.same_field_ = np.equal.outer(self.level_columns_, self.level_columns_).astype(np.float32)
+        known = np.maximum((indicators @ self.same_field_).sum(axis=0), 1)
+        self.fill_ = (indicators.sum(axis=0) / known).astype(np.float32)
+        columns = self._columns(X)
+        self.center_ = columns.mean(axis=0)
+        spread = columns.std(axis=0)
         self.scale_ = np.where(spread > 0, spread, 1.0)
-        return self

@@ -23,7 +23,7 @@ _METRIC = {
 
 def write_card(config: JobConfig, members: list[Member], evaluation: dict[str, Any]) -> str:
     """The card as Markdown text."""
-    data = evaluation["data"]
+    data, latency = evaluation["data"], evaluation["latency"]
     weights = "\n".join(
         f"| {_FAMILY[m.parameters['family']]} | {m.weight:.2f} | "
         f"{', '.join(f'{k}={v}' for k, v in m.parameters.items() if k != 'family')} |"
@@ -82,8 +82,7 @@ Largest gaps: {_gaps(evaluation["fairness"])}. Groups are small: read the counts
 
 Seed {config.seed}, git revision `{config.git_revision}`, code `{config.code_hash}`. Bundle and scikit-learn
 agree to {evaluation["parity"]["probability"]:.1e} on {evaluation["parity"]["rows"]} rows. One record takes
-{evaluation["latency"]["classifier_us"]:.0f} microseconds in the classifier, {evaluation["latency"]["latency_ms"]:.2f} ms
-with outliers and drift.
+{latency["classifier_us"]:.0f} microseconds in the classifier, {latency["latency_ms"]:.2f} ms with outliers and drift.
 """
 
 

@@ -1,8 +1,8 @@
 """The final classifier as one ONNX graph: encoded matrix in, probability out.
 
-Operators follow ``training.features.Design`` and ``training.blend.Blend``. A linear member needs the design
-written out. Trees need none of it: they ask about one value at a time, so each question is put to the
-encoded matrix itself (``_onto_matrix``), and a whole ensemble is one operator.
+The blend adds up scores, and nearly all of them are sums over questions about one value at a time: trees,
+and the effect of a category in the linear model. All these go into one tree-ensemble operator that asks the
+encoded matrix itself. Only the linear model's numbers need arithmetic, a dozen small operators.
 """
 
 from typing import Any
@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline
 
 from training.blend import Blend
 from training.features import Design
-from training.models import SMALLEST_PROBABILITY
 from training.onnx_graph import INPUT, Graph, Tree
 
 
@@ -24,65 +22,69 @@ def classifier_to_onnx(blend: Blend, features: int) -> bytes:
     """The ONNX model of a fitted blend: input ``X``, output ``probability`` ``[n, 1]``."""
     graph = Graph("classifier")
     # Constant terms of all members are summed up here, in float64, and added once.
-    total, constant = "", blend.bias
-    for member, pipeline in zip(blend.members, blend.pipelines_, strict=True):
-        odds, offset = _log_odds(graph, pipeline, member.weight)
-        total = graph.node("Add", total, odds) if total else odds
-        constant += offset
-    total = graph.node("Add", total, graph.constant([[constant]]))
+    constant = blend.bias
+    trees: list[Tree] = []
+    sums: list[str] = []
+    for member, (design, model) in zip(blend.members, blend.pipelines_, strict=True):
+        weight = member.weight
+        if isinstance(model, LogisticRegression):
+            slopes = weight * model.coef_[0] / design.scale_
+            constant += weight * float(model.intercept_[0]) - float(design.center_ @ slopes)
+            trees += _category_trees(design, slopes)
+            if len(design.knots_):
+                sums.append(_numbers(graph, design, slopes[len(design.levels_) :]))
+        elif isinstance(model, HistGradientBoostingClassifier):
+            constant += weight * float(model._baseline_prediction.item())
+            trees += [_boosted_tree(iteration[0], design, weight) for iteration in model._predictors]
+        elif isinstance(model, ExtraTreesClassifier):
+            share = weight / len(model.estimators_)
+            trees += [_forest_tree(estimator.tree_, design, share) for estimator in model.estimators_]
+        else:
+            raise TypeError(f"there is no ONNX route for {type(model).__name__}: add one here")
+    total = graph.trees(trees, INPUT, constant)
+    for part in sums:
+        total = graph.node("Add", total, part)
     return graph.finish(graph.node("Sigmoid", total), "probability", features)
 
 
-def _log_odds(graph: Graph, pipeline: Pipeline, weight: float) -> tuple[str, float]:
-    """Name of ``weight`` times the pipeline's log-odds, but for a constant that is returned too."""
-    design, model = pipeline
-    if isinstance(model, LogisticRegression):
-        return _linear(graph, design, model, weight)
-    if isinstance(model, HistGradientBoostingClassifier):
-        trees = [_boosted_tree(iteration[0], design, weight) for iteration in model._predictors]
-        return graph.trees(trees, INPUT), weight * float(model._baseline_prediction.item())
-    if isinstance(model, ExtraTreesClassifier):
-        return _forest(graph, design, model, weight), 0.0
-    raise TypeError(f"there is no ONNX route for {type(model).__name__}: add one here")
+def _category_trees(design: Design, slopes: NDArray[np.float64]) -> list[Tree]:
+    """The effect of each one-hot field as a chain of questions: is it this level? else this one? else fill."""
+    trees = []
+    for column in dict.fromkeys(design.level_columns_.tolist()):
+        group = np.flatnonzero(design.level_columns_ == column)
+        size = len(group)
+        # Nodes 0..size-1 ask; the leaf of level k is size + k; the last leaf is for none of them.
+        asking = np.arange(size)
+        blank = np.zeros(size + 1, np.int64)
+        trees.append(
+            Tree(
+                feature=np.concatenate([np.full(size, column), blank - 1]),
+                threshold=np.concatenate([design.levels_[group], blank]).astype(np.float64),
+                unequal=np.concatenate([np.ones(size, bool), blank.astype(bool)]),
+                missing_left=np.concatenate([np.ones(size, bool), blank.astype(bool)]),
+                left=np.concatenate([np.append(asking[1:], 2 * size), blank]),
+                right=np.concatenate([asking + size, blank]),
+                value=np.concatenate([np.zeros(size), slopes[group], [design.fill_[group] @ slopes[group]]]),
+            )
+        )
+    return trees
 
 
-def _linear(graph: Graph, design: Design, model: LogisticRegression, weight: float) -> tuple[str, float]:
-    """Filling, standardising and the linear model are one matrix product: weights are folded in float64."""
-    slopes = weight * model.coef_[0] / design.scale_
-    constant = weight * model.intercept_[0] + (design.fill_ - design.center_) @ slopes
-    folded = graph.constant((design.unfill_ @ slopes)[:, np.newaxis])
-    return graph.node("MatMul", _design(graph, design), folded), float(constant)
-
-
-def _design(graph: Graph, design: Design) -> str:
-    """Indicators, numbers and hinges side by side, float32, before a linear model standardises them."""
-    numbers = graph.node("Gather", INPUT, graph.constant(design.number_columns_, np.int64), axis=1)
-    numbers = graph.node("Where", graph.node("IsNaN", numbers), graph.constant([design.medians_]), numbers)
-    numbers = graph.node("Max", numbers, graph.constant([design.low_]))
-    numbers = graph.node("Min", numbers, graph.constant([design.high_]))
+def _numbers(graph: Graph, design: Design, slopes: NDArray[np.float64]) -> str:
+    """The linear model's sum over the hinges, ``[n, 1]``; all bounds are given once for each hinge."""
+    number = design.knot_numbers_
+    values = graph.node("Gather", INPUT, graph.constant(design.number_columns_[number], np.int64), axis=1)
+    values = graph.node("Where", graph.node("IsNaN", values), graph.constant([design.medians_[number]]), values)
+    values = graph.node("Max", values, graph.constant([design.low_[number]]))
+    values = graph.node("Min", values, graph.constant([design.high_[number]]))
     if design.skewed_.any():
-        logarithms = graph.node("Log", graph.node("Add", numbers, graph.constant([[1.0]])))
-        numbers = graph.node("Where", graph.constant([design.skewed_], np.bool_), logarithms, numbers)
-    parts = [numbers]
-    if len(design.levels_):
-        chosen = graph.node("Gather", INPUT, graph.constant(design.level_columns_, np.int64), axis=1)
-        same = graph.node("Equal", chosen, graph.constant([design.levels_]))
-        parts.insert(0, graph.node("Cast", same, to=1))
-    if len(design.knots_):
-        above = graph.node("Gather", numbers, graph.constant(design.knot_numbers_, np.int64), axis=1)
-        parts.append(graph.node("Relu", graph.node("Sub", above, graph.constant([design.knots_]))))
-    return graph.node("Concat", *parts, axis=1)
+        logarithms = graph.node("Log", graph.node("Add", values, graph.constant([[1.0]])))
+        values = graph.node("Where", graph.constant([design.skewed_[number]], np.bool_), logarithms, values)
+    hinges = graph.node("Relu", graph.node("Sub", values, graph.constant([design.knots_])))
+    return graph.node("MatMul", hinges, graph.constant(slopes[:, np.newaxis]))
 
 
-def _forest(graph: Graph, design: Design, model: ExtraTreesClassifier, weight: float) -> str:
-    trees = [_forest_tree(estimator.tree_, design, len(model.estimators_)) for estimator in model.estimators_]
-    low, high = graph.constant(SMALLEST_PROBABILITY), graph.constant(1 - SMALLEST_PROBABILITY)
-    probability = graph.node("Clip", graph.trees(trees, INPUT), low, high)
-    odds = graph.node("Div", probability, graph.node("Sub", graph.constant([[1.0]]), probability))
-    return graph.node("Mul", graph.node("Log", odds), graph.constant([[weight]]))
-
-
-def _forest_tree(tree: Any, design: Design, trees: int) -> Tree:
+def _forest_tree(tree: Any, design: Design, share: float) -> Tree:
     leaf = tree.children_left < 0
     return _onto_matrix(
         Tree(
@@ -92,7 +94,7 @@ def _forest_tree(tree: Any, design: Design, trees: int) -> Tree:
             missing_left=np.zeros(len(leaf), bool),
             left=tree.children_left,
             right=tree.children_right,
-            value=tree.value[:, 0, 1] / trees,
+            value=share * tree.value[:, 0, 1],
         ),
         design,
     )

@@ -56,10 +56,10 @@ class Graph:
         self._nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
         return output
 
-    def trees(self, trees: list[Tree], source: str) -> str:
-        """Add the sum over trees, ``[n, 1]``."""
+    def trees(self, trees: list[Tree], source: str, base: float = 0.0) -> str:
+        """Add the sum over trees and ``base``, ``[n, 1]``."""
         output = f"n{len(self._nodes)}"
-        attributes = _tree_attributes(trees)
+        attributes: dict[str, Any] = _tree_attributes(trees)
         self._nodes.append(
             helper.make_node(
                 "TreeEnsembleRegressor",
@@ -67,6 +67,7 @@ class Graph:
                 [output],
                 domain="ai.onnx.ml",
                 n_targets=1,
+                base_values=[base],
                 aggregate_function="SUM",
                 post_transform="NONE",
                 **attributes,

@@ -8,6 +8,8 @@ mpl.use("Agg")
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
@@ -101,7 +103,7 @@ def draw_drift_references(file: Path, reference: Employees) -> None:
     plt.close(figure)
 
 
-def _save(figure: plt.Figure, axes: plt.Axes, file: Path, *, legend: bool = True) -> None:
+def _save(figure: Figure, axes: Axes, file: Path, *, legend: bool = True) -> None:
     if legend:
         axes.legend()
     figure.tight_layout()

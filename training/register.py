@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, Schema
+from mlflow.types import ColSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
 from serving.scoring.contract import EXAMPLES_FILE, Examples
@@ -25,6 +25,7 @@ PACKAGE = Path(__file__).resolve().parent
 RUNTIME = ("mlflow", "msgspec", "numpy", "onnxruntime", "pandas")
 """What loading and calling the registered model needs. The versions are those of ``requirements.txt``."""
 _INPUT_EXAMPLES = 3
+_ANY = AnyType()  # type: ignore[no-untyped-call]
 
 
 def register(tracker: Tracker, run: Run, bundle: Path, version_tags: dict[str, str]) -> ModelVersion:
@@ -72,11 +73,10 @@ def signature() -> ModelSignature:
 
     Numbers are of any type: whole-number columns become floats as soon as a value is missing.
     """
-    inputs = [
-        ColSpec("string" if field.kind == "category" else AnyType(), field.name, required=field.required)
-        for field in FIELDS
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec("string" if field.kind == "category" else _ANY, field.name, required=field.required) for field in FIELDS
     ]
-    outputs = [
+    outputs: list[ColSpec | TensorSpec] = [
         ColSpec("double", "classifier__predictions"),
         ColSpec("boolean", "outliers__is_outlier"),
         ColSpec("double", "outliers__score"),

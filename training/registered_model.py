@@ -8,18 +8,19 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 from serving.scoring.bundle import Bundle
 
 
-class AttritionModel(PythonModel):  # type: ignore[misc]
+class AttritionModel(PythonModel):
     """Scores a ``DataFrame`` of request records, one row each."""
 
     def load_context(self, context: Any) -> None:
         self.bundle = Bundle.load(context.artifacts["bundle"])
 
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> pd.DataFrame:
+    # MLflow takes type hints for a schema of its own; the signature is written in training/register.py.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """One row for each record: probability, outlier flag and outlier score."""
         columns = {name: model_input[name].to_numpy(object) for name in model_input.columns}
         result = self.bundle.score_columns(columns)

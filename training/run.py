@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Trials run side by side in processes of one thread each. Set before NumPy and scikit-learn are imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,6 +24,12 @@ if __name__ == "__main__":
     sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "training")]
 
 from training.config import JobConfig, read_config
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from training.data import Employees
+    from training.tracking import Tracker
 
 log = logging.getLogger("training")
 
@@ -181,7 +188,7 @@ def register(config: JobConfig, run_key: str) -> None:
     log.info("registered %s version %s as %s", version.name, version.version, tags.CHALLENGER)
 
 
-def _snapshot(tracker, run):  # type: ignore[no-untyped-def]
+def _snapshot(tracker: "Tracker", run: "Run") -> "Employees":
     """The checked data that ``prepare`` kept."""
     from training.data import read_employees
 

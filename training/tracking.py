@@ -10,6 +10,9 @@ from typing import Any
 
 # Usage statistics of a library are no business of a job with personal data.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# The log is the job's: no progress bars, and no two lines of links for each trial.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 import mlflow
 from mlflow import MlflowClient
@@ -104,7 +107,8 @@ class Tracker:
 
     def log_dataset(self, run: Run, *, digest: str, source: str, rows: int, context: str) -> None:
         """The data as MLflow's data set of the run, by name, digest and source."""
-        if any(known.dataset.digest == digest for known in run.inputs.dataset_inputs):
+        known = run.inputs.dataset_inputs if run.inputs else []
+        if any(entry.dataset.digest == digest for entry in known):
             return
         dataset = Dataset(
             name="employees",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from training.models import build, log_odds
+from training.models import build, score
 
 FOLDS = 5
 
@@ -38,20 +38,21 @@ class Fit(msgspec.Struct, frozen=True):
 
 def split_folds(y: NDArray[np.int64], groups: NDArray[np.int64], repeats: int, seed: int) -> NDArray[np.int8]:
     """Stratified folds, ``[repeats, n]``; rows of one group (employee) stay in one fold."""
-    splitter = StratifiedKFold if len(np.unique(groups)) == len(groups) else StratifiedGroupKFold
+    grouped = len(np.unique(groups)) < len(groups)
+    splitter = StratifiedGroupKFold if grouped else StratifiedKFold
     fold_of = np.zeros((repeats, len(y)), np.int8)
     for repeat in range(repeats):
         folds = splitter(FOLDS, shuffle=True, random_state=seed + repeat)
-        for number, (_, test) in enumerate(folds.split(np.zeros(len(y)), y, groups)):
+        for number, (_, test) in enumerate(folds.split(np.zeros(len(y)), y, groups if grouped else None)):
             fold_of[repeat, test] = number
     return fold_of
 
 
 def fit_fold(data: TrialData, fit: Fit) -> NDArray[np.float64]:
-    """Fit on all but one fold; log-odds of that fold's rows, in row order, float64 ``[test rows]``."""
+    """Fit on all but one fold; scores of that fold's rows, in row order, float64 ``[test rows]``."""
     test = data.fold_of[fit.repeat] == fit.fold
     with warnings.catch_warnings():
         # A search meets settings that converge slowly; their score tells what they are worth.
         warnings.simplefilter("ignore", ConvergenceWarning)
         pipeline = build(fit.parameters, fit.seed).fit(data.x[~test], data.y[~test])
-    return log_odds(pipeline, data.x[test])
+    return score(pipeline, data.x[test])

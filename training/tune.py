@@ -70,8 +70,8 @@ def search(
         alive = asked
         for repeat in range(REPEATS):
             fresh = {trial.number: parameters[trial.number] for trial in alive if len(scores[trial.number]) <= repeat}
-            for number, odds in _out_of_fold(data, engine, fresh, seed, repeat).items():
-                scores[number].append(float(roc_auc_score(data.y, odds)))
+            for number, whole in _out_of_fold(data, engine, fresh, seed, repeat).items():
+                scores[number].append(float(roc_auc_score(data.y, whole)))
             for trial in alive:
                 trial.report(scores[trial.number][repeat], repeat)
             alive = [trial for trial in alive if repeat == REPEATS - 1 or not trial.should_prune()]
@@ -89,15 +89,15 @@ def search(
 
 
 def choose(data: TrialData, engine: Engine, results: list[TrialResult], *, seed: int) -> tuple[list[Member], float]:
-    """The blend: best trial of each family, with weights fitted on out-of-fold log-odds; members and bias."""
+    """The blend: best trial of each family, with weights fitted on out-of-fold scores; members and bias."""
     best: dict[int, dict[str, Any]] = {}
     for family in FAMILIES:
         complete = [r for r in results if r.parameters["family"] == family and not r.pruned]
         if complete:
             winner = max(complete, key=lambda result: (result.score, -result.number))
             best[winner.number] = winner.parameters
-    odds = _out_of_fold(data, engine, best, seed, 0)
-    return fit_weights(list(best.values()), np.column_stack([odds[number] for number in best]), data.y)
+    whole = _out_of_fold(data, engine, best, seed, 0)
+    return fit_weights(list(best.values()), np.column_stack([whole[number] for number in best]), data.y)
 
 
 def _study(seed: int) -> optuna.Study:
@@ -117,7 +117,7 @@ def _study(seed: int) -> optuna.Study:
 def _out_of_fold(
     data: TrialData, engine: Engine, parameters: Mapping[int, dict[str, Any]], seed: int, repeat: int
 ) -> dict[int, NDArray[np.float64]]:
-    """Log-odds of every row from the model that has not seen it, for each trial: ``{number: float64 [n]}``."""
+    """Score of every row by the model that has not seen it, for each trial: ``{number: float64 [n]}``."""
     fits = [Fit(chosen, seed, repeat, fold) for chosen in parameters.values() for fold in range(FOLDS)]
     answers = iter(engine.map(fit_fold, fits) if fits else [])
     whole: dict[int, NDArray[np.float64]] = {}

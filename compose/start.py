@@ -1,0 +1,31 @@
+"""Entry point of the stack's containers: take the service's secrets into the environment, become its command.
+
+``python -m compose.start airflow scheduler``. Secrets lie in a volume, in the JSON file that
+``ATTRITION_SECRETS`` names, and so in no image, no compose file and no ``docker inspect``. A variable that
+the container was given, such as an ``AIRFLOW_CONN_...`` of your own cloud, is left as it is.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+VARIABLE = "ATTRITION_SECRETS"
+
+
+def main() -> None:
+    """Replace this process by the command; a missing command or file ends it with one line that says so."""
+    command = sys.argv[1:]
+    if not command:
+        raise SystemExit("nothing to start: give a command, for example `airflow scheduler`")
+    environment = dict(os.environ)
+    if path := environment.get(VARIABLE):
+        try:
+            environment = json.loads(Path(path).read_text()) | environment
+        except FileNotFoundError:
+            raise SystemExit(f"{path} ({VARIABLE}) is not there: the service `init` makes it") from None
+    os.execvpe(command[0], command, environment)  # noqa: S606 - the command is the container's own
+
+
+if __name__ == "__main__":
+    main()

@@ -12,8 +12,7 @@ from attrition.builders.inputs import Inputs, gather, write_context
 from attrition.publish import git_revision
 from attrition.registry import Version
 from tests.bundles import make_bundle
-from tests.kubernetes import airflow as stack
-from tests.kubernetes import cluster
+from tests.kubernetes import cluster, real_airflow
 from tests.plugins.conftest import free_port
 
 REPOSITORY = "attrition-scoring-test"
@@ -42,7 +41,7 @@ def _remove_images(engine):
 @pytest.fixture(scope="session")
 def airflow(empty_cluster, tmp_path_factory):
     """A real Airflow and MLflow; no process is left behind."""
-    running = stack.new(tmp_path_factory.mktemp("stack"), free_port)
+    running = real_airflow.new(tmp_path_factory.mktemp("stack"), free_port)
     try:
         running.start()
         yield running

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from tests.kubernetes import cluster
-from tests.kubernetes.airflow import STRANGER
 from tests.kubernetes.load import Load
+from tests.kubernetes.real_airflow import STRANGER
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.scoring.bundle import Bundle
+from serving.scoring.encode import encode_columns
 from training.blend import Blend, Member
 from training.bundle import as_records, write_bundle
 from training.config import JobConfig
@@ -65,11 +66,11 @@ def evaluate(
     curves = {"challenger": p}
     if champion:
         # Scored from the same records by its own bundle, so it may have another contract or other inputs.
-        old = Bundle.load(champion.bundle).score_columns(holdout.columns())
-        curves["champion"] = np.array(old.classifier__predictions)
+        old = Bundle.load(champion.bundle)
+        curves["champion"] = old.probabilities(encode_columns(holdout.columns(), old.contract))
         champion_metrics = measure(curves["champion"], y, weights)
         comparison = compare(p, curves["champion"], y, weights)
-    fairness = assess(holdout, p)
+    fairness = assess(holdout, p, weights)
     latency = single_record_latency(bundle, as_records(holdout, np.arange(min(_TIMED_RECORDS, len(y)))))
     checks = check_floors(config.floors, metrics, fairness, latency["latency_ms"])
     reasons = reasons_to_fail(checks, comparison)

@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data import Employees
+from training.metrics import INTERVAL
 
 SELECTED = 0.20
 """Share of the rows that counts as picked out: those with the highest risk."""
 _SMALLEST = 10
-"""Leavers (true-positive rate) or rows (the rest) that a group needs to count for the largest gap."""
+"""Leavers (true-positive rate) or rows (the rest) that a group needs to count for a gap."""
 _AGE_BANDS = ((0, 30, "under 30"), (30, 40, "30 to 39"), (40, 50, "40 to 49"), (50, 200, "50 and over"))
 
 
@@ -27,46 +28,77 @@ def groups_of(employees: Employees) -> dict[str, NDArray[np.object_]]:
     }
 
 
-def assess(employees: Employees, p: NDArray[np.float64]) -> dict[str, Any]:
+def assess(employees: Employees, p: NDArray[np.float64], weights: NDArray[np.float64]) -> dict[str, Any]:
     """Selection rate, true-positive rate and calibration of each group, and the largest gaps.
 
-    A group's calibration is its mean predicted risk minus its share of leavers. Groups with fewer than ten
-    leavers are shown, but do not count for the gap in true-positive rate: it would be noise.
+    A group's calibration is its mean predicted risk minus its share of leavers. Gaps have bootstrap intervals
+    over ``weights`` (``training.metrics.resamples``): groups are small, so a gap on one hold-out says little
+    by itself. Groups with fewer than ten leavers are shown, but do not count for the gap in true-positive rate.
     """
     y = employees.y
     selected = np.zeros(len(p), bool)
     selected[np.argsort(-p, kind="stable")[: round(SELECTED * len(p))]] = True
-    attributes: dict[str, Any] = {}
-    for attribute, group_of in groups_of(employees).items():
-        names = sorted({name for name in group_of if isinstance(name, str)})
-        attributes[attribute] = {name: _group(group_of == name, y, p, selected) for name in names}
-    gaps = {
-        "selection_rate": _largest_gap(attributes, "selection_rate", "rows"),
-        "true_positive_rate": _largest_gap(attributes, "true_positive_rate", "leavers"),
-        "calibration": _largest_gap(attributes, "calibration", "rows"),
+    groups = {
+        attribute: {name: group_of == name for name in sorted({n for n in group_of if isinstance(n, str)})}
+        for attribute, group_of in groups_of(employees).items()
     }
-    return {"selected_share": SELECTED, "groups": attributes, "largest_gaps": gaps}
-
-
-def _group(
-    rows: NDArray[np.bool_], y: NDArray[np.int64], p: NDArray[np.float64], selected: NDArray[np.bool_]
-) -> dict[str, float | int | None]:
-    leavers = rows & (y == 1)
-    found = round(float(selected[leavers].mean()), 4) if leavers.any() else None
-    return {
-        "rows": int(rows.sum()),
-        "leavers": int(leavers.sum()),
-        "selection_rate": round(float(selected[rows].mean()), 4),
-        "true_positive_rate": found,
-        "calibration": round(float(p[rows].mean() - y[rows].mean()), 4),
+    everybody = np.ones(len(p), bool)
+    figures = {
+        "selection_rate": (selected.astype(float), everybody),
+        "true_positive_rate": (selected.astype(float), y == 1),
+        "calibration": (p - y, everybody),
     }
+    once = np.ones((1, len(p)))
+    shown: dict[str, Any] = {}
+    for attribute, members in groups.items():
+        shown[attribute] = {
+            name: {"rows": int(rows.sum()), "leavers": int((rows & (y == 1)).sum())}
+            | {
+                figure: _rounded(_group_mean(values, rows & counted, once)[0])
+                for figure, (values, counted) in figures.items()
+            }
+            for name, rows in members.items()
+        }
+    gaps = {figure: _largest_gap(groups, values, counted, weights) for figure, (values, counted) in figures.items()}
+    return {"selected_share": SELECTED, "groups": shown, "largest_gaps": gaps}
 
 
-def _largest_gap(attributes: dict[str, Any], figure: str, size: str) -> dict[str, Any]:
-    """The attribute whose groups lie furthest apart in a figure, and by how much."""
-    largest: dict[str, Any] = {"value": 0.0, "attribute": None}
-    for attribute, groups in attributes.items():
-        values = [group[figure] for group in groups.values() if group[size] >= _SMALLEST]
-        if len(values) > 1 and (gap := max(values) - min(values)) > largest["value"]:
-            largest = {"value": round(gap, 4), "attribute": attribute}
+def _group_mean(
+    values: NDArray[np.float64], rows: NDArray[np.bool_], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Weighted mean over a group's rows in each resample; NaN where a resample has none of them."""
+    size = weights[:, rows].sum(axis=1)
+    total = weights[:, rows] @ values[rows]
+    means: NDArray[np.float64] = np.divide(total, size, out=np.full(len(size), np.nan), where=size > 0)
+    return means
+
+
+def _largest_gap(
+    groups: dict[str, dict[str, NDArray[np.bool_]]],
+    values: NDArray[np.float64],
+    counted: NDArray[np.bool_],
+    weights: NDArray[np.float64],
+) -> dict[str, Any]:
+    """The attribute whose groups lie furthest apart in a figure, by how much, and the gap's interval."""
+    once = np.ones((1, len(values)))
+    largest: dict[str, Any] = {"value": 0.0, "low": 0.0, "high": 0.0, "attribute": None}
+    for attribute, members in groups.items():
+        rows = [group & counted for group in members.values() if (group & counted).sum() >= _SMALLEST]
+        if len(rows) < 2:
+            continue
+        value = float(np.ptp([_group_mean(values, group, once)[0] for group in rows]))
+        if value > largest["value"]:
+            means = np.array([_group_mean(values, group, weights) for group in rows])
+            drawn = np.nanmax(means, axis=0) - np.nanmin(means, axis=0)
+            low, high = np.quantile(drawn, INTERVAL)
+            largest = {
+                "value": _rounded(value),
+                "low": _rounded(low),
+                "high": _rounded(high),
+                "attribute": attribute,
+            }
     return largest
+
+
+def _rounded(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 4)

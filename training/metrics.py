@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 CONFIDENCE = 0.95
+INTERVAL = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 BINS = 10
 
 Array = NDArray[np.float64]
@@ -134,7 +135,7 @@ def equal_bins(p: Array) -> NDArray[np.intp]:
 
 
 def _estimate(value: float, drawn: Array) -> Estimate:
-    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(drawn, INTERVAL)
     return Estimate(*(round(float(figure), 6) for figure in (value, low, high)))
 
 

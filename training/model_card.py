@@ -48,7 +48,8 @@ EmployeeNumber identifies a person: they are accepted in requests and not used.
 
 ## Model
 
-Calibrated blend: `P = sigmoid(bias + sum of weight x log-odds)`. Chosen among {evaluation["tuning"]["trials"]} trials
+Calibrated blend: `P = sigmoid(bias + sum of weight x score)`, where a score is
+log-odds, or the probability that a forest gives. Chosen among {evaluation["tuning"]["trials"]} trials
 ({evaluation["tuning"]["pruned"]} pruned) by ROC AUC in repeated stratified folds of the development rows.
 
 | Member | Weight | Parameters |

@@ -19,6 +19,7 @@ from training.data import Employees
 from training.metrics import equal_bins
 
 _DPI = 80
+_MARGINS = {"left": 0.02, "right": 0.98, "bottom": 0.02, "top": 0.94, "hspace": 0.5}
 _SHOWN_FEATURES = 20
 Curves = dict[str, NDArray[np.float64]]
 """Probabilities on the hold-out, by the name shown in the legend."""
@@ -41,7 +42,7 @@ def draw_all(
 
 
 def draw_roc(file: Path, y: NDArray[np.int64], curves: Curves) -> None:
-    figure, axes = plt.subplots(figsize=(5, 5))
+    figure, axes = plt.subplots(figsize=(5, 5), gridspec_kw={"left": 0.15})
     for name, p in curves.items():
         false_positive, true_positive, _ = roc_curve(y, p)
         axes.plot(false_positive, true_positive, label=name)
@@ -51,7 +52,7 @@ def draw_roc(file: Path, y: NDArray[np.int64], curves: Curves) -> None:
 
 
 def draw_precision_recall(file: Path, y: NDArray[np.int64], curves: Curves) -> None:
-    figure, axes = plt.subplots(figsize=(5, 5))
+    figure, axes = plt.subplots(figsize=(5, 5), gridspec_kw={"left": 0.15})
     for name, p in curves.items():
         precision, recall, _ = precision_recall_curve(y, p)
         axes.step(recall, precision, where="post", label=name)
@@ -61,7 +62,7 @@ def draw_precision_recall(file: Path, y: NDArray[np.int64], curves: Curves) -> N
 
 
 def draw_calibration(file: Path, y: NDArray[np.int64], curves: Curves) -> None:
-    figure, axes = plt.subplots(figsize=(5, 5))
+    figure, axes = plt.subplots(figsize=(5, 5), gridspec_kw={"left": 0.15})
     for name, p in curves.items():
         bins = equal_bins(p)
         points = [(p[bins == number].mean(), y[bins == number].mean()) for number in np.unique(bins)]
@@ -74,10 +75,10 @@ def draw_calibration(file: Path, y: NDArray[np.int64], curves: Curves) -> None:
 def draw_importance(file: Path, importance: dict[str, tuple[float, float]]) -> None:
     """``importance``: mean and standard deviation of the loss in ROC AUC by feature."""
     largest = sorted(importance.items(), key=lambda item: item[1][0])[-_SHOWN_FEATURES:]
-    figure, axes = plt.subplots(figsize=(7, 6))
+    figure, axes = plt.subplots(figsize=(7, 6), gridspec_kw={"left": 0.32})
     names = [name for name, _ in largest]
     axes.barh(names, [mean for _, (mean, _) in largest], xerr=[spread for _, (_, spread) in largest])
-    axes.set(xlabel="Loss in ROC AUC when the feature is shuffled", title="Permutation importance on the hold-out")
+    axes.set(xlabel="Loss in ROC AUC when shuffled", title="Permutation importance, hold-out")
     _save(figure, axes, file, legend=False)
 
 
@@ -87,18 +88,24 @@ def draw_drift_references(file: Path, reference: Employees) -> None:
     fields = request_contract().drift_fields
     columns = 6
     rows = -(-len(fields) // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(2.4 * columns, 1.7 * rows))
+    # Shapes only: ticks on thirty small axes would take longer than the rest of the evaluation.
+    grid_options = {"xticks": [], "yticks": []}
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(2.4 * columns, 1.6 * rows), subplot_kw=grid_options, gridspec_kw=_MARGINS
+    )
     for axes, field in zip(grid.flat, fields, strict=False):
         if field.kind == "category":
             counts = arrays[f"count:{field.name}"][:-1]
             axes.bar(range(len(counts)), counts)
+            span = f"{len(counts)} categories"
         else:
-            axes.hist(arrays[f"ref:{field.name}"], bins=20)
-        axes.set_title(field.name, fontsize=8)
-        axes.tick_params(labelsize=6)
+            values = arrays[f"ref:{field.name}"]
+            heights, edges = np.histogram(values, bins=20)
+            axes.stairs(heights, edges, fill=True)
+            span = f"{values[0]:g} to {values[-1]:g}"
+        axes.set_title(f"{field.name}\n{span}", fontsize=7)
     for axes in grid.flat[len(fields) :]:
         axes.set_visible(False)
-    figure.tight_layout()
     figure.savefig(file, dpi=_DPI)
     plt.close(figure)
 
@@ -106,6 +113,5 @@ def draw_drift_references(file: Path, reference: Employees) -> None:
 def _save(figure: Figure, axes: Axes, file: Path, *, legend: bool = True) -> None:
     if legend:
         axes.legend()
-    figure.tight_layout()
     figure.savefig(file, dpi=_DPI)
     plt.close(figure)

@@ -29,6 +29,7 @@ class ModelReleasesPlugin(AirflowPlugin):
             "destination": "nav",
             "nav_top_level": True,
             "icon": "attrition/static/icon.svg",
+            "icon_dark_mode": "attrition/static/icon-dark.svg",
             "url_route": "model_releases",
         }
     ]

@@ -1,5 +1,6 @@
 """A registry with a past, for the tests of the page Model releases: written through MLflow's client, as the DAGs do."""
 
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -44,6 +45,7 @@ def train(client, experiment, *, alias=tags.CHALLENGER):
 def release(version, number, *, decision=None, note=""):
     """Write the evidence of a release of ``version``, decided or not."""
     asked = START + timedelta(days=7 * number)
+    digest = f"sha256:{hashlib.sha256(bytes([number])).hexdigest()}"
     document = evidence.Evidence(
         release=evidence.Release(
             key=f"release-{number}",
@@ -62,7 +64,7 @@ def release(version, number, *, decision=None, note=""):
             verdict="passed",
         ),
         evaluation=EVALUATION,
-        image=evidence.Image(reference="scoring", digest=f"sha256:{number:x}" * 8, sbom_digest="sha256:ee"),
+        image=evidence.Image(reference="scoring", digest=digest, sbom_digest="sha256:ee"),
         staging_report={"checks": []},
     )
     if decision:

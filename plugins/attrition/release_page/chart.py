@@ -5,8 +5,8 @@ import msgspec
 from attrition.release_page.registry_view import NIGHTS, Night
 
 WIDTH, HEIGHT = 720, 150
-_LEFT, _TOP, _BOTTOM = 34, 8, 22
-_STEP = (WIDTH - _LEFT) / NIGHTS
+_LEFT, _RIGHT, _TOP, _BOTTOM = 34, 10, 8, 22
+_STEP = (WIDTH - _LEFT - _RIGHT) / NIGHTS
 _GAP = 5
 
 

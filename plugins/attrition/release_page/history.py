@@ -79,7 +79,7 @@ def _outcome(decision: Decision | None, state: str) -> tuple[str, Kind]:
         return ("rejected", "bad") if decision.decided_by != "nobody" else ("not answered in time", "bad")
     return {
         "success": ("released", "good"),
-        "failed": ("approved, but failed: see what the run restored", "bad"),
+        "failed": ("approved, but failed", "bad"),
         "running": ("approved, on its way to production", "open"),
     }.get(state, ("approved", "good"))
 

@@ -33,6 +33,7 @@ class BuildImageOperator(BaseOperator):
         self.model_name = model_name
         self.model_version = model_version
         self._builder: Any = None
+        self._built: Any = None
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Download the bundle, look for an image with these inputs, build it if there is none."""
@@ -69,6 +70,7 @@ class BuildImageOperator(BaseOperator):
                     built = self._builder.build(inputs, folder, context["task_state_store"])
                 except builders.WrongModelError as error:
                     raise AirflowFailException(str(error)) from error
+        self._built = built
         self.log.info("%s %s, digest %s", "found" if reused else "built", built.image, built.digest)
         return {
             "image": built.image,
@@ -77,6 +79,12 @@ class BuildImageOperator(BaseOperator):
             "sbom_digest": f"sha256:{hashlib.sha256(build_inputs.sbom(inputs).encode()).hexdigest()}",
             "reused": reused,
         }
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Model version and image, where OpenLineage is configured."""
+        from attrition import lineage
+
+        return lineage.built(self.model_version, self._built.image, self._built.digest)
 
     def on_kill(self) -> None:
         """Stop the build that is under way; the next try finds or repeats it."""

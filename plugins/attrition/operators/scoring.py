@@ -98,6 +98,7 @@ class ScoringStepOperator(KubernetesPodOperator):
         self.target = target or targets.target_of(conn_id)
         self._embedded: EmbeddedSteps | None = None
         self._report: dict[str, Any] | None = None
+        self._deployed_image = ""
 
     def execute(self, context: Any) -> Any:
         """Refuse what was not approved, then do the step where the connection says."""
@@ -116,6 +117,15 @@ class ScoringStepOperator(KubernetesPodOperator):
             self._embedded.stop()
         else:
             super().on_kill()
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Image and deployment, where OpenLineage is configured."""
+        from attrition import lineage
+
+        place = {"deploy": self.target, "restore": self.target, "canary": f"{self.target}-canary"}.get(self.step)
+        if place is None or not self.digest:
+            return None
+        return lineage.deployed(self._deployed_image or self.image or "", self.digest, place)
 
     def _work(self, context: Any) -> Work:
         instance = context["ti"]
@@ -141,6 +151,7 @@ class ScoringStepOperator(KubernetesPodOperator):
 
     def _shape_pod(self, work: Work) -> None:
         """Turn this operator into that of the step's own pod."""
+        self._deployed_image = work.image  # for ``image`` becomes the pod's own
         parts = pods.pod_parts(work)
         for name in parts.__struct_fields__:
             setattr(self, name, getattr(parts, name))

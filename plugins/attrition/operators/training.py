@@ -35,9 +35,7 @@ class TrainingRunOperator(DatabricksSubmitRunOperator):
         """Find or start this task's run, then wait for it in the triggerer."""
         configured = settings.load()
         instance = context["ti"]
-        run_key = action_key(
-            dag_id=instance.dag_id, run_id=instance.run_id, task_id=instance.task_id, purpose="training"
-        )
+        run_key = self._run_key(instance)
         instance.xcom_push(key="run_key", value=run_key)
         config = job_config(configured, self.code, dict(context["params"]))
         tasks, environments = job_tasks(configured, self.code["path"], run_key, config)
@@ -47,6 +45,17 @@ class TrainingRunOperator(DatabricksSubmitRunOperator):
         self.polling_period_seconds = configured.training.poll_seconds
         self.idempotency_token = self._unfailed_token(context, run_key)
         super().execute(context)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Data set, training run and model version, where OpenLineage is configured."""
+        from attrition import lineage
+
+        params = task_instance.get_template_context()["params"]
+        return lineage.trained(params.get("data") or settings.load().training.data, self._run_key(task_instance))
+
+    @staticmethod
+    def _run_key(instance: Any) -> str:
+        return action_key(dag_id=instance.dag_id, run_id=instance.run_id, task_id=instance.task_id, purpose="training")
 
     def _unfailed_token(self, context: Any, run_key: str) -> str:
         """The first token of this task whose run has not ended in failure.

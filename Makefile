@@ -9,7 +9,7 @@ export PYTHONPATH := $(CURDIR)
 
 # What `make test` leaves out: tests that need more than Python. Their own targets run them.
 NEEDS_MORE := kubernetes or spark or azurite or docker or postgres
-REQUIREMENTS := requirements serving/requirements training/requirements
+REQUIREMENTS := requirements serving/requirements training/requirements compose/requirements
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format test test-kubernetes test-docker test-azurite test-spark test-postgres \

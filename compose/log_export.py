@@ -208,6 +208,12 @@ class Exporter:
         blob.append_block(block)
 
 
+def connect(kubeconfig: Path) -> tuple[str, client.CoreV1Api]:
+    """The namespace that a kubeconfig of ``compose/cluster.sh`` is for, and a client for it."""
+    _, current = config.list_kube_config_contexts(str(kubeconfig))
+    return current["context"]["namespace"], client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
+
+
 def main() -> None:
     """Take addresses and secrets from Airflow's own connections and kubeconfigs."""
     connection = json.loads(os.environ["AIRFLOW_CONN_LOGS"])
@@ -215,10 +221,7 @@ def main() -> None:
     container = service.get_container_client(CONTAINER)
     with contextlib.suppress(ResourceExistsError):  # made by an earlier start
         container.create_container()
-    apis = {
-        f"attrition-{place}": client.CoreV1Api(config.new_client_from_config(str(KUBECONFIGS / place)))
-        for place in ("staging", "production")
-    }
+    apis = dict(map(connect, (KUBECONFIGS / "staging", KUBECONFIGS / "production")))
     print(f"{datetime.now(UTC):%H:%M:%S} exporting {', '.join(apis)} to {service.url}{CONTAINER}", flush=True)  # noqa: T201
     Exporter(container, apis).run()
 

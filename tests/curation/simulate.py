@@ -219,9 +219,11 @@ class Export:
             self._append(blob, written)
 
     def _may_be_cut_off(self, blob, text):
-        """A line that no other one repeats or goes on: its delivery is then one night later as a whole."""
+        """Draw among the lines that no other one repeats or goes on: they are delivered a night later as a whole."""
         delivered = [one for lines in self._pending.values() for _, one, _, _ in lines]
-        return blob not in self._zipped and b'"id-cut' not in text and text not in self._twice | set(delivered)
+        if blob in self._zipped or b'"id-cut' in text or text in self._twice | set(delivered):
+            return False
+        return self.rng.random() < self.half_written
 
     def _account(self, night, blob, start, kind, reason):
         self.counts[night].update(["read", kind])

@@ -11,7 +11,7 @@ from tests.curation.nights import curate, inference, open_duckdb, process, rows,
 from tests.curation.simulate import CONTAINER, Export
 from training.curation.schema import COLUMNS
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +36,13 @@ def test_both_engines_make_the_same_tables_and_counts(session, tmp_path):
     from training.curation.spark_engine import SparkEngine
 
     export = Export(tmp_path / "export", seed=1)
-    export.messy_day(FIRST, requests=40)
+    export.messy_day(FIRST, requests=20)
     duck, spark = open_duckdb(tmp_path / "spill"), SparkEngine(session, COLUMNS)
-    for number in range(3):
+    for number in range(2):
         night = FIRST + timedelta(days=number)
         expected = curate(duck, export, tmp_path / "duck", night)
         assert process(spark, export.root / CONTAINER, tmp_path / "spark", night) == expected
-    assert len(export.rows) > 500
+    assert len(export.rows) > 300
     for tables in (tmp_path / "duck", tmp_path / "spark"):
         assert inference(tables, export.rows) == export.rows
         assert unpaired(tables) == export.unpaired

@@ -74,7 +74,7 @@ def _functions(columns: Sequence[Column]) -> list[str]:
 
 def _document(name: str, fields: str) -> str:
     # from_json makes something of half a document; try_parse_json does not, but stops after the first document.
-    whole = "text LIKE '{%' AND rtrim(text) LIKE '%}' AND try_parse_json(text) IS NOT NULL"
+    whole = "text LIKE '{%' AND trim(TRAILING ' \\n\\r' FROM text) LIKE '%}' AND try_parse_json(text) IS NOT NULL"
     return _function(
         name, "text STRING", f"STRUCT<{fields}>", f"CASE WHEN {whole} THEN from_json(text, '{fields}') END"
     )

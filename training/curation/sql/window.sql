@@ -1,0 +1,13 @@
+-- The champion's records of a day, the latest one of each employee.
+SELECT {columns}, prediction, is_outlier
+FROM (
+  SELECT
+    *,
+    ROW_NUMBER() OVER (
+      PARTITION BY COALESCE(CAST(EmployeeNumber AS STRING), CONCAT(request_id, '/', CAST(record AS STRING)))
+      ORDER BY event_time DESC, request_id DESC, record DESC
+    ) AS newest
+  FROM day_rows
+  WHERE model_version = '{version}'
+) AS ranked
+WHERE newest = 1

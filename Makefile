@@ -12,7 +12,7 @@ NEEDS_MORE := kubernetes or spark or azurite or docker or postgres
 REQUIREMENTS := requirements serving/requirements training/requirements compose/requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint format test test-kubernetes test-docker test-azurite test-spark test-postgres \
+.PHONY: help setup lock lint format test test-kubernetes golden test-docker test-azurite test-spark test-postgres \
 	demo up down status api-key serve clean
 
 help: ## List the targets
@@ -47,6 +47,9 @@ test: setup ## All tests that need nothing but Python (ARGS="-k name" picks)
 
 test-kubernetes: setup ## The release on a real cluster (KUBECONFIG) with a Docker engine
 	$(RUN) -m pytest -m kubernetes $(ARGS)
+
+golden: setup ## Write the checked-in renders of pods and manifests anew; look at the difference before you commit
+	RENEW_GOLDEN=1 $(RUN) -m pytest tests/k8s tests/plugins/operators -k checked_in $(ARGS)
 
 test-docker: setup ## Tests that build and run images
 	$(RUN) -m pytest -m "docker and not kubernetes" $(ARGS)

@@ -24,7 +24,7 @@ say() { echo "$(date -u +%H:%M:%S) $*"; }
 apply() { k apply --server-side --force-conflicts --field-manager=attrition-release -f "$1"; }
 
 render() { # the overlay with this image's name, digest, version and namespace pinned, into rendered.yaml
-  local name=${IMAGE%@*} pin
+  local name=${IMAGE%@*} pin part
   case $IMAGE in
     *@sha256:*) pin="digest: ${IMAGE#*@}" ;;
     *) pin="newTag: ${IMAGE##*:}"; name=${IMAGE%:*} ;;
@@ -38,10 +38,10 @@ render() { # the overlay with this image's name, digest, version and namespace p
     echo "images: [{name: attrition-scoring, newName: $name, $pin}]"
     echo "labels: [{pairs: {app.kubernetes.io/version: \"$VERSION\"}, includeTemplates: true}]"
     echo "commonAnnotations: {attrition/image: \"$IMAGE\", attrition/digest: \"$DIGEST\", attrition/version: \"$VERSION\"}"
-    echo "components:"
     if [ "$STEP" = canary ]; then
-      echo "  - ../components/canary"
-    else
+      echo "components: [../components/canary]"
+    elif [ -n "$LEAVE_OUT" ]; then
+      echo "components:"
       for part in $LEAVE_OUT; do echo "  - ../components/without-$part"; done
       case " $LEAVE_OUT " in *" autoscaling "*) echo "replicas: [{name: scoring, count: $REPLICAS}]" ;; esac
     fi
@@ -162,4 +162,4 @@ main() {
   say "done: version $VERSION"
 }
 
-main
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then main; fi

@@ -162,8 +162,8 @@ class ScoringStepOperator(KubernetesPodOperator):
     def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> V1Pod:
         """The provider's pod, with a sidecar that a private and hardened cluster can run."""
         pod = super().build_pod_request_obj(context, dry_run=dry_run)
-        said = None if dry_run else BaseHook.get_connection(self.conn_id).extra_dejson
-        return pods.finish(pod, (said or {}).get("xcom_sidecar_container_image"))
+        extra = BaseHook.get_connection(self.conn_id).extra_dejson
+        return pods.finish(pod, extra.get("xcom_sidecar_container_image"))
 
     def get_or_create_pod(self, pod_request_obj: V1Pod, context: Any) -> V1Pod:
         """Wait until an ended try's pod of the same name is gone, then find or make ours."""

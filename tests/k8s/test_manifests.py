@@ -1,0 +1,211 @@
+"""The manifests that travel in the image: rendered, compared, checked against Kubernetes' schema."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.golden import check_golden
+
+ROOT = Path(__file__).resolve().parents[2]
+K8S = ROOT / "k8s"
+GOLDEN = Path(__file__).with_name("golden")
+DIGEST = "sha256:" + "ab" * 32
+IMAGE = f"registry.example.com/attrition-scoring@{DIGEST}"
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("kubectl") is None, reason="kubectl is not installed: it renders the manifests (`kubectl kustomize`)"
+)
+
+
+def kustomize(folder: Path) -> str:
+    found = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+def render(scratch: Path, *, step: str, target: str, image: str = IMAGE, leave_out: str = "") -> str:
+    """What ``deploy.sh`` applies: its own function, run on a copy of the folder as in the pod."""
+    copy = scratch / "k8s"
+    shutil.copytree(K8S, copy, dirs_exist_ok=True)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "STEP": step,
+        "TARGET": target,
+        "NAMESPACE": f"attrition-{target}",
+        "IMAGE": image,
+        "DIGEST": DIGEST,
+        "VERSION": "3",
+        "REPLICAS": "2",
+        "LEAVE_OUT": leave_out,
+        "TIMEOUT": "60",
+    }
+    script = f"source {copy}/deploy.sh; cd {copy}; render; cat rendered.yaml"
+    found = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+RENDERS = {
+    "staging": {"step": "deploy", "target": "staging"},
+    "production": {"step": "deploy", "target": "production"},
+    "production-canary": {"step": "canary", "target": "production"},
+    "production-on-an-old-cluster": {
+        "step": "deploy",
+        "target": "production",
+        "image": "attrition-scoring:v3-0123456789ab",
+        "leave_out": "autoscaling disruption-budget ingress network-policy",
+    },
+}
+
+
+def objects(text: str) -> list[dict]:
+    return list(yaml.safe_load_all(text))
+
+
+def of_kind(text: str, kind: str) -> list[dict]:
+    return [found for found in objects(text) if found["kind"] == kind]
+
+
+@pytest.fixture(params=RENDERS, ids=str)
+def rendered(request, tmp_path):
+    return render(tmp_path, **RENDERS[request.param])
+
+
+@pytest.mark.parametrize("name", RENDERS)
+def test_render_is_the_checked_in_one(tmp_path, name):
+    check_golden(GOLDEN / f"{name}.yaml", render(tmp_path, **RENDERS[name]))
+
+
+@pytest.mark.parametrize("place", ["staging", "production"])
+def test_rights_are_the_checked_in_ones_and_fit_the_schema(place):
+    text = kustomize(K8S / "rbac" / place)
+    check_golden(GOLDEN / f"rbac-{place}.yaml", text)
+    for found in objects(text):
+        kubernetes_validate.validate(found, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_every_object_fits_kubernetes_schema(rendered):
+    for found in objects(rendered):
+        kubernetes_validate.validate(found, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_schema_check_notices_a_wrong_field(tmp_path):
+    deployment = of_kind(render(tmp_path, step="deploy", target="staging"), "Deployment")[0]
+    deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailble"] = 0
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(deployment, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_pods_are_hardened_and_take_no_request_before_they_can_answer(rendered):
+    for deployment in of_kind(rendered, "Deployment"):
+        assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+        pod = deployment["spec"]["template"]["spec"]
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        # A Service named scoring would set SCORING_PORT, which the server refuses as a setting it lacks.
+        assert pod["enableServiceLinks"] is False
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "readOnlyRootFilesystem": True,
+            }
+            assert container["resources"]["requests"]
+            assert container["resources"]["limits"]
+            for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+                assert container[probe]["httpGet"]["port"] == "http"
+
+
+def test_keys_come_from_a_secret_that_no_manifest_holds(rendered):
+    assert not of_kind(rendered, "Secret")
+    for deployment in of_kind(rendered, "Deployment"):
+        volumes = {volume["name"]: volume for volume in deployment["spec"]["template"]["spec"]["volumes"]}
+        assert volumes["api-keys"]["secret"]["secretName"] == "scoring-api-keys"
+
+
+def test_settings_of_the_manifests_are_settings_of_the_server(rendered):
+    from serving.settings import read_settings
+
+    settings = of_kind(rendered, "ConfigMap")[0]["data"]
+    assert read_settings(settings).auth == "keys"
+
+
+def test_everything_is_pinned_to_one_digest_version_and_namespace(rendered):
+    for found in objects(rendered):
+        assert found["metadata"]["annotations"]["attrition/digest"] == DIGEST
+        assert found["metadata"]["labels"]["app.kubernetes.io/version"] == "3"
+        assert found["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "attrition-release"
+        assert found["metadata"]["namespace"].startswith("attrition-")
+
+
+def test_image_is_deployed_by_digest_or_by_its_own_local_tag(tmp_path):
+    for name, expected in (
+        ("production", IMAGE),
+        ("production-on-an-old-cluster", "attrition-scoring:v3-0123456789ab"),
+    ):
+        deployment = of_kind(render(tmp_path / name, **RENDERS[name]), "Deployment")[0]
+        assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == expected
+
+
+def test_canary_shares_the_service_and_nothing_else_with_the_release(tmp_path):
+    stable = render(tmp_path / "stable", **RENDERS["production"])
+    canary = render(tmp_path / "canary", **RENDERS["production-canary"])
+    names = [{(found["kind"], found["metadata"]["name"]) for found in objects(text)} for text in (stable, canary)]
+    assert names[0].isdisjoint(names[1])
+    service = of_kind(stable, "Service")[0]["spec"]["selector"]
+    deployment = of_kind(canary, "Deployment")[0]["spec"]
+    assert deployment["replicas"] == 1
+    assert service.items() <= deployment["template"]["metadata"]["labels"].items()
+    selectors = [of_kind(text, "Deployment")[0]["spec"]["selector"]["matchLabels"] for text in (stable, canary)]
+    assert selectors[0]["attrition/track"] != selectors[1]["attrition/track"]
+    own = of_kind(canary, "Service")[0]["spec"]["selector"]
+    assert own["attrition/track"] == "canary"
+
+
+def test_left_out_parts_are_gone_and_replicas_are_set_instead(tmp_path):
+    text = render(tmp_path, **RENDERS["production-on-an-old-cluster"])
+    kinds = {found["kind"] for found in objects(text)}
+    assert kinds == {"ServiceAccount", "ConfigMap", "Service", "Deployment"}
+    assert of_kind(text, "Deployment")[0]["spec"]["replicas"] == 2
+
+
+def test_autoscaler_alone_owns_the_number_of_pods(tmp_path):
+    text = render(tmp_path, **RENDERS["production"])
+    assert "replicas" not in of_kind(text, "Deployment")[0]["spec"]
+    assert of_kind(text, "HorizontalPodAutoscaler")[0]["spec"]["minReplicas"] == 2
+
+
+@pytest.mark.parametrize("place", ["staging", "production"])
+def test_rights_hold_no_wildcard_no_secret_and_no_further_rights(place):
+    for role in of_kind(kustomize(K8S / "rbac" / place), "Role"):
+        for rule in role["rules"]:
+            assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
+            assert "secrets" not in rule["resources"]
+            assert "rbac.authorization.k8s.io" not in rule["apiGroups"]
+
+
+def test_deployer_changes_every_kind_that_the_release_makes_and_starts_no_pod(tmp_path):
+    roles = {role["metadata"]["name"]: role for role in of_kind(kustomize(K8S / "rbac" / "production"), "Role")}
+    allowed = {
+        (group, resource)
+        for rule in roles["scoring-deployer"]["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        if "patch" in rule["verbs"]
+    }
+    irregular = {"Ingress": "ingresses", "NetworkPolicy": "networkpolicies"}
+    made = {
+        (
+            found["apiVersion"].rpartition("/")[0],
+            irregular.get(found["kind"], f"{found['kind'].lower()}s"),
+        )
+        for found in objects(render(tmp_path, **RENDERS["production"]))
+    }
+    assert made <= allowed
+    assert ("", "pods") not in allowed

@@ -1,0 +1,215 @@
+"""The pods of the release's steps, as they are sent to the cluster."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import kubernetes_validate
+import pytest
+import yaml
+from airflow.models.connection import Connection
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from kubernetes.client import ApiClient
+
+from attrition import registry, targets
+from attrition.operators.scoring import ScoringStepOperator
+from tests.golden import check_golden
+
+GOLDEN = Path(__file__).with_name("golden")
+DIGEST = "sha256:" + "ab" * 32
+IMAGE = f"registry.example.com/attrition-scoring@{DIGEST}"
+STEPS = {
+    "deploy-staging": {"step": "deploy", "target": "staging"},
+    "verify-staging": {"step": "verify", "target": "staging"},
+    "canary-production": {"step": "canary", "target": "production"},
+    "watch-production": {"step": "watch", "target": "production"},
+    "restore-production": {"step": "restore", "target": "production"},
+    "restore-staging-to-nothing": {"step": "restore", "target": "staging", "digest": "", "image": "", "version": ""},
+}
+
+
+class Instance(SimpleNamespace):
+    """A task instance as operators see it."""
+
+    def __init__(self, task_id):
+        super().__init__(dag_id="attrition_release", run_id="run-1", task_id=task_id, map_index=-1, try_number=1)
+        self.start_date = datetime(2026, 11, 21, tzinfo=UTC)
+        self.pushed = {}
+
+    def xcom_push(self, key, value):
+        self.pushed[key] = value
+
+
+def make(step, target, image=IMAGE, digest=DIGEST, version="3", **arguments):
+    with DAG("attrition_release", schedule=None):
+        return ScoringStepOperator(
+            task_id=f"{step}_{target}",
+            conn_id=f"scoring_{target}",
+            step=step,
+            target=target,
+            image=image,
+            digest=digest,
+            version=version,
+            **arguments,
+        )
+
+
+def context(operator):
+    instance = Instance(operator.task_id)
+    return {"ti": instance, "run_id": instance.run_id, "dag": operator.dag}
+
+
+def pod_of(operator):
+    """The pod as ``execute`` would send it, without asking a cluster."""
+    now = context(operator)
+    operator._shape_pod(operator._work(now))
+    return ApiClient().sanitize_for_serialization(operator.build_pod_request_obj(now, dry_run=True))
+
+
+@pytest.fixture(autouse=True)
+def clusters(connections):
+    """Connections to two clusters that no test here asks."""
+    for target in ("staging", "production"):
+        name = f"scoring_{target}"
+        connections[name] = Connection(conn_id=name, conn_type="kubernetes")
+    return connections
+
+
+@pytest.fixture
+def production(monkeypatch):
+    """Production, where version 2 runs."""
+    running = {"image": "i", "digest": "sha256:old", "version": "2"}
+    monkeypatch.setattr(targets, "current", lambda conn_id: running)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_pod_is_the_checked_in_one_and_fits_the_schema(name):
+    pod = pod_of(make(**STEPS[name]))
+    kubernetes_validate.validate(pod, kubernetes_validate.latest_version(), strict=True)
+    check_golden(GOLDEN / f"{name}.yaml", yaml.safe_dump(pod, sort_keys=True))
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_every_container_of_every_pod_is_hardened(name):
+    pod = pod_of(make(**STEPS[name]))
+    assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
+    assert pod["spec"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["spec"]["activeDeadlineSeconds"] > 0
+    containers = pod["spec"]["containers"] + pod["spec"].get("initContainers", [])
+    assert "airflow-xcom-sidecar" in [container["name"] for container in containers]
+    for container in containers:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        }
+        assert container["imagePullPolicy"] == "IfNotPresent"
+        assert container["resources"]["limits"]
+
+
+def test_only_deploying_pods_may_talk_to_the_cluster():
+    for name, arguments in STEPS.items():
+        spec = pod_of(make(**arguments))["spec"]
+        asks_only = name.startswith(("verify", "watch"))
+        assert spec["automountServiceAccountToken"] is not asks_only
+        assert spec["serviceAccountName"] == ("default" if asks_only else "scoring-deployer")
+
+
+def test_api_key_is_a_reference_and_never_a_value():
+    environment = pod_of(make("verify", "staging"))["spec"]["containers"][0]["env"]
+    assert environment == [
+        {
+            "name": "ATTRITION_API_KEY",
+            "valueFrom": {"secretKeyRef": {"name": "scoring-client-key", "key": "api-key"}},
+        }
+    ]
+
+
+def test_pod_name_follows_from_the_task_alone():
+    names = [pod_of(make("deploy", "staging"))["metadata"]["name"] for _ in range(2)]
+    assert names[0] == names[1]
+    assert names[0] != pod_of(make("verify", "staging"))["metadata"]["name"]
+    assert len(names[0]) <= 63
+
+
+@pytest.mark.parametrize("step", ["deploy", "canary"])
+def test_production_refuses_a_digest_that_is_not_the_approved_one(production, step):
+    operator = make(step, "production", approved_digest="sha256:other")
+    with pytest.raises(AirflowFailException, match=r"refuses digest sha256:abab.*the approval is for sha256:other"):
+        operator.execute(context(operator))
+
+
+def test_production_refuses_a_digest_that_the_registry_does_not_know_as_approved(production, monkeypatch):
+    monkeypatch.setattr(registry, "approved", lambda name, version, digest: False)
+    operator = make("deploy", "production", approved_digest=DIGEST)
+    with pytest.raises(AirflowFailException, match="the registry knows no approval of it for version 3"):
+        operator.execute(context(operator))
+
+
+def test_production_refuses_to_restore_what_was_never_approved(production, monkeypatch):
+    monkeypatch.setattr(registry, "approved", lambda name, version, digest: False)
+    operator = make("restore", "production")
+    with pytest.raises(AirflowFailException, match="the registry knows no approval"):
+        operator.execute(context(operator))
+
+
+def test_connection_of_another_type_is_refused_with_the_allowed_ones(clusters):
+    clusters["scoring_staging"] = Connection(conn_id="scoring_staging", conn_type="http")
+    operator = make("deploy", "staging")
+    with pytest.raises(targets.TargetError, match="has type 'http': use kubernetes or gunicorn"):
+        operator.execute(context(operator))
+
+
+def test_connection_of_another_name_is_no_target():
+    with pytest.raises(targets.TargetError, match="use scoring_staging or scoring_production"):
+        targets.target_of("scoring_qa")
+
+
+def reentered(monkeypatch, operator, report, error=None):
+    """Resume a task whose pod has ended with this report."""
+
+    def ended(self, now, event):
+        self._report = report
+        if error:
+            raise AirflowException(error)
+
+    monkeypatch.setattr("airflow.providers.cncf.kubernetes.operators.pod.KubernetesPodOperator.trigger_reentry", ended)
+    now = context(operator)
+    return now, lambda: operator.trigger_reentry(now, {})
+
+
+def test_failed_check_fails_the_task_with_its_detail_and_keeps_the_report(monkeypatch):
+    checks = [{"name": "golden answers", "passed": False, "detail": "example 0 should be 0.1, is 0.4"}]
+    report = {"passed": False, "checks": checks}
+    now, resume = reentered(monkeypatch, make("verify", "staging"), report, "Pod returned a failure.")
+    with pytest.raises(AirflowFailException, match=r"golden answers: example 0 should be 0\.1"):
+        resume()
+    assert now["ti"].pushed["return_value"] == report
+
+
+def test_failed_rollout_fails_the_task_with_the_pods_reason(monkeypatch):
+    report = {"passed": False, "error": "CrashLoopBackOff\nundone: version 2 runs as before"}
+    _, resume = reentered(monkeypatch, make("deploy", "staging"), report, "Pod returned a failure.")
+    with pytest.raises(AirflowFailException, match="deploy at staging failed: CrashLoopBackOff"):
+        resume()
+
+
+def test_pod_that_never_ran_may_be_tried_again(monkeypatch):
+    _, resume = reentered(monkeypatch, make("deploy", "staging"), None, "ErrImagePull")
+    with pytest.raises(AirflowException, match="ErrImagePull") as raised:
+        resume()
+    assert not isinstance(raised.value, AirflowFailException)
+
+
+def test_pod_that_vanished_with_its_report_says_what_to_do(monkeypatch):
+    _, resume = reentered(monkeypatch, make("deploy", "staging"), None)
+    with pytest.raises(AirflowException, match="clear the task to do it again"):
+        resume()
+
+
+def test_successful_report_is_returned_and_pushed(monkeypatch):
+    report = {"digest": DIGEST, "version": "3", "since": "now", "previous": None}
+    now, resume = reentered(monkeypatch, make("deploy", "staging"), report)
+    assert resume() == report
+    assert now["ti"].pushed["return_value"] == report

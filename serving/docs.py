@@ -14,7 +14,7 @@ def init_app(app: Flask, title: str) -> None:
     page = get_swaggerui_blueprint(
         _ASSETS,
         "/openapi.json",
-        config={"app_name": title, "tryItOutEnabled": True, "validatorUrl": None, "persistAuthorization": False},
+        config={"app_name": title, "tryItOutEnabled": True, "oauth2RedirectUrl": None},
         blueprint_name="docs",
     )
     app.register_blueprint(page)

@@ -1,5 +1,6 @@
 """What exactly is wrong with a request's records. Runs only after the fast reader has refused them."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -14,32 +15,36 @@ _SHOWN = 60  # characters of a wrong value
 _COUNTED = 10_000  # faults after which counting ends
 
 
-def explain(body: bytes, contract: Contract, error: msgspec.DecodeError) -> Problem:
+def explain(body: bytes, contract: Contract, error: Exception) -> Problem:
     """The problem with a body that the reader refused with ``error``: every fault, or where it is no JSON."""
+    if isinstance(error, RecursionError):
+        return Unparsable("the body is nested too deeply; records are flat objects")
     if not isinstance(error, msgspec.ValidationError):
         return Unparsable(f"the body is no JSON in UTF-8: {error}")
     try:
         records = msgspec.json.decode(body)
-    except RecursionError:
-        return Unparsable("the body is nested too deeply; records are flat objects")
-    except msgspec.DecodeError as cause:
-        return Unparsable(f"the body is no JSON in UTF-8: {cause}")
+    except msgspec.ValidationError:  # a number beyond what a double holds
+        fault = Fault(given=str(error)[:_SHOWN], allowed="numbers of up to 1.8e308")
+        return ContractViolated("a number is out of range", [fault], 1)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
+        return explain(body, contract, cause)
     if not isinstance(records, list):
         fault = Fault(allowed="a JSON list of records", given=_shown(records))
         return ContractViolated("the body is no list of records", [fault], 1)
+    return _violations(records, contract)
+
+
+def _violations(records: list[Any], contract: Contract) -> Problem:
     shown: list[Fault] = []
     total = 0
-    for fault in _faults(records, contract):
+    for fault in itertools.islice(_faults(records, contract), _COUNTED):
         total += 1
         if total <= FAULTS_SHOWN:
             shown.append(fault)
-        if total == _COUNTED:
-            break
-    if not total:  # a number that only the fast reader cannot hold
-        shown, total = [Fault(allowed="values within the contract", given=str(error)[:_SHOWN])], 1
-    more = f", the first {FAULTS_SHOWN} are listed" if total > FAULTS_SHOWN else ""
     found = f"at least {total}" if total == _COUNTED else str(total)
-    return ContractViolated(f"{found} fault{'s' if total > 1 else ''} in {len(records)} records{more}", shown, total)
+    more = f", the first {FAULTS_SHOWN} are listed" if total > FAULTS_SHOWN else ""
+    detail = f"{found} fault{'s' if total > 1 else ''} in {len(records)} records{more}"
+    return ContractViolated(detail, shown, total)
 
 
 def no_records() -> Problem:

@@ -5,6 +5,8 @@ nothing here starts a thread before the fork: ONNX Runtime has one thread a sess
 """
 
 import os
+import signal
+from types import FrameType
 from typing import Any
 
 from serving.cpu import cpu_limit
@@ -29,6 +31,18 @@ max_requests_jitter = _settings.max_requests // 10
 logger_class = "serving.json_logging.JsonLogger"
 accesslog = "-" if _settings.access_log else None
 control_socket_disable = True  # it would be written to the home folder; the root file system is read-only
+
+
+def when_ready(server: Any) -> None:
+    """Tell the workers when the whole server stops, before gunicorn sends each of them SIGTERM."""
+    ended_by_gunicorn: Any = signal.getsignal(signal.SIGTERM)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if server.reexec_pid == 0:  # else a new master goes on with the same sockets
+            _service(server).lifecycle.stop()
+        ended_by_gunicorn(number, frame)
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 def pre_fork(server: Any, worker: Any) -> None:

@@ -37,6 +37,8 @@ _NO_HEADERS: tuple[tuple[str, str], ...] = ()
 NOBODY = "anonymous"
 """The client's name where authentication is off."""
 
+_DISCARDED = 4  # times the largest body: read and thrown away, so that the client sees the 413
+
 REQUEST_ID = "scoring.request_id"
 CLIENT = "scoring.client"
 """Keys of the WSGI environment under which the access log finds both."""
@@ -97,10 +99,8 @@ class PredictEndpoint:
         body = _read_body(environ, service.settings.max_body)
         try:
             fields = service.reader.read(body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise faults.explain(body, service.bundle.contract, error) from error
-        except RecursionError as error:
-            raise Unparsable("the body is nested too deeply; records are flat objects") from error
         if not len(fields):
             raise faults.no_records()
         result = service.bundle.score_fields(fields, adjusted=self._adjusted)
@@ -127,10 +127,12 @@ def _read_body(environ: "WSGIEnvironment", limit: int) -> bytes:
     if environ.get("HTTP_CONTENT_ENCODING", "identity") != "identity":
         raise UnsupportedMediaType("send the body without Content-Encoding")
     length = environ.get("CONTENT_LENGTH", "")
-    if length.isdecimal() and int(length) > limit:
-        raise TooLarge(f"the body has {length} bytes, {limit} are taken; send fewer records a request")
     stream: Any = environ["wsgi.input"]
     body: bytes
+    if length and int(length) > limit:
+        # Most clients read the answer only when they have sent everything.
+        stream.read(min(int(length), _DISCARDED * limit))
+        raise TooLarge(f"the body has {length} bytes, {limit} are taken; send fewer records a request")
     if length:
         # Gunicorn's own buffer fetches 1 KiB at a time, 2 ms for a thousand records; what it reads from does not.
         body = getattr(stream, "reader", stream).read(int(length))
@@ -139,6 +141,7 @@ def _read_body(environ: "WSGIEnvironment", limit: int) -> bytes:
         return body
     body = stream.read(limit + 1)  # chunked
     if len(body) > limit:
+        stream.read(_DISCARDED * limit)
         raise TooLarge(f"the body has more than the {limit} bytes that are taken; send fewer records a request")
     return body
 

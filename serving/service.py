@@ -1,5 +1,6 @@
 """What one server process is made of, put together from the settings."""
 
+import mmap
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,16 @@ class Lifecycle:
     """A prediction has been made in this process, so the models work here."""
     draining: threading.Event = field(default_factory=threading.Event)
     """The process is about to stop: readiness has fallen, requests are still answered."""
+    _stopping: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 1))
+
+    @property
+    def stopping(self) -> bool:
+        """Not only this process stops but the whole server: the master has set it for all workers."""
+        return self._stopping[0] != 0
+
+    def stop(self) -> None:
+        """In the master: the server stops, and its sockets will be closed."""
+        self._stopping[0] = 1
 
     @property
     def ready(self) -> bool:

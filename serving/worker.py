@@ -1,47 +1,100 @@
-"""Gunicorn's threaded worker, with a drain: readiness falls first, and nothing in the backlog is dropped."""
+"""Gunicorn's threaded worker, with an end that loses nothing.
 
+After SIGTERM readiness falls, requests are still taken for a while, the listen backlog is served, and a
+connection that was promised to be kept is kept until its client has been told otherwise.
+"""
+
+import ctypes
+import logging
+import selectors
+import socket
+import struct
 import time
+from functools import partial
 from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
-from serving.service import Lifecycle
+from serving.service import Service
 
 _TICK = 0.1
+_SO_ATTACH_FILTER = 26
+_log = logging.getLogger(__name__)
 
 
 class ScoringWorker(ThreadWorker):  # type: ignore[misc]
-    """``ThreadWorker`` that serves on while its readiness has fallen, and empties the listen backlog."""
+    """``ThreadWorker`` that drains."""
 
     @property
-    def _lifecycle(self) -> Lifecycle:
-        lifecycle: Lifecycle = self.wsgi.extensions["scoring"].lifecycle
-        return lifecycle
+    def _service(self) -> Service:
+        service: Service = self.wsgi.extensions["scoring"]
+        return service
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: ``/readyz`` answers 503 from now on."""
-        self._lifecycle.draining.set()
+        self._service.lifecycle.draining.set()
         super().handle_exit(sig, frame)
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Before the worker stops to accept for good, serve who is on the way and who is waiting."""
-        if not enabled and not self.alive:
-            self._drain()
+        """Called with ``False`` when the worker ends: the place for a drain."""
+        ending = not enabled and not self.alive
+        if ending:
+            self._serve_on()
+            self._empty_backlog()
         super().set_accept_enabled(enabled)
+        if ending:
+            self._finish_connections()
 
-    def _drain(self) -> None:
-        settings = self.wsgi.extensions["scoring"].settings
-        # A worker that is merely replaced has others beside it, and the socket stays open in the master.
-        seconds = settings.drain_seconds if self._lifecycle.draining.is_set() else 0.0
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """Keep a connection whose client was told so, though SIGTERM has come since.
+
+        Gunicorn would close it, and the client's next request would be lost; that one's answer says close.
+        """
+        kept = not fs.cancelled() and fs.exception() is None and fs.result() is True
+        if self.alive or not kept:
+            super().finish_request(conn, fs)
+            return
+        conn.sock.setblocking(False)
+        conn.set_timeout()
+        self.keepalived_conns.append(conn)
+        readable = partial(self.on_client_socket_readable, conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, readable)
+
+    def _serve_on(self) -> None:
+        # A worker that is merely replaced has others beside it; the socket stays open in the master.
+        draining = self._service.lifecycle.draining.is_set()
+        self._serve_until(time.monotonic() + (self._service.settings.drain_seconds if draining else 0))
+
+    def _empty_backlog(self) -> None:
+        if self._service.lifecycle.stopping:
+            for listener, address in zip(self.sockets, self._service.settings.binds, strict=True):
+                if not address.startswith("fd://"):  # others listen on a socket that was handed to us
+                    _refuse_new_connections(listener.sock)
+        while any(key.data == self.accept for key, _ in self.poller.select(0)):
+            self.wait_for_and_dispatch_events(timeout=0)
+
+    def _finish_connections(self) -> None:
+        end = time.monotonic() + self.cfg.graceful_timeout
+        while self.nr_conns > 0 and time.monotonic() < end:
+            self._serve_until(time.monotonic() + _TICK)
+
+    def _serve_until(self, moment: float) -> None:
+        while (left := moment - time.monotonic()) > 0:
             self.notify()
             self.wait_for_and_dispatch_events(timeout=min(left, _TICK))
             self.murder_keepalived()
             self.murder_pending()
-        while self._backlog():
-            self.wait_for_and_dispatch_events(timeout=0)
 
-    def _backlog(self) -> bool:
-        """Whether a connection waits to be accepted."""
-        return any(key.data == self.accept for key, _ in self.poller.select(0))
+
+def _refuse_new_connections(listener: socket.socket) -> None:
+    """Let the kernel drop every further handshake on a socket that is about to be closed.
+
+    Closing a listening socket resets what waits in its backlog. With a packet filter that lets nothing
+    through, nothing can join the backlog while it is emptied; a client's connect is then refused, as
+    it should be, instead of accepted and reset.
+    """
+    program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF: return 0
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(program)))
+    except OSError as error:
+        _log.warning("the backlog may lose a connection at the end: %s", error)

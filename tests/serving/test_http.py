@@ -1,0 +1,310 @@
+"""The HTTP API of a real gunicorn process."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from serving_bundles import Attrition
+from serving_processes import CLIENT, KEY, Server
+
+from serving.scoring.bundle import Bundle
+
+PUBLISHED_KEYS = {
+    "classifier__predictions",
+    "drift__threshold",
+    "drift__is_drift",
+    "drift__p_value",
+    "drift__magnitude",
+    "outliers__is_outlier",
+    "outliers__score",
+}
+
+
+def test_predict_answers_as_the_bundle_and_with_the_published_keys(
+    server: Server, attrition: Attrition, bundle: Bundle
+) -> None:
+    records = attrition.records(20)
+    answer = server.predict(records)
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/json"
+    body = answer.json
+    assert body.keys() >= PUBLISHED_KEYS
+    assert body["model"] == {"name": "employee_attrition", "version": "0"}
+    expected = bundle.score(records)
+    assert body["classifier__predictions"] == pytest.approx(expected.classifier__predictions, abs=1e-12)
+    assert body["drift__p_value"] == expected.drift__p_value
+    assert body["outliers__is_outlier"] == expected.outliers__is_outlier
+    assert body["drift__sample_size"] == 20
+    assert body["drift__threshold"] == 0.05
+
+
+def test_missing_and_unknown_values_are_answered_and_counted(server: Server, attrition: Attrition) -> None:
+    record = attrition.examples["records"][0]
+
+    def unknown_jobs() -> float:
+        return metric(server, "scoring_unknown_categories_total", field="JobRole")
+
+    before = unknown_jobs()
+    assert server.predict([record | {"JobRole": "Astronaut", "MonthlyIncome": None}]).status == 200
+    assert unknown_jobs() == before + 1
+
+
+def metric(server: Server, name: str, **labels: str) -> float:
+    """The value of one sample of /metrics."""
+    text = server.request("GET", "/metrics").body.decode()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == name and labels.items() <= sample.labels.items():
+                return sample.value
+    raise AssertionError(f"{name} {labels} is not in {text}")
+
+
+def test_metrics_count_requests_records_and_show_drift(server: Server, attrition: Attrition) -> None:
+    before = metric(server, "scoring_records_total")
+    answers = metric(server, "scoring_requests_total", endpoint="predict", status="200")
+    answer = server.predict(attrition.records(7))
+    assert metric(server, "scoring_records_total") == before + 7
+    assert metric(server, "scoring_requests_total", endpoint="predict", status="200") == answers + 1
+    assert metric(server, "scoring_request_duration_seconds_count") >= answers + 1
+    assert metric(server, "scoring_drift_p_value", field="Age") == answer.json["drift__p_value"]["Age"]
+
+
+@pytest.mark.parametrize("given", ["abc-1.2:3/4", "a" * 128])
+def test_sane_request_id_is_echoed_in_header_body_and_log(server: Server, attrition: Attrition, given: str) -> None:
+    answer = server.predict(attrition.records(1), X_Request_ID=given)
+    assert answer.headers["x-request-id"] == answer.json["request_id"] == given
+    assert {line["type"] for line in server.log_lines() if line["request_id"] == given} == {"InputData", "OutputData"}
+
+
+@pytest.mark.parametrize("given", ["a" * 129, 'x","y":"', "-rf", "\u00e4"], ids=["long", "quote", "dash", "umlaut"])
+def test_other_request_ids_are_replaced(server: Server, attrition: Attrition, given: str) -> None:
+    answer = server.predict(attrition.records(1), X_Request_ID=given)
+    assert answer.status == 200
+    assert answer.headers["x-request-id"] != given
+    assert len(answer.json["request_id"]) == 32
+
+
+def test_log_names_the_client(server: Server, attrition: Attrition) -> None:
+    server.predict(attrition.records(1), X_Request_ID="who-asks")
+    assert [line["client"] for line in server.log_lines() if line["request_id"] == "who-asks"] == [CLIENT] * 2
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("/healthz", {"status": "ok"}), ("/readyz", {"status": "ready"})],
+)
+def test_probes_answer(server: Server, path: str, expected: Any) -> None:
+    answer = server.request("GET", path)
+    assert (answer.status, answer.json) == (200, expected)
+
+
+def test_version_names_service_model_and_revision(attrition: Attrition, tmp_path: Path) -> None:
+    release = {"model_name": "cat.sch.employee_attrition", "model_version": "12", "revision": "0123abc", "run_id": "r"}
+    (tmp_path / "release.json").write_text(json.dumps(release))
+    with Server(tmp_path, attrition.folder) as released:
+        version = released.request("GET", "/version").json
+        model = {"name": "cat.sch.employee_attrition", "version": "12"}
+        assert version["service"] == "Employee Attrition API"
+        assert (version["model"], version["revision"], version["run_id"]) == (model, "0123abc", "r")
+        assert released.predict(attrition.records(1)).json["model"] == model
+
+
+def problem(answer: Any, status: int) -> dict[str, Any]:
+    """The problem document of an answer that has this status."""
+    assert answer.status == status, answer.body
+    assert answer.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = answer.json
+    assert document["status"] == status
+    assert document["request_id"] == answer.headers["x-request-id"]
+    assert document["title"]
+    assert document["type"].startswith("urn:scoring:problem:")
+    return document
+
+
+def test_faults_are_all_in_one_answer_with_record_field_given_and_allowed(server: Server, attrition: Attrition) -> None:
+    records = [dict(record) for record in attrition.records(4)]
+    records[0]["Age"] = 200
+    records[1]["Gender"] = 3
+    del records[2]["OverTime"]
+    records[3]["Shoe"] = 44
+    records[3]["Age"] = 40.5
+    document = problem(server.predict(records), 422)
+    assert document["errors_total"] == 5
+    faults = {(fault["record"], fault["field"]): fault for fault in document["errors"]}
+    assert faults.keys() == {(0, "Age"), (1, "Gender"), (2, "OverTime"), (3, "Shoe"), (3, "Age")}
+    assert faults[0, "Age"]["given"] == "200"
+    assert faults[0, "Age"]["allowed"] == "a whole number from 16 to 100 (years), or null"
+    assert "given" not in faults[2, "OverTime"]
+    assert "must be there" in faults[2, "OverTime"]["allowed"]
+    assert faults[3, "Shoe"]["allowed"] == "only fields of the contract"
+
+
+def test_listed_faults_are_capped_but_counted(server: Server, attrition: Attrition) -> None:
+    records = [record | {"Age": 1, "MonthlyIncome": -5} for record in attrition.records(300)]
+    document = problem(server.predict(records), 422)
+    assert (document["errors_total"], len(document["errors"])) == (600, 100)
+    assert len(json.dumps(document)) < 30_000
+
+
+def test_problems_do_not_echo_records(server: Server, attrition: Attrition) -> None:
+    secret = "S3cret" * 100
+    record = attrition.records(1)[0]
+    for records in ([[record | {"JobRole": secret}]], {"JobRole": secret}, [record | {"JobRole": secret}]):
+        answer = server.predict(records)
+        assert answer.status == 422
+        assert answer.body.count(b"S3cret") <= 10
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"[{", 400),
+        (b"not json", 400),
+        (b"[NaN]", 400),
+        (b'[{"Age": NaN}]', 400),
+        (b"\xff\xfe", 400),
+        (b'["\xff"]', 400),
+        (b"[" * 100_000 + b"]" * 100_000, 400),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, 400),
+        (b"[]", 422),
+        (b"{}", 422),
+        (b"null", 422),
+        (b"[1, null, [], {}]", 422),
+        (b'[{"Age": 1e400}]', 422),
+        (b'[{"Age": ' + b"9" * 5000 + b"}]", 422),
+        (b'[{"Age": true}]', 422),
+        (b'[{"Gender": "\\ud800"}]', 400),
+    ],
+)
+def test_bad_bodies_are_client_errors(server: Server, body: bytes, status: int) -> None:
+    problem(server.predict(body), status)
+
+
+def test_duplicate_keys_are_taken_as_json_readers_do_the_last_one(server: Server, attrition: Attrition) -> None:
+    record = json.dumps(attrition.records(1)[0])
+    body = f'[{record[:-1]}, "Age": 20, "Age": 60}}]'.encode()
+    answer = server.predict(body)
+    assert answer.status == 200
+    expected = server.predict([json.loads(record) | {"Age": 60}]).json
+    assert answer.json["classifier__predictions"] == expected["classifier__predictions"]
+
+
+def test_keys_are_needed_and_known(server: Server, attrition: Attrition) -> None:
+    body = json.dumps(attrition.records(1)).encode()
+    kind = {"Content-Type": "application/json"}
+    missing = server.request("POST", "/predict", body, kind)
+    assert "X-API-Key" in problem(missing, 401)["detail"]
+    assert missing.headers["www-authenticate"]
+    refused = problem(server.request("POST", "/predict", body, kind | {"X-API-Key": "guess"}), 403)
+    assert "guess" not in json.dumps(refused)
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1"]
+)
+def test_other_media_types_are_415(server: Server, kind: str) -> None:
+    problem(server.predict([], Content_Type=kind), 415)
+
+
+def test_json_with_utf_8_charset_is_taken(server: Server, attrition: Attrition) -> None:
+    assert server.predict(attrition.records(1), Content_Type='Application/JSON; charset="UTF-8"').status == 200
+    problem(server.predict(attrition.records(1), Content_Encoding="gzip"), 415)
+
+
+def test_too_large_a_body_is_413_with_and_without_a_length(server: Server) -> None:
+    import http.client
+
+    body = b"[" + b" " * (5 * 1024 * 1024) + b"]"
+    assert "5242880" in problem(server.predict(body), 413)["detail"]
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    pieces = (body[start : start + 65536] for start in range(0, len(body), 65536))
+    connection.request(
+        "POST", "/predict", pieces, {"X-API-Key": KEY, "Content-Type": "application/json"}, encode_chunked=True
+    )
+    assert connection.getresponse().status == 413
+    connection.close()
+
+
+def test_chunked_request_is_answered_like_any_other(server: Server, attrition: Attrition) -> None:
+    import http.client
+
+    body = json.dumps(attrition.records(40)).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    pieces = (body[start : start + 1000] for start in range(0, len(body), 1000))
+    connection.request(
+        "POST", "/predict", pieces, {"X-API-Key": KEY, "Content-Type": "application/json"}, encode_chunked=True
+    )
+    answer = connection.getresponse()
+    chunked = json.loads(answer.read())
+    assert answer.status == 200
+    assert chunked["classifier__predictions"] == server.predict(body).json["classifier__predictions"]
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nothing", 404),
+        ("POST", "/nothing", 404),
+        ("GET", "/predict/", 404),
+        ("GET", "/docs/none.js", 404),
+        ("GET", "/docs/..%2f..%2fsettings.py", 404),
+        ("GET", "/predict", 405),
+        ("DELETE", "/predict", 405),
+        ("POST", "/healthz", 405),
+    ],
+)
+def test_wrong_paths_and_methods_are_problems(server: Server, method: str, path: str, status: int) -> None:
+    answer = server.request(method, path)
+    problem(answer, status)
+    assert ("allow" in answer.headers) == (status == 405)
+
+
+def test_page_and_its_files_come_from_here_alone(server: Server) -> None:
+    page = server.request("GET", "/")
+    assert page.status == 200
+    assert b"Employee Attrition API" in page.body
+    assert b"http://" not in page.body
+    assert b"https://" not in page.body
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    for name in (b"/docs/swagger-ui-bundle.js", b"/docs/swagger-ui.css"):
+        assert name in page.body
+        assert server.request("GET", name.decode()).status == 200
+
+
+def test_openapi_example_works_when_pasted(server: Server) -> None:
+    document = server.request("GET", "/openapi.json").json
+    assert document["openapi"].startswith("3.1")
+    example = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert len(example[0]) == 34
+    assert (example[0]["Over18"], example[0]["StandardHours"]) == ("Yes", 65)
+    assert server.predict(example).status == 200
+
+
+def test_access_lines_and_warnings_are_json_and_hold_no_payload(server: Server, attrition: Attrition) -> None:
+    server.predict(attrition.records(1), X_Request_ID="access-line")
+    lines = [json.loads(line) for line in server.stderr.read_text().splitlines()]
+    access = next(line for line in lines if line.get("request_id") == "access-line")
+    assert (access["type"], access["path"], access["status"], access["client"]) == ("Access", "/predict", 200, CLIENT)
+    assert access["duration_ms"] > 0
+    probes = [line for line in lines if line["type"] == "Access" and line["path"] == "/readyz"]
+    assert all(line["status"] != 200 for line in probes)
+    assert KEY not in server.stderr.read_text()
+
+
+def test_another_bundle_is_served_by_its_own_contract(flats: Path, tmp_path: Path) -> None:
+    with Server(tmp_path, flats, AUTH="off", DRIFT="adjusted") as other:
+        document = other.request("GET", "/openapi.json").json
+        assert document["info"]["title"] == "Flat Finder"
+        assert "securitySchemes" not in document["components"]
+        assert "OverTime" not in json.dumps(document)
+        answer = other.predict([{"square metres": 60.5, "heating": "coal", "rooms": 3}])
+        assert answer.status == 200
+        assert list(answer.json["drift__p_value"]) == ["square metres", "Stadtteil", "heating", "rooms", "floor: level"]
+        faults = problem(other.predict([{"square metres": 1, "heating": None, "rooms": None}]), 422)["errors"]
+        assert {fault["field"] for fault in faults} == {"square metres", "heating"}
+        assert other.log_lines()[0]["client"] == "anonymous"
+        assert other.log_lines()[0]["service_name"] == "Flat Finder"

@@ -109,18 +109,33 @@ class Retraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The nightly loop over the exported inference logs."""
 
     container: str = "am-containerlogv2"
+    """Container (or folder) of the export, within connection ``logs``."""
     tables: str = ""
-    """Folder or URI of the curated tables."""
+    """The curated tables as Airflow reaches them: a folder, or ``abfs://<connection>@<container>/<folder>``."""
+    job_tables: str = ""
+    """The same place as the Databricks job reaches it. Empty: as Airflow does."""
     outcomes: str = ""
-    """Folder or URI where HR drops outcomes."""
-    drift_windows: int = 3
-    """Consecutive drifted windows before drift counts as confirmed."""
+    """Folder where HR drops outcomes, as the job reaches it."""
+    lookback_days: int = 2
+    """Days before the night whose folders are read again: late records are appended there."""
+    memory: str = "1GB"
+    """What DuckDB may take before it spills to disk; Spark does not look at it."""
+    threads: int = 2
+    significance: float = 0.01
+    """Largest adjusted p-value that counts as drift."""
     effect_floor: float = 0.1
-    """Smallest effect (KS distance, Cramer's V) that counts as drift."""
+    """Smallest effect (KS distance, total variation distance) that counts as drift."""
+    minimum_records: int = 50
+    """A night with fewer records is not judged."""
+    drift_windows: int = 2
+    """Nights in a row with drift in the same field before it counts as confirmed."""
     live_auc_floor: float = 0.65
     new_labels: int = 500
     """New outcomes that are reason enough to retrain."""
+    pause_days: int = 7
+    """After drift or lost quality started a retraining, they start no other for so long."""
     quarantine_share: float = 0.05
+    """Share of unreadable lines that raises an alert."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,6 +1,7 @@
 """The Databricks job of one training run, as the Jobs API wants it."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -42,24 +43,30 @@ def _compute(settings: Settings, code_path: str) -> tuple[dict[str, Any], list[d
 
 
 def job_tasks(
-    settings: Settings, code_path: str, run_key: str, config: dict[str, Any]
+    settings: Settings,
+    code_path: str,
+    run_key: str,
+    config: dict[str, Any],
+    *,
+    entry: str = "training/run.py",
+    steps: Sequence[str] = STEPS,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The tasks prepare, tune, evaluate and register, each after the one before, and their environments."""
+    """The steps of file ``entry`` as tasks, each after the one before, and their environments."""
     compute, environments = _compute(settings, code_path)
     # MiniLake resolves workspace paths as they are; Databricks shows workspace files below /Workspace.
     prefix = "" if settings.training.compute == "minilake" else "/Workspace"
     tasks = []
-    for number, step in enumerate(STEPS):
+    for number, step in enumerate(steps):
         task: dict[str, Any] = {
             "task_key": step,
             "timeout_seconds": settings.training.task_timeout,
             "spark_python_task": {
-                "python_file": f"{prefix}{code_path}/training/run.py",
+                "python_file": f"{prefix}{code_path}/{entry}",
                 "parameters": [step, "--run-key", run_key, "--config", json.dumps(config, sort_keys=True)],
             },
             **compute,
         }
         if number:
-            task["depends_on"] = [{"task_key": STEPS[number - 1]}]
+            task["depends_on"] = [{"task_key": steps[number - 1]}]
         tasks.append(task)
     return tasks, environments

@@ -12,6 +12,7 @@ these names:
 - ``byte_length(text)``
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -88,17 +89,13 @@ class Engine(Protocol):
 
 
 def open_engine(columns: Sequence[Column], scratch: Path, memory: str, threads: int) -> Engine:
-    """Spark where there is a session (a Databricks cluster), else DuckDB in this process."""
-    try:
+    """Spark on Databricks, else DuckDB in this process."""
+    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
         from pyspark.sql import SparkSession
-    except ImportError:
-        session = None
-    else:
-        session = SparkSession.getActiveSession()
-    if session is not None:
+
         from training.curation.spark_engine import SparkEngine
 
-        return SparkEngine(session, columns)
+        return SparkEngine(SparkSession.builder.getOrCreate(), columns)
     from training.curation.duckdb_engine import DuckEngine
 
     return DuckEngine(columns, scratch, memory, threads)

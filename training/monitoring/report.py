@@ -118,7 +118,8 @@ def _findings(verdict: Verdict, window: Window, reference: Reference, limits: Li
         f"(KS distance, or total variation distance), or more than {limits.unknown_share:.0%} unknown categories. "
         "Outline: reference; filled: this window.</p>"
         "<div class=scroll><table><tr><th>Field</th><th class=n>n</th><th class=n>effect</th>"
-        f"<th class=n>adjusted p</th><th class=n>PSI</th><th class=n>unknown</th><th>distribution</th></tr>{rows}</table></div>"
+        "<th class=n>adjusted p</th><th class=n>PSI</th><th class=n>unknown</th><th>distribution</th></tr>"
+        f"{rows}</table></div>"
     )
 
 

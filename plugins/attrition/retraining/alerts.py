@@ -1,0 +1,78 @@
+"""One way out for alerts: connection ``alerts``, or the task's log where there is none.
+
+The connection's type decides: ``smtp`` sends a mail (host, port, login, password; extra ``from``, ``to`` and
+``starttls``), ``http`` posts JSON to a webhook (host, port, schema, extra ``path``; the password as bearer token).
+"""
+
+import logging
+import smtplib
+from email.message import EmailMessage
+from typing import Any, Literal
+
+import msgspec
+import requests
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from attrition import settings
+
+log = logging.getLogger(__name__)
+
+CONNECTION_ID = "alerts"
+_TIMEOUT = 20
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """One thing that people should hear of."""
+
+    kind: Literal["drift", "quality", "quarantine", "silence"]
+    night: str
+    text: str
+
+    @property
+    def subject(self) -> str:
+        return f"[attrition, {settings.load().environment}] {self.kind} in the night of {self.night}"
+
+
+def send(alert: Alert) -> None:
+    """Log the alert, and send it where connection ``alerts`` says.
+
+    An alert that cannot be delivered is logged as an error and stops nothing.
+    """
+    log.warning("ALERT %s: %s", alert.subject, alert.text)
+    try:
+        connection = BaseHook.get_connection(CONNECTION_ID)
+    except AirflowNotFoundException:
+        return
+    try:
+        if connection.conn_type == "smtp":
+            _mail(alert, connection)
+        elif connection.conn_type == "http":
+            _post(alert, connection)
+        else:
+            log.error("connection %r has type %r: use smtp or http", CONNECTION_ID, connection.conn_type)
+    except (OSError, smtplib.SMTPException, requests.RequestException) as error:
+        log.error("the alert could not be sent through connection %r: %s", CONNECTION_ID, error)
+
+
+def _mail(alert: Alert, connection: Any) -> None:
+    extra = connection.extra_dejson
+    message = EmailMessage()
+    message["Subject"] = alert.subject
+    message["From"] = extra.get("from", connection.login or "attrition@localhost")
+    message["To"] = extra["to"] if isinstance(extra["to"], str) else ", ".join(extra["to"])
+    message.set_content(f"{alert.text}\n\n{settings.load().airflow_url}/dags/attrition_retrain_nightly\n")
+    with smtplib.SMTP(connection.host, connection.port or 25, timeout=_TIMEOUT) as server:
+        if extra.get("starttls"):
+            server.starttls()
+        if connection.login:
+            server.login(connection.login, connection.password or "")
+        server.send_message(message)
+
+
+def _post(alert: Alert, connection: Any) -> None:
+    port = f":{connection.port}" if connection.port else ""
+    url = f"{connection.schema or 'https'}://{connection.host}{port}{connection.extra_dejson.get('path', '/')}"
+    headers = {"Authorization": f"Bearer {connection.password}"} if connection.password else {}
+    body = {"text": f"{alert.subject}: {alert.text}", **msgspec.to_builtins(alert)}
+    requests.post(url, json=body, headers=headers, timeout=_TIMEOUT).raise_for_status()

@@ -1,0 +1,150 @@
+"""The compose file: no secret, loopback only, hardened, pinned, and connected as the DAGs ask."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from attrition import builders, settings
+from compose import init
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = ROOT / "docker-compose.yaml"
+ONE_SHOT = {"init", "migrate", "cluster"}
+CONNECTIONS = {
+    "databricks_default", "mlflow", "registry", "scoring_staging", "scoring_production", "logs", "airflow_api",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def services():
+    return yaml.safe_load(FILE.read_text())["services"]
+
+
+@pytest.fixture(scope="module")
+def airflow(services):
+    """The environment of an Airflow component."""
+    return services["scheduler"]["environment"]
+
+
+def test_compose_file_can_be_read_in_one_sitting():
+    assert len(FILE.read_text().splitlines()) < 200
+
+
+def test_every_port_is_on_loopback(services):
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert ports
+    assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
+
+
+def test_every_image_that_is_pulled_has_a_version(services):
+    pulled = {service["image"] for service in services.values()} - {"attrition-stack"}
+    assert len(pulled) == 6
+    assert [image for image in pulled if not re.search(r":v?\d+\.\d+", image)] == []
+
+
+def test_what_keeps_running_has_a_health_check_and_comes_back(services):
+    staying = {name: service for name, service in services.items() if name not in ONE_SHOT}
+    # The exporter ends when anything is wrong with it, and is started again.
+    assert [name for name, service in staying.items() if "healthcheck" not in service] == ["log-export"]
+    assert {service["restart"] for service in staying.values()} == {"unless-stopped"}
+
+
+def test_our_containers_have_no_capability_and_a_read_only_root(services):
+    ours = {name: service for name, service in services.items() if service["image"] == "attrition-stack"}
+    assert set(ours) >= {"init", "api-server", "scheduler", "dag-processor", "triggerer", "mlflow", "minilake"}
+    assert all(service["read_only"] and service["cap_drop"] == ["ALL"] for service in ours.values())
+    assert [name for name, service in ours.items() if "cap_add" in service or "user" in service] == ["init"]
+
+
+def test_only_the_builder_sees_the_engine_and_only_the_scheduler_sees_the_builder(services):
+    with_socket = [
+        name for name, service in services.items() if any("docker.sock" in str(v) for v in service.get("volumes", []))
+    ]
+    assert with_socket == ["builder"]
+    assert [name for name, service in services.items() if "build" in service.get("networks", [])] == [
+        "scheduler",
+        "builder",
+    ]
+
+
+def test_only_k3s_is_privileged(services):
+    assert [name for name, service in services.items() if service.get("privileged")] == ["k3s"]
+
+
+def test_no_environment_holds_a_secret(services):
+    secret = re.compile(r"PASSWORD|SECRET|TOKEN|FERNET|ACCOUNT_KEY|_KEY$")
+    said = {
+        f"{name}.{key}": str(value)
+        for name, service in services.items()
+        for key, value in service.get("environment", {}).items()
+        if secret.search(key)
+    }
+    assert said
+    assert {key: value for key, value in said.items() if not value.startswith("/run/attrition/")} == {}
+    connections = [
+        json.loads(re.sub(r"\$\{\w+:-(\w+)\}", r"\1", value))
+        for service in services.values()
+        for key, value in service.get("environment", {}).items()
+        if key.startswith("AIRFLOW_CONN_")
+    ]
+    assert connections
+    assert [connection for connection in connections if "password" in connection] == []
+
+
+def test_airflow_has_exactly_the_connections_of_the_dags(airflow):
+    named = [*airflow, *init.airflow_environment(init.make_secrets())]
+    found = [name.removeprefix("AIRFLOW_CONN_").lower() for name in named if name.startswith("AIRFLOW_CONN_")]
+    assert sorted(found) == sorted(CONNECTIONS)
+
+
+def test_connections_have_types_that_the_operators_know(airflow):
+    kinds = {
+        name: json.loads(re.sub(r"\$\{\w+:-(\w+)\}", r"\1", value))["conn_type"]
+        for name, value in {**airflow, **init.airflow_environment(init.make_secrets())}.items()
+        if name.startswith("AIRFLOW_CONN_")
+    }
+    assert kinds["AIRFLOW_CONN_REGISTRY"] in builders._BUILDERS
+    assert kinds["AIRFLOW_CONN_SCORING_STAGING"] == kinds["AIRFLOW_CONN_SCORING_PRODUCTION"] == "kubernetes"
+    assert kinds["AIRFLOW_CONN_LOGS"] == "wasb"
+
+
+def test_namespaces_are_the_same_in_settings_rights_and_access():
+    scoring = settings.read(ROOT / "config" / "compose.toml").scoring
+    for place in (scoring.staging, scoring.production):
+        rights = (ROOT / "k8s" / "rbac" / place.overlay / "kustomization.yaml").read_text()
+        assert yaml.safe_load(rights)["namespace"] == place.namespace
+        assert place.namespace == f"attrition-{place.overlay}", "compose/cluster.sh makes the name so"
+    access = list(yaml.safe_load_all((ROOT / "compose" / "access.yaml").read_text()))
+    assert {manifest["metadata"]["namespace"] for manifest in access} == {
+        scoring.staging.namespace,
+        scoring.production.namespace,
+    }
+
+
+def test_published_node_ports_are_those_of_the_access_services(services):
+    access = yaml.safe_load_all((ROOT / "compose" / "access.yaml").read_text())
+    ports = {str(port["nodePort"]) for manifest in access for port in manifest["spec"].get("ports", [])}
+    assert {port.rpartition(":")[2] for port in services["k3s"]["ports"]} == ports
+
+
+def test_every_named_volume_is_used_and_every_used_one_is_named(services):
+    named = set(yaml.safe_load(FILE.read_text())["volumes"])
+    used = {
+        volume.partition(":")[0]
+        for service in services.values()
+        for volume in service.get("volumes", [])
+        if volume[0] not in "./$"
+    }
+    assert used == named
+
+
+def test_requirements_of_the_image_are_those_that_the_tests_run_with():
+    def pins(path):
+        return dict(re.findall(r"^([\w.\[\]-]+)==(\S+)", path.read_text(), flags=re.MULTILINE))
+
+    ours, tested = pins(ROOT / "compose" / "requirements.txt"), pins(ROOT / "requirements.txt")
+    assert "apache-airflow" in ours
+    assert {name: version for name, version in ours.items() if tested.get(name) != version} == {}

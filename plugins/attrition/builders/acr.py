@@ -1,7 +1,8 @@
 """Build in Azure Container Registry with ACR Tasks: no Docker engine of our own.
 
 Connection type ``azure_container_registry`` or ``azure``: ``host`` is the login server
-(``name.azurecr.io``), the extra holds ``subscription_id`` and ``resource_group``. Credentials: type
+(``name.azurecr.io``), the extra holds ``subscription_id`` and ``resource_group`` (and ``arm_url`` for a
+sovereign cloud, ``abac: true`` for a registry with permissions per repository). Credentials: type
 ``azure`` logs in as the provider's base hook does (client id, secret, tenant, or managed identity); the
 other type with the default Azure credential. AcrPush is not enough: the identity needs "Container
 Registry Tasks Contributor" on the registry.
@@ -24,6 +25,8 @@ from attrition.builders.acr_registry import manifest_digest
 from attrition.builders.inputs import DOCKERFILE, Inputs, build_arguments
 
 log = logging.getLogger(__name__)
+# Azure's clients log every request and answer at INFO; the task's log is for the build's.
+logging.getLogger("azure.core.pipeline.policies.http_logging_policy").setLevel(logging.WARNING)
 
 RUN_ID = "acr_run_id"
 """Where the run under way is remembered."""
@@ -61,7 +64,6 @@ class AcrBuilder:
         connection: Any,
         *,
         credential: Callable[[Any], Any] = azure_credential,
-        arm_url: str | None = None,
         poll_seconds: float = _POLL_SECONDS,
     ) -> None:
         extra = connection.extra_dejson
@@ -73,13 +75,14 @@ class AcrBuilder:
             )
         self._connection = connection
         self._credential = credential(connection)
-        self._server: str = connection.host
-        self._registry = self._server.partition(".")[0]
+        port = f":{connection.port}" if connection.port else ""
+        self._server = f"{connection.host}{port}"
+        self._registry = connection.host.partition(".")[0]
         self._group: str = extra["resource_group"]
         self._poll_seconds = poll_seconds
         self._run_id: str | None = None
         self._client = ContainerRegistryTasksMgmtClient(
-            self._credential, extra["subscription_id"], base_url=arm_url or extra.get("arm_url")
+            self._credential, extra["subscription_id"], base_url=extra.get("arm_url")
         )
 
     def find(self, inputs: Inputs) -> Built | None:
@@ -93,9 +96,9 @@ class AcrBuilder:
             run, output = self._follow(self._run_id)
         except HttpResponseError as error:
             raise _explained(error, self._server) from error
-        if run.status != "Succeeded":
+        if _status(run) != "Succeeded":
             message = run.run_error_message or "no message"
-            raise build_failed(f"ACR run {self._run_id} ended as {run.status}: {message}", output)
+            raise build_failed(f"ACR run {self._run_id} ended as {_status(run)}: {message}", output)
         pushed = [image.digest for image in run.output_images or () if image.tag == inputs.tag and image.digest]
         if pushed:
             return self._built(inputs, pushed[0])
@@ -117,7 +120,7 @@ class AcrBuilder:
         known = memory.get(RUN_ID)
         if not known:
             return None
-        status = self._client.runs.get(self._group, self._registry, known).status
+        status = _status(self._client.runs.get(self._group, self._registry, known))
         log.info("ACR run %s of an earlier try: %s", known, status)
         return str(known) if status in (*_UNDER_WAY, "Succeeded") else None
 
@@ -163,9 +166,14 @@ class AcrBuilder:
                 output += text
                 for line in text.decode(errors="replace").splitlines():
                     log.info("%s", line)
-                if run.status not in _UNDER_WAY:
+                if _status(run) not in _UNDER_WAY:
                     return run, output.decode(errors="replace")
                 time.sleep(self._poll_seconds)
+
+
+def _status(run: models.Run) -> str:
+    """Azure's own word for it, whether the client knows the word or not."""
+    return str(getattr(run.status, "value", run.status))
 
 
 def _read_from(blob: BlobClient, offset: int) -> bytes:

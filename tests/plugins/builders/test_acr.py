@@ -1,0 +1,191 @@
+"""ACR builds, against a local double of Azure's calls."""
+
+import io
+import logging
+import tarfile
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from airflow.models.connection import Connection
+
+from attrition.builders import BuildError, Built, WrongModelError
+from attrition.builders.acr import RUN_ID as RUN_ID_KEY
+from attrition.builders.acr import AcrBuilder
+from attrition.builders.inputs import Inputs
+from tests.plugins.builders.azure_double import DIGEST, RUN_ID, AzureDouble, write_certificate
+
+INPUTS = Inputs(
+    model_name="employee_attrition",
+    model_version="3",
+    run_id="run",
+    data_digest="d",
+    revision="abc",
+    code_hash="c",
+    bundle_hash="b",
+    repository="attrition-scoring",
+    base_image="python:3.11-slim",
+)
+
+
+class Memory(dict):
+    """Airflow's task state store has get and set."""
+
+    def set(self, key, value):
+        self[key] = value
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    return write_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def azure(certificate, monkeypatch):
+    """The double, trusted by everything that speaks through requests."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    double = AzureDouble(certificate)
+    yield double
+    double.close()
+
+
+@pytest.fixture
+def context(tmp_path):
+    folder = tmp_path / "context"
+    (folder / "serving").mkdir(parents=True)
+    (folder / "serving" / "Dockerfile").write_text("FROM scratch\n")
+    (folder / "release.json").write_text('{"created": "2026-11-21T09:00:00+00:00"}')
+    return folder
+
+
+def connection(azure, **arguments):
+    extra = {"subscription_id": "sub", "resource_group": "rg", "arm_url": azure.url}
+    given = {"conn_type": "azure_container_registry", "host": "localhost", "port": azure.port, "extra": extra}
+    return Connection(conn_id="registry", **{**given, **arguments})
+
+
+def builder(azure, **arguments):
+    token = SimpleNamespace(token="arm token", expires_on=time.time() + 3600)
+    credential = SimpleNamespace(get_token=lambda *scopes, **_: token)
+    return AcrBuilder(connection(azure, **arguments), credential=lambda _: credential, poll_seconds=0.02)
+
+
+def test_build_uploads_the_context_schedules_one_run_and_returns_the_digest(azure, context):
+    memory = Memory()
+    built = builder(azure).build(INPUTS, context, memory)
+    assert built == Built(f"localhost:{azure.port}/attrition-scoring@{DIGEST}", DIGEST)
+    assert azure.upload_headers["x-ms-blob-type"] == "BlockBlob"
+    with tarfile.open(fileobj=io.BytesIO(azure.context)) as archive:
+        assert "./serving/Dockerfile" in archive.getnames()
+    (request,) = azure.scheduled
+    assert request["type"] == "DockerBuildRequest"
+    assert request["imageNames"] == [f"attrition-scoring:{INPUTS.tag}"]
+    assert request["isPushEnabled"] is True
+    assert request["sourceLocation"] == "source/context.tar.gz"
+    assert request["dockerFilePath"] == "serving/Dockerfile"
+    assert {"name": "MODEL_VERSION", "value": "3", "isSecret": False} in request["arguments"]
+    assert memory[RUN_ID_KEY] == RUN_ID
+
+
+def test_log_of_the_run_is_copied_line_by_line_and_once(azure, context, caplog):
+    with caplog.at_level(logging.INFO, logger="attrition.builders.acr"):
+        builder(azure).build(INPUTS, context, Memory())
+    assert [line for line in caplog.messages if line.startswith("Step")] == ["Step 1/2", "Step 2/2"]
+
+
+def test_failed_run_raises_with_its_message_and_the_end_of_its_log(azure, context):
+    azure.statuses, azure.error_message = ["Running", "Failed"], "step 2 failed"
+    azure.log = [b"", b"Step 1/2\nCould not find a version that satisfies flask\n"]
+    with pytest.raises(BuildError, match=r"ended as Failed: step 2 failed\n(.*\n)*Could not find") as raised:
+        builder(azure).build(INPUTS, context, Memory())
+    assert not isinstance(raised.value, WrongModelError)
+
+
+def test_run_that_failed_on_the_golden_answers_is_a_wrong_model(azure, context):
+    azure.statuses = ["Failed"]
+    azure.log = [b"FAILED bundle: the model is not the one that was registered: example 0\n"]
+    with pytest.raises(WrongModelError, match="example 0"):
+        builder(azure).build(INPUTS, context, Memory())
+
+
+@pytest.mark.parametrize("status", ["Error", "Timeout", "Canceled"])
+def test_run_that_ends_otherwise_raises_and_names_the_status(azure, context, status):
+    azure.statuses = ["Running", status]
+    with pytest.raises(BuildError, match=f"ended as {status}"):
+        builder(azure).build(INPUTS, context, Memory())
+
+
+def test_throttled_schedule_is_repeated_and_starts_one_run(azure, context):
+    azure.throttled = 2
+    builder(azure).build(INPUTS, context, Memory())
+    assert azure.calls["scheduleRun"] == 3
+    assert len(azure.scheduled) == 1
+
+
+def test_subscription_without_tasks_is_explained(azure, context):
+    azure.refuse = {"error": {"code": "TasksOperationsNotAllowed", "message": "not allowed"}}
+    with pytest.raises(BuildError, match=r"free credit.*connection of type docker"):
+        builder(azure).build(INPUTS, context, Memory())
+    assert azure.calls["scheduleRun"] == 1
+
+
+def test_cancel_ends_the_run_under_way(azure, context):
+    azure.statuses = ["Running"]
+    running, errors = builder(azure), []
+
+    def build():
+        try:
+            running.build(INPUTS, context, Memory())
+        except BuildError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=build)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while azure.polls < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    running.cancel()
+    thread.join(20)
+    assert azure.calls["cancel"] == 1
+    assert errors
+    assert "ended as Canceled" in errors[0]
+
+
+def test_run_of_a_killed_try_is_followed_and_not_doubled(azure, context):
+    azure.scheduled.append({"imageNames": [f"attrition-scoring:{INPUTS.tag}"]})
+    azure.statuses = ["Running", "Running", "Succeeded"]
+    built = builder(azure).build(INPUTS, context, Memory({RUN_ID_KEY: RUN_ID}))
+    assert built.digest == DIGEST
+    assert azure.calls["scheduleRun"] == azure.calls["upload"] == 0
+
+
+def test_run_of_an_earlier_try_that_failed_is_followed_by_a_new_one(azure, context):
+    azure.statuses, azure.new_statuses = ["Failed"], ["Running", "Succeeded"]
+    assert builder(azure).build(INPUTS, context, Memory({RUN_ID_KEY: RUN_ID})).digest == DIGEST
+    assert azure.calls["scheduleRun"] == 1
+
+
+def test_digest_is_asked_of_the_registry_where_the_run_names_no_image(azure, context):
+    azure.output_images = False
+    azure.manifests[f"attrition-scoring:{INPUTS.tag}"] = DIGEST
+    assert builder(azure).build(INPUTS, context, Memory()).digest == DIGEST
+    assert azure.calls["exchange"] == azure.calls["token"] == 1
+
+
+def test_image_with_the_tag_of_the_same_inputs_is_found(azure):
+    assert builder(azure).find(INPUTS) is None
+    azure.manifests[f"attrition-scoring:{INPUTS.tag}"] = DIGEST
+    assert builder(azure).find(INPUTS).digest == DIGEST
+
+
+def test_registry_password_is_used_where_the_connection_has_one(azure):
+    azure.manifests[f"attrition-scoring:{INPUTS.tag}"] = DIGEST
+    assert builder(azure, login="user", password="secret").find(INPUTS).digest == DIGEST
+    assert azure.calls["exchange"] == 0
+
+
+def test_connection_without_a_resource_group_is_refused_by_name(azure):
+    with pytest.raises(BuildError, match=r"needs .*\(missing: resource_group\)"):
+        builder(azure, extra={"subscription_id": "sub"})

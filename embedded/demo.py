@@ -71,7 +71,7 @@ class Demo:
             self._console.print("\nno longer watching; run `make demo` again to go on, `make down` to stop all")
             code = 130
         except (AirflowError, DemoError, PreflightError, ScoringError, StackError, requests.RequestException) as error:
-            self._console.print(f"[bold red]The demo failed.[/] {escape(str(error))}")
+            self._console.print(f"[bold red]The demo failed.[/] {escape(str(error))}", soft_wrap=True)
             code = 1
         if not self._keep:
             stacks.down(self._stack, self._console.print)
@@ -109,7 +109,7 @@ class Demo:
         self._stages.append((name, time.monotonic() - began))
 
     def _say(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     def _prepare_data(self) -> Path:
         """The file to train on; checked here because a typing error should not cost a start of the stack."""

@@ -1,0 +1,69 @@
+"""Workspace files, access, and the version check of the embedded workspace."""
+
+import base64
+
+import pytest
+import requests
+
+from embedded.minilake.__main__ import check_version
+from tests.embedded.workspace import python_task, result
+
+SCRIPT = "print('ran')\n"
+NOTEBOOK = "# Databricks notebook source\nprint('ran')\n"
+
+
+def status(workspace, path):
+    return workspace.call("GET", "2.0/workspace/get-status", params={"path": path})
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "stored", "kind"),
+    [
+        ("AUTO", SCRIPT, "/Shared/a/b/job.py", "FILE"),
+        ("RAW", SCRIPT, "/Shared/a/b/job.py", "FILE"),
+        ("RAW", NOTEBOOK, "/Shared/a/b/job.py", "FILE"),
+        ("SOURCE", SCRIPT, "/Shared/a/b/job.py", "NOTEBOOK"),
+        ("AUTO", NOTEBOOK, "/Shared/a/b/job", "NOTEBOOK"),
+    ],
+)
+def test_imported_object_has_databricks_type_and_path_and_runs(workspace, form, text, stored, kind):
+    workspace.put("/Shared/a/b/job.py", text, form)
+    assert status(workspace, stored)["object_type"] == kind
+    assert result(workspace.wait(workspace.submit(python_task("main", stored)))) == "SUCCESS"
+
+
+@pytest.mark.parametrize("form", ["AUTO", "RAW"])
+def test_file_that_is_no_python_keeps_its_bytes(shared_workspace, form):
+    content = bytes(range(256))
+    body = {"path": "/Shared/data/table.bin", "content": base64.b64encode(content).decode(), "format": form}
+    shared_workspace.call("POST", "2.0/workspace/import", json=body | {"overwrite": True})
+    answer = shared_workspace.call("GET", "2.0/workspace/export", params={"path": "/Shared/data/table.bin"})
+    assert base64.b64decode(answer["content"]) == content
+
+
+def test_workspace_prefix_names_the_same_file(shared_workspace):
+    shared_workspace.put("/Workspace/Shared/prefix/job.py", SCRIPT)
+    assert status(shared_workspace, "/Shared/prefix/job.py") == status(
+        shared_workspace, "/Workspace/Shared/prefix/job.py"
+    )
+    run_id = shared_workspace.submit(python_task("main", "/Workspace/Shared/prefix/job.py"))
+    assert result(shared_workspace.wait(run_id)) == "SUCCESS"
+
+
+def test_existing_file_is_not_replaced_without_overwrite(shared_workspace):
+    path = shared_workspace.put("/Shared/kept.py", SCRIPT)
+    body = {"path": path, "content": "", "format": "AUTO"}
+    answer = shared_workspace.call("POST", "2.0/workspace/import", json=body, expect=400)
+    assert answer["error_code"] == "RESOURCE_ALREADY_EXISTS"
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}], ids=["none", "wrong"])
+def test_request_without_the_token_is_refused(shared_workspace, headers):
+    answer = requests.get(f"{shared_workspace.url}/api/2.2/jobs/list", headers=headers, timeout=10)
+    assert answer.status_code == 403
+    assert "databricks_default" in answer.json()["message"]
+
+
+def test_another_version_of_minilake_is_refused_with_what_to_do():
+    with pytest.raises(SystemExit, match=r"minilake 1\.10\.0 is installed, but .* are for 1\.9\.0: run `make setup`"):
+        check_version("1.10.0")

@@ -13,7 +13,7 @@ REQUIREMENTS := requirements serving/requirements training/requirements compose/
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format test test-kubernetes golden test-docker test-azurite test-spark test-postgres \
-	demo up down status api-key serve clean
+	demo up down status api-key serve bench-serving clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +29,8 @@ lock: setup ## Compile the requirements files with hashes from their .in files
 	@for name in $(REQUIREMENTS); do \
 	  [ -f $$name.in ] || continue; echo "$$name.in -> $$name.txt"; \
 	  $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	    --custom-compile-command "make lock" $$name.in -o $$name.txt || exit 1; done
+	    --custom-compile-command "make lock" $$([ $$name != serving/requirements ] || echo "-c requirements.txt") \
+	    $$name.in -o $$name.txt || exit 1; done
 
 ## ---- habits ----
 
@@ -83,6 +84,9 @@ api-key: ## The API key of a scoring server (SLOT=production or staging)
 serve: setup ## The scoring server alone, without keys, on loopback (BUNDLE=folder)
 	@[ -n "$(BUNDLE)" ] || { echo "name a bundle: make serve BUNDLE=path/to/bundle" >&2; exit 2; }
 	$(RUN) -m serving --bundle "$(BUNDLE)"
+
+bench-serving: setup ## The scoring server against an empty route and the naive way (benchmarks/serving.md)
+	$(RUN) -m benchmarks.serving $(ARGS)
 
 clean: down ## Stop the stack and delete its data (.attrition)
 	rm -rf "$${ATTRITION_HOME:-.attrition}"

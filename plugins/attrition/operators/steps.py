@@ -12,6 +12,8 @@ from attrition.targets import Place
 Step = Literal["deploy", "canary", "watch", "verify", "restore"]
 VERIFY_SECONDS = 5.0
 """Length of the load run of ``verify``."""
+SETTLE_SECONDS = 20.0
+"""For how long after a rollout an old version may still answer."""
 VERIFY_MAX_P95_MS = 1000.0
 """Generous: staging is small and shared. The canary watch has the service's own limit."""
 
@@ -43,6 +45,7 @@ def verify_arguments(work: Work, url: str, bundle: Path, report: Path) -> list[s
         "--seconds", f"{release.canary_seconds if watch else VERIFY_SECONDS:g}",
         "--max-p95-ms", f"{release.canary_max_p95_ms if watch else VERIFY_MAX_P95_MS:g}",
         "--max-error-rate", f"{release.canary_max_error_rate if watch else 0:g}",
+        "--settle-seconds", f"{SETTLE_SECONDS:g}",
         "--report", str(report),
     ]  # fmt: skip
 

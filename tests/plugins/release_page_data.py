@@ -96,14 +96,19 @@ def nights(client, count=30):
     for index in range(count):
         drifted = max(0, index - 22)
         day = (START + timedelta(days=index)).date().isoformat()
-        verdict = "drift" if index > 26 else "quiet"
-        note = f"{verdict}: {drifted} of 34 features drifted, 412 records"
+        verdict = "drifted" if drifted else "quiet"
+        note = f"{verdict}: {drifted} of 34 fields drifted, 412 records"
         run = client.create_run(
             experiment,
-            tags={tags.WINDOW: day, tags.NOTE: note, tags.VERDICT: verdict},
+            tags={
+                tags.WINDOW: day,
+                tags.NOTE: note,
+                tags.VERDICT: verdict,
+                tags.CONFIRMED: "Age" if index > 26 else "",
+            },
             start_time=int((START + timedelta(days=index)).timestamp() * 1000),
         )
-        client.log_metric(run.info.run_id, tags.DRIFTED_FEATURES, drifted)
+        client.log_metric(run.info.run_id, tags.DRIFTED_FIELDS, drifted)
 
 
 def past(client):

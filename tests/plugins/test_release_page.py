@@ -113,7 +113,7 @@ def test_page_shows_places_candidate_history_and_drift(page, with_past):
         "failed before the gate",
         "rolled back",
         "error rate doubled. Version 1 is in production",
-        "drift: 7 of 34 features drifted",
+        "drifted: 7 of 34 fields drifted",
     ):
         assert part in shown, part
     assert answer.text.count("<rect") == 30
@@ -220,7 +220,7 @@ def test_history_is_sorted_and_outlives_airflows_runs(with_past):
 
 @pytest.mark.parametrize("count", [1, 30, 45])
 def test_chart_keeps_every_bar_within_its_frame(count):
-    drawn = chart.draw([Night(f"2026-10-{n:02}", "drift", "", n, "u") for n in range(1, count + 1)])
+    drawn = chart.draw([Night(f"2026-10-{n:02}", "drifted", "", "", n, "u") for n in range(1, count + 1)])
     assert len(drawn.bars) == min(count, 30)
     for bar in drawn.bars:
         assert drawn.left <= bar.x

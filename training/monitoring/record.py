@@ -11,9 +11,6 @@ from training.curation import layout
 from training.monitoring.verdict import Verdict
 from training.tracking import Tracker
 
-WINDOW = "attrition.window"
-NOTE = "attrition.note"
-
 
 def monitoring_tracker(model_name: str, experiment: str, night: date) -> Tracker:
     """The night's place in the experiment ``<experiment>-monitoring``."""
@@ -31,7 +28,7 @@ def record(tracker: Tracker, tables: Path, night: date, verdict: Verdict) -> str
             tracker.experiment_id,
             run_name=f"night {night.isoformat()}",
             start_time=int(closed.timestamp() * 1000),
-            tags={tags.RUN_KEY: tracker.run_key, WINDOW: night.isoformat()},
+            tags={tags.RUN_KEY: tracker.run_key, tags.WINDOW: night.isoformat()},
         )
     run_id = str(run.info.run_id)
     now = int(datetime.now(UTC).timestamp() * 1000)
@@ -39,8 +36,9 @@ def record(tracker: Tracker, tables: Path, night: date, verdict: Verdict) -> str
         run_id,
         metrics=[Metric(name, value, now, 0) for name, value in _figures(verdict).items()],
         tags=[
-            RunTag(NOTE, verdict.note),
+            RunTag(tags.NOTE, verdict.note),
             RunTag(tags.VERDICT, verdict.status),
+            RunTag(tags.CONFIRMED, ", ".join(verdict.confirmed)),
             RunTag("attrition.champion", verdict.champion),
             RunTag("attrition.retrain", str(verdict.retrain).lower()),
         ],
@@ -57,7 +55,7 @@ def _figures(verdict: Verdict) -> dict[str, float]:
         "records": verdict.records,
         "judged": verdict.used,
         "labels": verdict.labels,
-        "drifted_fields": len(verdict.drifted),
+        tags.DRIFTED_FIELDS: len(verdict.drifted),
     }
     if verdict.findings:
         figures["largest_effect"] = max(one.effect for one in verdict.findings)

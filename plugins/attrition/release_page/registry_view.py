@@ -66,14 +66,16 @@ class Night(msgspec.Struct, frozen=True):
     window: str
     verdict: str
     note: str
+    confirmed: str
+    """What has drifted for several nights in a row; mostly empty."""
     drifted: int
-    """Features that drifted."""
+    """Fields that drifted in this night."""
     run_url: str
 
     @property
     def kind(self) -> str:
         """Colours the bar: ``bad`` where drift is confirmed, ``open`` where something drifted."""
-        if self.verdict == "drift":
+        if self.confirmed:
             return "bad"
         return "open" if self.drifted else "quiet"
 
@@ -203,7 +205,8 @@ def _nights(client: "MlflowClient") -> list[Night]:
             window=run.data.tags.get(tags.WINDOW, ""),
             verdict=run.data.tags.get(tags.VERDICT, ""),
             note=run.data.tags.get(tags.NOTE, ""),
-            drifted=int(run.data.metrics.get(tags.DRIFTED_FEATURES, 0)),
+            confirmed=run.data.tags.get(tags.CONFIRMED, ""),
+            drifted=int(run.data.metrics.get(tags.DRIFTED_FIELDS, 0)),
             run_url=links.mlflow_run(settings.load().mlflow_url, experiment.experiment_id, run.info.run_id),
         )
         for run in reversed(runs)

@@ -1,0 +1,151 @@
+"""Prometheus rules, the Grafana dashboard and the Azure files: each names only what the server really tells."""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import duckdb_kql
+import pytest
+import yaml
+
+from serving.metrics import Metrics
+from serving.scoring.contract import Contract, Field, OutlierRule
+from serving.settings import Release
+
+ROOT = Path(__file__).parents[2]
+PROMETHEUS = ROOT / "monitoring" / "prometheus"
+DASHBOARD = json.loads((ROOT / "monitoring" / "grafana" / "scoring.json").read_text())
+RULES = yaml.safe_load((PROMETHEUS / "rules.yaml").read_text())
+EXPRESSIONS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+LISTED = [rule for group in RULES["groups"] for rule in group["rules"]]
+
+needs_promtool = pytest.mark.skipif(
+    not shutil.which("promtool"), reason="promtool is not installed: Debian's package prometheus has it"
+)
+
+
+def render():
+    spec = importlib.util.spec_from_file_location("render", ROOT / "monitoring" / "azure" / "render.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def metric_names():
+    """What /metrics says after one request, by the server's own code."""
+    fields = tuple(
+        Field(name=name, kind=kind, description="", example=1, categories=categories, drift=True)
+        for name, kind, categories in (("Age", "number", ()), ("Gender", "category", ("Female", "Male")))
+    )
+    contract = Contract(
+        contract_version=1,
+        name="m",
+        title="t",
+        description="",
+        fields=fields,
+        outliers=OutlierRule(1, 1.0, 0.0),
+        reference_rows=1,
+    )
+    metrics = Metrics(contract, Release(model_name="m"), rows=1)
+    metrics.answered("predict", 200, 0.01)
+    metrics.scored(1, 0, [1], [0.5, 0.5])
+    return set(re.findall(r"^(\w+)(?=[ {])", metrics.text().decode(), re.MULTILINE)) - {"HELP", "TYPE"}
+
+
+def named(expression):
+    """Metric names within a PromQL expression."""
+    return set(re.findall(r"\bscoring_\w+", expression))
+
+
+def promtool(*arguments):
+    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=60, cwd=PROMETHEUS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_promtool
+def test_rules_pass_prometheus_own_check():
+    promtool("check", "rules", "rules.yaml")
+
+
+@needs_promtool
+def test_alerts_fire_on_sample_series_and_stay_quiet_on_good_ones():
+    promtool("test", "rules", "rules_test.yaml")
+
+
+@needs_promtool
+def test_dashboards_expressions_are_promql(tmp_path):
+    plain = [
+        expr.replace("$__rate_interval", "5m").replace("$__range", "6h").replace("$namespace", ".*")
+        for expr in EXPRESSIONS
+    ]
+    rules = [{"record": f"panel:{number}", "expr": expr} for number, expr in enumerate(plain)]
+    (tmp_path / "panels.yaml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    promtool("check", "rules", str(tmp_path / "panels.yaml"))
+
+
+@pytest.mark.parametrize("expression", [*EXPRESSIONS, *(rule["expr"] for rule in LISTED)])
+def test_expression_names_only_metrics_that_the_server_has(expression):
+    assert named(expression) <= metric_names()
+
+
+def test_every_alert_has_a_tested_case_and_a_runbook_that_is_there():
+    cases = (PROMETHEUS / "rules_test.yaml").read_text()
+    headings = anchors(ROOT / "docs" / "operate.md")
+    for rule in LISTED:
+        if "alert" in rule:
+            assert f"alertname: {rule['alert']}" in cases
+            assert rule["labels"]["severity"] in ("critical", "warning")
+            assert rule["annotations"]["runbook"].removeprefix("docs/operate.md#") in headings, rule["alert"]
+    for alert in render().ALERTS:
+        assert alert.runbook in headings, alert.name
+
+
+def anchors(page):
+    """Anchors of a Markdown page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_dashboard_has_what_grafana_needs_of_each_panel():
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(set(ids)) == len(ids)
+    variables = {variable["name"] for variable in DASHBOARD["templating"]["list"]}
+    assert variables == {"datasource", "namespace"}
+    taken = set()
+    for panel in DASHBOARD["panels"]:
+        assert panel["datasource"]["uid"] == "${datasource}"
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert place["x"] + place["w"] <= 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+def test_azure_files_are_those_that_the_queries_make():
+    for path, text in render().rendered().items():
+        assert path.read_text() == text, f"{path.name} is stale: python monitoring/azure/render.py"
+
+
+@pytest.mark.parametrize("alert", render().ALERTS, ids=lambda alert: alert.name)
+def test_azure_alert_is_a_valid_query_with_its_limit(alert):
+    rule = next(
+        resource for resource in render().template()["resources"] if resource["name"] == f"attrition-{alert.name}"
+    )
+    text = rule["properties"]["criteria"]["allOf"][0]["query"]
+    assert duckdb_kql.parse(text).ok
+    assert duckdb_kql.to_sql(text, schema={"ContainerLogV2": ["TimeGenerated", "LogMessage", "LogSource"]})
+    assert text.rstrip().rpartition("\n")[2].startswith("| where")
+
+
+def test_workbook_in_the_template_is_the_workbook():
+    module = render()
+    book = module.template()["resources"][0]["properties"]["serializedData"]
+    assert json.loads(book) == module.workbook()
+    assert {item["type"] for item in module.workbook()["items"]} == {1, 3}

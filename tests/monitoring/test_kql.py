@@ -1,0 +1,205 @@
+"""The KQL of ``monitoring/kql``: run on DuckDB over lines that the scoring server's own log writer wrote.
+
+Where Microsoft's language service is installed (``npm install -g @kusto/language-service-next``), every query is
+also checked by it, against the columns of the Log Analytics tables.
+"""
+
+import json
+import shutil
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import duckdb_kql
+import msgspec
+import pytest
+
+from serving.inference_log import InferenceLog
+from serving.scoring.bundle import Result
+from serving.scoring.contract import Contract, OutlierRule
+from serving.settings import Release, Settings
+
+QUERIES = sorted((Path(__file__).parents[2] / "monitoring" / "kql").glob("*.kql"))
+NOW = datetime.now(UTC).replace(tzinfo=None)
+TABLES = {
+    "ContainerLogV2": {
+        "TimeGenerated": "TIMESTAMP",
+        "ContainerName": "VARCHAR",
+        "PodName": "VARCHAR",
+        "PodNamespace": "VARCHAR",
+        "LogMessage": "JSON",
+        "LogSource": "VARCHAR",
+    },
+    "KubePodInventory": {
+        "TimeGenerated": "TIMESTAMP",
+        "Namespace": "VARCHAR",
+        "Name": "VARCHAR",
+        "PodStatus": "VARCHAR",
+    },
+}
+
+
+def text_of(name):
+    return next(path for path in QUERIES if path.stem == name).read_text()
+
+
+class Workspace:
+    """A Log Analytics workspace of two tables, in memory."""
+
+    def __init__(self):
+        self.tables = duckdb.connect()
+        self.tables.execute("SET TimeZone = 'UTC'")
+        for name, columns in TABLES.items():
+            listed = ", ".join(f"{column} {kind}" for column, kind in columns.items())
+            self.tables.execute(f"CREATE TABLE {name} ({listed})")
+
+    def log(self, line, *, age=timedelta(hours=1), source="stdout"):
+        row = [NOW - age, "scoring", "scoring-1", "attrition-production", line, source]
+        self.tables.execute("INSERT INTO ContainerLogV2 VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def scored(self, request_id, result, *, age=timedelta(hours=1), version="7", times=1):
+        """What the server's own writer logs of one request; ``times`` is more where the pipeline re-delivered."""
+        contract = Contract(
+            contract_version=1,
+            name="employee_attrition",
+            title="Employee Attrition API",
+            description="",
+            fields=(),
+            outliers=OutlierRule(1, 1.0, 0.0),
+            reference_rows=1,
+        )
+        release = Release(model_name="employee_attrition", model_version=version)
+        writer = Writer()
+        log = InferenceLog(contract, release, Settings(auth="off"), writer)
+        body = b"[%b]" % b",".join([b'{"Age":36}'] * len(result.outliers__score))
+        log.write(request_id, "hr", body, result, msgspec.json.encode(result))
+        for line in writer.lines * times:
+            self.log(line, age=age)
+
+    def ask(self, name, query=None):
+        # The package's own engine wants a newer DuckDB than MiniLake does; its translator wants none.
+        schema = {name: list(columns) for name, columns in TABLES.items()}
+        answer = self.tables.execute(str(duckdb_kql.to_sql(query or text_of(name), schema=schema)))
+        columns = [column[0] for column in answer.description]
+        return [dict(zip(columns, row, strict=True)) for row in answer.fetchall()]
+
+
+class Writer:
+    """In place of stdout."""
+
+    def __init__(self):
+        self.lines = []
+
+    def write(self, lines):
+        self.lines += lines.decode().splitlines()
+
+
+def result(records, *, p=0.5, outliers=0, prediction=0.2):
+    return Result(
+        classifier__predictions=[prediction] * records,
+        drift__threshold=0.05,
+        drift__sample_size=records,
+        drift__is_drift={"Age": p < 0.05, "Gender": False},
+        drift__p_value={"Age": p, "Gender": 0.9},
+        drift__adjusted_p_value={"Age": p, "Gender": 0.9},
+        drift__magnitude={"Age": 1 - p, "Gender": 0.1},
+        outliers__is_outlier=[index < outliers for index in range(records)],
+        outliers__score=[0.1] * records,
+    )
+
+
+@pytest.fixture
+def workspace():
+    return Workspace()
+
+
+@pytest.mark.parametrize("path", QUERIES, ids=lambda path: path.stem)
+def test_query_parses(path):
+    assert duckdb_kql.parse(path.read_text()).ok
+
+
+def test_drift_magnitude_has_one_row_a_request_with_each_feature(workspace):
+    workspace.scored("small", result(1, p=0.01))
+    workspace.scored("large", result(600))
+    workspace.log('{"service_name":"another","type":"OutputData"}')
+    # bag_unpack is not in the engine that runs it here; what it would unpack is.
+    query = text_of("drift_magnitude").replace("| evaluate bag_unpack(DriftMagnitude)", "")
+    found = {row["RequestId"]: json.loads(row["DriftMagnitude"]) for row in workspace.ask("", query)}
+    assert found == {"small": {"Age": 0.99, "Gender": 0.1}, "large": {"Age": 0.5, "Gender": 0.1}}
+
+
+def test_drifted_features_leaves_small_requests_and_copies_out(workspace):
+    workspace.scored("alone", result(1, p=0.001))
+    workspace.scored("first", result(60, p=0.001), times=3)
+    workspace.scored("second", result(60))
+    found = {
+        row["Feature"]: (row["Requests"], row["Drifted"], row["Share"]) for row in workspace.ask("drifted_features")
+    }
+    assert found == {"Age": (2, 1, 0.5), "Gender": (2, 0, 0.0)}
+
+
+def test_records_counts_every_record_once_by_version(workspace):
+    workspace.scored("one", result(600, outliers=60, prediction=0.25), times=2)
+    workspace.scored("two", result(10, outliers=10), version="8")
+    seven, eight = sorted(workspace.ask("records"), key=lambda row: row["Version"])
+    assert (seven["Requests"], seven["Records"], seven["Outliers"], seven["OutlierRate"]) == (1, 600, 60, 0.1)
+    assert seven["MeanPrediction"] == pytest.approx(0.25)
+    assert (eight["Records"], eight["Outliers"], eight["Clients"]) == (10, 10, 1)
+
+
+def test_requests_counts_failures_and_latency_of_predict_alone(workspace):
+    for status, path in [(200, "/predict")] * 18 + [(422, "/predict"), (503, "/predict"), (500, "/docs")]:
+        line = {"type": "Access", "path": path, "status": status, "duration_ms": 4.0}
+        workspace.log(json.dumps(line), source="stderr")
+    row = workspace.ask("requests")[0]
+    assert (row["Requests"], row["Refused"], row["Failed"], row["FailedShare"]) == (20, 1, 1, 0.05)
+    assert row["P95"] == pytest.approx(4.0)
+
+
+def test_unreadable_counts_what_is_no_inference_line(workspace):
+    workspace.scored("good", result(2))
+    workspace.log('"plain text"')
+    workspace.log('{"type":"OutputData","request_id":"cut"}')
+    row = workspace.ask("unreadable")[0]
+    assert (row["Lines"], row["Unreadable"], row["UnreadableShare"]) == (4, 2, 0.5)
+
+
+def test_unanswered_names_an_input_without_its_output(workspace):
+    workspace.scored("whole", result(2))
+    workspace.log(
+        '{"service_name":"Employee Attrition API","type":"InputData","request_id":"lost","chunk":1,"data":[]}'
+    )
+    late = '{"service_name":"Employee Attrition API","type":"InputData","request_id":"just now","chunk":1,"data":[]}'
+    workspace.log(late, age=timedelta(minutes=1))
+    assert [row["RequestId"] for row in workspace.ask("unanswered")] == ["lost"]
+
+
+@pytest.mark.parametrize(
+    ("pods", "requests", "rows"), [(2, 0, 1), (2, 1, 0), (0, 0, 0)], ids=["silent", "busy", "down"]
+)
+def test_silence_has_a_row_only_where_pods_run_and_nothing_is_logged(workspace, pods, requests, rows):
+    for number in range(pods):
+        workspace.tables.execute(
+            "INSERT INTO KubePodInventory VALUES (?, ?, ?, ?)",
+            [NOW - timedelta(hours=2), "attrition-production", f"scoring-{number}", "Running"],
+        )
+    for number in range(requests):
+        workspace.scored(f"r{number}", result(1))
+    assert len(workspace.ask("silence")) == rows
+
+
+def test_every_query_is_one_that_a_test_here_runs():
+    tested = {"drift_magnitude", "drifted_features", "records", "requests", "unreadable", "unanswered", "silence"}
+    assert {path.stem for path in QUERIES} == tested
+
+
+def test_microsofts_language_service_finds_no_fault():
+    root = subprocess.run(["npm", "root", "-g"], capture_output=True, text=True) if shutil.which("npm") else None
+    if root is None or not Path(root.stdout.strip(), "@kusto/language-service-next").is_dir():
+        pytest.skip("Microsoft's KQL parser is not installed: npm install -g @kusto/language-service-next")
+    script = Path(__file__).with_name("check_kql.js")
+    command = ["node", str(script), root.stdout.strip(), *map(str, QUERIES)]
+    checked = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert checked.stdout.count(": no fault") == len(QUERIES)

@@ -8,6 +8,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Before scikit-learn is imported: its threads wait for each other by spinning, which a busy machine punishes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before anything imports Airflow: its home is made at import, and must not be the developer's.
 _HOME = tempfile.mkdtemp(prefix="attrition-tests-")
 os.environ["AIRFLOW_HOME"] = f"{_HOME}/airflow"

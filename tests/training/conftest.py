@@ -1,0 +1,47 @@
+"""Fixtures of the training tests: synthetic and real employees, and an MLflow store in a folder."""
+
+import os
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from training.data import Employees, read_employees
+from training.synthetic import make_employees
+
+
+@pytest.fixture(scope="session")
+def synthetic_frame() -> pd.DataFrame:
+    return make_employees(600, 3)
+
+
+@pytest.fixture(scope="session")
+def synthetic_file(synthetic_frame, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "employees.csv"
+    synthetic_frame.to_csv(path, index=False, encoding="utf-8-sig")
+    return path
+
+
+@pytest.fixture(scope="session")
+def synthetic(synthetic_file) -> Employees:
+    return read_employees(str(synthetic_file))
+
+
+@pytest.fixture(scope="session")
+def real(real_data) -> Employees:
+    return read_employees(str(real_data))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """An MLflow store on SQLite, artifacts beside it, for this process."""
+    folder, before = tmp_path_factory.mktemp("mlflow"), Path.cwd()
+    # With SQLite and no server, artifacts go below the working directory.
+    os.chdir(folder)
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/store.db")
+    mlflow.set_registry_uri(f"sqlite:///{folder}/store.db")
+    yield mlflow.MlflowClient()
+    os.chdir(before)
+    mlflow.set_tracking_uri(None)
+    mlflow.set_registry_uri(None)

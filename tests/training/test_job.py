@@ -1,0 +1,252 @@
+"""The job end to end on a real MLflow store: hand-over, idempotency, gate, registered model."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from serving.scoring.bundle import Bundle
+from training import run as job
+from training import tags
+from training.config import ConfigError
+from training.data import DataError
+from training.register import fetch_bundle, pinned_requirements
+from training.tracking import TRIAL, Tracker, TrackingError
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = "employee_attrition"
+TRIALS = 3
+
+
+def config(data: Path, **changes):
+    given = {
+        "data": str(data),
+        "model_name": MODEL,
+        "experiment": "/Shared/attrition",
+        "trials": TRIALS,
+        "seed": 5,
+        "parallel_trials": 1,
+        "code_hash": "c0de",
+        "git_revision": "0ff1ce",
+    }
+    return json.dumps(given | changes)
+
+
+def run(task, key, text):
+    job.main([task, "--run-key", key, "--config", text])
+
+
+def versions(store):
+    return sorted(store.search_model_versions(f"name = '{MODEL}'"), key=lambda version: int(version.version))
+
+
+def runs_of(store, key):
+    experiment = store.get_experiment_by_name("/Shared/attrition")
+    return store.search_runs([experiment.experiment_id], f"tags.`{tags.RUN_KEY}` = '{key}'")
+
+
+def trials_of(store, parent):
+    found = store.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    return sorted(found, key=lambda nested: int(nested.data.tags[TRIAL]))
+
+
+@pytest.fixture(scope="module")
+def first(store, synthetic_file):
+    """One whole job, interrupted the hard way: every task is run twice, the search stops half-way."""
+    text = config(synthetic_file)
+    run("prepare", "first", text)
+    run("prepare", "first", text)
+    recorded = Tracker.record_trial
+
+    def killed(self, parent, result):
+        if result.number == 2:
+            self._new_trial_run(parent, result)  # made, but not filled
+            raise KeyboardInterrupt
+        recorded(self, parent, result)
+
+    Tracker.record_trial = killed
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run("tune", "first", text)
+    finally:
+        Tracker.record_trial = recorded
+    for task in ("tune", "tune", "evaluate", "evaluate", "register", "register"):
+        run(task, "first", text)
+    return runs_of(store, "first")
+
+
+def test_job_that_is_repeated_and_interrupted_makes_one_run_one_version_and_each_trial_once(first, store):
+    assert len(first) == 1
+    assert [int(nested.data.tags[TRIAL]) for nested in trials_of(store, first[0])] == list(range(TRIALS))
+    assert all(nested.info.status == "FINISHED" for nested in trials_of(store, first[0]))
+    made = [version for version in versions(store) if version.run_id == first[0].info.run_id]
+    assert len(made) == 1
+    assert first[0].info.status == "FINISHED"
+    assert len(mlflow.search_logged_models([first[0].info.experiment_id], output_format="list")) == 1
+
+
+def test_trial_is_logged_leanly_with_parameters_and_scores_and_without_a_model(first, store):
+    nested = trials_of(store, first[0])[0]
+    assert nested.data.params["family"] == "logistic"
+    assert 0.5 < nested.data.metrics["roc_auc_cv"] < 1
+    assert store.list_artifacts(nested.info.run_id) == []
+
+
+def test_parent_run_holds_figures_plots_data_set_and_environment(first, store):
+    parent = first[0]
+    names = {file.path for file in store.list_artifacts(parent.info.run_id)}
+    assert {"bundle", "data", "environment.txt", "evaluation.json", "model_card.md", "plots", "tuning.json"} <= names
+    plots = {Path(file.path).stem for file in store.list_artifacts(parent.info.run_id, "plots")}
+    assert plots == {"roc", "precision_recall", "calibration", "permutation_importance", "drift_references"}
+    for metric in ("roc_auc", "pr_auc", "log_loss", "brier", "calibration_error", "recall_top_10", "recall_top_20"):
+        low, high = parent.data.metrics[f"{metric}_low"], parent.data.metrics[f"{metric}_high"]
+        assert low <= parent.data.metrics[metric] <= high
+    assert parent.data.metrics["fairness_gap_true_positive_rate"] >= 0
+    assert parent.data.metrics["parity"] <= 1e-5
+    dataset = parent.inputs.dataset_inputs[0].dataset
+    assert dataset.digest == parent.data.tags[tags.DATA_DIGEST]
+    assert parent.data.tags["mlflow.source.git.commit"] == "0ff1ce"
+
+
+def test_version_carries_alias_and_tags(first, store):
+    version = store.get_model_version_by_alias(MODEL, tags.CHALLENGER)
+    assert version.run_id == first[0].info.run_id
+    assert version.tags[tags.RUN_KEY] == "first"
+    assert version.tags[tags.TRAINING_RUN_ID] == first[0].info.run_id
+    assert version.tags[tags.VERDICT] == "passed"
+    assert version.tags[tags.DATA_DIGEST] == first[0].data.tags[tags.DATA_DIGEST]
+    assert version.tags[tags.CODE_HASH] == "c0de"
+    assert version.tags[tags.GIT_REVISION] == "0ff1ce"
+
+
+def test_registered_model_answers_as_the_bundle_does(first, store, synthetic_frame, tmp_path):
+    version = store.get_model_version_by_alias(MODEL, tags.CHALLENGER)
+    bundle = Bundle.load(fetch_bundle(version, tmp_path))
+    table = synthetic_frame.drop(columns="Attrition").head(40)
+    table.loc[table.index[0], ["Age", "OverTime"]] = None
+    answers = mlflow.pyfunc.load_model(f"models:/{MODEL}@{tags.CHALLENGER}").predict(table)
+    records = table.astype(object).where(table.notna(), None).to_dict("records")
+    expected = bundle.score(records)
+    np.testing.assert_array_equal(answers["classifier__predictions"], expected.classifier__predictions)
+    np.testing.assert_array_equal(answers["outliers__is_outlier"], expected.outliers__is_outlier)
+
+
+def test_registered_model_ships_scoring_code_pins_signature_and_example(first, store, tmp_path):
+    version = store.get_model_version_by_alias(MODEL, tags.CHALLENGER)
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{MODEL}/{version.version}", dst_path=str(tmp_path)))
+    assert (folder / "code" / "serving" / "scoring" / "bundle.py").is_file()
+    assert {path.name for path in (folder / "code" / "serving").iterdir()} == {"__init__.py", "scoring"}
+    pins = (folder / "requirements.txt").read_text().split()
+    assert {pin.split("==")[0] for pin in pins} == {"mlflow", "msgspec", "numpy", "onnxruntime", "pandas"}
+    model = mlflow.models.Model.load(str(folder))
+    assert model.signature.inputs.input_names()[0] == "BusinessTravel"
+    assert model.signature.outputs.input_names()[0] == "classifier__predictions"
+    assert model.saved_input_example_info is not None
+
+
+def test_same_seed_gives_the_same_trials_and_figures_twice(first, store, synthetic_file):
+    text = config(synthetic_file)
+    for task in ("prepare", "tune", "evaluate"):
+        run(task, "again", text)
+    again = runs_of(store, "again")[0]
+    assert [nested.data.params for nested in trials_of(store, again)] == [
+        nested.data.params for nested in trials_of(store, first[0])
+    ]
+    timing = {"latency_ms", "classifier_us"}
+    expected = {name: value for name, value in first[0].data.metrics.items() if name not in timing}
+    assert {name: value for name, value in again.data.metrics.items() if name not in timing} == expected
+
+
+def test_second_job_is_compared_with_the_champion_on_the_same_holdout(first, store, synthetic_file):
+    champion = store.get_model_version_by_alias(MODEL, tags.CHALLENGER)
+    store.set_registered_model_alias(MODEL, tags.CHAMPION, champion.version)
+    run("all", "second", config(synthetic_file, seed=6))
+    second = runs_of(store, "second")[0]
+    evaluation = mlflow.artifacts.load_dict(f"runs:/{second.info.run_id}/{tags.EVALUATION_FILE}")
+    assert evaluation["comparison"]["champion_version"] == champion.version
+    before = mlflow.artifacts.load_dict(f"runs:/{first[0].info.run_id}/{tags.EVALUATION_FILE}")
+    assert evaluation["champion"]["roc_auc"]["value"] == before["challenger"]["roc_auc"]["value"]
+    difference = evaluation["comparison"]["metrics"]["roc_auc"]["difference"]
+    assert difference["value"] == pytest.approx(
+        evaluation["challenger"]["roc_auc"]["value"] - evaluation["champion"]["roc_auc"]["value"], abs=2e-6
+    )
+    assert store.get_model_version_by_alias(MODEL, tags.CHALLENGER).run_id == second.info.run_id
+    assert store.get_model_version_by_alias(MODEL, tags.CHAMPION).version == champion.version
+
+
+@pytest.mark.parametrize("force", [False, True], ids=["not forced", "forced"])
+def test_failing_verdict_registers_nothing_unless_forced_and_then_says_so(force, store, synthetic_file):
+    key, before = f"failing-{force}", len(versions(store))
+    run("all", key, config(synthetic_file, force=force, floors={"roc_auc": 0.999}))
+    parent = runs_of(store, key)[0]
+    assert parent.data.tags[tags.VERDICT] == "failed"
+    assert parent.info.status == "FINISHED"
+    evaluation = mlflow.artifacts.load_dict(f"runs:/{parent.info.run_id}/{tags.EVALUATION_FILE}")
+    assert "below the limit of 0.999" in evaluation["reasons"][0]
+    made = versions(store)[before:]
+    assert [version.tags[tags.VERDICT] for version in made] == (["forced"] if force else [])
+
+
+def test_bad_data_leaves_no_run_behind(store, synthetic_frame, tmp_path):
+    synthetic_frame.drop(columns="Age").to_csv(tmp_path / "bad.csv", index=False)
+    with pytest.raises(DataError, match="Age: the column is missing"):
+        run("prepare", "bad", config(tmp_path / "bad.csv"))
+    experiment = store.get_experiment_by_name("/Shared/attrition")
+    assert experiment is None or runs_of(store, "bad") == []
+
+
+@pytest.mark.parametrize("task", ["tune", "evaluate", "register"])
+def test_task_without_the_one_before_says_what_to_run(task, store, synthetic_file):
+    with pytest.raises(TrackingError, match="run the task prepare first, with the same key"):
+        run(task, "never-prepared", config(synthetic_file))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trails": 3}, "unknown field `trails`"),
+        ({"trials": "many"}, "Expected `int`, got `str`"),
+        ({"trials": 0}, "trials and parallel_trials are at least 1"),
+        ({"model_name": "catalog.model"}, "give a plain name, or catalog.schema.name"),
+        ({"floors": {"roc": 1}}, "unknown field `roc`"),
+    ],
+)
+def test_wrong_config_is_refused_by_field(changes, message, synthetic_file):
+    with pytest.raises(ConfigError, match=message):
+        run("prepare", "key", config(synthetic_file, **changes))
+
+
+def test_published_code_runs_as_a_file_from_anywhere(synthetic_frame, tmp_path):
+    """As Databricks has it: a folder of ``training`` and ``serving/scoring``, and a script path."""
+    code = tmp_path / "code" / "0123"
+    shutil.copytree(ROOT / "training", code / "training", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "serving" / "scoring", code / "serving" / "scoring")
+    (code / "serving" / "__init__.py").touch()
+    bad = tmp_path / "bad.csv"
+    synthetic_frame.assign(Age="old").to_csv(bad, index=False)
+    ended = subprocess.run(
+        [sys.executable, str(code / "training" / "run.py"), "prepare", "--run-key", "k", "--config", config(bad)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/store.db"},
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.rstrip().endswith(
+        "has 1 fault; nothing is trained or registered:\n  - Age: 600 rows: not a number (lines 2, 3, 4, 5, 6, ...)"
+    )
+
+
+def test_pins_come_from_the_compiled_requirements():
+    pins = pinned_requirements((ROOT / "training" / "requirements.txt").read_text())
+    assert f"mlflow=={mlflow.__version__}" in pins
+    assert f"pandas=={pd.__version__}" in pins
+    with pytest.raises(ValueError, match=r"no pin for mlflow.*run make lock"):
+        pinned_requirements("numpy==1.0\n")

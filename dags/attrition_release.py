@@ -38,15 +38,15 @@ attrition_model_version = Asset("attrition_model_version")
 attrition_production = Asset("attrition_production")
 
 CANDIDATE = "ti.xcom_pull('resolve_candidate')"
-IMAGE = {
+IMAGE: dict[str, Any] = {
     "image": "{{ ti.xcom_pull('build_image')['image'] }}",
     "digest": "{{ ti.xcom_pull('build_image')['digest'] }}",
     "version": f"{{{{ {CANDIDATE}['version'] }}}}",
 }
-APPROVED = {**IMAGE, "approved_digest": "{{ ti.xcom_pull('record_approval') }}"}
+APPROVED: dict[str, Any] = {**IMAGE, "approved_digest": "{{ ti.xcom_pull('record_approval') }}"}
 
 
-def previously(place: str) -> dict[str, str]:
+def previously(place: str) -> dict[str, Any]:
     """Template arguments for what a place ran before this release."""
     return {key: f"{{{{ {CANDIDATE}['{place}']['{key}'] }}}}" for key in ("image", "digest", "version")}
 
@@ -100,7 +100,7 @@ def attrition_release() -> None:
         release.record_decision(get_current_context(), candidate, built, decision)
 
     @task(outlets=[attrition_production])
-    def promote(candidate: Any, digest: str) -> Any:
+    def promote(candidate: Any, digest: Any) -> Any:
         """Move the aliases: from here on the registry says that this version is in production."""
         from attrition import release
 

@@ -65,15 +65,16 @@ def attrition_train() -> None:
         return publish.publish(publish.WorkspaceHook(), settings.load().training.code_root)
 
     @task(outlets=[attrition_model_version])
-    def announce_model_version(run_key: str) -> dict[str, str]:
+    def announce_model_version(run_key: Any) -> dict[str, str]:
         """Update the asset with the version that was registered, or skip and say why there is none."""
         from attrition import training_outcome
 
         return training_outcome.announce(get_current_context(), attrition_model_version, run_key)
 
     train_and_register = TrainingRunOperator(task_id="train_and_register", code=publish_code())
-    announced = announce_model_version(train_and_register.output["run_key"])
-    train_and_register >> announced
+    # The operator returns nothing and pushes its key under a name of its own.
+    run_key: Any = train_and_register.output
+    announce_model_version(run_key["run_key"])
 
 
 attrition_train()

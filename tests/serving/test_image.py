@@ -15,11 +15,12 @@ from serving_processes import CLIENT, KEY, ROOT, free_port, key_file
 pytestmark = pytest.mark.docker
 
 TAG = "attrition-scoring-image-test:1"
+CREATED = "2026-01-02T03:04:05Z"
 LABELS = {
     "REVISION": "0123abc",
     "MODEL_NAME": "employee_attrition",
     "MODEL_VERSION": "7",
-    "CREATED": "2026-01-02T03:04:05Z",
+    "CREATED": CREATED,
 }
 
 

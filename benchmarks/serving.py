@@ -1,0 +1,289 @@
+"""``make bench-serving``: the scoring server against an empty route and against the naive way, in one run.
+
+    python -m benchmarks.serving [--data FILE] [--seconds 4] [--rounds 3]
+
+Same payloads, same machine, one worker each with the same threads. Rounds of the systems alternate, so that
+a slow minute of the machine hits all of them; a row is the median of its rounds. Writes
+``benchmarks/results/serving.json`` and the table of ``benchmarks/serving.md``.
+"""
+
+import argparse
+import hashlib
+import http.client
+import json
+import os
+import pickle
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from benchmarks.http_load import Measured, http_request, measure
+from serving.scoring.contract import Contract, read_contract
+from serving.scoring.encode import encode_columns
+from training.blend import Blend, Member
+from training.bundle import as_records, write_bundle
+from training.data import Employees, read_employees
+from training.models import STARTING_POINTS
+from training.outliers import Outliers
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, RESULTS = ROOT / "benchmarks" / "serving.md", ROOT / "benchmarks" / "results" / "serving.json"
+OURS, CEILING, NAIVE = "this project", "empty Flask route", "Flask + pandas + scikit-learn + SciPy"
+SIZES, CONNECTIONS = (1, 10, 100, 1000), (1, 8)
+DISTINCT = 48
+"""Different payloads of each size, sent in turn."""
+THREADS = 4
+KEY = "benchmark"
+
+
+class FrameEncoder:
+    """What a data frame of requests becomes before the models see it."""
+
+    def __init__(self, contract: Contract) -> None:
+        self.contract = contract
+
+    def __call__(self, frame: Any) -> Any:
+        return encode_columns({name: frame[name].to_numpy(object) for name in frame.columns}, self.contract)
+
+
+@dataclass
+class System:
+    """How to start one of the three."""
+
+    name: str
+    arguments: list[str]
+    environ: dict[str, str]
+
+
+def prepare(folder: Path, employees: Employees) -> Contract:
+    """Train the models once, and write them as bundle and as pickle."""
+    logistic, boosting, _ = STARTING_POINTS
+    classifier = Blend([Member(dict(logistic), 0.7), Member(dict(boosting), 0.3)], bias=0.0, seed=1)
+    classifier.fit(employees.x, employees.y)
+    outliers = Outliers(seed=1).fit(employees.x)
+    write_bundle(folder / "bundle", "employee_attrition", classifier, outliers, employees)
+    contract = read_contract(folder / "bundle")
+    parts = {
+        "classifier": classifier,
+        "outliers": outliers,
+        "reference": employees.frame,
+        "fields": [(field.name, field.kind) for field in contract.drift_fields],
+        "encode": FrameEncoder(contract),
+    }
+    (folder / "models.pickle").write_bytes(pickle.dumps(parts))
+    (folder / "keys.json").write_text(json.dumps({"benchmark": hashlib.sha256(KEY.encode()).hexdigest()}))
+    return contract
+
+
+def systems(folder: Path) -> list[System]:
+    """The three, with the same worker settings."""
+    gunicorn = [sys.executable, "-m", "gunicorn", "--preload", "-k", "gthread", "-w", "1", "--threads", str(THREADS)]
+    gunicorn += ["--keep-alive", "5", "--worker-tmp-dir", "/dev/shm", "--no-control-socket", "--log-level", "warning"]  # noqa: S108
+    ours = {
+        "SCORING_BUNDLE": str(folder / "bundle"),
+        "SCORING_API_KEYS_FILE": str(folder / "keys.json"),
+        "SCORING_WORKERS": "1",
+        "SCORING_THREADS": str(THREADS),
+        "SCORING_MAX_REQUESTS": "0",
+        "SCORING_RELEASE": str(folder / "release.json"),
+    }
+    return [
+        System(CEILING, [*gunicorn, "benchmarks.serving_rivals:ceiling()"], {}),
+        System(
+            OURS, [sys.executable, "-m", "gunicorn", "-c", "python:serving.gunicorn_config", "serving.wsgi:app"], ours
+        ),
+        System(NAIVE, [*gunicorn, f"benchmarks.serving_rivals:naive({str(folder / 'models.pickle')!r})"], {}),
+    ]
+
+
+@contextmanager
+def running(system: System, folder: Path) -> Iterator[tuple[int, float, psutil.Process]]:
+    """Port, seconds until the first answer, and the master process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environ = os.environ | system.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    environ["SCORING_BIND"] = f"127.0.0.1:{port}"
+    arguments = system.arguments
+    if "-c" not in arguments:
+        arguments = [*arguments, "--bind", f"127.0.0.1:{port}"]
+    # Logs go through a pipe that is read, as a container runtime reads them.
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        arguments, env=environ, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    reader = subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL)
+    try:
+        yield port, _first_answer(port, began, process), psutil.Process(process.pid)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=30)
+        reader.terminate()
+        reader.wait()
+
+
+def _first_answer(port: int, began: float, process: subprocess.Popen[bytes]) -> float:
+    while process.poll() is None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        try:
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == 200:
+                return time.perf_counter() - began
+        except OSError:
+            time.sleep(0.005)
+        finally:
+            connection.close()
+    raise SystemExit("a server of the benchmark ended at its start")
+
+
+def memory_mib(master: psutil.Process) -> float:
+    """Memory of master and worker: what they share counts once."""
+    processes = [master, *master.children(recursive=True)]
+    return sum(process.memory_full_info().pss for process in processes) / 2**20
+
+
+def ask(port: int, body: bytes) -> bytes:
+    """One answer of ``POST /predict``."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("POST", "/predict", body, {"Content-Type": "application/json", "X-API-Key": KEY})
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    if answer.status != 200:
+        raise SystemExit(f"POST /predict answered {answer.status}: {content[:500]!r}")
+    return content
+
+
+def payloads(employees: Employees) -> dict[int, list[bytes]]:
+    """For each size, different requests of real records."""
+    random = np.random.default_rng(0)
+    rows = len(employees.frame)
+    return {
+        size: [
+            json.dumps(as_records(employees, random.integers(0, rows, size)), separators=(",", ":")).encode()
+            for _ in range(DISTINCT)
+        ]
+        for size in SIZES
+    }
+
+
+def run(folder: Path, employees: Employees, seconds: float, rounds: int) -> list[dict[str, Any]]:
+    """All measurements: one row for each system, size and number of connections."""
+    bodies = payloads(employees)
+    answer_sizes: dict[int, int] = {}
+    rows: dict[tuple[str, int, int], list[Measured]] = {}
+    starts: dict[str, list[float]] = {}
+    memory: dict[str, float] = {}
+    order = systems(folder)
+    with running(order[1], folder) as (port, _, _):
+        answers = {size: ask(port, bodies[size][0]) for size in SIZES}
+        answer_sizes = {size: len(answer) for size, answer in answers.items()}
+    for round_ in range(rounds):
+        for system in order:
+            if system.name == NAIVE and round_:
+                continue  # a hundred times slower: one round says it
+            print(f"round {round_ + 1}: {system.name}", file=sys.stderr, flush=True)
+            with running(system, folder) as (port, start, master):
+                starts.setdefault(system.name, []).append(start)
+                if system.name == NAIVE:
+                    check_equal(json.loads(answers[10]), json.loads(ask(port, bodies[10][0])))
+                for size in SIZES:
+                    path = f"/predict?bytes={answer_sizes[size]}" if system.name == CEILING else "/predict"
+                    messages = [http_request(path, body, {"X-API-Key": KEY}) for body in bodies[size]]
+                    # Every payload once before: what may be remembered is, as in a server that has run a while.
+                    measure(port, messages, 1, 0, at_least=4 if system.name == NAIVE else DISTINCT)
+                    for connections in CONNECTIONS:
+                        result = measure(port, messages, connections, seconds, at_least=8)
+                        rows.setdefault((system.name, size, connections), []).append(result)
+                memory[system.name] = memory_mib(master)
+    return [summary(key, found, rows, starts, memory) for key, found in rows.items()]
+
+
+def check_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Both ways must give the same answer, or the comparison is none."""
+    for key in ("classifier__predictions", "outliers__score"):
+        np.testing.assert_allclose(ours[key], theirs[key], atol=1e-5)
+    for name, p in theirs["drift__p_value"].items():
+        np.testing.assert_allclose(ours["drift__p_value"][name], p, atol=1e-9)
+
+
+def summary(
+    key: tuple[str, int, int],
+    found: list[Measured],
+    rows: dict[tuple[str, int, int], list[Measured]],
+    starts: dict[str, list[float]],
+    memory: dict[str, float],
+) -> dict[str, Any]:
+    """One row of the results: the medians of the rounds."""
+    system, records, connections = key
+
+    def rate(of: list[Measured]) -> float:
+        return statistics.median(measured.requests_per_s for measured in of)
+
+    def percentile(share: float) -> float:
+        return round(statistics.median(measured.percentile_ms(share) for measured in found), 3)
+
+    return {
+        "system": system,
+        "records": records,
+        "connections": connections,
+        "requests_per_s": round(rate(found), 1),
+        "p50_ms": percentile(0.5),
+        "p95_ms": percentile(0.95),
+        "p99_ms": percentile(0.99),
+        "share_of_ceiling": round(rate(found) / rate(rows[CEILING, records, connections]), 3),
+        "start_s": round(statistics.median(starts[system]), 2),
+        "memory_mib": round(memory[system], 1),
+    }
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """The results as a Markdown table."""
+    columns = list(results[0])
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    ordered = sorted(results, key=lambda row: (row["connections"], row["records"], -row["requests_per_s"]))
+    return "\n".join([*lines, *(f"| {' | '.join(str(row[column]) for column in columns)} |" for row in ordered)])
+
+
+def write(results: list[dict[str, Any]]) -> None:
+    """Write the JSON file, and replace the table of the page."""
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    block = f"<!-- table -->\n{table(results)}\n<!-- end of table -->"
+    page = PAGE.read_text() if PAGE.exists() else "# Serving\n\n<!-- table -->\n<!-- end of table -->\n"
+    PAGE.write_text(re.sub(r"<!-- table -->.*<!-- end of table -->", lambda _: block, page, flags=re.DOTALL))
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__.partition("\n")[0])
+    default = os.environ.get("ATTRITION_TEST_DATA", ROOT.parent / "shared" / "data" / "emp_attrition.csv")
+    parser.add_argument("--data", type=Path, default=default, help="training data (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        employees = read_employees(str(arguments.data))
+        prepare(Path(name), employees)
+        results = run(Path(name), employees, arguments.seconds, arguments.rounds)
+    write(results)
+    print(table(results))
+
+
+if __name__ == "__main__":
+    from benchmarks.serving import main as named_main  # so that what is pickled has an importable name
+
+    named_main()

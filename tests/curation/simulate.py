@@ -149,10 +149,10 @@ class Export:
         as_text = self.rng.random() < 0.5 if as_text is None else as_text
         record = self.record(message, stamp or when + timedelta(milliseconds=self.rng.randint(1, 900)), as_text, stream)
         for copy in range(times):
-            self.raw(record, when, night, "duplicate" if copy and kind == "kept" else kind, reason)
+            self.raw(record, stamp or when, night, "duplicate" if copy and kind == "kept" else kind, reason)
             self.faults["duplicate"] += bool(copy)
         if again:
-            self.raw(record, when, again, "duplicate" if kind == "kept" else kind, reason)
+            self.raw(record, stamp or when, again, "duplicate" if kind == "kept" else kind, reason)
             self.faults["delivered again"] += 1
 
     def record(self, message, generated, as_text, stream):

@@ -89,13 +89,13 @@ def label(engine: Engine, tables: Path, night: date, columns: Sequence[Column], 
     engine.define("training_rows", statement("training.sql", original=first, features=", ".join(features)))
     target = layout.night_folder(tables, "training", night)
     engine.write("SELECT * FROM training_rows", target, order_by=f"source DESC, {_DATE}, {IDENTIFIER}")
-    layout.write_json(known / REJECTED, rejected)
-    layout.write_json(known / SOURCES, names)
-    layout.remove_folder(work)
     counts = {
         row["source"]: row["n"]
         for row in engine.query("SELECT source, COUNT(*) AS n FROM training_rows GROUP BY source")
     }
+    layout.write_json(known / REJECTED, rejected)
+    layout.write_json(known / SOURCES, names)
+    layout.remove_folder(work)
     return Labels(
         night=night.isoformat(),
         outcomes=len(rows),

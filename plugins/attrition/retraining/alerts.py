@@ -74,5 +74,5 @@ def _post(alert: Alert, connection: Any) -> None:
     port = f":{connection.port}" if connection.port else ""
     url = f"{connection.schema or 'https'}://{connection.host}{port}{connection.extra_dejson.get('path', '/')}"
     headers = {"Authorization": f"Bearer {connection.password}"} if connection.password else {}
-    body = {"text": f"{alert.subject}: {alert.text}", **msgspec.to_builtins(alert)}
+    body = {**msgspec.to_builtins(alert), "text": f"{alert.subject}: {alert.text}"}
     requests.post(url, json=body, headers=headers, timeout=_TIMEOUT).raise_for_status()

@@ -1,0 +1,122 @@
+"""Which nights a run closes, and what it copies through connection ``logs``."""
+
+from datetime import UTC, date, datetime
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+from airflow.models.connection import Connection
+from airflow.sdk.exceptions import AirflowFailException
+
+from attrition import settings
+from attrition.retraining import nights
+from attrition.retraining.sources import SourceError, open_source
+from tests.curation.simulate import CONTAINER, Export
+from training.curation import landing, layout
+from training.curation.run import NightlyConfig
+
+TODAY = date(2026, 11, 10)
+
+
+def judged(tables, *days):
+    for day in days:
+        layout.write_json(layout.night_folder(tables, "nights", date(2026, 11, day)) / layout.VERDICT, {})
+
+
+def closes(tables, **more):
+    return [night.day for night in nights.nights_to_close(tables, today=TODAY, **more)]
+
+
+def test_first_run_closes_yesterday(tmp_path):
+    assert closes(tmp_path) == [9]
+
+
+def test_run_closes_all_nights_since_the_last_judged_one(tmp_path):
+    judged(tmp_path, 4, 5)
+    assert closes(tmp_path) == [6, 7, 8, 9]
+
+
+def test_run_on_the_same_day_closes_yesterday_again(tmp_path):
+    judged(tmp_path, 8, 9)
+    assert closes(tmp_path) == [9]
+
+
+def test_night_that_was_curated_and_not_judged_is_still_open(tmp_path):
+    judged(tmp_path, 6)
+    layout.write_json(layout.night_folder(tmp_path, "nights", date(2026, 11, 7)) / layout.COUNTS, {})
+    assert closes(tmp_path) == [7, 8, 9]
+
+
+def test_typed_range_is_closed_whatever_was_judged(tmp_path):
+    judged(tmp_path, 1, 2, 3)
+    assert closes(tmp_path, first="2026-11-02", last="2026-11-04") == [2, 3, 4]
+    assert closes(tmp_path, last="2026-11-04") == [4]
+
+
+def test_range_of_a_year_closes_a_month_at_a_time(tmp_path):
+    found = nights.nights_to_close(tmp_path, today=TODAY, first="2026-01-01")
+    assert (found[0], len(found)) == (date(2026, 1, 1), nights.MAX_NIGHTS)
+
+
+def test_range_that_ends_before_it_begins_is_refused(tmp_path):
+    with pytest.raises(AirflowFailException, match="swap night_from and night_to"):
+        closes(tmp_path, first="2026-11-05", last="2026-11-04")
+
+
+@pytest.fixture
+def configured(tmp_path, monkeypatch):
+    read = settings.load()
+    changed = msgspec.structs.replace(
+        read, retraining=msgspec.structs.replace(read.retraining, tables=str(tmp_path / "tables"))
+    )
+    monkeypatch.setattr(settings, "load", lambda: changed)
+    return changed
+
+
+def context(**params):
+    run = SimpleNamespace(logical_date=datetime(2026, 11, 3, 2, tzinfo=UTC), run_after=None, dag_id="d", run_id="r")
+    return {"params": params, "dag_run": run}
+
+
+def test_land_logs_copies_the_night_from_a_folder(tmp_path, configured, connections):
+    export = Export(tmp_path / "export", half_written=0)
+    export.messy_day(date(2026, 11, 2), requests=5)
+    export.close(date(2026, 11, 2))
+    connections["logs"] = Connection(conn_id="logs", conn_type="fs", extra={"path": str(tmp_path / "export")})
+    found = nights.land_logs(context())
+    assert found["nights"] == ["2026-11-02"]
+    assert found["lines"] == export.counts[date(2026, 11, 2)]["read"]
+    assert landing.read_manifest(tmp_path / "tables", date(2026, 11, 2)).lines == found["lines"]
+    assert nights.land_logs(context()) == found
+
+
+def test_land_logs_of_an_export_that_has_not_begun_copies_nothing(tmp_path, configured, connections):
+    connections["logs"] = Connection(conn_id="logs", conn_type="fs", extra={"path": str(tmp_path / "no")})
+    assert nights.land_logs(context()) == {"nights": ["2026-11-02"], "lines": 0, "bytes": 0}
+
+
+def test_job_reads_the_configuration_that_the_settings_give(configured):
+    content = nights.nightly_config(configured, ["2026-11-02"], by_hand=True)
+    config = msgspec.convert(content, NightlyConfig)
+    assert config.nights == ("2026-11-02",)
+    assert config.limits.drift_windows == configured.retraining.drift_windows
+    assert config.by_hand
+
+
+@pytest.mark.parametrize(
+    ("connection", "message"),
+    [
+        (Connection(conn_id="logs", conn_type="fs"), "has no path"),
+        (Connection(conn_id="logs", conn_type="s3"), "has type 's3': use wasb"),
+    ],
+    ids=["no path", "wrong type"],
+)
+def test_wrong_connection_says_what_to_set(connection, message, connections):
+    connections["logs"] = connection
+    with pytest.raises(SourceError, match=message):
+        open_source(CONTAINER)
+
+
+def test_missing_tables_setting_is_told():
+    with pytest.raises(AirflowFailException, match="tables is not set"):
+        nights.tables_path("")

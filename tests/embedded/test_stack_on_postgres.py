@@ -76,7 +76,7 @@ def test_demo_on_postgres_keeps_its_runs_there_and_makes_no_sqlite_file(demo, st
     assert not list((stack.home / "airflow").glob("*.db"))
 
 
-def test_two_training_runs_on_postgres_go_side_by_side_and_register_a_version_each(demo, stack):
+def test_two_training_runs_on_postgres_go_side_by_side_and_register_a_version_each(demo, stack, real_data):
     secrets = stack.credentials
     airflow = Airflow(stack.airflow_url, secrets.airflow_user, secrets.airflow_password)
     airflow.patch("/dags/attrition_release", {"is_paused": True})  # what they register shall not be released
@@ -84,7 +84,7 @@ def test_two_training_runs_on_postgres_go_side_by_side_and_register_a_version_ea
     before = {version.version for version in registry.search_model_versions(f"name = '{MODEL}'")}
     names = ("side-by-side-1", "side-by-side-2")
     for seed, name in enumerate(names):
-        airflow.trigger("attrition_train", name, {"trials": 2, "seed": seed, "force": True})
+        airflow.trigger("attrition_train", name, {"data": str(real_data), "trials": 2, "seed": seed, "force": True})
     runs = [await_end(airflow, name) for name in names]
     assert [run["state"] for run in runs] == ["success", "success"]
     first, second = ([datetime.fromisoformat(run[key]) for key in ("start_date", "end_date")] for run in runs)

@@ -109,10 +109,10 @@ class Planter:
         self._engine.images.remove(sound.image, force=True)
 
     def _build(self, inputs: Inputs, context: Path):
-        return EngineBuilder(_NoRegistry()).build(inputs, context, {})
+        return EngineBuilder(NoRegistry()).build(inputs, context, {})
 
 
-class _NoRegistry:
+class NoRegistry:
     """A connection of type docker without a registry."""
 
     conn_id, host, port, login, password = "registry", "", None, None, None

@@ -162,6 +162,17 @@ def _client(work: Work) -> PodParts:
     )
 
 
+def restarted_since(status: Any, moment: float) -> bool:
+    """Whether a container (its ``V1ContainerStatus``) has ended after ``moment`` (seconds since 1970).
+
+    Told from when it was started last: the end of the former run is not always known to the cluster.
+    """
+    if status.state.terminated:
+        return True
+    running = status.state.running
+    return status.restart_count > 0 and (running is None or running.started_at.timestamp() >= moment)
+
+
 def _scratch() -> k8s.V1Volume:
     return k8s.V1Volume(name="work", empty_dir=k8s.V1EmptyDirVolumeSource(size_limit="64Mi"))
 

@@ -222,8 +222,7 @@ class ScoringStepOperator(KubernetesPodOperator):
             pod.metadata.name
             for pod in found.items
             for status in pod.status.container_statuses or ()
-            if status.last_state.terminated
-            and status.last_state.terminated.finished_at.timestamp() >= report["started"]
+            if not pod.metadata.deletion_timestamp and pods.restarted_since(status, report["started"])
         ]
         seen = f"restarted: {', '.join(restarted)}" if restarted else f"none of {len(found.items)} pods"
         report["checks"].append({"name": "no restart", "passed": not restarted, "detail": seen})

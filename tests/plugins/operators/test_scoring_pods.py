@@ -11,8 +11,10 @@ from airflow.models.connection import Connection
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes.client import ApiClient
+from kubernetes.client import models as k8s
 
 from attrition import registry, targets
+from attrition.operators import pods
 from attrition.operators.scoring import ScoringStepOperator
 from tests.golden import check_golden
 
@@ -164,6 +166,31 @@ def test_connection_of_another_type_is_refused_with_the_allowed_ones(clusters):
 def test_connection_of_another_name_is_no_target():
     with pytest.raises(targets.TargetError, match="use scoring_staging or scoring_production"):
         targets.target_of("scoring_qa")
+
+
+def container(restarts=0, started=None, ended=False):
+    state = k8s.V1ContainerState(
+        running=k8s.V1ContainerStateRunning(started_at=datetime.fromtimestamp(started, UTC)) if started else None,
+        terminated=k8s.V1ContainerStateTerminated(exit_code=1) if ended else None,
+    )
+    return k8s.V1ContainerStatus(
+        name="scoring", image="i", image_id="i", ready=True, restart_count=restarts, state=state
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        pytest.param(container(started=50), False, id="never restarted"),
+        pytest.param(container(restarts=1, started=50), False, id="restarted long ago"),
+        pytest.param(container(restarts=1, started=150), True, id="restarted meanwhile"),
+        pytest.param(container(started=150), False, id="a new pod of the autoscaler"),
+        pytest.param(container(restarts=1), True, id="waiting to be started again"),
+        pytest.param(container(ended=True), True, id="just ended"),
+    ],
+)
+def test_restart_is_told_from_the_start_of_the_container(status, expected):
+    assert pods.restarted_since(status, 100.0) is expected
 
 
 def reentered(monkeypatch, operator, report, error=None):

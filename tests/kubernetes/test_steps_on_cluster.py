@@ -1,0 +1,165 @@
+"""Single steps on a real cluster, under the rights of ``k8s/rbac``: retries, kills, and ways back."""
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+from airflow.models.connection import Connection
+from airflow.sdk import DAG, BaseHook
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+
+from attrition import settings, targets
+from attrition.builders.engine import EngineBuilder
+from attrition.builders.inputs import write_context
+from attrition.operators.scoring import ScoringStepOperator
+from tests.kubernetes import cluster
+from tests.kubernetes.conftest import REPOSITORY, NoRegistry
+from tests.plugins.images import inputs_of
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
+
+NOTHING = {"image": "", "digest": "", "version": ""}
+
+
+@pytest.fixture(scope="module")
+def images(empty_cluster, bundles, tmp_path_factory):
+    """Image arguments by name: two sound versions, and one that ends at once."""
+    import msgspec
+
+    scratch, found = tmp_path_factory.mktemp("images"), {}
+    for name, seed, sound in (("one", 1, True), ("two", 2, True), ("broken", 3, False)):
+        version = str(100 + seed)
+        inputs = msgspec.structs.replace(inputs_of(bundles(seed), version), repository=REPOSITORY)
+        write_context(inputs, bundles(seed), scratch / name)
+        if not sound:
+            (scratch / name / "serving" / "wsgi.py").write_text('raise SystemExit("broken on purpose")\n')
+        built = EngineBuilder(NoRegistry()).build(inputs, scratch / name, {})
+        found[name] = {"image": built.image, "digest": built.digest, "version": version}
+    return found
+
+
+@pytest.fixture
+def staging(empty_cluster, tmp_path, monkeypatch):
+    """Connection ``scoring_staging`` with Airflow's own rights, and the tests' settings."""
+    for name in ("AIRFLOW", "MLFLOW"):
+        monkeypatch.setenv(f"ATTRITION_{name}_PORT", "1")
+    configured = settings.read(cluster.ROOT / "tests" / "kubernetes" / "settings.toml")
+    monkeypatch.setattr(settings, "load", lambda: configured)
+    extra = {"kube_config_path": str(cluster.airflow_kubeconfig("staging", tmp_path))}
+    connection = Connection(conn_id="scoring_staging", conn_type="kubernetes", extra=json.dumps(extra))
+    monkeypatch.setattr(BaseHook, "get_connection", classmethod(lambda cls, conn_id: connection))
+    # Asked for by the trigger, which runs in Airflow's triggerer otherwise.
+    monkeypatch.setenv("AIRFLOW_CONN_SCORING_STAGING", connection.as_json())
+
+
+def begin(step, image, run="run-1", number=1):
+    """A new try of a task, up to where it waits for its pod: operator, context, trigger."""
+    with DAG("attrition_release", schedule=None):
+        operator = ScoringStepOperator(task_id=f"{step}_staging", conn_id="scoring_staging", step=step, **image)
+    instance = SimpleNamespace(
+        dag_id="attrition_release",
+        run_id=run,
+        task_id=operator.task_id,
+        map_index=-1,
+        try_number=number,
+        start_date=datetime.now(UTC),
+        xcom_push=lambda key, value: None,
+    )
+    context = {"ti": instance, "run_id": run, "dag": operator.dag}
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    return operator, context, deferred.value.trigger
+
+
+def end(operator, context, trigger):
+    """Wait as the triggerer does, then resume the task."""
+
+    async def wait():
+        return [event.payload async for event in trigger.run()][-1]
+
+    return operator.trigger_reentry(context, asyncio.run(wait()))
+
+
+def do(step, image, run="run-1"):
+    return end(*begin(step, image, run))
+
+
+def test_retry_of_a_killed_task_finds_the_pod_of_the_first_try(staging, images):
+    do("deploy", images["one"], run="a")
+    first, _, _ = begin("deploy", images["two"], run="b")
+    # The process of the first try is gone here: nothing of it is used again.
+    report = end(*begin("deploy", images["two"], run="b", number=2))
+    assert report["digest"] == images["two"]["digest"]
+    assert report["previous"] == images["one"]
+    assert cluster.created_pods("staging", first.name) == 1
+    assert targets.current("scoring_staging") == images["two"]
+
+
+def test_kill_of_the_task_takes_the_pod_along_and_undoes_the_rollout(staging, images):
+    do("deploy", images["one"], run="c")
+    operator, _, _ = begin("deploy", images["broken"], run="d")
+    _until(lambda: targets.current("scoring_staging") == images["broken"], "the rollout has begun")
+    operator.on_kill()
+    _until(lambda: not cluster.release_pods("staging"), "the pod is gone")
+    assert targets.current("scoring_staging") == images["one"]
+    assert cluster.running("staging")["deployments"] == {"scoring": images["one"]["image"]}
+
+
+def _until(reached, what, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline, f"after {seconds} s it is not so that {what}"
+        time.sleep(0.5)
+
+
+def test_canary_that_fails_is_gone_and_the_stable_was_never_touched(staging, images):
+    do("deploy", images["one"], run="e")
+    before = cluster.running("staging")
+    with pytest.raises(AirflowFailException, match="CrashLoopBackOff"):
+        do("canary", images["broken"], run="e")
+    assert cluster.running("staging")["deployments"] == before["deployments"]
+    assert set(before["pods"]) <= set(cluster.running("staging")["pods"])
+    assert [found["metadata"]["name"] for found in cluster.get("staging", "services")] == ["scoring"]
+
+
+def test_watch_and_verify_pass_on_a_sound_canary_that_a_deploy_clears_away(staging, images):
+    do("deploy", images["one"], run="f")
+    do("canary", images["two"], run="f")
+    watched = do("watch", images["two"], run="f")
+    assert watched["passed"], watched
+    assert cluster.running("staging")["deployments"].keys() == {"scoring", "scoring-canary"}
+    do("deploy", images["two"], run="f")
+    assert cluster.running("staging")["deployments"].keys() == {"scoring"}
+    verified = do("verify", images["two"], run="f")
+    assert verified["passed"], verified
+
+
+def test_tag_that_names_other_content_than_its_digest_is_undone(staging, images):
+    do("deploy", images["one"], run="g")
+    lie = {**images["two"], "digest": "sha256:" + "0" * 64}
+    with pytest.raises(AirflowFailException, match=r"is .*sha256:[0-9a-f]+ in this cluster, not sha256:0000"):
+        do("deploy", lie, run="h")
+    assert targets.current("scoring_staging") == images["one"]
+
+
+def test_image_that_cannot_be_pulled_fails_with_the_clusters_reason(staging, images):
+    do("deploy", images["one"], run="i")
+    missing = {**images["one"], "image": f"{REPOSITORY}:no-such-tag", "version": "9"}
+    with pytest.raises(Exception, match=r"ErrImagePull|ImagePullBackOff|pull"):
+        do("deploy", missing, run="j")
+    assert cluster.release_pods("staging") == []
+    assert targets.current("scoring_staging") == images["one"]
+
+
+def test_restore_to_nothing_removes_all_that_releases_made_and_may_be_repeated(staging, images):
+    do("deploy", images["one"], run="k")
+    for run in ("l", "m"):
+        do("restore", NOTHING, run=run)
+        assert targets.current("scoring_staging") is None
+        for kind in ("deployments", "services", "ingresses", "networkpolicies"):
+            assert cluster.get("staging", kind) == []
+    settings_left = [found["metadata"]["name"] for found in cluster.get("staging", "configmaps")]
+    assert not [name for name in settings_left if name.startswith("scoring")]

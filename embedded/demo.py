@@ -285,11 +285,11 @@ class Demo:
         return "\n".join(_told(failure) for failure in failures)
 
     def _print_times(self, total: float) -> None:
-        tasks = [task for task in self._follower.tasks.values() if task.seconds is not None and task.task_id != GATE]
-        working = sum(task.seconds or 0.0 for task in tasks)
-        stages = [*self._stages, *((f"{task.dag_id}.{task.task_id}", task.seconds or 0.0) for task in tasks)]
-        between = total - working - sum(seconds for _, seconds in self._stages)
-        stages.append(("Airflow, between the tasks", max(0.0, between)))
+        """Where the time went; Airflow's own share is what passed between the tasks."""
+        ran = [task for task in self._follower.tasks.values() if task.state != "skipped" and task.task_id != GATE]
+        tasks = [(f"{task.dag_id}.{task.task_id}", task.seconds or 0.0) for task in ran]
+        between = total - sum(seconds for _, seconds in [*self._stages, *tasks])
+        stages = [*self._stages, *tasks, ("Airflow, between the tasks", max(0.0, between))]
         self._console.print(timing_table(stages, total))
 
 

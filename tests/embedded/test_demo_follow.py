@@ -1,0 +1,71 @@
+"""What the demo says about tasks and their failures."""
+
+import io
+from datetime import UTC, datetime, timedelta
+
+from rich.console import Console
+
+from embedded.demo_follow import log_lines
+from embedded.demo_view import TaskView, View, timing_table
+
+LOG = [
+    {"event": "::group::Log message source details"},
+    {"event": "/logs/attempt=1.log"},
+    {"event": "::endgroup::"},
+    {"event": "submitting the run"},
+    {
+        "event": "Task failed with exception",
+        "level": "error",
+        "error_detail": [
+            {
+                "exc_type": "AirflowFailException",
+                "exc_value": "the job failed:\nValueError: column Attrition is missing",
+                "frames": [{"filename": "run.py", "lineno": 7, "name": "main"}],
+            }
+        ],
+    },
+]
+
+
+def task(state, **fields):
+    start = datetime.now(UTC) - timedelta(seconds=5)
+    row = {"dag_id": "attrition_train", "task_id": "train", "state": state, "try_number": 1}
+    row |= {"start_date": start.isoformat(), "end_date": (start + timedelta(seconds=3)).isoformat()}
+    return TaskView.of(row | fields)
+
+
+def test_log_ends_with_the_exception_and_its_cause():
+    assert log_lines(LOG)[-5:] == [
+        "submitting the run",
+        "Task failed with exception",
+        "  run.py:7 in main",
+        "AirflowFailException: the job failed:",
+        "ValueError: column Attrition is missing",
+    ]
+
+
+def test_log_keeps_its_last_lines_only():
+    assert log_lines([{"event": f"line {number}"} for number in range(100)], limit=2) == ["line 98", "line 99"]
+
+
+def test_finished_task_lasts_from_start_to_end_and_a_running_one_until_now():
+    assert task("success").seconds == 3
+    assert task("running", end_date=None).seconds > 4.9
+    assert task("scheduled", start_date=None, end_date=None).seconds is None
+
+
+def test_view_off_a_terminal_prints_one_line_for_each_change():
+    output = io.StringIO()
+    view = View(Console(file=output, width=120))
+    with view.following():
+        for state in ("queued", "running", "running", "success", "success"):
+            view.update([task(state, end_date=None if state == "running" else task("success").ended.isoformat())])
+    lines = output.getvalue().splitlines()
+    assert [line.split(":")[1].split()[0] for line in lines] == ["running", "success"]
+
+
+def test_timing_table_adds_shares_and_the_total():
+    output = io.StringIO()
+    Console(file=output, width=100).print(timing_table([("training", 30.0), ("release", 10.0)], 40.0))
+    assert "75%" in output.getvalue()
+    assert "40.0" in output.getvalue()

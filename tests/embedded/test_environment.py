@@ -1,0 +1,94 @@
+"""The environment that the stack's processes get, its secrets, and what is checked before a start."""
+
+import hashlib
+import json
+import shutil
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from embedded import preflight
+from embedded.environment import ConfigurationError, Stack
+
+
+@pytest.fixture
+def stack(tmp_path):
+    foreign = {
+        "KUBECONFIG": "/somewhere",
+        "AIRFLOW__CORE__FERNET_KEY": "of another Airflow",
+        "MLFLOW_TRACKING_URI": "http://elsewhere",
+        "DATABRICKS_TOKEN": "of a real workspace",
+        "PYTHONPATH": "/other/code",
+    }
+    kept = {"PATH": "/usr/bin", "HTTPS_PROXY": "http://proxy", "AIRFLOW_CONN_SMTP_DEFAULT": "smtp://localhost"}
+    return Stack.read({"ATTRITION_HOME": str(tmp_path), **foreign, **kept})
+
+
+def test_what_would_mislead_the_processes_is_not_taken_over_from_the_shell(stack):
+    environment = stack.airflow_environment()
+    assert "KUBECONFIG" not in environment
+    assert "DATABRICKS_TOKEN" not in environment
+    assert environment["AIRFLOW__CORE__FERNET_KEY"] != "of another Airflow"
+    assert environment["MLFLOW_TRACKING_URI"] == stack.mlflow_url
+    assert "/other/code" not in environment["PYTHONPATH"]
+    assert environment["HTTPS_PROXY"] == "http://proxy"
+    assert environment["AIRFLOW_CONN_SMTP_DEFAULT"] == "smtp://localhost"
+
+
+def test_connections_name_every_place_and_their_types_decide_what_runs_there(stack):
+    environment = stack.airflow_environment()
+    prefix = "AIRFLOW_CONN_"
+    ours = {name: json.loads(value) for name, value in environment.items() if name.startswith(prefix) and "{" in value}
+    types = {name.removeprefix(prefix).lower(): connection["conn_type"] for name, connection in ours.items()}
+    assert types == {
+        "databricks_default": "databricks",
+        "mlflow": "http",
+        "airflow_api": "http",
+        "registry": "fs",
+        "logs": "fs",
+        "scoring_staging": "gunicorn",
+        "scoring_production": "gunicorn",
+    }
+    assert {connection.get("host", "127.0.0.1") for connection in ours.values()} == {"127.0.0.1"}
+
+
+def test_scoring_servers_get_no_secret_of_the_stack(stack):
+    environment = stack.scoring_environment()
+    secrets = json.loads((stack.home / "secrets" / "stack.json").read_text()) if stack.credentials else {}
+    values = {value for value in secrets.values() if isinstance(value, str)} | set(secrets["api_keys"].values())
+    values.discard(secrets["airflow_user"])
+    assert not [name for name, value in environment.items() if any(secret in value for secret in values)]
+
+
+def test_secrets_are_made_once_and_only_their_owner_reads_them(stack):
+    first = stack.credentials
+    assert stack.credentials == first
+    files = list((stack.home / "secrets").iterdir())
+    assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
+    hashes = json.loads((stack.home / "secrets" / "api-keys-production.json").read_text())
+    assert list(hashes.values()) == [hashlib.sha256(first.api_keys["production"].encode()).hexdigest()]
+    assert first.api_keys["staging"] != first.api_keys["production"]
+
+
+@pytest.mark.parametrize("value", ["http", "0", "70000", "-1"])
+def test_port_that_is_none_is_refused_with_its_setting(tmp_path, value):
+    with pytest.raises(ConfigurationError, match=r"ATTRITION_MLFLOW_PORT is .*: give a port number"):
+        Stack.read({"ATTRITION_HOME": str(tmp_path), "ATTRITION_MLFLOW_PORT": value})
+
+
+def test_two_parts_on_one_port_are_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match="ATTRITION_MLFLOW_PORT, ATTRITION_STAGING_PORT name the same port"):
+        Stack.read({"ATTRITION_HOME": str(tmp_path), "ATTRITION_MLFLOW_PORT": "9", "ATTRITION_STAGING_PORT": "9"})
+
+
+def test_too_little_disk_is_one_line_that_says_what_to_do(stack, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100 * 2**20))
+    with pytest.raises(preflight.PreflightError, match=r"100 MiB of disk are free at .*, \d+ are needed: make room"):
+        preflight.check(stack)
+
+
+def test_too_little_memory_is_one_line_that_says_what_to_do(stack, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=300 * 2**20))
+    with pytest.raises(preflight.PreflightError, match="300 MiB of memory are available, 2500 are needed"):
+        preflight.check(stack)

@@ -1,0 +1,122 @@
+"""The whole stack as processes: it comes up, recovers from kills, and leaves nothing behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from embedded import stack as stacks
+from embedded.environment import Ports, Stack, port_setting
+from embedded.processes import leftovers
+from tests.embedded.machine import eventually, free_ports, runs
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def stack(tmp_path):
+    """A stack with a home and ports of its own; whatever a test leaves is ended."""
+    names = list(Ports.__dataclass_fields__)
+    ports = {port_setting(name): str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
+    shell = {key: value for key, value in os.environ.items() if key != "ATTRITION_SETTINGS"}
+    made = Stack.read(shell | ports | {"ATTRITION_HOME": str(tmp_path / "home")})
+    yield made
+    command(made, "down")
+    assert leftovers(made.home) == []
+
+
+def command(stack, *arguments):
+    """Run ``python -m embedded`` on this stack."""
+    return subprocess.run(
+        [sys.executable, "-m", "embedded", *arguments],
+        cwd=ROOT, env=dict(stack.shell), capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+
+
+@pytest.mark.stack
+def test_stack_comes_up_recovers_from_kills_and_leaves_nothing(stack):
+    started = command(stack, "up", "--detach")
+    assert started.returncode == 0, started.stdout + started.stderr
+    for address in (stack.airflow_url, stack.mlflow_url, stack.minilake_url, stack.scoring_url("production")):
+        assert address in started.stdout
+    token = requests.post(
+        f"{stack.airflow_url}/auth/token",
+        json={"username": "admin", "password": stack.credentials.airflow_password},
+        timeout=30,
+    )
+    assert token.status_code == 201
+
+    again = command(stack, "up")
+    assert again.returncode == 0
+    assert "is up already" in again.stdout
+    assert stack.credentials.airflow_password in command(stack, "status").stdout
+
+    minilake = stacks.read_state(stack)["parts"]["minilake"]["pid"]
+    os.kill(minilake, signal.SIGKILL)
+    assert eventually(lambda: stacks.read_state(stack)["parts"]["minilake"]["pid"] != minilake)
+    assert eventually(lambda: answers(f"{stack.minilake_url}/_minilake/health"), 60)
+
+    supervisor = stacks.read_state(stack)["pid"]
+    os.kill(supervisor, signal.SIGKILL)
+    orphans = {process.pid for process in leftovers(stack.home)}
+    assert orphans, "a killed supervisor cannot have ended its processes"
+    recovered = command(stack, "up", "--detach")
+    assert recovered.returncode == 0, recovered.stdout + recovered.stderr
+    assert "that an earlier stack had left behind" in recovered.stdout
+    assert not [pid for pid in orphans if runs(pid)]
+
+    listening = [
+        connection.laddr.ip
+        for process in leftovers(stack.home)
+        for connection in psutil.Process(process.pid).net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert set(listening) == {"127.0.0.1"}
+
+    assert command(stack, "down").stdout.strip().endswith("the stack is down")
+    assert leftovers(stack.home) == []
+    assert command(stack, "status").returncode == 3
+
+
+def answers(url):
+    try:
+        return requests.get(url, timeout=2).ok
+    except requests.RequestException:
+        return False
+
+
+def test_busy_port_stops_the_start_with_its_number_and_its_setting(stack):
+    with socket.create_server(("127.0.0.1", stack.ports.mlflow)):
+        result = command(stack, "up")
+    assert result.returncode == 1
+    assert result.stderr.strip() == (
+        f"port {stack.ports.mlflow} is in use by another program: stop that, "
+        "or set ATTRITION_MLFLOW_PORT to a free port"
+    )
+
+
+def test_busy_port_is_told_by_a_detached_start_too(stack):
+    with socket.create_server(("127.0.0.1", stack.ports.production)):
+        result = command(stack, "up", "--detach")
+    assert result.returncode == 1
+    assert "set ATTRITION_PRODUCTION_PORT to a free port" in result.stderr
+
+
+def test_down_without_a_stack_says_that_there_is_nothing_to_stop(stack):
+    assert command(stack, "down").stdout.strip() == "nothing to stop: the stack is not up"
+
+
+def test_part_that_ends_while_it_starts_fails_the_start_with_its_last_lines(stack):
+    """The scoring host cannot read its state where a folder has the file's name."""
+    (stack.home / "slots" / "export.json").mkdir(parents=True)
+    result = command(stack, "up")
+    assert result.returncode == 1
+    assert "scoring host ended with code 1" in result.stderr
+    assert "IsADirectoryError" in result.stderr
+    assert leftovers(stack.home) == []

@@ -9,11 +9,11 @@ export PYTHONPATH := $(CURDIR)
 
 # What `make test` leaves out: tests that need more than Python. Their own targets run them.
 NEEDS_MORE := kubernetes or spark or azurite or docker or postgres
-REQUIREMENTS := requirements serving/requirements training/requirements compose/requirements
+REQUIREMENTS := requirements serving/requirements training/requirements compose/requirements requirements-spark
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format test test-kubernetes golden test-docker test-azurite test-spark test-postgres \
-	demo up down status api-key serve bench-serving clean
+	demo up down status api-key serve bench-serving bench-curation clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,14 +55,24 @@ golden: setup ## Write the checked-in renders of pods and manifests anew; look a
 test-docker: setup ## Tests that build and run images
 	$(RUN) -m pytest -m "docker and not kubernetes" $(ARGS)
 
-test-azurite: setup ## Tests against Azurite (npm install -g azurite)
-	$(RUN) -m pytest -m azurite $(ARGS)
+AZURITE := .venv-azurite/node_modules/.bin/azurite
+test-azurite: setup ## Tests against Azurite, which npm installs below .venv-azurite
+	@[ -x $(AZURITE) ] || npm install --silent --no-save --no-audit --no-fund --prefix .venv-azurite azurite@3.37.0
+	AZURITE=$(AZURITE) $(RUN) -m pytest -m azurite $(ARGS)
 
-test-spark: setup ## Tests on local Spark, in an environment of their own
-	$(RUN) -m pytest -m spark $(ARGS)
+SPARK := .venv-spark/bin/python
+test-spark: setup ## Tests on local Spark, in an environment of its own (requirements-spark.txt; needs Java)
+	@[ -x $(SPARK) ] || $(BIN)/uv venv --quiet --python $(RUN) .venv-spark
+	@cmp -s requirements-spark.txt .venv-spark/installed.txt || { \
+	  $(BIN)/uv pip install --quiet --python $(SPARK) --require-hashes -r requirements-spark.txt && \
+	  cp requirements-spark.txt .venv-spark/installed.txt; }
+	$(SPARK) -m pytest -m spark tests/curation/test_spark.py $(ARGS)
 
 test-postgres: setup ## Tests with Airflow on PostgreSQL
 	$(RUN) -m pytest -m postgres $(ARGS)
+
+bench-curation: setup ## Curation beside pandas at 0.1, 1 and 10 million log lines (LINES="100000 1000000")
+	$(RUN) benchmarks/curation.py $(if $(LINES),--lines $(LINES))
 
 ## ---- the embedded stack ----
 

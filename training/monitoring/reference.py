@@ -43,7 +43,7 @@ def champion_reference(tracker: Tracker) -> Reference | None:
         bundle = fetch_bundle(version, Path(scratch) / "model")
         run_id = version.tags.get(tags.TRAINING_RUN_ID) or str(version.run_id)
         snapshot = MlflowClient().download_artifacts(run_id, _SNAPSHOT, scratch)
-        return reference_of(bundle, read_employees(snapshot), version.version)
+        return reference_of(bundle, read_employees(snapshot), str(version.version))
 
 
 def reference_of(bundle: Path, trained_on: Employees, version: str) -> Reference:

@@ -1,0 +1,126 @@
+"""The export in a storage account, on Azurite: ``make test-azurite``."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+import requests
+from airflow.models.connection import Connection
+from azure.storage.blob import BlobServiceClient
+
+from attrition.retraining import nights
+from attrition.retraining.sources import SourceError, open_source
+from tests.curation.nights import inference, open_duckdb
+from tests.curation.simulate import CONTAINER, Export
+from tests.plugins.conftest import free_port
+from training.curation import days, landing, layout, night
+from training.curation.schema import COLUMNS, SERVICE
+
+pytestmark = pytest.mark.azurite
+
+FIRST = date(2026, 11, 2)
+# Azurite's documented key of its one account: no secret.
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
+@pytest.fixture(scope="module")
+def account(tmp_path_factory):
+    """A running Azurite: its connection string."""
+    program = os.environ.get("AZURITE") or shutil.which("azurite")
+    assert program, "Azurite is not installed: make test-azurite installs it"
+    port, home = free_port(), tmp_path_factory.mktemp("azurite")
+    ports = ["--blobPort", str(port), "--queuePort", str(free_port()), "--tablePort", str(free_port())]
+    command = [str(Path(program).absolute()), "--silent", "--location", str(home), "--skipApiVersionCheck", *ports]
+    server = subprocess.Popen([*command, "--disableTelemetry"], start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            assert server.poll() is None, "Azurite ended"
+            assert time.monotonic() < deadline, "Azurite did not answer within 60 s"
+            try:
+                requests.get(f"http://127.0.0.1:{port}/devstoreaccount1", timeout=2)
+                break
+            except requests.ConnectionError:
+                time.sleep(0.2)
+        yield (
+            f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={KEY};"
+            f"BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1;"
+        )
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
+
+
+@pytest.fixture
+def logs(account, monkeypatch):
+    """Connection ``logs`` to Azurite, as the environment gives it."""
+    connection = Connection(conn_id="logs", conn_type="wasb", extra={"connection_string": account})
+    monkeypatch.setenv("AIRFLOW_CONN_LOGS", connection.as_json())
+    return BlobServiceClient.from_connection_string(account)
+
+
+def append(client, root):
+    """Bring the container up to the local folder, as the export does: by appending to append blobs."""
+    for path in sorted(root.rglob("*.json")):
+        blob = client.get_blob_client(path.relative_to(root).as_posix())
+        if not blob.exists():
+            blob.create_append_blob()
+        known = blob.get_blob_properties().size
+        if rest := path.read_bytes()[known:]:
+            blob.append_block(rest)
+
+
+def test_messy_export_in_a_storage_account_equals_its_truth(logs, tmp_path):
+    container = logs.create_container(CONTAINER)
+    export = Export(tmp_path / "export", seed=6)
+    export.messy_day(FIRST, requests=20)
+    engine = open_duckdb(tmp_path / "spill")
+    tables = tmp_path / "tables"
+    for closed in (FIRST, FIRST + timedelta(days=1)):
+        export.close(closed)
+        append(container, export.root / CONTAINER)
+        manifest = landing.land(open_source(CONTAINER), tables, closed, FIRST - timedelta(days=5), closed)
+        assert manifest.lines == export.counts[closed]["read"]
+        night.stage(engine, tables, closed, COLUMNS, SERVICE)
+        days.rebuild(engine, tables, closed, COLUMNS)
+    engine.close()
+    assert inference(tables, export.rows) == export.rows
+
+
+def test_blobs_of_other_days_and_other_names_are_not_listed(logs):
+    container = logs.create_container("am-listing")
+    folder = "WorkspaceResourceId=/subscriptions/s/resourcegroups/g/providers/p/workspaces/w/y=2026/m=11"
+    for name in ("d=02/h=01/m=05/PT05M.json", "d=02/h=01/m=05/PT05M_1.json", "d=02/x.json", "d=03/h=0/m=0/PT05M.json"):
+        container.upload_blob(f"{folder}/{name}", b"{}\n")
+    found = open_source("am-listing").blobs(FIRST, FIRST)
+    assert [blob.name.removeprefix(folder) for blob in found] == [
+        "/d=02/h=01/m=05/PT05M.json",
+        "/d=02/h=01/m=05/PT05M_1.json",
+    ]
+    assert [blob.size for blob in found] == [3, 3]
+
+
+def test_missing_container_says_what_to_check(logs):
+    with pytest.raises(SourceError, match=r"there is no container 'am-missing'.*export rule"):
+        open_source("am-missing").blobs(FIRST, FIRST)
+
+
+def test_tables_in_a_storage_account_take_the_landed_lines(logs, tmp_path):
+    logs.create_container("tables")
+    export = Export(tmp_path / "export", half_written=0)
+    export.request(export._moment(FIRST), records=3)
+    export.close(FIRST)
+    tables = nights.tables_path("abfs://logs@tables/attrition")
+    from training.curation.export import FolderSource
+
+    source = FolderSource(export.root / CONTAINER)
+    manifest = landing.land(source, tables, FIRST, FIRST, FIRST)
+    assert manifest.lines == 2
+    assert landing.land(source, tables, FIRST, FIRST, FIRST) == manifest
+    assert landing.land(source, tables, FIRST + timedelta(days=1), FIRST, FIRST).lines == 0
+    assert layout.partitions(tables, "landing") == [FIRST, FIRST + timedelta(days=1)]

@@ -8,8 +8,9 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.stats import chi2
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.linear_model import LogisticRegression
 
 from training.fields import FEATURES, feature_index
 
@@ -24,7 +25,7 @@ LEVELS = tuple(
         *("TrainingTimesLastYear", "WorkLifeBalance"),
     )
 )
-"""Columns of few whole numbers, whose effect need not be a straight line: one-hot for a linear model."""
+"""Columns of few whole numbers, whose effect need not be a straight line: steps for a linear model."""
 
 SKEWED = tuple(
     feature_index(name)
@@ -35,22 +36,26 @@ SKEWED = tuple(
 )
 """Money, way and years: what counts is the ratio, so a linear model sees ``log(1 + value)``."""
 
+_SCREENING_C = 0.1
+
 
 class Design(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Encoded matrix float32 ``[n, features]`` -> design matrix ``[n, columns]``.
 
-    Columns are one-hot indicators, then what is made of the numbers.
+    Columns are answers to questions, then what is made of the numbers.
 
-    :param linear: for linear models: levels are one-hot too, skewed numbers are logarithms, each number
-        becomes hinges ``max(0, number - knot)``, and all columns are standardised, float64. Else numbers
-        stay as they are, float32, for trees.
+    :param linear: for linear models: questions are ``category == this?`` and ``level >= this?``, skewed
+        numbers are logarithms, each number becomes hinges ``max(0, number - knot)``, and all columns are
+        standardised, float64. Else only categories are asked about, and all numbers stay as they are,
+        float32, for trees.
     :param knots: quantiles at which the slope of a number's effect may change: its effect is piecewise linear.
-    :param alpha: fields whose relation with the outcome has a p-value above it are left out (1 keeps all).
-        Decided in ``fit``, so inside each training fold.
+    :param alpha: fields that a first linear model can do without, by the p-value of a Wald test of all their
+        columns, are left out when it is above ``alpha`` (1 keeps all). Decided in ``fit``, so inside each
+        training fold.
 
     A missing number is the training median, and numbers are kept within the range of the training data. For
-    a linear model a missing or unknown category is the average of the training rows, so it moves the answer
-    in no direction; for a tree it is none of the categories.
+    a linear model a missing level and a missing or unknown category are the average of the training rows, so
+    they move the answer in no direction; for a tree an unknown category is none of the known ones.
     """
 
     def __init__(self, *, linear: bool = True, knots: int = 2, alpha: float = 1.0) -> None:
@@ -59,42 +64,43 @@ class Design(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.alpha = alpha
 
     def fit(self, X: NDArray[np.float32], y: NDArray[np.int64]) -> Self:
-        one_hot = (*NOMINAL, *LEVELS) if self.linear else NOMINAL
-        kept = [column for column in range(X.shape[1]) if self._relates(X[:, column], y, column in one_hot)]
-        one_hot = tuple(column for column in one_hot if column in kept)
-        levels = [np.unique(X[:, column][X[:, column] >= 0]) for column in one_hot]
-        self.level_columns_ = np.repeat(np.array(one_hot, np.int64), [len(found) for found in levels])
-        self.levels_ = np.concatenate([np.empty(0), *levels]).astype(np.float32)
-        self.number_columns_ = np.array([column for column in kept if column not in one_hot], np.int64)
+        usable = [column for column in range(X.shape[1]) if len(_values(X[:, column])) > 1]
+        self._learn(X, usable)
+        if self.linear and self.alpha < 1:
+            p_values = self._p_values(X, y)
+            kept = [column for column in usable if p_values[column] <= self.alpha]
+            self._learn(X, kept or usable)
+        return self
+
+    def transform(self, X: NDArray[np.float32]) -> NDArray[np.floating]:
+        if not self.linear:
+            return np.hstack([self._answers(X), self._numbers(X)])
+        standardised: NDArray[np.floating] = (self._columns(X) - self.center_) / self.scale_
+        return standardised
+
+    def fields(self) -> NDArray[np.int64]:
+        """Encoded column behind each column of a linear design."""
+        return np.concatenate([self.asked_, self.number_columns_[self.knot_numbers_]])
+
+    def _learn(self, X: NDArray[np.float32], kept: list[int]) -> None:
+        """All that is learned from the rows, for the columns ``kept``."""
+        asked = [c for c in kept if c in NOMINAL or (self.linear and c in LEVELS)]
+        # "At least the lowest level" is always true, so a level's first question is about the second.
+        values = [_values(X[:, c])[0 if c in NOMINAL else 1 :] for c in asked]
+        self.asked_ = np.repeat(np.array(asked, np.int64), [len(found) for found in values])
+        self.values_ = np.concatenate([np.empty(0), *values]).astype(np.float32)
+        self.step_ = ~np.isin(self.asked_, NOMINAL)
+        self.number_columns_ = np.array([c for c in kept if c not in asked], np.int64)
         numbers = X[:, self.number_columns_]
         self.medians_ = np.nanmedian(numbers, axis=0).astype(np.float32)
         self.low_, self.high_ = np.nanmin(numbers, axis=0), np.nanmax(numbers, axis=0)
         if self.linear:
             self._place_knots(X)
             self._standardise(X)
-        return self
 
-    def transform(self, X: NDArray[np.float32]) -> NDArray[np.floating]:
-        if not self.linear:
-            return np.hstack([self._indicators(X), self._numbers(X)])
-        standardised: NDArray[np.floating] = (self._columns(X) - self.center_) / self.scale_
-        return standardised
-
-    def _relates(self, values: NDArray[np.float32], y: NDArray[np.int64], one_hot: bool) -> bool:
-        known = ~np.isnan(values)
-        if np.unique(values[known]).size < 2:
-            return False
-        if self.alpha >= 1:
-            return True
-        if one_hot:
-            table = stats.contingency.crosstab(values[known], y[known]).count
-            return bool(stats.chi2_contingency(table).pvalue <= self.alpha)
-        leavers, stayers = values[known & (y == 1)], values[known & (y == 0)]
-        return bool(stats.mannwhitneyu(leavers, stayers).pvalue <= self.alpha)
-
-    def _indicators(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        indicators: NDArray[np.float32] = (X[:, self.level_columns_] == self.levels_).astype(np.float32)
-        return indicators
+    def _answers(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        asked = X[:, self.asked_]
+        return np.where(self.step_, asked >= self.values_, asked == self.values_).astype(np.float32)
 
     def _numbers(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Imputed and clipped numbers, float32 ``[n, numbers]``."""
@@ -106,10 +112,15 @@ class Design(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         numbers = self._numbers(X)
         return np.where(self.skewed_, np.log(numbers + np.float32(1)), numbers)
 
+    def _known(self, X: NDArray[np.float32], answers: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Where a question has an answer: the level is there, the category is one of those asked about."""
+        known: NDArray[np.bool_] = np.where(self.step_, ~np.isnan(X[:, self.asked_]), answers @ self.same_field_ > 0)
+        return known
+
     def _columns(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Columns of a linear design before they are standardised."""
-        indicators = self._indicators(X)
-        filled = indicators + (1 - indicators @ self.same_field_) * self.fill_
+        answers = self._answers(X)
+        filled = np.where(self._known(X, answers), answers, self.fill_)
         hinges = np.maximum(self._bent(X)[:, self.knot_numbers_] - self.knots_, 0)
         return np.hstack([filled, hinges]).astype(np.float64)
 
@@ -122,11 +133,35 @@ class Design(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.knots_ = np.concatenate([np.empty(0), *placed]).astype(np.float32)
 
     def _standardise(self, X: NDArray[np.float32]) -> None:
-        indicators = self._indicators(X)
-        self.same_field_ = np.equal.outer(self.level_columns_, self.level_columns_).astype(np.float32)
-        known = np.maximum((indicators @ self.same_field_).sum(axis=0), 1)
-        self.fill_ = (indicators.sum(axis=0) / known).astype(np.float32)
+        answers = self._answers(X)
+        self.same_field_ = np.equal.outer(self.asked_, self.asked_).astype(np.float32)
+        known = self._known(X, answers)
+        self.fill_ = ((answers * known).sum(axis=0) / np.maximum(known.sum(axis=0), 1)).astype(np.float32)
         columns = self._columns(X)
         self.center_ = columns.mean(axis=0)
         spread = columns.std(axis=0)
         self.scale_ = np.where(spread > 0, spread, 1.0)
+
+    def _p_values(self, X: NDArray[np.float32], y: NDArray[np.int64]) -> dict[int, float]:
+        """Wald test of each field in a ridge-penalised logistic regression, by encoded column.
+
+        The penalty shrinks the degrees of freedom of a field (trace of its part of the smoother matrix).
+        """
+        columns = self.transform(X)
+        model = LogisticRegression(C=_SCREENING_C, max_iter=1000).fit(columns, y)
+        p = model.predict_proba(columns)[:, 1]
+        penalty = np.eye(columns.shape[1]) / _SCREENING_C
+        covariance = np.linalg.inv((columns * (p * (1 - p))[:, np.newaxis]).T @ columns + penalty)
+        freedom = 1 - np.diag(covariance @ penalty)
+        found = {}
+        for field in np.unique(self.fields()):
+            own = np.flatnonzero(self.fields() == field)
+            slopes = model.coef_[0][own]
+            statistic = slopes @ np.linalg.solve(covariance[np.ix_(own, own)], slopes)
+            found[int(field)] = float(chi2.sf(statistic, max(freedom[own].sum(), 0.5)))
+        return found
+
+
+def _values(column: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Distinct known values, rising."""
+    return np.unique(column[column >= 0])

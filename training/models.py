@@ -18,8 +18,8 @@ from training.features import Design
 FAMILIES = ("logistic", "forest", "boosting")
 
 STARTING_POINTS: tuple[dict[str, Any], ...] = (
-    {"family": "logistic", "knots": 2, "alpha": 0.5, "C": 0.1},
-    {"family": "boosting", "learning_rate": 0.1, "max_iter": 120, "max_depth": 2, "min_samples_leaf": 20,
+    {"family": "logistic", "knots": 2, "alpha": 0.5, "C": 0.07},
+    {"family": "boosting", "learning_rate": 0.1, "max_iter": 160, "max_depth": 1, "min_samples_leaf": 20,
      "l2_regularization": 5.0},
     {"family": "forest", "n_estimators": 80, "max_depth": 12, "min_samples_leaf": 2, "max_features": 0.1},
 )  # fmt: skip
@@ -33,8 +33,8 @@ def suggest(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
         return {
             "family": family,
             "knots": trial.suggest_int("knots", 0, 4),
-            "alpha": trial.suggest_categorical("alpha", [0.1, 0.25, 0.5, 1.0]),
-            "C": trial.suggest_float("C", 0.02, 1.0, log=True),
+            "alpha": trial.suggest_categorical("alpha", [0.3, 0.5, 0.7, 1.0]),
+            "C": trial.suggest_float("C", 0.02, 0.5, log=True),
         }
     if family == "forest":
         return {

@@ -17,6 +17,8 @@ from training.blend import Blend
 from training.features import Design
 from training.onnx_graph import INPUT, Graph, Tree
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 def classifier_to_onnx(blend: Blend, features: int) -> bytes:
     """The ONNX model of a fitted blend: input ``X``, output ``probability`` ``[n, 1]``."""
@@ -30,9 +32,9 @@ def classifier_to_onnx(blend: Blend, features: int) -> bytes:
         if isinstance(model, LogisticRegression):
             slopes = weight * model.coef_[0] / design.scale_
             constant += weight * float(model.intercept_[0]) - float(design.center_ @ slopes)
-            trees += _category_trees(design, slopes)
+            trees += _question_trees(design, slopes)
             if len(design.knots_):
-                sums.append(_numbers(graph, design, slopes[len(design.levels_) :]))
+                sums.append(_numbers(graph, design, slopes[len(design.asked_) :]))
         elif isinstance(model, HistGradientBoostingClassifier):
             constant += weight * float(model._baseline_prediction.item())
             trees += [_boosted_tree(iteration[0], design, weight) for iteration in model._predictors]
@@ -47,27 +49,50 @@ def classifier_to_onnx(blend: Blend, features: int) -> bytes:
     return graph.finish(graph.node("Sigmoid", total), "probability", features)
 
 
-def _category_trees(design: Design, slopes: NDArray[np.float64]) -> list[Tree]:
-    """The effect of each one-hot field as a chain of questions: is it this level? else this one? else fill."""
+def _question_trees(design: Design, slopes: NDArray[np.float64]) -> list[Tree]:
+    """What each field that is asked about adds to the linear model's sum, as a chain of questions."""
     trees = []
-    for column in dict.fromkeys(design.level_columns_.tolist()):
-        group = np.flatnonzero(design.level_columns_ == column)
-        size = len(group)
-        # Nodes 0..size-1 ask; the leaf of level k is size + k; the last leaf is for none of them.
-        asking = np.arange(size)
-        blank = np.zeros(size + 1, np.int64)
-        trees.append(
-            Tree(
-                feature=np.concatenate([np.full(size, column), blank - 1]),
-                threshold=np.concatenate([design.levels_[group], blank]).astype(np.float64),
-                unequal=np.concatenate([np.ones(size, bool), blank.astype(bool)]),
-                missing_left=np.concatenate([np.ones(size, bool), blank.astype(bool)]),
-                left=np.concatenate([np.append(asking[1:], 2 * size), blank]),
-                right=np.concatenate([asking + size, blank]),
-                value=np.concatenate([np.zeros(size), slopes[group], [design.fill_[group] @ slopes[group]]]),
-            )
-        )
+    for column in dict.fromkeys(design.asked_.tolist()):
+        own = np.flatnonzero(design.asked_ == column)
+        values, effects = design.values_[own].astype(np.float64), slopes[own]
+        unknown = float(design.fill_[own] @ effects)
+        if design.step_[own[0]]:
+            # Below the first value nothing is added, between the first and the second the first effect, ...
+            # The first question sends what is missing, which is below no threshold, to its own leaf.
+            thresholds = np.append(_LARGEST, np.nextafter(values.astype(np.float32), np.float32(-np.inf)))
+            sums = np.concatenate([[0.0], np.cumsum(effects)])
+            trees.append(_chain(column, thresholds, np.append(unknown, sums[:-1]), sums[-1]))
+        else:
+            trees.append(_chain(column, values, effects, unknown, unequal=True))
     return trees
+
+
+def _chain(
+    column: int, thresholds: NDArray[np.float64], leaves: NDArray[np.float64], last: float, *, unequal: bool = False
+) -> Tree:
+    """Question after question about one column; each has a leaf, and ``last`` is what is left.
+
+    ``unequal``: leaf ``k`` is for values equal to threshold ``k``. Else the first leaf is for missing values,
+    and leaf ``k`` for values up to threshold ``k``.
+    """
+    size = len(thresholds)
+    # Nodes 0..size-1 ask, node size + k is leaf k, node 2 * size is the last leaf.
+    asking, leaf = np.arange(size), np.arange(size) + size
+    onward = np.append(asking[1:], 2 * size)
+    blank = np.zeros(size + 1, np.int64)
+    # Going left is "yes": unequal, not missing (the first of the other kind), or up to the threshold.
+    left, right = (onward, leaf) if unequal else (leaf, onward)
+    if not unequal:
+        left[0], right[0] = right[0], left[0]
+    return Tree(
+        feature=np.concatenate([np.full(size, column), blank - 1]),
+        threshold=np.concatenate([thresholds, blank]).astype(np.float64),
+        unequal=np.concatenate([np.full(size, unequal), blank.astype(bool)]),
+        missing_left=np.concatenate([np.full(size, unequal), blank.astype(bool)]),
+        left=np.concatenate([left, blank]),
+        right=np.concatenate([right, blank]),
+        value=np.concatenate([np.zeros(size), leaves, [last]]),
+    )
 
 
 def _numbers(graph: Graph, design: Design, slopes: NDArray[np.float64]) -> str:
@@ -125,7 +150,7 @@ def _onto_matrix(tree: Tree, design: Design) -> Tree:
     changes no answer, as all thresholds lie within it.
     """
     branch = tree.feature >= 0
-    indicators = len(design.levels_)
+    indicators = len(design.asked_)
     column = np.where(branch, tree.feature, 0)
     is_indicator = branch & (column < indicators)
     number = np.where(branch & ~is_indicator, column - indicators, 0)
@@ -133,10 +158,8 @@ def _onto_matrix(tree: Tree, design: Design) -> Tree:
     medians: NDArray[np.float32] = design.medians_
     return msgspec.structs.replace(
         tree,
-        feature=np.where(
-            branch, np.where(is_indicator, _at(design.level_columns_, level), design.number_columns_[number]), -1
-        ),
-        threshold=np.where(is_indicator, _at(design.levels_, level), tree.threshold),
+        feature=np.where(branch, np.where(is_indicator, _at(design.asked_, level), design.number_columns_[number]), -1),
+        threshold=np.where(is_indicator, _at(design.values_, level), tree.threshold),
         unequal=is_indicator,
         missing_left=is_indicator | (medians[number] <= tree.threshold),
     )

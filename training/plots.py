@@ -89,7 +89,7 @@ def draw_drift_references(file: Path, reference: Employees) -> None:
     columns = 6
     rows = -(-len(fields) // columns)
     # Shapes only: ticks on thirty small axes would take longer than the rest of the evaluation.
-    grid_options = {"xticks": [], "yticks": []}
+    grid_options: dict[str, list[float]] = {"xticks": [], "yticks": []}
     figure, grid = plt.subplots(
         rows, columns, figsize=(2.4 * columns, 1.6 * rows), subplot_kw=grid_options, gridspec_kw=_MARGINS
     )

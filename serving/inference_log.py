@@ -17,6 +17,10 @@ from serving.scoring.bundle import Result
 from serving.scoring.contract import Contract
 from serving.settings import Release, Settings
 
+Piece = bytes | memoryview
+Chunk = tuple[int, tuple[Piece, ...]]
+"""How many records, and the pieces of their JSON: a large request is copied once, into the block of lines."""
+
 LINE_LIMIT = 15 * 1024
 _ENVELOPE = 1024  # room for everything but the data; names and ids are far shorter
 _DATA_LIMIT = LINE_LIMIT - _ENVELOPE
@@ -54,23 +58,26 @@ class InferenceLog:
         lines += self._lines(b"OutputData", head, _output_chunks(result, encoded))
         self._writer.write(b"".join(lines))
 
-    def _lines(self, kind: bytes, head: bytes, chunks: list[tuple[int, bytes]]) -> list[bytes]:
-        first, lines = 0, []
+    def _lines(self, kind: bytes, head: bytes, chunks: list[Chunk]) -> list[Piece]:
+        lines: list[Piece] = []
+        first = 0
         for number, (records, data) in enumerate(chunks, start=1):
             lines.append(
-                b'{"service_name":%b,"type":"%b"%b,"chunk":%d,"chunks":%d,"first_record":%d,"data":%b}\n'
-                % (self._service, kind, head, number, len(chunks), first, data)
+                b'{"service_name":%b,"type":"%b"%b,"chunk":%d,"chunks":%d,"first_record":%d,"data":'
+                % (self._service, kind, head, number, len(chunks), first)
             )
+            lines += data
+            lines.append(b"}\n")
             first += records
         return lines
 
-    def _input_chunks(self, body: bytes, records: int) -> list[tuple[int, bytes]]:
+    def _input_chunks(self, body: bytes, records: int) -> list[Chunk]:
         if self._redact is None:
             # Records are flat: unless a text holds a brace, every closing brace ends one. Line ends can only
             # stand between tokens, where a space does as well.
             text = body.strip().replace(b"\n", b" ").replace(b"\r", b" ")
             if len(text) <= _DATA_LIMIT:
-                return [(records, text)]
+                return [(records, (text,))]
             if text.count(b"}") == records == text.count(b"{"):
                 chunks = _split(text)
                 if chunks is not None:
@@ -82,22 +89,23 @@ class InferenceLog:
         return _pack([msgspec.json.encode(record) for record in decoded])
 
 
-def _split(text: bytes) -> list[tuple[int, bytes]] | None:
+def _split(text: bytes) -> list[Chunk] | None:
     """Cut ``[{...}, {...}]`` after closing braces; ``None`` where a record is padded beyond a line."""
-    chunks = []
+    chunks: list[Chunk] = []
+    view = memoryview(text)
     start, last = text.index(b"{"), text.rindex(b"}") + 1
     while start < last:
         end = last if last - start <= _DATA_LIMIT else text.rfind(b"}", start, start + _DATA_LIMIT) + 1
         if end == 0:
             return None
-        chunks.append((text.count(b"}", start, end), b"[%b]" % text[start:end]))
+        chunks.append((text.count(b"}", start, end), (b"[", view[start:end], b"]")))
         start = text.find(b"{", end)
         if start < 0:
             break
     return chunks
 
 
-def _pack(records: list[bytes]) -> list[tuple[int, bytes]]:
+def _pack(records: list[bytes]) -> list[Chunk]:
     """Encoded records -> as few lists as the line limit allows."""
     groups: list[list[bytes]] = [[]]
     size = 0
@@ -107,23 +115,23 @@ def _pack(records: list[bytes]) -> list[tuple[int, bytes]]:
             size = 0
         groups[-1].append(record)
         size += len(record) + 1
-    return [(len(group), b"[%b]" % b",".join(group)) for group in groups]
+    return [(len(group), (b"[", b",".join(group), b"]")) for group in groups]
 
 
-def _output_chunks(result: Result, encoded: bytes) -> list[tuple[int, bytes]]:
+def _output_chunks(result: Result, encoded: bytes) -> list[Chunk]:
     """The answer as a whole, or cut by records: drift, which is the request's, is then in the first line."""
     count = len(result.outliers__score)
     if len(encoded) <= _DATA_LIMIT:
-        return [(count, encoded)]
+        return [(count, (encoded,))]
     columns = {key: getattr(result, key) for key in _RECORD_KEYS}
     drift = {key: getattr(result, key) for key in _DRIFT_KEYS}
     room = _DATA_LIMIT - len(msgspec.json.encode(drift))
-    chunks: list[tuple[int, bytes]] = []
+    chunks: list[Chunk] = []
     first = 0
     while first < count:
         records = (_DATA_LIMIT if chunks else room) // _ANSWER_BYTES
         part: dict[str, Any] = {key: values[first : first + records] for key, values in columns.items()}
-        chunks.append((len(part["outliers__score"]), msgspec.json.encode(part if chunks else part | drift)))
+        chunks.append((len(part["outliers__score"]), (msgspec.json.encode(part if chunks else part | drift),)))
         first += records
     return chunks
 

@@ -88,12 +88,12 @@ class Metrics:
                 cells[start + self._places["seconds"].start] += seconds
 
     def scored(self, records: int, outliers: int, unknown: Sequence[int], p_values: Any) -> None:
-        """Count what one request held: unknown categories by category field, drift p-values by drift field."""
+        """Count what one request held. ``unknown``: by category field, or empty; ``p_values``: by drift field."""
         start, cells, places = self._start, self._cells, self._places
         with self._lock:
             cells[start + places["records"].start] += records
             cells[start + places["outliers"].start] += outliers
-            if any(unknown):
+            if unknown:
                 self._own[places["unknown"]] += unknown
             self._own[places["p_values"]] = p_values
             cells[start + places["tested"].start] = time.time()

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from serving import faults
 from serving.log_writer import LogUnavailable
@@ -24,6 +26,7 @@ from serving.problems import (
     Unparsable,
     UnsupportedMediaType,
 )
+from serving.scoring.encode import UNKNOWN
 from serving.service import Service
 
 if TYPE_CHECKING:
@@ -115,10 +118,16 @@ class PredictEndpoint:
         service.metrics.scored(
             len(fields),
             sum(result.outliers__is_outlier),
-            (fields[:, self._categories] == -1).sum(axis=0).tolist(),
+            _unknown(fields, self._categories),
             list(result.drift__p_value.values()),
         )
         return b'{"request_id":"%b","model":%b,%b' % (identity.encode(), self._model, encoded[1:])
+
+
+def _unknown(fields: NDArray[np.float64], categories: list[int]) -> list[int]:
+    """How many values of each category field are unknown; most requests have none."""
+    unknown = fields == UNKNOWN
+    return unknown[:, categories].sum(axis=0).tolist() if unknown.any() else []
 
 
 def _read_body(environ: "WSGIEnvironment", limit: int) -> bytes:

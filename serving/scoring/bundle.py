@@ -15,7 +15,7 @@ from serving.scoring.contract import (
     read_contract,
 )
 from serving.scoring.drift import DriftReference, adjust
-from serving.scoring.encode import Columns, as_columns, encode_fields, feature_matrix
+from serving.scoring.encode import Columns, as_columns, encode_fields, feature_positions
 from serving.scoring.runtime import Model
 
 
@@ -50,7 +50,7 @@ class Bundle:
         self.drift = drift
         self._classifier = Model(classifier, len(contract.features))
         self._outliers = Model(outliers, len(contract.features))
-        self._features = [position for position, field in enumerate(contract.fields) if field.feature]
+        self._features = feature_positions(contract)
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -73,7 +73,7 @@ class Bundle:
 
     def score_fields(self, fields: NDArray[np.float64], *, adjusted: bool = False) -> Result:
         """Score encoded fields, float64 ``[n, fields]`` as ``encode_fields`` makes them."""
-        x = feature_matrix(fields, self.contract)
+        x = fields.take(self._features, axis=1).astype(np.float32)
         scores = self.outlier_scores(x)
         p_values = self.drift.p_values(fields)
         adjusted_p_values = adjust(p_values)

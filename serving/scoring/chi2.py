@@ -5,6 +5,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+_TINY = 1e-100  # in place of a zero, where what it divides is zero too
+
 
 def p_values(observed: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
     """P-values of fields, one a row: counts by category of a sample and of the reference, ``[fields, categories]``.
@@ -14,27 +16,19 @@ def p_values(observed: NDArray[np.float64], reference: NDArray[np.float64]) -> N
     nothing to tell, so its p-value is 1.
     """
     columns = observed + reference
-    totals = columns.sum(axis=1, keepdims=True)
-    sizes = observed.sum(axis=1, keepdims=True)
-    present = columns > 0
-    freedom = present.sum(axis=1) - 1
-    share = columns / np.maximum(totals, 1)
-    expected = share * sizes
+    sizes = observed.sum(axis=1)
+    totals = columns.sum(axis=1)
+    freedom = np.count_nonzero(columns, axis=1) - 1
+    share = columns / np.maximum(totals, 1)[:, None]
+    expected = share * sizes[:, None]
     # Both rows of a field's table differ from what is expected by the same amount.
-    difference = np.abs(observed - expected)
-    difference[freedom == 1] = np.maximum(difference[freedom == 1] - 0.5, 0.0)
-    square = difference * difference
-    others = share * (totals - sizes)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = square / expected + square / others
-    statistic = np.where(present, terms, 0.0).sum(axis=1)
-    empty = (sizes[:, 0] == 0) | (sizes[:, 0] == totals[:, 0])
-    return np.array(
-        [
-            1.0 if nothing else survival(x, degrees)
-            for x, degrees, nothing in zip(statistic.tolist(), freedom.tolist(), empty.tolist(), strict=True)
-        ]
-    )
+    yates = np.where(freedom == 1, 0.5, 0.0)[:, None]
+    difference = np.maximum(np.abs(observed - expected) - yates, 0.0)
+    others = share * (totals - sizes)[:, None]
+    terms = difference * difference * (1 / np.maximum(expected, _TINY) + 1 / np.maximum(others, _TINY))
+    statistic = terms.sum(axis=1)
+    statistic[(sizes == 0) | (sizes == totals)] = 0.0
+    return np.array(list(map(survival, statistic.tolist(), freedom.tolist())))
 
 
 def survival(x: float, freedom: int) -> float:

@@ -1,5 +1,6 @@
 """Drift of a request against the training reference, field by field."""
 
+import functools
 from pathlib import Path
 from typing import Self
 
@@ -49,12 +50,17 @@ class DriftReference:
 
 def adjust(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Benjamini-Hochberg adjusted p-values, as ``scipy.stats.false_discovery_control`` gives them."""
-    count = len(p_values)
-    order = np.argsort(p_values)[::-1]
-    scaled = p_values[order] * (count / np.arange(count, 0, -1))
-    result = np.empty(count)
-    result[order] = np.minimum(np.minimum.accumulate(scaled), 1.0)
+    order = p_values.argsort()[::-1]
+    scaled = p_values[order] * _over_rank(len(p_values))
+    result = np.empty_like(scaled)
+    result[order] = np.minimum.accumulate(scaled)
     return result
+
+
+@functools.cache
+def _over_rank(count: int) -> NDArray[np.float64]:
+    """``count / rank`` from the largest rank, where it is 1, down."""
+    return count / np.arange(count, 0, -1)
 
 
 def _reference(arrays: "np.lib.npyio.NpzFile", field: Field) -> NDArray[np.float64]:

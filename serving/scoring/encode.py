@@ -58,8 +58,12 @@ def encode_fields(columns: Columns, contract: Contract) -> NDArray[np.float64]:
 
 def feature_matrix(fields: NDArray[np.float64], contract: Contract) -> NDArray[np.float32]:
     """The columns of ``encode_fields`` that the models see, as float32 ``[n, features]``."""
-    chosen = [position for position, field in enumerate(contract.fields) if field.feature]
-    return fields[:, chosen].astype(np.float32)
+    return fields.take(feature_positions(contract), axis=1).astype(np.float32)
+
+
+def feature_positions(contract: Contract) -> NDArray[np.intp]:
+    """Where the features stand among the contract's fields."""
+    return np.array([position for position, field in enumerate(contract.fields) if field.feature], dtype=np.intp)
 
 
 def as_columns(records: Sequence[Mapping[str, Any]], contract: Contract) -> dict[str, list[Any]]:

@@ -84,24 +84,16 @@ class NumericDrift:
 
     def _look_up(self, statistics: list[float], sizes: list[int]) -> NDArray[np.float64]:
         """P-values of statistics, from memory where they were computed before."""
-        keys = [
-            (n, m, round(d * math.lcm(n, m)) if n else 0)
-            for d, n, m in zip(statistics, sizes, self._sizes, strict=True)
-        ]
-        known = self._remembered
-        new: dict[tuple[int, int], set[int]] = {}
-        for n, m, h in keys:
-            if (n, m, h) not in known:
-                new.setdefault((n, m), set()).add(h)
-        if new:
+        lcm = math.lcm
+        keys = [(n, m, round(d * lcm(n, m))) for d, n, m in zip(statistics, sizes, self._sizes, strict=True)]
+        known = self._remembered  # another thread may begin a new one
+        found = list(map(known.get, keys))
+        if None in found:
+            known.update(_computed({key for key, p in zip(keys, found, strict=True) if p is None}))
+            found = list(map(known.get, keys))
             if len(known) > _REMEMBERED:
-                known = self._remembered = {}
-            for (n, m), hs in new.items():
-                ordered = sorted(hs)
-                values = ks.p_values(np.array(ordered), n, m).tolist() if n else [1.0] * len(ordered)
-                known.update({(n, m, h): p for h, p in zip(ordered, values, strict=True)})
-            return np.array([known.get(key) if key in known else 1.0 for key in keys])
-        return np.array([known[key] for key in keys])
+                self._remembered = {}
+        return np.array(found)
 
     def _single_record_p_values(self) -> NDArray[np.float64]:
         """The p-value of a one-value sample, by cell."""
@@ -133,3 +125,15 @@ class NumericDrift:
         self._shift = np.array(shift)[:, None]
         self._top = np.array([[len(table) - 1.0] for table in tables])
         self._table_start = np.array(start, dtype=np.int32)[:, None]
+
+
+def _computed(keys: set[tuple[int, int, int]]) -> dict[tuple[int, int, int], float]:
+    """The p-value of each (n, m, h); those of equal sizes are one calculation."""
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for n, m, h in keys:
+        by_size.setdefault((n, m), []).append(h)
+    computed: dict[tuple[int, int, int], float] = {}
+    for (n, m), hs in by_size.items():
+        p_values = ks.p_values(np.array(hs), n, m).tolist() if n else [1.0] * len(hs)
+        computed |= {(n, m, h): p for h, p in zip(hs, p_values, strict=True)}
+    return computed

@@ -6,6 +6,7 @@ is a row of numbers already; ``None`` stands for a missing value and becomes NaN
 
 import enum
 import itertools
+import math
 from typing import Annotated, Any
 
 import msgspec
@@ -58,9 +59,12 @@ def _field_type(field: Field) -> Any:
 
 
 def _number_type(field: Field) -> Any:
-    # Decoded as float at once: it becomes one anyway, and msgspec checks range and wholeness in C.
-    whole = 1.0 if field.kind == "integer" else None
-    return Annotated[float, msgspec.Meta(ge=field.minimum, le=field.maximum, multiple_of=whole)]
+    low, high = field.minimum, field.maximum
+    if field.kind == "number":
+        return Annotated[float, msgspec.Meta(ge=low, le=high)]
+    if low is None or high is None:  # an int could be beyond what a float holds
+        return Annotated[float, msgspec.Meta(ge=low, le=high, multiple_of=1.0)]
+    return Annotated[int, msgspec.Meta(ge=math.ceil(low), le=math.floor(high))]
 
 
 def _category_type(field: Field) -> Any:

@@ -12,7 +12,7 @@ from serving_bundles import Attrition
 from serving_processes import KEY, Server
 
 FUZZ = settings(
-    max_examples=300,
+    max_examples=120,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -95,7 +95,7 @@ def test_schemathesis_finds_no_fault_against_the_openapi_document(server: Server
     command = [
         str(program), "run", f"http://127.0.0.1:{server.port}/openapi.json", "-H", f"X-API-Key: {KEY}",
         "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
-        "--max-examples", "60", "--seed", "1", "--phases", "examples,coverage,fuzzing",
+        "--max-examples", "15", "--seed", "1", "--phases", "examples,coverage,fuzzing",
     ]  # fmt: skip
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]

@@ -140,15 +140,15 @@ def test_master_has_one_thread_and_workers_share_its_memory(attrition: Attrition
 
 
 def test_killed_worker_is_replaced_and_recycled_ones_too(attrition: Attrition, tmp_path: Path) -> None:
-    with Server(tmp_path, attrition.folder, WORKERS=2, MAX_REQUESTS=30) as server:
+    with Server(tmp_path, attrition.folder, WORKERS=2, MAX_REQUESTS=20) as server:
         first = set(server.workers())
         os.kill(min(first), signal.SIGKILL)
-        statuses = {server.predict(attrition.records(1)).status for _ in range(150)}
+        statuses = {server.predict(attrition.records(1)).status for _ in range(100)}
         assert statuses == {200}
         server.wait_ready()
         assert not first & set(server.workers())
         text = server.request("GET", "/metrics").body.decode()
-        assert 'scoring_requests_total{endpoint="predict",status="200"} 150.0' in text
+        assert 'scoring_requests_total{endpoint="predict",status="200"} 100.0' in text
 
 
 def test_log_of_concurrent_workers_has_every_record_once_in_parsable_lines(

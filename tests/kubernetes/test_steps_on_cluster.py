@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from airflow.models.connection import Connection
 from airflow.sdk import DAG, BaseHook
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
 from attrition import settings, targets
 from attrition.builders.engine import EngineBuilder
@@ -55,10 +55,11 @@ def staging(empty_cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_SCORING_STAGING", connection.as_json())
 
 
-def begin(step, image, run="run-1", number=1):
+def begin(step, image, run="run-1", number=1, patience=180):
     """A new try of a task, up to where it waits for its pod: operator, context, trigger."""
     with DAG("attrition_release", schedule=None):
         operator = ScoringStepOperator(task_id=f"{step}_staging", conn_id="scoring_staging", step=step, **image)
+    operator.startup_timeout_seconds = patience
     instance = SimpleNamespace(
         dag_id="attrition_release",
         run_id=run,
@@ -148,9 +149,9 @@ def test_tag_that_names_other_content_than_its_digest_is_undone(staging, images)
 def test_image_that_cannot_be_pulled_fails_with_the_clusters_reason(staging, images):
     do("deploy", images["one"], run="i")
     missing = {**images["one"], "image": f"{REPOSITORY}:no-such-tag", "version": "9"}
-    with pytest.raises(Exception, match=r"ErrImagePull|ImagePullBackOff|pull"):
-        do("deploy", missing, run="j")
-    assert cluster.release_pods("staging") == []
+    with pytest.raises(AirflowException, match=r"manifests: (ErrImagePull|ImagePullBackOff): .*no-such-tag"):
+        end(*begin("deploy", missing, run="j", patience=15))
+    _until(lambda: not cluster.release_pods("staging"), "the pod is gone")
     assert targets.current("scoring_staging") == images["one"]
 
 

@@ -162,6 +162,18 @@ def _client(work: Work) -> PodParts:
     )
 
 
+def waiting(pod: k8s.V1Pod | None) -> str:
+    """Why containers of a pod wait, one line each, such as an image that cannot be pulled."""
+    if pod is None or pod.status is None:
+        return ""
+    statuses = [*(pod.status.init_container_statuses or ()), *(pod.status.container_statuses or ())]
+    return "\n".join(
+        f"{status.name}: {status.state.waiting.reason}: {status.state.waiting.message or 'no message'}"
+        for status in statuses
+        if status.state.waiting and status.state.waiting.reason not in ("PodInitializing", "ContainerCreating")
+    )
+
+
 def restarted_since(status: Any, moment: float) -> bool:
     """Whether a container (its ``V1ContainerStatus``) has ended after ``moment`` (seconds since 1970).
 

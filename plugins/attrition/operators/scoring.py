@@ -77,7 +77,7 @@ class ScoringStepOperator(KubernetesPodOperator):
             on_kill_action="delete_pod",
             on_finish_action="delete_pod",
             termination_grace_period=45,
-            startup_timeout_seconds=300,
+            startup_timeout_seconds=180,
             do_xcom_push=True,
             image_pull_policy="IfNotPresent",
             security_context=pods.pod_security(),
@@ -196,7 +196,8 @@ class ScoringStepOperator(KubernetesPodOperator):
             super().trigger_reentry(context, event)
         except AirflowException as error:
             if self._report is None:
-                raise
+                # The provider looks at no init container, so it knows no better than "took too long".
+                raise AirflowException(f"{error}\n{pods.waiting(self.pod)}".strip()) from error
             if reason := self._report.get("error"):
                 message = f"{self.step} at {self.target} failed: {reason}"
                 raise AirflowFailException(message) from error

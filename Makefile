@@ -12,7 +12,7 @@ NEEDS_MORE := kubernetes or spark or azurite or docker or postgres
 REQUIREMENTS := requirements serving/requirements training/requirements compose/requirements requirements-spark
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint format test test-kubernetes golden test-docker test-azurite test-spark test-postgres \
+.PHONY: help setup lock lint format docs test test-kubernetes golden test-docker test-azurite test-spark test-postgres \
 	demo up down status api-key serve bench-serving bench-curation clean
 
 help: ## List the targets
@@ -43,6 +43,10 @@ format: setup ## Let ruff format and fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: setup ## Write the documentation pages that are made from the code
+	@$(RUN) docs/generate.py
+	@$(RUN) monitoring/azure/render.py
+
 test: setup ## All tests that need nothing but Python (ARGS="-k name" picks)
 	$(RUN) -m pytest -m "not ($(NEEDS_MORE))" $(ARGS)
 
@@ -72,7 +76,7 @@ test-postgres: setup ## Tests with Airflow on PostgreSQL
 	$(RUN) -m pytest -m postgres $(ARGS)
 
 bench-curation: setup ## Curation beside pandas at 0.1, 1 and 10 million log lines (LINES="100000 1000000")
-	$(RUN) benchmarks/curation.py $(if $(LINES),--lines $(LINES))
+	$(RUN) -m benchmarks.curation $(if $(LINES),--lines $(LINES))
 
 ## ---- the embedded stack ----
 

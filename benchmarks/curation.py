@@ -135,7 +135,17 @@ def _child(system: str, folder: Path, work: Path) -> None:
 def measure(system: str, folder: Path, lines: int, label: str) -> dict[str, object]:
     """Run one system in a process of its own."""
     work = Path(tempfile.mkdtemp(dir=folder.parent))
-    command = [sys.executable, __file__, "--child", system, "--folder", str(folder), "--work", str(work)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.curation",
+        "--child",
+        system,
+        "--folder",
+        str(folder),
+        "--work",
+        str(work),
+    ]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     shutil.rmtree(work)
     found = json.loads(done.stdout.splitlines()[-1])

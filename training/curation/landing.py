@@ -87,7 +87,7 @@ def land(source: Source, tables: Any, night: date, first: date, last: date) -> M
         return done
     folder = layout.night_folder(tables, "landing", night)
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.iterdir():
+    for leftover in layout.entries(folder):
         leftover.unlink()
     covered = _covered(tables)
     ranges: list[Range] = []

@@ -41,11 +41,13 @@ def day_folder(tables: Path, table: str, day: date) -> Path:
 
 def partitions(tables: Any, table: str, prefix: str = NIGHT) -> list[date]:
     """The nights (or days) of a table, in order."""
-    folder = tables / table
-    if not folder.exists():
-        return []
-    names = (entry.name for entry in folder.iterdir())
+    names = (entry.name for entry in entries(tables / table))
     return sorted(date.fromisoformat(name.removeprefix(prefix)) for name in names if name.startswith(prefix))
+
+
+def entries(folder: Any) -> list[Any]:
+    """What lies in a folder. One that is not there holds nothing: an object store knows no empty folders."""
+    return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def read_json(path: Any) -> Any:

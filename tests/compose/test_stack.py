@@ -245,6 +245,8 @@ def test_builder_lets_the_scheduler_build_and_push_to_the_registry(stack):
         ("POST", "/v1.41/containers/create"),
         ("POST", "/containers/x/start"),
         ("GET", "/images/../containers/json"),
+        ("GET", "/images/%2e%2e/containers/json"),
+        ("GET", "//containers/json"),
         ("POST", "/volumes/create"),
         ("POST", "/images/create?fromImage=x"),
         ("DELETE", "/images/debian:bookworm-slim"),

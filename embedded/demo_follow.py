@@ -90,7 +90,8 @@ class Follower:
             cause = self._failure(task).log_lines[-3:]
             self._console.print(
                 f"[yellow]{task['task_id']}: try {task['try_number']} failed and will be repeated[/]\n"
-                + "\n".join(f"  {escape(line)}" for line in cause)
+                + "\n".join(f"  {escape(line)}" for line in cause),
+                soft_wrap=True,
             )
 
 

@@ -67,6 +67,7 @@ async def execute_run(run_id: int, argv: list[str]) -> None:
         run["end_time"] = _now()
     run["tasks"] = [{**promised[task["task_key"]], **task} for task in run["tasks"]]
     _judge(run)
+    _give_outputs(run, jobs._state)
     save()
 
 
@@ -141,6 +142,13 @@ def _judge(run: dict[str, Any]) -> None:
                 task["state"].update(result_state="CANCELED", state_message="Run canceled")
 
 
+def _give_outputs(run: dict[str, Any], state: dict[str, Any]) -> None:
+    """Let every task have an output: clients ask for the error of each that failed, also where nothing ran."""
+    outputs = state.setdefault("task_outputs", {})
+    for task in run.get("tasks", []):
+        outputs.setdefault(task["run_id"], {"logs": None, "error": task["state"].get("state_message")})
+
+
 def _runnable(task: dict[str, Any]) -> bool:
     return any(kind in task for kind in ("spark_python_task", "notebook_task", "sql_task"))
 
@@ -179,6 +187,7 @@ def restore_state(data: dict[str, Any]) -> None:
                     "state_message": message,
                 }
                 item["end_time"] = _now()
+        _give_outputs(run, data)
     _restore_state(data)
 
 

@@ -23,6 +23,9 @@ def test_running_run_has_failed_after_a_restart_and_its_process_is_gone(workspac
     assert result(run) != "SUCCESS"
     assert run["state"]["life_cycle_state"] in ("INTERNAL_ERROR", "TERMINATED")
     assert workspace.run(run["tasks"][0]["run_id"])["state"]["life_cycle_state"] in ("INTERNAL_ERROR", "TERMINATED")
+    if number == signal.SIGKILL:
+        output = workspace.output(run["tasks"][0]["run_id"])
+        assert output["error"] == "the workspace was restarted while this ran"
     assert eventually(lambda: not runs(pid))
     assert workspace.submit(task, idempotency_token="only-once") == run_id
 

@@ -13,7 +13,7 @@ REQUIREMENTS := requirements serving/requirements training/requirements compose/
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs test test-kubernetes golden test-docker test-azurite test-spark test-postgres \
-	demo up down status api-key serve bench-serving bench-curation clean
+	demo up down status api-key serve bench-serving bench-curation bench-training clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ api-key: ## The API key of a scoring server (SLOT=production or staging)
 serve: setup ## The scoring server alone, without keys, on loopback (BUNDLE=folder)
 	@[ -n "$(BUNDLE)" ] || { echo "name a bundle: make serve BUNDLE=path/to/bundle" >&2; exit 2; }
 	$(RUN) -m serving --bundle "$(BUNDLE)"
+
+bench-training: setup ## The training job beside the published recipe (DATA=, REPEATS=5 of the cross-validation)
+	$(RUN) -m benchmarks.training $(if $(DATA),--data "$(DATA)") $(if $(REPEATS),--repeats $(REPEATS))
 
 bench-serving: setup ## The scoring server against an empty route and the naive way (benchmarks/serving.md)
 	$(RUN) -m benchmarks.serving $(ARGS)

@@ -270,12 +270,14 @@ class Demo:
         scoring = self._scoring[slot]
         records = scoring.sample()
         answer = scoring.predict(records)
+        record_file = self._stack.home / "record.json"
+        record_file.write_text(json.dumps(records, indent=1))
         self._console.rule(f"a sample record, answered by {slot}", align="left")
         shown = ("classifier__predictions", "outliers__is_outlier", "outliers__score", "model", "request_id")
         self._console.print_json(json.dumps({key: answer[key] for key in shown}))
         # The key is named, not shown: terminals are recorded.
         self._say(f'  curl -H "X-API-Key: $(make -s api-key SLOT={slot})" -H "Content-Type: application/json" '
-                  f"-d @record.json {scoring.url}/predict")  # fmt: skip
+                  f"-d @{record_file} {scoring.url}/predict")  # fmt: skip
 
     def _explain(self, dag_id: str, run_id: str) -> str:
         """Why a run failed, and what to do."""

@@ -1,0 +1,141 @@
+"""Write the pages that the code already says: ``make docs``. A test fails where one is stale.
+
+- ``dags.md``: the runbooks of the DAGs, from their docstrings, which Airflow shows as ``doc_md``.
+- ``reference.md``: its tables, between the marks ``<!-- NAME: generated -->`` and ``<!-- end -->``.
+- ``evidence.schema.json``: the JSON Schema of the evidence document.
+"""
+
+import ast
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
+NOTICE = "<!-- Made by `make docs` from the DAGs' docstrings: change those. -->"
+
+
+def dags() -> str:
+    """All runbooks on one page, each under its DAG's id."""
+    parts = ["# The DAGs", NOTICE]
+    for path in sorted((ROOT / "dags").glob("*.py")):
+        docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+        title, _, body = docstring.strip().partition("\n")
+        heading = f"## `{path.stem}`: {title.removeprefix('# ').lower()}"
+        parts += [heading, f"[{path.name}](../dags/{path.name})", body.strip()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _documented(body: list[ast.stmt]) -> Iterator[tuple[str, str, str, str]]:
+    """Name, type, default and docstring of each assignment of a module or class, as the source has them."""
+    for statement, following in zip(body, [*body[1:], None], strict=True):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            name, kind, value = statement.target.id, ast.unparse(statement.annotation), statement.value
+        elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            name, kind, value = statement.targets[0].id, "", statement.value
+        else:
+            continue
+        text = ""
+        if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+            text = " ".join(str(following.value.value).split())
+        yield name, kind, ast.unparse(value) if value else "", text.replace("``", "`")
+
+
+def _classes(path: str) -> dict[str, ast.ClassDef]:
+    tree = ast.parse((ROOT / path).read_text())
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def _table(head: str, rows: Iterable[tuple[str, ...]]) -> str:
+    cells = head.split("|")
+    lines = [cells, ["---"] * len(cells), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in lines)
+
+
+def settings() -> str:
+    """Every setting of ``config/*.toml``, by table."""
+    classes = _classes("plugins/attrition/settings.py")
+    tables = {
+        "(top)": "Settings",
+        "[model]": "Model",
+        "[training]": "Training",
+        "[training.floors]": "Floors",
+        "[release]": "Release",
+        "[scoring]": "Scoring",
+        "[scoring.staging], [scoring.production]": "Target",
+        "[retraining]": "Retraining",
+    }
+    parts = []
+    for title, name in tables.items():
+        rows = [
+            (f"`{field}`", f"`{default}`" if default else "required", text)
+            for field, kind, default, text in _documented(classes[name].body)
+            if kind not in classes
+        ]
+        parts += [f"**`{title}`**", _table("Setting|Default|", rows)]
+    return "\n\n".join(parts)
+
+
+def server() -> str:
+    """Every environment variable of the scoring server."""
+    fields = _documented(_classes("serving/settings.py")["Settings"].body)
+    return _table(
+        "Variable|Default|", [(f"`SCORING_{name.upper()}`", f"`{value}`", text) for name, _, value, text in fields]
+    )
+
+
+def contract() -> str:
+    """The fields of a request."""
+    from training.contract import request_contract
+
+    rows = []
+    for field in request_contract().fields:
+        allowed = ", ".join(field.categories) or f"{field.minimum:g} to {field.maximum:g}"
+        notes = [] if field.feature else ["no feature"]
+        notes += ["sensitive"] if field.sensitive else []
+        notes += [] if field.required else ["may be absent"]
+        rows.append((f"`{field.name}`", field.kind, field.unit or "", allowed, f"`{field.example}`", ", ".join(notes)))
+    return _table("Field|Kind|Unit|Known categories, or range|Example|", rows)
+
+
+def tags() -> str:
+    """Names in MLflow: tags, aliases, artifacts."""
+    found = _documented(ast.parse((ROOT / "training/tags.py").read_text()).body)
+    return _table("Name|", [(f"`{value.strip(chr(39))}`", text) for _, _, value, text in found])
+
+
+TABLES: dict[str, Callable[[], str]] = {"settings": settings, "server": server, "contract": contract, "tags": tags}
+
+
+def reference() -> str:
+    """``reference.md`` with its tables made anew."""
+    text = (HERE / "reference.md").read_text()
+    for name, make in TABLES.items():
+        before, mark, rest = text.partition(f"<!-- {name}: generated -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        if not end:
+            raise ValueError(f"reference.md needs the marks <!-- {name}: generated --> and <!-- end -->")
+        text = f"{before}{mark}\n{make()}\n\n{end}{after}"
+    return text
+
+
+def evidence_schema() -> str:
+    """The published schema of the evidence document."""
+    from attrition import evidence
+
+    return json.dumps(evidence.schema(), indent=2) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "dags.md": dags,
+    "reference.md": reference,
+    "evidence.schema.json": evidence_schema,
+}
+
+
+if __name__ == "__main__":
+    for page, write in PAGES.items():
+        (HERE / page).write_text(write())
+        sys.stdout.write(f"docs/{page}\n")

@@ -19,7 +19,7 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["ATTRITION_SETTINGS"] = str(ROOT / "config" / "embedded.toml")
 os.environ.setdefault("ATTRITION_HOME", f"{_HOME}/home")
 os.environ.setdefault("ATTRITION_AIRFLOW_PORT", "8080")
-os.environ.setdefault("ATTRITION_MLFLOW_PORT", "5000")
+os.environ.setdefault("ATTRITION_MLFLOW_PORT", "5050")
 
 
 @pytest.fixture(scope="session")

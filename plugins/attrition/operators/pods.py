@@ -190,14 +190,16 @@ def _scratch() -> k8s.V1Volume:
 
 
 def finish(pod: k8s.V1Pod, sidecar_image: Any) -> k8s.V1Pod:
-    """Give the report's sidecar what the provider leaves open: our image, pull policy and limits.
+    """Give the report's sidecar what the provider leaves open: our image, pull policy, limits, and an end.
 
-    ``sidecar_image`` is what the connection says, if anything. The provider's default is an image from a
-    public registry that a private cluster cannot pull, and it pulls it anew every time.
+    ``sidecar_image`` is what the connection says, if anything; the provider's default is an image of a public
+    registry, which a private cluster cannot pull. As the first process of its container the sidecar ignores
+    SIGTERM unless it traps it: a pod that is killed would stay for its whole grace period.
     """
     base, *others = pod.spec.containers
     for container in others:
         container.image = sidecar_image or base.image
+        container.command = ["sh", "-c", 'trap "exit 0" INT TERM; while true; do sleep 1; done']
         container.image_pull_policy = "IfNotPresent"
         container.resources = resources()
         container.security_context = container_security()

@@ -12,105 +12,25 @@ API key is read from the environment variable ``ATTRITION_API_KEY``. The report 
 import argparse
 import http.client
 import json
-import math
 import os
 import signal
 import sys
 import threading
 import time
-import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from serving.metrics_text import Metrics
+from serving.verify_client import Client, Failed, expect
+from serving.verify_report import Report, percentile_ms
 
 KEY_VARIABLE = "ATTRITION_API_KEY"
-REQUEST_ID_PREFIX = "verify-"
-"""Requests of this client are known by it in the inference log."""
 TOLERANCE = 1e-6
-_TIMEOUT = 10.0
 _SETTLED = 20
 """Answers in a row, each over a new connection, that must come from the expected version."""
 _UNREACHABLE = 3
 """Polls in a row without an answer after which a watch is over."""
-
-
-@dataclass
-class Check:
-    """One thing that was looked at. ``detail`` says what was seen."""
-
-    name: str
-    passed: bool
-    detail: str
-
-
-@dataclass
-class Report:
-    """What a verification found; ``passed`` only if every check did."""
-
-    url: str
-    version: str = ""
-    started: float = field(default_factory=time.time)
-    seconds: float = 0.0
-    requests: int = 0
-    errors: int = 0
-    p50_ms: float | None = None
-    p95_ms: float | None = None
-    checks: list[Check] = field(default_factory=list)
-
-    def check(self, name: str, look: Callable[[], str]) -> bool:
-        """Run one check: ``look`` returns what was seen, or raises ``Failed`` (or cannot connect)."""
-        try:
-            self.checks.append(Check(name, True, look()))
-        except (Failed, OSError, http.client.HTTPException) as error:
-            self.checks.append(Check(name, False, str(error) or type(error).__name__))
-        return self.checks[-1].passed
-
-    def document(self) -> dict[str, Any]:
-        passed = bool(self.checks) and all(check.passed for check in self.checks)
-        return {"passed": passed, **asdict(self)}
-
-
-class Failed(Exception):
-    """Raised when a check saw something else than it should; the message says both."""
-
-
-class Client:
-    """One keep-alive connection to the server."""
-
-    def __init__(self, url: str, key: str | None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SystemExit(f"{url!r} is no address: give http://host:port")
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = kind(parts.hostname, parts.port, timeout=_TIMEOUT)
-        self._headers = {"X-API-Key": key} if key else {}
-
-    def get(self, path: str) -> tuple[int, bytes]:
-        return self._send("GET", path, None, self._headers)
-
-    def predict(self, records: Any, *, key: bool = True) -> tuple[int, bytes]:
-        headers = dict(self._headers) if key else {}
-        headers |= {
-            "Content-Type": "application/json",
-            "X-Request-ID": f"{REQUEST_ID_PREFIX}{uuid.uuid4().hex}",
-        }
-        return self._send("POST", "/predict", json.dumps(records).encode(), headers)
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def _send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        try:
-            self._connection.request(method, path, body, dict(headers))
-            answer = self._connection.getresponse()
-            return answer.status, answer.read()
-        except (OSError, http.client.HTTPException):
-            self._connection.close()  # the next request starts on a new connection
-            raise
 
 
 def fault_in(examples: Mapping[str, Any], answer: Mapping[str, Any]) -> str | None:
@@ -166,7 +86,7 @@ class Verification:
         client = self.client()
         status, _ = client.get(path)
         client.close()
-        return _expect(f"GET {path}", status, wanted)
+        return expect(f"GET {path}", status, wanted)
 
     def version_is(self, wanted: str, settle_seconds: float) -> str:
         """Every new connection reaches ``wanted``. A Service may reach an old pod for a moment: poll."""
@@ -190,7 +110,7 @@ class Verification:
         client = self.client()
         status, body = client.predict(self.examples["records"])
         client.close()
-        _expect("POST /predict with the examples", status, 200, body)
+        expect("POST /predict with the examples", status, 200, body)
         if fault := fault_in(self.examples, json.loads(body)):
             raise Failed(fault)
         return f"{len(self.examples['records'])} answers within {TOLERANCE:g} of the registered model's"
@@ -202,13 +122,13 @@ class Verification:
         client = self.client()
         status, body = client.predict([record])
         client.close()
-        return _expect(f"POST /predict without {name}", status, 422, body)
+        return expect(f"POST /predict without {name}", status, 422, body)
 
     def keys_are_asked_for(self) -> str:
         client = self.client()
         status, _ = client.predict(self.examples["records"][:1], key=False)
         client.close()
-        return _expect("POST /predict without a key", status, 401)
+        return expect("POST /predict without a key", status, 401)
 
     def load(self, seconds: float, connections: int, max_p95_ms: float, max_error_rate: float) -> str:
         """Send single examples over ``connections`` for ``seconds``; judges errors and p95."""
@@ -225,7 +145,7 @@ class Verification:
             thread.join()
         report = self.report
         report.requests, report.errors = len(times) + len(errors), len(errors)
-        report.p50_ms, report.p95_ms = (_percentile_ms(times, share) for share in (0.5, 0.95))
+        report.p50_ms, report.p95_ms = (percentile_ms(times, share) for share in (0.5, 0.95))
         seen = f"{report.requests} requests in {seconds:g} s, {report.errors} errors, p95 {report.p95_ms} ms"
         if not report.requests or report.errors > max_error_rate * report.requests:
             raise Failed(f"{seen}; allowed: error rate {max_error_rate:g}. {'; '.join(errors[:3])}")
@@ -250,7 +170,7 @@ class Verification:
 
     def _ask_one(self, client: Client, position: int) -> None:
         status, body = client.predict([self.examples["records"][position]])
-        _expect("POST /predict", status, 200, body)
+        expect("POST /predict", status, 200, body)
         wanted = self.examples["classifier__predictions"][position]
         got = json.loads(body)["classifier__predictions"][0]
         if abs(got - wanted) > TOLERANCE:
@@ -307,21 +227,8 @@ class Verification:
 
     def _scrape(self, client: Client) -> Metrics:
         status, body = client.get("/metrics")
-        _expect("GET /metrics", status, 200)
+        expect("GET /metrics", status, 200)
         return Metrics.parse(body.decode())
-
-
-def _expect(what: str, status: int, wanted: int, body: bytes = b"") -> str:
-    if status != wanted:
-        raise Failed(f"{what} should answer {wanted}, answered {status} {body[:300].decode(errors='replace')}".strip())
-    return f"{what}: {status}"
-
-
-def _percentile_ms(times: list[float], share: float) -> float | None:
-    if not times:
-        return None
-    ordered = sorted(times)
-    return round(ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)] * 1000, 3)
 
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:

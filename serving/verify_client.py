@@ -1,0 +1,57 @@
+"""The verification client's side of HTTP: one keep-alive connection, on the standard library alone."""
+
+import http.client
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+REQUEST_ID_PREFIX = "verify-"
+"""Requests of this client are known by it in the inference log."""
+_TIMEOUT = 10.0
+
+
+class Failed(Exception):
+    """Raised when a check saw something else than it should; the message says both."""
+
+
+class Client:
+    """One keep-alive connection to the server."""
+
+    def __init__(self, url: str, key: str | None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise SystemExit(f"{url!r} is no address: give http://host:port")
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._connection = kind(parts.hostname, parts.port, timeout=_TIMEOUT)
+        self._headers = {"X-API-Key": key} if key else {}
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        return self._send("GET", path, None, self._headers)
+
+    def predict(self, records: Any, *, key: bool = True) -> tuple[int, bytes]:
+        headers = dict(self._headers) if key else {}
+        headers |= {
+            "Content-Type": "application/json",
+            "X-Request-ID": f"{REQUEST_ID_PREFIX}{uuid.uuid4().hex}",
+        }
+        return self._send("POST", "/predict", json.dumps(records).encode(), headers)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        try:
+            self._connection.request(method, path, body, dict(headers))
+            answer = self._connection.getresponse()
+            return answer.status, answer.read()
+        except (OSError, http.client.HTTPException):
+            self._connection.close()  # the next request starts on a new connection
+            raise
+
+
+def expect(what: str, status: int, wanted: int, body: bytes = b"") -> str:
+    if status != wanted:
+        raise Failed(f"{what} should answer {wanted}, answered {status} {body[:300].decode(errors='replace')}".strip())
+    return f"{what}: {status}"

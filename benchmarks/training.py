@@ -45,8 +45,9 @@ from training.blend import Blend
 from training.data import Employees, holdout_rows, read_employees
 from training.engine import open_engine
 from training.fields import FEATURES
+from training.trial_result import REPEATS
 from training.trials import TrialData, split_folds
-from training.tune import REPEATS, choose, search
+from training.tune import choose, search
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "training.json"

@@ -7,6 +7,7 @@ all at once and told by column, with the number of rows.
 
 import hashlib
 import os
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -16,22 +17,12 @@ from numpy.typing import NDArray
 from serving.scoring.contract import Field
 from serving.scoring.encode import encode_columns
 from training.contract import request_contract
-from training.faults import DataFault, find_faults
+from training.data_error import DataError, DataFault
 from training.fields import COLUMNS, FIELDS, IDENTIFIER, LABEL, LABELS
 
 HOLDOUT_SHARE = 0.2
 _HOLDOUT_SALT = "attrition-holdout-1"
 EFFECTIVE_DATE = "effective_date"
-
-
-class DataError(ValueError):
-    """Raised when a data file cannot be read or breaks the data contract; ``faults`` lists all of them."""
-
-    def __init__(self, location: str, faults: list[DataFault]) -> None:
-        self.faults = faults
-        lines = "\n".join(f"  - {fault}" for fault in faults)
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        super().__init__(f"the data file {location} has {count}; nothing is trained or registered:\n{lines}")
 
 
 class Employees(msgspec.Struct, frozen=True):
@@ -72,6 +63,9 @@ def read_employees(location: str) -> Employees:
     ``location`` is a path, or a URI for which pandas or a running Spark has a reader. Raises ``DataError``
     with every fault found.
     """
+    # Only where files come in: pandera takes half a second to import, and every task of the job imports this.
+    from training.faults import find_faults
+
     raw = read_raw(location)
     faults = find_faults(raw)
     if faults:
@@ -82,6 +76,20 @@ def read_employees(location: str) -> Employees:
         # Row order must not depend on how an engine wrote the table.
         order = raw.assign(_number=frame[IDENTIFIER]).sort_values(["_number", EFFECTIVE_DATE], kind="stable")
         frame = frame.loc[order.index].reset_index(drop=True)
+    return Employees(frame=frame, digest=_digest(frame))
+
+
+def write_snapshot(employees: Employees, file: Path) -> None:
+    """Keep checked data as a Parquet file for ``read_snapshot``."""
+    employees.frame.to_parquet(file, index=False)
+
+
+def read_snapshot(file: Path) -> Employees:
+    """Data that ``write_snapshot`` kept, as it was. It has been checked, so it is not checked again."""
+    frame = pd.read_parquet(file)
+    texts = [field.name for field in FIELDS if field.kind == "category"]
+    frame = frame.astype(dict.fromkeys([*texts, LABEL], object))
+    frame[texts] = frame[texts].where(frame[texts].notna(), None)
     return Employees(frame=frame, digest=_digest(frame))
 
 

@@ -3,31 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
 from serving.scoring.contract import Field
+from training.data_error import DataFault
 from training.fields import COLUMNS, FEATURES, FIELDS, IDENTIFIER, LABEL, LABELS, TECHNICAL_COLUMNS
 
 MINIMUM_ROWS = 200
 MINIMUM_CLASS = 25
 """Rows of each outcome: fewer leave folds and hold-out without cases."""
 _ROWS_SHOWN = 5
-
-
-class DataFault(msgspec.Struct, frozen=True):
-    """One thing that is wrong: in which column (or ``file``, ``table``), in how many rows, and what."""
-
-    column: str
-    rows: int | None
-    """``None`` where the fault is not one of single rows."""
-    message: str
-
-    def __str__(self) -> str:
-        counted = "" if self.rows is None else f"{self.rows} row{'' if self.rows == 1 else 's'}: "
-        return f"{self.column}: {counted}{self.message}"
 
 
 def find_faults(raw: pd.DataFrame) -> list[DataFault]:

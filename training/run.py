@@ -40,7 +40,7 @@ BUNDLE = "bundle"
 
 def prepare(config: JobConfig, run_key: str) -> None:
     """Check the data at the door, and keep a snapshot of it with the new parent run."""
-    from training.data import read_employees
+    from training.data import read_employees, write_snapshot
 
     # Before the run is made: a bad file leaves nothing behind.
     employees = read_employees(config.data)
@@ -68,7 +68,7 @@ def prepare(config: JobConfig, run_key: str) -> None:
     tracker.log_dataset(run, digest=employees.digest, source=config.data, rows=len(employees.frame), context="training")
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / Path(SNAPSHOT).name
-        employees.frame.to_parquet(file, index=False)
+        write_snapshot(employees, file)
         tracker.client.log_artifact(run.info.run_id, str(file), str(Path(SNAPSHOT).parent))
     tracker.client.log_text(run.info.run_id, describe_environment(), "environment.txt")
 
@@ -80,8 +80,9 @@ def tune(config: JobConfig, run_key: str) -> None:
     from training.data import holdout_rows
     from training.engine import open_engine
     from training.tracking import Tracker
+    from training.trial_result import REPEATS
     from training.trials import TrialData, split_folds
-    from training.tune import REPEATS, choose, search
+    from training.tune import choose, search
 
     tracker = Tracker(config, run_key)
     run = tracker.require()
@@ -190,10 +191,10 @@ def register(config: JobConfig, run_key: str) -> None:
 
 def _snapshot(tracker: "Tracker", run: "Run") -> "Employees":
     """The checked data that ``prepare`` kept."""
-    from training.data import read_employees
+    from training.data import read_snapshot
 
     with tempfile.TemporaryDirectory() as scratch:
-        return read_employees(str(tracker.fetch(run, SNAPSHOT, Path(scratch))))
+        return read_snapshot(tracker.fetch(run, SNAPSHOT, Path(scratch)))
 
 
 TASKS = {"prepare": prepare, "tune": tune, "evaluate": evaluate, "register": register}

@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 
 from training import tags
 from training.config import JobConfig
-from training.tune import TrialResult
+from training.trial_result import TrialResult
 
 TRIAL = "attrition.trial"
 """On nested runs: the trial's number."""

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
 import numpy as np
 import optuna
 from numpy.typing import NDArray
@@ -19,31 +18,11 @@ from sklearn.metrics import roc_auc_score
 from training.blend import Member, fit_weights
 from training.engine import Engine
 from training.models import FAMILIES, STARTING_POINTS, suggest
+from training.trial_result import REPEATS, TrialResult
 from training.trials import FOLDS, Fit, TrialData, fit_fold
 
 GENERATION = 4
 """Trials that are asked for at once: more means more side by side, less means better informed."""
-REPEATS = 2
-"""Repeats of the folds. After each but the last, a trial that is worse than the median is pruned."""
-
-
-class TrialResult(msgspec.Struct, frozen=True):
-    """One trial: its parameters, and ROC AUC over the test rows of each repeat that it was given."""
-
-    number: int
-    parameters: dict[str, Any]
-    scores: tuple[float, ...]
-    seconds: float = 0.0
-
-    @property
-    def pruned(self) -> bool:
-        return len(self.scores) < REPEATS
-
-    @property
-    def score(self) -> float:
-        return float(np.mean(self.scores))
-
-
 Recorder = Callable[[TrialResult], None]
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.data import HOLDOUT_SHARE, DataError, holdout_rows, read_employees
+from training.data import HOLDOUT_SHARE, holdout_rows, read_employees, read_snapshot, write_snapshot
+from training.data_error import DataError
 from training.fields import COLUMNS, FEATURES, FIELDS
 
 
@@ -182,3 +183,15 @@ def test_constant_and_identifying_fields_are_in_requests_but_no_features():
     assert outside == {"EmployeeCount", "StandardHours", "Over18", "EmployeeNumber"}
     assert len(FIELDS) == 34
     assert len(COLUMNS) == 35
+
+
+def test_snapshot_gives_the_same_data_back(synthetic_frame, tmp_path):
+    frame = synthetic_frame.astype(object)
+    frame.loc[frame.index[:5], ["Age", "Department"]] = None
+    frame.to_csv(tmp_path / "gaps.csv", index=False)
+    employees = read_employees(str(tmp_path / "gaps.csv"))
+    write_snapshot(employees, tmp_path / "snapshot.parquet")
+    again = read_snapshot(tmp_path / "snapshot.parquet")
+    assert again.digest == employees.digest
+    np.testing.assert_array_equal(again.x, employees.x)
+    assert again.columns()["Department"][0] is None

@@ -15,7 +15,7 @@ from serving.scoring.bundle import Bundle
 from training import run as job
 from training import tags
 from training.config import ConfigError
-from training.data import DataError
+from training.data_error import DataError
 from training.register import fetch_bundle, pinned_requirements
 from training.tracking import TRIAL, Tracker, TrackingError
 

@@ -6,8 +6,9 @@ import pytest
 from training.blend import fit_weights
 from training.engine import ENGINE_VARIABLE, LocalEngine, open_engine
 from training.models import FAMILIES
+from training.trial_result import REPEATS
 from training.trials import FOLDS, TrialData, split_folds
-from training.tune import REPEATS, choose, search
+from training.tune import choose, search
 
 TRIALS = 5
 

@@ -93,7 +93,7 @@ def gather_evidence(
             key=release_key(context),
             dag_id=run.dag_id,
             run_id=run.run_id,
-            requested_by=run.triggering_user_name or f"Airflow ({run.run_type})",
+            requested_by=run.triggering_user_name or f"Airflow ({getattr(run.run_type, 'value', run.run_type)})",
             requested_at=run.run_after.isoformat(),
             note=str(context["params"].get("note") or ""),
         ),

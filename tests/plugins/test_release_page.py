@@ -28,6 +28,7 @@ RUNS = AirflowView(
         run("manual__3", "failed"),
         run("manual__4", "running"),
         run("manual__5", "failed", note="build_image failed: no registry"),
+        run("manual__7", "queued", dag_id="attrition_rollback"),
         run(
             "manual__6",
             dag_id="attrition_rollback",
@@ -112,6 +113,7 @@ def test_page_shows_places_candidate_history_and_drift(page, with_past):
         "waits for approval",
         "failed before the gate",
         "rolled back",
+        "rollback waits to start",
         "error rate doubled. Version 1 is in production",
         "drifted: 7 of 34 fields drifted",
     ):
@@ -208,6 +210,12 @@ def test_style_and_script_are_served_from_the_page_itself(page):
     for name in ("page.css", "page.js", "icon.svg"):
         assert page.get(f"/static/{name}").status_code == 200
     assert "http" not in page.get("/static/page.css").text.replace("http://www.w3.org", "")
+
+
+def test_approver_of_what_runs_is_shown_after_a_later_rejection_of_the_same_version(page, with_past):
+    champion = registry.by_alias(tags.CHAMPION)
+    registry.set_tags(champion, {tags.APPROVAL: "rejected", tags.APPROVED_BY: ""})
+    assert "Approved by hana" in text_of(page.get("/releases"))
 
 
 def test_history_is_sorted_and_outlives_airflows_runs(with_past):

@@ -92,6 +92,8 @@ def _without_evidence(run: Run, airflow_url: str) -> Entry:
         "failed": ("rollback failed", "bad") if rollback else ("failed before the gate", "bad"),
     }
     what, kind = said.get(run.state, ("rollback is under way" if rollback else "on its way to the gate", "open"))
+    if run.state == "queued":  # another one runs, or the DAG is paused
+        what = f"{'rollback ' if rollback else ''}waits to start"
     conf = run.conf or {}
     reason = str(conf.get("reason") or "") if rollback else ""
     return Entry(

@@ -116,8 +116,8 @@ def read() -> RegistryView:
     return RegistryView(
         model=model.name,
         places=[
-            _place("Staging", staging, tags.STAGED_AT, run_url),
-            _place("Production", champion, tags.RELEASED_AT, run_url),
+            _place("Staging", staging, tags.STAGED_AT, run_url, releases),
+            _place("Production", champion, tags.RELEASED_AT, run_url, releases),
         ],
         candidate=_candidate(challenger, champion, run_url) if challenger else None,
         releases=releases,
@@ -126,18 +126,28 @@ def read() -> RegistryView:
     )
 
 
-def _place(name: str, version: Version | None, since_tag: str, run_url: RunUrl) -> Place:
+def _place(name: str, version: Version | None, since_tag: str, run_url: RunUrl, releases: list[Release]) -> Place:
     if version is None:
         return Place(name)
-    approved = version.tags.get(tags.APPROVAL) == "approved"
     return Place(
         name,
         version=version.version,
         digest=version.digest or "",
         since=version.tags.get(since_tag, ""),
-        approved_by=version.tags.get(tags.APPROVED_BY, "") if approved else "",
+        approved_by=_approver(version, releases),
         run_url=run_url(version.run_id),
     )
+
+
+def _approver(version: Version, releases: list[Release]) -> str:
+    """Who approved this digest last. Not the version's tag: a later release of it that was rejected clears that."""
+    decisions = [
+        document.decision
+        for document in (release.document for release in releases)
+        if document.decision and document.decision.approved
+        if (document.model.version, document.image.digest) == (version.version, version.digest)
+    ]
+    return max(decisions, key=lambda decision: decision.decided_at).decided_by if decisions else ""
 
 
 def _candidate(challenger: Version, champion: Version | None, run_url: RunUrl) -> Candidate:

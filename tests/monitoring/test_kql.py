@@ -21,7 +21,6 @@ from serving.scoring.contract import Contract, OutlierRule
 from serving.settings import Release, Settings
 
 QUERIES = sorted((Path(__file__).parents[2] / "monitoring" / "kql").glob("*.kql"))
-NOW = datetime.now(UTC).replace(tzinfo=None)
 TABLES = {
     "ContainerLogV2": {
         "TimeGenerated": "TIMESTAMP",
@@ -55,7 +54,14 @@ class Workspace:
             self.tables.execute(f"CREATE TABLE {name} ({listed})")
 
     def log(self, line, *, age=timedelta(hours=1), source="stdout"):
-        row = [NOW - age, "scoring", "scoring-1", "attrition-production", line, source]
+        row = [
+            datetime.now(UTC).replace(tzinfo=None) - age,
+            "scoring",
+            "scoring-1",
+            "attrition-production",
+            line,
+            source,
+        ]
         self.tables.execute("INSERT INTO ContainerLogV2 VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def scored(self, request_id, result, *, age=timedelta(hours=1), version="7", times=1):
@@ -182,7 +188,12 @@ def test_silence_has_a_row_only_where_pods_run_and_nothing_is_logged(workspace, 
     for number in range(pods):
         workspace.tables.execute(
             "INSERT INTO KubePodInventory VALUES (?, ?, ?, ?)",
-            [NOW - timedelta(hours=2), "attrition-production", f"scoring-{number}", "Running"],
+            [
+                datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=2),
+                "attrition-production",
+                f"scoring-{number}",
+                "Running",
+            ],
         )
     for number in range(requests):
         workspace.scored(f"r{number}", result(1))

@@ -41,6 +41,7 @@ IMAGE: dict[str, Any] = {
     start_date=START_DATE,
     catchup=False,
     max_active_runs=1,
+    is_paused_upon_creation=False,  # an emergency does not wait for somebody to find the switch
     dagrun_timeout=timedelta(hours=2),
     tags=[TAG_RELEASE],
     default_args=DEFAULT_ARGS,

@@ -70,7 +70,7 @@ test-spark: setup ## Tests on local Spark, in an environment of its own (require
 	@cmp -s requirements-spark.txt .venv-spark/installed.txt || { \
 	  $(BIN)/uv pip install --quiet --python $(SPARK) --require-hashes -r requirements-spark.txt && \
 	  cp requirements-spark.txt .venv-spark/installed.txt; }
-	$(SPARK) -m pytest -m spark tests/curation/test_spark.py $(ARGS)
+	$(SPARK) -m pytest -m spark tests/curation/test_spark.py tests/training/test_spark_engine.py $(ARGS)
 
 test-postgres: setup ## Tests with Airflow on PostgreSQL
 	$(RUN) -m pytest -m postgres $(ARGS)

@@ -7,6 +7,7 @@ all at once and told by column, with the number of rows.
 
 import hashlib
 import os
+import warnings
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,7 @@ from training.fields import COLUMNS, FIELDS, IDENTIFIER, LABEL, LABELS
 HOLDOUT_SHARE = 0.2
 _HOLDOUT_SALT = "attrition-holdout-1"
 EFFECTIVE_DATE = "effective_date"
+MINIMUM_HOLDOUT_LEAVERS = 3
 
 
 class Employees(msgspec.Struct, frozen=True):
@@ -60,8 +62,8 @@ class Employees(msgspec.Struct, frozen=True):
 def read_employees(location: str) -> Employees:
     """Read and check a CSV or Parquet file, or a folder of Parquet files.
 
-    ``location`` is a path, or a URI for which pandas or a running Spark has a reader. Raises ``DataError``
-    with every fault found.
+    ``location`` is a path or a URI that pandas can open; on Databricks a path below ``/Volumes`` is best.
+    Raises ``DataError`` with every fault found.
     """
     # Only where files come in: pandera takes half a second to import, and every task of the job imports this.
     from training.faults import find_faults
@@ -76,7 +78,12 @@ def read_employees(location: str) -> Employees:
         # Row order must not depend on how an engine wrote the table.
         order = raw.assign(_number=frame[IDENTIFIER]).sort_values(["_number", EFFECTIVE_DATE], kind="stable")
         frame = frame.loc[order.index].reset_index(drop=True)
-    return Employees(frame=frame, digest=_digest(frame))
+    employees = Employees(frame=frame, digest=_digest(frame))
+    leavers = int(employees.y[holdout_rows(employees.groups)].sum())
+    if leavers < MINIMUM_HOLDOUT_LEAVERS:
+        message = f"only {leavers} leavers fall into the hold-out: too few to judge a model by; give more rows"
+        raise DataError(location, [DataFault("table", None, message)])
+    return employees
 
 
 def write_snapshot(employees: Employees, file: Path) -> None:
@@ -99,7 +106,7 @@ def read_raw(location: str) -> pd.DataFrame:
         raise DataError("(none)", [DataFault("file", None, "no location is given: set the parameter data")])
     try:
         if location.removesuffix("/").endswith(".csv"):
-            return pd.read_csv(_local(location), dtype="str", encoding="utf-8-sig", skipinitialspace=True)
+            return _read_csv(_local(location))
         return pd.read_parquet(_local(location))
     except FileNotFoundError:
         message = "it does not exist where the job runs: check the path and its spelling"
@@ -111,11 +118,18 @@ def read_raw(location: str) -> pd.DataFrame:
         message = "it is empty: a header line and one line for each employee are expected"
     except UnicodeDecodeError as error:
         message = f"it is not UTF-8 text ({error.reason} at byte {error.start}): save it as CSV UTF-8"
-    except pd.errors.ParserError as error:
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         message = f"it is not a CSV table ({str(error).strip()}): every line needs the header's columns"
     except (OSError, ValueError, ImportError) as error:
         message = f"it cannot be read as CSV (name ends in .csv) or Parquet ({error})"
     raise DataError(location, [DataFault("file", None, message)])
+
+
+def _read_csv(path: str) -> pd.DataFrame:
+    with warnings.catch_warnings():
+        # Lines longer than the header: pandas would take the first column for row names, or drop the last.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        return pd.read_csv(path, dtype="str", encoding="utf-8-sig", skipinitialspace=True, index_col=False)
 
 
 def holdout_rows(groups: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -9,10 +9,13 @@ import importlib.util
 import multiprocessing
 import os
 import pickle
+import tempfile
 import threading
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 Task = TypeVar("Task")
@@ -100,29 +103,41 @@ class SparkEngine:
 
         self._spark = SparkSession.builder.getOrCreate()
         self._data = data
+        self._code = tempfile.TemporaryDirectory()
+        _ship_code(self._spark, Path(self._code.name) / "attrition_code.zip")
 
     def map(self, function: Callable[[Any, Task], Answer], tasks: Sequence[Task]) -> list[Answer]:
-        import pandas as pd
+        import pyarrow as pa
         from pyspark import cloudpickle
 
-        import serving
-        import training
-
-        # By value, as the executors need not have this code on their path.
-        for package in (training, serving):
-            cloudpickle.register_pickle_by_value(package)
         work = cloudpickle.dumps((function, self._data))
 
-        def run(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             applied, data = pickle.loads(work)  # noqa: S301  (made above, by this job)
             for batch in batches:
-                answers = [pickle.dumps(applied(data, pickle.loads(task))) for task in batch["task"]]  # noqa: S301
-                yield pd.DataFrame({"position": batch["position"], "answer": answers})
+                rows = batch.to_pydict()
+                answers = [pickle.dumps(applied(data, pickle.loads(task))) for task in rows["task"]]  # noqa: S301
+                yield pa.RecordBatch.from_pydict({"position": rows["position"], "answer": answers})
 
+        # Arrow and not pandas batches: they work with every version of pandas.
         table = self._spark.createDataFrame(
             [(position, bytearray(cloudpickle.dumps(task))) for position, task in enumerate(tasks)],
             "position long, task binary",
         )
-        rows = table.repartition(len(tasks), "position").mapInPandas(run, "position long, answer binary").collect()
+        rows = table.repartition(len(tasks), "position").mapInArrow(run, "position long, answer binary").collect()
         answers = {row["position"]: pickle.loads(bytes(row["answer"])) for row in rows}  # noqa: S301
         return [answers[position] for position in range(len(tasks))]
+
+
+def _ship_code(spark: Any, archive: Path) -> None:
+    """Put this package and the scoring library on the executors' path."""
+    from pyspark.sql.utils import is_remote
+
+    root = Path(__file__).resolve().parent.parent
+    with zipfile.ZipFile(archive, "w") as packed:
+        for file in [root / "serving" / "__init__.py", *root.glob("training/*.py"), *root.glob("serving/scoring/*.py")]:
+            packed.write(file, file.relative_to(root))
+    if is_remote():
+        spark.addArtifacts(str(archive), pyfile=True)
+    else:
+        spark.sparkContext.addPyFile(str(archive))

@@ -25,6 +25,8 @@ PACKAGE = Path(__file__).resolve().parent
 RUNTIME = ("mlflow", "msgspec", "numpy", "onnxruntime", "pandas")
 """What loading and calling the registered model needs. The versions are those of ``requirements.txt``."""
 _INPUT_EXAMPLES = 3
+_REGISTERED = "attrition.registered_version"
+"""On runs: the version that was made of it, written last."""
 _ANY = AnyType()  # type: ignore[no-untyped-call]
 
 
@@ -32,14 +34,17 @@ def register(tracker: Tracker, run: Run, bundle: Path, version_tags: dict[str, s
     """Find or make this run's model version, and give it the alias ``challenger``.
 
     May be interrupted and repeated anywhere: a version is found by its run, a logged model that no version
-    was made of is used, and tags are written together with the version.
+    was made of is used, and tags are written together with the version. Once all is done the alias is left
+    alone: a release or a newer challenger may have moved it.
     """
     name = tracker.config.model_name
     version = _registered(tracker, run)
     if version is None:
         source = _logged_model(run) or _log_model(run, bundle)
         version = mlflow.register_model(source, name, tags=version_tags)
-    tracker.client.set_registered_model_alias(name, tags.CHALLENGER, version.version)
+    if _REGISTERED not in run.data.tags:
+        tracker.client.set_registered_model_alias(name, tags.CHALLENGER, version.version)
+        tracker.client.set_tag(run.info.run_id, _REGISTERED, str(version.version))
     return version
 
 

@@ -85,39 +85,39 @@ def tune(config: JobConfig, run_key: str) -> None:
     from training.tune import choose, search
 
     tracker = Tracker(config, run_key)
-    run = tracker.require()
-    employees = _snapshot(tracker, run)
-    development = employees.take(~holdout_rows(employees.groups))
-    folds = split_folds(development.y, development.groups, REPEATS, config.seed)
-    data = TrialData(development.x, development.y, folds)
-    with open_engine(data, config.parallel_trials) as engine:
-        log.info("%d trials on engine %s", config.trials, engine.name)
-        results = search(
-            data,
-            engine,
-            trials=config.trials,
-            seed=config.seed,
-            recorded=tracker.recorded_trials(run),
-            record=lambda result: tracker.record_trial(run, result),
+    with tracker.resume() as run:
+        employees = _snapshot(tracker, run)
+        development = employees.take(~holdout_rows(employees.groups))
+        folds = split_folds(development.y, development.groups, REPEATS, config.seed)
+        data = TrialData(development.x, development.y, folds)
+        with open_engine(data, config.parallel_trials) as engine:
+            log.info("%d trials on engine %s", config.trials, engine.name)
+            results = search(
+                data,
+                engine,
+                trials=config.trials,
+                seed=config.seed,
+                recorded=tracker.recorded_trials(run),
+                record=lambda result: tracker.record_trial(run, result),
+            )
+            members, bias = choose(data, engine, results, seed=config.seed)
+        complete = [result for result in results if not result.pruned]
+        best = max(complete, key=lambda result: (result.score, -result.number))
+        tuning = {
+            "members": msgspec.to_builtins(members),
+            "bias": bias,
+            "trials": len(results),
+            "pruned": len(results) - len(complete),
+            "best_roc_auc": best.score,
+        }
+        log.info("best trial: number %d with ROC AUC %.4f in the folds", best.number, best.score)
+        tracker.write_json(run, TUNING_FILE, tuning)
+        tracker.log(
+            run,
+            {"tuning.roc_auc": best.score, "tuning.pruned": tuning["pruned"]},
+            {f"blend.{member.parameters['family']}": round(member.weight, 4) for member in members},
+            {},
         )
-        members, bias = choose(data, engine, results, seed=config.seed)
-    complete = [result for result in results if not result.pruned]
-    best = max(complete, key=lambda result: (result.score, -result.number))
-    tuning = {
-        "members": msgspec.to_builtins(members),
-        "bias": bias,
-        "trials": len(results),
-        "pruned": len(results) - len(complete),
-        "best_roc_auc": best.score,
-    }
-    log.info("best trial: number %d with ROC AUC %.4f in the folds", best.number, best.score)
-    tracker.write_json(run, TUNING_FILE, tuning)
-    tracker.log(
-        run,
-        {"tuning.roc_auc": best.score, "tuning.pruned": tuning["pruned"]},
-        {f"blend.{member.parameters['family']}": round(member.weight, 4) for member in members},
-        {},
-    )
 
 
 def evaluate(config: JobConfig, run_key: str) -> None:
@@ -132,32 +132,32 @@ def evaluate(config: JobConfig, run_key: str) -> None:
     from training.tracking import Tracker
 
     tracker = Tracker(config, run_key)
-    run = tracker.require()
-    employees = _snapshot(tracker, run)
-    tuning = msgspec.convert(tracker.read_json(run, TUNING_FILE), type=Tuning)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        version = champion_version(tracker)
-        champion = Champion(version.version, fetch_bundle(version, folder / "champion")) if version else None
-        made = folder / "made"
-        evaluation = judge(config, employees, tuning, champion, made)
-        (made / tags.MODEL_CARD_FILE).write_text(write_card(config, tuning.members, evaluation))
-        tracker.client.log_artifacts(run.info.run_id, str(made))
-    metrics = {
-        f"{name}{suffix}": figure[part]
-        for name, figure in evaluation["challenger"].items()
-        for suffix, part in (("", "value"), ("_low", "low"), ("_high", "high"))
-    }
-    gaps = {f"fairness_gap_{name}": gap["value"] for name, gap in evaluation["fairness"]["largest_gaps"].items()}
-    tracker.log(
-        run,
-        {**metrics, **gaps, **evaluation["latency"], "parity": evaluation["parity"]["probability"]},
-        {},
-        {tags.VERDICT: evaluation["verdict"], "attrition.reasons": "; ".join(evaluation["reasons"])},
-    )
-    # Last: the file says that the evaluation is complete.
-    tracker.write_json(run, tags.EVALUATION_FILE, evaluation)
-    log.info("verdict: %s %s", evaluation["verdict"], "; ".join(evaluation["reasons"]))
+    with tracker.resume() as run:
+        employees = _snapshot(tracker, run)
+        tuning = msgspec.convert(tracker.read_json(run, TUNING_FILE), type=Tuning)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            version = champion_version(tracker)
+            champion = Champion(version.version, fetch_bundle(version, folder / "champion")) if version else None
+            made = folder / "made"
+            evaluation = judge(config, employees, tuning, champion, made)
+            (made / tags.MODEL_CARD_FILE).write_text(write_card(config, tuning.members, evaluation))
+            tracker.client.log_artifacts(run.info.run_id, str(made))
+        metrics = {
+            f"{name}{suffix}": figure[part]
+            for name, figure in evaluation["challenger"].items()
+            for suffix, part in (("", "value"), ("_low", "low"), ("_high", "high"))
+        }
+        gaps = {f"fairness_gap_{name}": gap["value"] for name, gap in evaluation["fairness"]["largest_gaps"].items()}
+        tracker.log(
+            run,
+            {**metrics, **gaps, **evaluation["latency"], "parity": evaluation["parity"]["probability"]},
+            {},
+            {tags.VERDICT: evaluation["verdict"], "attrition.reasons": "; ".join(evaluation["reasons"]) or "none"},
+        )
+        # Last: the file says that the evaluation is complete.
+        tracker.write_json(run, tags.EVALUATION_FILE, evaluation)
+        log.info("verdict: %s %s", evaluation["verdict"], "; ".join(evaluation["reasons"]))
 
 
 def register(config: JobConfig, run_key: str) -> None:
@@ -167,26 +167,26 @@ def register(config: JobConfig, run_key: str) -> None:
     from training.tracking import Tracker
 
     tracker = Tracker(config, run_key)
-    run = tracker.require()
-    evaluation = tracker.read_json(run, tags.EVALUATION_FILE)
-    failed = evaluation["verdict"] == "failed"
-    if failed and not config.force:
-        log.warning("nothing is registered: %s", "; ".join(evaluation["reasons"]))
+    with tracker.resume() as run:
+        evaluation = tracker.read_json(run, tags.EVALUATION_FILE)
+        failed = evaluation["verdict"] == "failed"
+        if failed and not config.force:
+            log.warning("nothing is registered: %s", "; ".join(evaluation["reasons"]))
+            tracker.client.set_terminated(run.info.run_id)
+            return
+        version_tags = {
+            tags.RUN_KEY: run_key,
+            tags.DATA_DIGEST: evaluation["data"]["digest"],
+            tags.TRAINING_RUN_ID: run.info.run_id,
+            tags.VERDICT: "forced" if failed else "passed",
+            tags.GIT_REVISION: config.git_revision,
+            tags.CODE_HASH: config.code_hash,
+        }
+        with tempfile.TemporaryDirectory() as scratch:
+            bundle = tracker.fetch(run, BUNDLE, Path(scratch))
+            version = register_version(tracker, run, bundle, version_tags)
         tracker.client.set_terminated(run.info.run_id)
-        return
-    version_tags = {
-        tags.RUN_KEY: run_key,
-        tags.DATA_DIGEST: evaluation["data"]["digest"],
-        tags.TRAINING_RUN_ID: run.info.run_id,
-        tags.VERDICT: "forced" if failed else "passed",
-        tags.GIT_REVISION: config.git_revision,
-        tags.CODE_HASH: config.code_hash,
-    }
-    with tempfile.TemporaryDirectory() as scratch:
-        bundle = tracker.fetch(run, BUNDLE, Path(scratch))
-        version = register_version(tracker, run, bundle, version_tags)
-    tracker.client.set_terminated(run.info.run_id)
-    log.info("registered %s version %s as %s", version.name, version.version, tags.CHALLENGER)
+        log.info("registered %s version %s as %s", version.name, version.version, tags.CHALLENGER)
 
 
 def _snapshot(tracker: "Tracker", run: "Run") -> "Employees":

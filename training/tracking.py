@@ -1,10 +1,11 @@
 """The parent run in MLflow: found by the job's key, never made twice; the tasks hand over through it."""
 
+import contextlib
 import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,12 @@ class Tracker:
         self.client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in run_tags.items()])
         return run
 
-    def require(self) -> Run:
-        """The parent run that ``prepare`` made; raises ``TrackingError`` where there is none."""
+    @contextlib.contextmanager
+    def resume(self) -> Iterator[Run]:
+        """The parent run that ``prepare`` made, under way; failed when the block raises.
+
+        Raises ``TrackingError`` where there is none.
+        """
         run = self.find()
         if run is None:
             raise TrackingError(
@@ -90,7 +95,11 @@ class Tracker:
                 "run the task prepare first, with the same key"
             )
         self.client.update_run(run.info.run_id, status="RUNNING")
-        return run
+        try:
+            yield run
+        except Exception:
+            self.client.set_terminated(run.info.run_id, "FAILED")
+            raise
 
     def log(
         self, run: Run, metrics: Mapping[str, float], params: Mapping[str, Any], run_tags: Mapping[str, str]

@@ -3,7 +3,7 @@
 import duckdb
 import pytest
 
-from serving.verify import REQUEST_ID_PREFIX
+from serving.verify_client import REQUEST_ID_PREFIX
 from training.curation.statements import statement
 
 

@@ -3,16 +3,15 @@
 import os
 from pathlib import Path
 
-import mlflow
-import pandas as pd
 import pytest
 
-from training.data import Employees, read_employees
-from training.synthetic import make_employees
+# pandas, MLflow and what needs them are imported in the fixtures: the Spark environment has neither.
 
 
 @pytest.fixture(scope="session")
-def synthetic_frame() -> pd.DataFrame:
+def synthetic_frame():
+    from training.synthetic import make_employees
+
     return make_employees(600, 3)
 
 
@@ -24,18 +23,24 @@ def synthetic_file(synthetic_frame, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def synthetic(synthetic_file) -> Employees:
+def synthetic(synthetic_file):
+    from training.data import read_employees
+
     return read_employees(str(synthetic_file))
 
 
 @pytest.fixture(scope="session")
-def real(real_data) -> Employees:
+def real(real_data):
+    from training.data import read_employees
+
     return read_employees(str(real_data))
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """An MLflow store on SQLite, artifacts beside it, for this process."""
+    import mlflow
+
     folder, before = tmp_path_factory.mktemp("mlflow"), Path.cwd()
     # With SQLite and no server, artifacts go below the working directory.
     os.chdir(folder)

@@ -33,6 +33,10 @@ def raw(content: bytes):
     return lambda frame, path: path.write_bytes(content)
 
 
+def without_leavers_in_holdout(frame):
+    frame.loc[holdout_rows(frame["EmployeeNumber"].to_numpy(int)), "Attrition"] = "No"
+
+
 FAULTS = {
     "file is missing": (lambda frame, path: None, "file: it does not exist where the job runs"),
     "file is empty": (raw(b""), "file: it is empty: a header line and one line for each employee"),
@@ -44,6 +48,10 @@ FAULTS = {
     "lines of different length": (
         raw(b"Age,Attrition\n41,Yes\n41,Yes,3,4\n"),
         "file: it is not a CSV table (Error tokenizing data. C error: Expected 2 fields in line 3, saw 4)",
+    ),
+    "lines longer than the header": (
+        lambda frame, path: path.write_text(frame.to_csv(index=False).replace("\n", ",9\n").replace(",9\n", "\n", 1)),
+        "file: it is not a CSV table (Length of header or names does not match length of data",
     ),
     "prose instead of a table": (raw(b"Dear HR,\nhere is the list.\n"), "table: none of the 35 columns is there"),
     "semicolons": (
@@ -81,6 +89,10 @@ FAULTS = {
     "one class only": (
         cells("Attrition", 600, "No"),
         "table: Attrition is Yes in fewer than 25 rows: both outcomes are needed",
+    ),
+    "hold-out without leavers": (
+        broken(lambda frame: without_leavers_in_holdout(frame)),
+        "table: only 0 leavers fall into the hold-out",
     ),
     "too few rows": (broken(lambda frame: frame.head(120)), "table: fewer than 200 rows: too little to train"),
 }

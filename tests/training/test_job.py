@@ -193,6 +193,27 @@ def test_failing_verdict_registers_nothing_unless_forced_and_then_says_so(force,
     assert [version.tags[tags.VERDICT] for version in made] == (["forced"] if force else [])
 
 
+def test_repeated_register_leaves_an_alias_alone_that_a_release_has_moved(first, store, synthetic_file):
+    version = next(v for v in versions(store) if v.run_id == first[0].info.run_id)
+    store.set_registered_model_alias(MODEL, tags.CHALLENGER, version.version)
+    store.delete_registered_model_alias(MODEL, tags.CHALLENGER)
+    run("register", "first", config(synthetic_file))
+    assert tags.CHALLENGER not in store.get_registered_model(MODEL).aliases
+    assert len([v for v in versions(store) if v.run_id == first[0].info.run_id]) == 1
+
+
+def test_task_that_fails_marks_the_run_failed_and_a_retry_goes_on(store, synthetic_file, monkeypatch):
+    text = config(synthetic_file)
+    run("prepare", "broken", text)
+    monkeypatch.setenv("ATTRITION_ENGINE", "dask")
+    with pytest.raises(ValueError, match="ATTRITION_ENGINE is 'dask'"):
+        run("tune", "broken", text)
+    assert runs_of(store, "broken")[0].info.status == "FAILED"
+    monkeypatch.delenv("ATTRITION_ENGINE")
+    run("tune", "broken", text)
+    assert runs_of(store, "broken")[0].info.status == "RUNNING"
+
+
 def test_bad_data_leaves_no_run_behind(store, synthetic_frame, tmp_path):
     synthetic_frame.drop(columns="Age").to_csv(tmp_path / "bad.csv", index=False)
     with pytest.raises(DataError, match="Age: the column is missing"):

@@ -10,6 +10,7 @@ Airflow's database is made or upgraded first. A component that dies is started a
 """
 
 import gc
+import hashlib
 import importlib
 import logging
 import os
@@ -144,7 +145,8 @@ def _migrate(home: Path, logs: Path) -> None:
     from importlib.metadata import version
 
     database = os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
-    wanted = f"{version('apache-airflow')} {database}"
+    # A digest, for the address of a PostgreSQL may hold its password.
+    wanted = hashlib.sha256(f"{version('apache-airflow')} {database}".encode()).hexdigest()
     stamp = home / ".migrated"
     there = not database.startswith("sqlite") or (home / "airflow.db").exists()
     if there and stamp.exists() and stamp.read_text() == wanted:

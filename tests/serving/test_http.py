@@ -1,6 +1,7 @@
 """The HTTP API of a real gunicorn process."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +287,10 @@ def test_openapi_example_works_when_pasted(server: Server) -> None:
 
 def test_access_lines_and_warnings_are_json_and_hold_no_payload(server: Server, attrition: Attrition) -> None:
     server.predict(attrition.records(1), X_Request_ID="access-line")
+    # The access line is written after the answer has been sent.
+    deadline = time.monotonic() + 10
+    while '"access-line"' not in server.stderr.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
     lines = [json.loads(line) for line in server.stderr.read_text().splitlines()]
     access = next(line for line in lines if line.get("request_id") == "access-line")
     assert (access["type"], access["path"], access["status"], access["client"]) == ("Access", "/predict", 200, CLIENT)

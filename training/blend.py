@@ -5,6 +5,7 @@
 logistic regression both blends and calibrates (Platt scaling, with several inputs).
 """
 
+from itertools import combinations
 from typing import Any, Self
 
 import msgspec
@@ -17,9 +18,6 @@ from sklearn.pipeline import Pipeline
 
 from training.models import build, score
 
-_SMALLEST_SHARE = 0.03
-"""A family that moves the sum by less than this share of the whole is left out: it would explain nothing."""
-
 
 class Member(msgspec.Struct, frozen=True):
     """One pipeline of the blend, by its parameters, with its weight."""
@@ -31,18 +29,23 @@ class Member(msgspec.Struct, frozen=True):
 def fit_weights(
     parameters: list[dict[str, Any]], scores: NDArray[np.float64], y: NDArray[np.int64]
 ) -> tuple[list[Member], float]:
-    """Weights of at least 0, and bias, of least log loss on out-of-fold scores ``[n, members]``."""
-    kept = list(range(len(parameters)))
-    while True:
-        weights, bias = _least_log_loss(scores[:, kept], y)
-        moved = weights * scores[:, kept].std(axis=0)
-        strong = [k for k, movement in zip(kept, moved, strict=True) if movement >= _SMALLEST_SHARE * moved.sum()]
-        if strong == kept or not strong:
-            return [Member(parameters[k], float(w)) for k, w in zip(kept, weights, strict=True)], bias
-        kept = strong
+    """The members worth having, weights of at least 0, and bias, from out-of-fold scores ``[n, members]``.
+
+    Of all subsets the one with the least Bayesian information criterion: a member has to lower the log loss
+    of all rows together by ``log(n) / 2``, else the smaller blend is as good, easier to explain and faster.
+    """
+    choices = [
+        (members, *_least_log_loss(scores[:, members], y))
+        for size in range(1, len(parameters) + 1)
+        for members in map(list, combinations(range(len(parameters)), size))
+    ]
+    members, weights, bias, _ = min(choices, key=lambda choice: choice[-1] + len(choice[0]) * np.log(len(y)) / 2)
+    return [Member(parameters[k], float(w)) for k, w in zip(members, weights, strict=True)], bias
 
 
-def _least_log_loss(scores: NDArray[np.float64], y: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
+def _least_log_loss(scores: NDArray[np.float64], y: NDArray[np.int64]) -> tuple[NDArray[np.float64], float, float]:
+    """Weights, bias, and the log loss summed over the rows, in nats."""
+
     def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         total = scores @ values[:-1] + values[-1]
         wrong = expit(total) - y
@@ -52,7 +55,7 @@ def _least_log_loss(scores: NDArray[np.float64], y: NDArray[np.int64]) -> tuple[
     start = np.append(np.full(members, 1 / members), 0.0)
     bounds = [(0.0, None)] * members + [(None, None)]
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
-    return found.x[:-1], float(found.x[-1])
+    return found.x[:-1], float(found.x[-1]), float(found.fun) * len(y)
 
 
 class Blend(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

@@ -112,6 +112,15 @@ def test_blend_gives_a_misleading_member_no_weight_and_calibrates_the_rest():
     assert bias == pytest.approx(-0.5, abs=0.1)
 
 
+def test_member_joins_the_blend_only_if_it_pays_for_itself():
+    rng = np.random.default_rng(1)
+    first, second, copy = rng.normal(size=(3, 1500))
+    y = (rng.random(1500) < 1 / (1 + np.exp(-(first + 0.8 * second)))).astype(np.int64)
+    scores = np.column_stack([first, second, first + 0.3 * copy])  # the third says what the first says
+    members, _ = fit_weights([{"family": "logistic"}, {"family": "boosting"}, {"family": "forest"}], scores, y)
+    assert [member.parameters["family"] for member in members] == ["logistic", "boosting"]
+
+
 def test_unknown_engine_is_refused(data, monkeypatch):
     monkeypatch.setenv(ENGINE_VARIABLE, "dask")
     with pytest.raises(ValueError, match="ATTRITION_ENGINE is 'dask': use spark or local"), open_engine(data, 1):

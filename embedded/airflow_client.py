@@ -7,8 +7,9 @@ from urllib.parse import quote
 import requests
 
 Json = dict[str, Any]
-_TIMEOUT = 30.0
-_RETRY_SECONDS = 30.0
+_TIMEOUT = 120.0
+"""Seconds for one answer: the first ones of a busy machine were seen to take 42."""
+_RETRY_SECONDS = 120.0
 """For how long a request is repeated while the API server is away or busy."""
 _BUSY = (500, 502, 503, 504)
 
@@ -57,6 +58,9 @@ class Airflow:
         answer = self.get(f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances", limit=100)
         return list(answer["task_instances"])
 
+    def task(self, dag_id: str, run_id: str, task_id: str) -> Json:
+        return self.get(f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances/{task_id}")
+
     def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """What a task returned."""
         path = f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances/{task_id}/xcomEntries/return_value"
@@ -80,12 +84,6 @@ class Airflow:
         except AirflowError:
             if not self.question(dag_id, run_id, task_id)["response_received"]:
                 raise
-
-    def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
-        """Let a task and what follows it run again."""
-        body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [task_id], "only_failed": False,
-                "include_downstream": True, "reset_dag_runs": True}  # fmt: skip
-        self.post(f"/dags/{dag_id}/clearTaskInstances", body)
 
     def link(self, dag_id: str, run_id: str, task_id: str | None = None) -> str:
         """A page of the web interface."""

@@ -7,7 +7,7 @@ goes on with the runs that are still under way.
 import fcntl
 import json
 import secrets
-import select
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +23,7 @@ from rich.markup import escape
 from embedded import stack as stacks
 from embedded.airflow_client import Airflow, AirflowError
 from embedded.demo_follow import Failure, Follower
+from embedded.demo_prompt import ask
 from embedded.demo_scoring import Scoring, ScoringError
 from embedded.demo_view import timing_table
 from embedded.environment import ROOT, SLOTS, Stack
@@ -32,13 +33,11 @@ from embedded.stack import StackError
 TRAIN, RELEASE = "attrition_train", "attrition_release"
 GATE = "await_approval"
 _ROWS, _SEED = 1470, 7
-_DAGS_SECONDS = 120.0
+_DAGS_SECONDS = 240.0
 _ASSET_SECONDS = 60.0
 _SETTLE_SECONDS = 10.0
-"""A script waits this long before it answers: an answer in the first seconds can fail the task, because
-the scheduler has not yet read that its worker ended (apache/airflow#66374)."""
-_ANSWERS = 3
-"""How often the gate is answered, should that race fail it all the same."""
+"""No answer is sent earlier: one in the first seconds can be lost, because the scheduler has not yet read
+that the task's worker ended (apache/airflow#66374). Airflow then fails the try, and the next one asks again."""
 
 
 class DemoError(RuntimeError):
@@ -52,8 +51,10 @@ class Demo:
         self._stack = stack
         self._data = data
         self._approve = approve
+        self._decision = None if approve is None else approve == "yes"
         self._keep = keep
         self._console = Console(highlight=False)
+        self._tested = False
         self._stages: list[tuple[str, float]] = []
         secrets_ = stack.credentials
         self._airflow = Airflow(stack.airflow_url, secrets_.airflow_user, secrets_.airflow_password)
@@ -63,11 +64,12 @@ class Demo:
     def run(self) -> int:
         """Exit code: 0 when production answers with what was approved, or was left alone after a no."""
         began = time.monotonic()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             with self._alone():
                 code = self._walk()
                 self._print_times(time.monotonic() - began)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, EOFError):
             self._console.print("\nno longer watching; run `make demo` again to go on, `make down` to stop all")
             code = 130
         except (AirflowError, DemoError, PreflightError, ScoringError, StackError, requests.RequestException) as error:
@@ -115,8 +117,11 @@ class Demo:
         """The file to train on; checked here because a typing error should not cost a start of the stack."""
         if self._data:
             path = Path(self._data).expanduser().resolve()
-            if not path.is_file():
-                raise DemoError(f"there is no file {path}: DATA names a CSV or Parquet file of employees")
+            fault = (
+                "there is no file" if not path.is_file() else "there is nothing in" if not path.stat().st_size else ""
+            )
+            if fault:
+                raise DemoError(f"{fault} {path}: DATA names a CSV or Parquet file of employees")
             return path
         path = self._stack.data
         if not path.exists():
@@ -203,48 +208,33 @@ class Demo:
 
     def _release(self, run_id: str, before: str | None) -> int:
         self._say(f"release:    {self._airflow.link(RELEASE, run_id)}")
-        answers = 0
         while (state := self._follower.wait(RELEASE, run_id, question=GATE)) == "awaiting_input":
-            self._answer(run_id, tested=answers > 0)
-            answers += 1
+            self._answer(run_id)
         if state == "failed":
-            gate = self._follower.tasks[RELEASE, GATE]
-            if gate.state == "failed" and 0 < answers < _ANSWERS:
-                self._say("Airflow lost the answer (apache/airflow#66374): asking again")
-                self._airflow.clear(RELEASE, run_id, GATE)
-                return self._release(run_id, before)
             raise DemoError(self._explain(RELEASE, run_id))
         return self._conclude(run_id, before)
 
-    def _answer(self, run_id: str, *, tested: bool) -> None:
+    def _answer(self, run_id: str) -> None:
+        """Answer the gate, or see it answered in Airflow; a decision that was lost is given again."""
+        began = time.monotonic()
         version = self._airflow.result(RELEASE, run_id, "resolve_candidate")["version"]
-        link = self._airflow.link(RELEASE, run_id, GATE)
-        self._say(f"approval:   {link}/required_actions")
-        if not tested:
+        if not self._tested:
             self._post_sample("staging")
-        if self._approve:
-            with self._stage("wait before answering by script"):
-                time.sleep(_SETTLE_SECONDS)
-            self._put_answer(run_id, self._approve == "yes", "answered by APPROVE=" + self._approve)
-            self._say(f"version {version}: APPROVE={self._approve}")
-            return
-        with self._stage("your decision"):
-            typed = self._ask(run_id, f"Approve version {version} for production? [y/N] ")
-        if typed is not None:
-            self._put_answer(run_id, typed.strip().lower() in ("y", "yes"), "answered in the terminal")
-
-    def _ask(self, run_id: str, prompt: str) -> str | None:
-        """What is typed, or ``None`` when somebody has answered in Airflow meanwhile."""
-        print(prompt, end="", flush=True)
-        while True:
-            if select.select([sys.stdin], [], [], 1.0)[0]:
-                return sys.stdin.readline()
-            if self._airflow.question(RELEASE, run_id, GATE)["response_received"]:
-                print("answered in Airflow")
-                return None
-
-    def _put_answer(self, run_id: str, approved: bool, comment: str) -> None:
-        self._airflow.answer(RELEASE, run_id, GATE, "Approve" if approved else "Reject", comment)
+            self._tested = True
+        self._say(f"approval:   {self._airflow.link(RELEASE, run_id, GATE)}/required_actions")
+        comment = "answered in the terminal" if self._approve is None else f"answered by APPROVE={self._approve}"
+        if self._decision is None:
+            with self._stage("your decision"):
+                self._decision = ask(
+                    f"Approve version {version} for production? [y/N] ",
+                    lambda: self._follower.asks(RELEASE, run_id, GATE),
+                )
+        if self._decision is None:
+            return self._say("answered in Airflow")
+        with self._stage("wait until Airflow takes an answer"):
+            time.sleep(max(0.0, began + _SETTLE_SECONDS - time.monotonic()))
+        self._airflow.answer(RELEASE, run_id, GATE, "Approve" if self._decision else "Reject", comment)
+        return self._say(f"version {version}: {'yes' if self._decision else 'no'}, {comment}")
 
     def _conclude(self, run_id: str, before: str | None) -> int:
         """Compare production with the decision that was taken."""
@@ -260,8 +250,8 @@ class Demo:
         if now != expected:
             raise DemoError(f"production answers with version {now}, expected was {expected}: "
                             f"see {self._airflow.link(RELEASE, run_id)}")  # fmt: skip
-        if self._approve and approved != (self._approve == "yes"):
-            raise DemoError(f"APPROVE={self._approve} was given, but {who} decided otherwise in Airflow")
+        if self._decision not in (None, approved):
+            raise DemoError(f"the answer given here was another, but {who} decided in Airflow")
         outcome = f"answers with version {now}" if approved else f"was left untouched ({now or 'it runs nothing'})"
         self._console.print(f"[bold green]Done.[/] Production {outcome}.")
         return 0

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from embedded.airflow_client import Airflow
-from embedded.demo_view import FINISHED, TaskView, View
+from embedded.demo_view import TaskView, View
 
 _POLL = 1.0
 _LINES = 25
@@ -49,7 +49,8 @@ class Follower:
         with self._view.following():
             while True:
                 self._refresh()
-                if question and self._asked(dag_id, run_id, question):
+                asking = self.tasks.get((dag_id, question or ""))
+                if asking and asking.state == "awaiting_input" and self.asks(dag_id, run_id, asking.task_id):
                     return "awaiting_input"
                 state = str(self._airflow.run(dag_id, run_id)["state"])
                 if state in _ENDED:
@@ -68,9 +69,9 @@ class Follower:
         log = self._airflow.log(dag_id, run_id, task_id, task["try_number"])
         return Failure(dag_id, run_id, task_id, log_lines(log), self._airflow.link(dag_id, run_id, task_id))
 
-    def _asked(self, dag_id: str, run_id: str, task_id: str) -> bool:
-        task = self.tasks.get((dag_id, task_id))
-        if task is None or task.state != "awaiting_input":
+    def asks(self, dag_id: str, run_id: str, task_id: str) -> bool:
+        """Whether a task waits for an answer at this moment."""
+        if self._airflow.task(dag_id, run_id, task_id)["state"] != "awaiting_input":
             return False
         return not self._airflow.question(dag_id, run_id, task_id)["response_received"]
 
@@ -111,8 +112,3 @@ def _exception(error: dict[str, Any]) -> Iterator[str]:
     for frame in (error.get("frames") or [])[-3:]:
         yield f"  {frame.get('filename')}:{frame.get('lineno')} in {frame.get('name')}"
     yield from f"{error.get('exc_type')}: {error.get('exc_value')}".splitlines()
-
-
-def finished(task: TaskView | None) -> bool:
-    """Whether a task has come to an end."""
-    return task is not None and task.state in FINISHED

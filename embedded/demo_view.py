@@ -62,9 +62,11 @@ class View:
         if not self._console.is_terminal:
             yield
             return
-        with Live(console=self._console, refresh_per_second=4, transient=False) as self._live:
-            yield
-        self._live = None
+        try:
+            with Live(console=self._console, refresh_per_second=4) as self._live:
+                yield
+        finally:
+            self._live = None
 
     def update(self, tasks: Iterable[TaskView]) -> None:
         tasks = list(tasks)

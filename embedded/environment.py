@@ -126,6 +126,8 @@ class Stack:
             "SPT_NOENV": "1",
             "MLFLOW_TRACKING_URI": self.mlflow_url,
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            # An MLflow that is away is a failure after one minute; the default of 7 makes it four.
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
             "DO_NOT_TRACK": "true",
         }
 
@@ -146,6 +148,10 @@ class Stack:
             "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__API__EXPOSE_CONFIG": "False",
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.jwt_secret,
+            # A busy machine may take long over what takes seconds; the defaults (30, 50 and 5 s) then fail it.
+            "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "120",
+            "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "180",
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
             "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

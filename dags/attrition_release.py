@@ -11,7 +11,11 @@ approver. Example: `{"version": 7, "note": "spring data"}`.
 **Gate.** `await_approval` waits on *Browse > Required Actions* for one of the approvers in the settings.
 No answer in time is a no. A rejection skips production, puts the champion's image back in staging, tags
 the version `rejected` and is no failure: the run ends green, with `record_rejection` run and its note
-saying who and why. Production refuses an image digest that nobody approved.
+saying who and why. Production refuses an image digest that nobody approved. An approval that an earlier
+release got for the same image outlives a rejection.
+
+**Beside a rollback.** Only one of them changes production. `record_approval` fails, before production is
+touched, while `attrition_rollback` runs and where production is no longer what the gate showed: release again.
 
 **Safe to repeat.** Every task: image, pods and aliases are looked up before they are made.
 
@@ -46,9 +50,9 @@ IMAGE: dict[str, Any] = {
 APPROVED: dict[str, Any] = {**IMAGE, "approved_digest": "{{ ti.xcom_pull('record_approval') }}"}
 
 
-def previously(place: str) -> dict[str, Any]:
-    """Template arguments for what a place ran before this release."""
-    return {key: f"{{{{ {CANDIDATE}['{place}']['{key}'] }}}}" for key in ("image", "digest", "version")}
+def running(found: str) -> dict[str, Any]:
+    """Template arguments for what production was found to run."""
+    return {key: f"{{{{ {found}['{key}'] }}}}" for key in ("image", "digest", "version")}
 
 
 @dag(
@@ -86,18 +90,18 @@ def attrition_release() -> None:
         return release.gather_evidence(get_current_context(), candidate, built, staging_report)
 
     @task
-    def record_approval(candidate: Any, built: Any, decision: Any) -> str:
-        """Keep the approval; returns the approved digest."""
+    def record_approval(candidate: Any, decision: Any) -> str:
+        """Keep the approval and see that production is as it was shown; returns the approved digest."""
         from attrition import release
 
-        return release.record_decision(get_current_context(), candidate, built, decision)
+        return release.record_approval(get_current_context(), candidate, decision)
 
     @task
-    def record_rejection(candidate: Any, built: Any, decision: Any) -> None:
-        """Keep the rejection and tag the version."""
+    def record_rejection(candidate: Any, decision: Any) -> dict[str, str]:
+        """Keep the rejection and tag the version; returns the champion that staging gets back."""
         from attrition import release
 
-        release.record_decision(get_current_context(), candidate, built, decision)
+        return release.record_rejection(get_current_context(), candidate, decision)
 
     @task(outlets=[attrition_production])
     def promote(candidate: Any, digest: Any) -> Any:
@@ -107,11 +111,11 @@ def attrition_release() -> None:
         yield Metadata(attrition_production, release.promote(get_current_context(), candidate, digest))
 
     @task
-    def record_staging_restored(candidate: Any) -> None:
+    def record_staging_restored(champion: Any) -> None:
         """Move the alias `staging` back."""
         from attrition import release
 
-        release.record_staging_restored(candidate["staging"])
+        release.record_staging_restored(champion)
 
     candidate = resolve_candidate()
     build_image = BuildImageOperator(
@@ -129,7 +133,7 @@ def attrition_release() -> None:
         approved_task_id="record_approval",
         rejected_task_id="record_rejection",
     )
-    approved = record_approval(candidate, build_image.output, await_approval.output)
+    approved = record_approval(candidate, await_approval.output)
     deploy_canary = ScoringStepOperator(task_id="deploy_canary", step="canary", **to_production, **APPROVED)
     watch_canary = ScoringStepOperator(task_id="watch_canary", step="watch", **to_production, **APPROVED)
     deploy_production = ScoringStepOperator(task_id="deploy_production", step="deploy", **to_production, **APPROVED)
@@ -140,18 +144,18 @@ def attrition_release() -> None:
         trigger_rule="one_failed",
         pre_execute=skip_unless_approved,
         **to_production,
-        **previously("production"),
+        **running(f"{CANDIDATE}['production']"),
     )
-    rejected = record_rejection(candidate, build_image.output, await_approval.output)
+    rejected = record_rejection(candidate, await_approval.output)
     restore_staging = ScoringStepOperator(
-        task_id="restore_staging", step="restore", **to_staging, **previously("staging")
+        task_id="restore_staging", step="restore", **to_staging, **running("ti.xcom_pull('record_rejection')")
     )
 
     candidate >> build_image >> deploy_staging >> verify_staging >> evidence >> await_approval
     await_approval >> approved >> deploy_canary >> watch_canary >> deploy_production >> verify_production
     verify_production >> promote(candidate, approved)
     [deploy_canary, watch_canary, deploy_production, verify_production] >> restore_production
-    await_approval >> rejected >> restore_staging >> record_staging_restored(candidate)
+    await_approval >> rejected >> restore_staging >> record_staging_restored(rejected)
 
 
 attrition_release()

@@ -10,8 +10,13 @@ run. Example: `{"reason": "error rate doubled after version 8"}`.
 **Safe to repeat.** Every task. There is no gate: the digest was approved when it was released, and the
 evidence of that release must still have the digest that was tagged.
 
+**Beside a release.** Fails at once, and changes nothing, while a release is between its approval and its end:
+wait for that, or mark that run as failed. A release that waits at its gate is no hindrance; it will be refused.
+
 **If it fails.** A failed rollout leaves production as it was. Read the log of `deploy_production`: it ends
-with the events and last lines of the failing pods. A version that was never approved is refused.
+with the events and last lines of the failing pods. If `verify_production` fails, the earlier image runs while
+the alias `champion` is where it was: clear the task, or roll back to another version. A version that was never
+approved is refused.
 
 **Does not guard against** data or contract changes since that release: callers of newer fields get 422.
 """

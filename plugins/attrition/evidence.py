@@ -5,7 +5,7 @@ together with the task. Its schema is published as ``docs/evidence.schema.json``
 """
 
 import hashlib
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -55,20 +55,77 @@ class Running(msgspec.Struct, kw_only=True):
     image: str
 
 
-class Evidence(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Night(msgspec.Struct, kw_only=True):
+    """The drift of one nightly window."""
+
+    window: str
+    """The night, an ISO date."""
+    verdict: str
+    drifted_fields: int = 0
+    confirmed: str = ""
+    """Fields that drifted for several nights in a row, joined by commas."""
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"properties": properties, "required": list(properties)}
+
+
+_METRICS = {
+    "description": "By name: the figure and its 95 % interval.",
+    "additionalProperties": _object(value={"type": "number"}, low={"type": "number"}, high={"type": "number"}),
+}
+Evaluation = Annotated[
+    dict[str, Any],
+    msgspec.Meta(
+        description="The training run's evaluation.json, whole.",
+        extra_json_schema=_object(
+            verdict={"enum": ["passed", "failed"]},
+            reasons={"type": "array", "items": {"type": "string"}},
+            challenger={"type": "object", **_METRICS},
+            champion={"type": ["object", "null"], **_METRICS},
+            comparison={"type": ["object", "null"]},
+            floors={
+                "type": "array",
+                "items": _object(
+                    name={"type": "string"},
+                    value={"type": "number"},
+                    limit={"type": "number"},
+                    passed={"type": "boolean"},
+                ),
+            },
+            fairness={"type": "object", "description": "Groups, rates and largest gaps with their intervals."},
+            data=_object(digest={"type": "string"}, rows={"type": "integer"}),
+        ),
+    ),
+]
+StagingReport = Annotated[
+    dict[str, Any],
+    msgspec.Meta(
+        description="What verify_staging found: its checks and the short load run.",
+        extra_json_schema=_object(
+            passed={"type": "boolean"},
+            checks={
+                "type": "array",
+                "items": _object(name={"type": "string"}, passed={"type": "boolean"}, detail={"type": "string"}),
+            },
+        ),
+    ),
+]
+
+
+class Evidence(msgspec.Struct, kw_only=True):
     """Everything the gate shows, and the decision."""
 
     schema_version: int = SCHEMA_VERSION
     release: Release
     model: Model
-    evaluation: dict[str, Any]
-    """The training run's ``evaluation.json``: metrics with intervals, comparison, floors, fairness."""
+    evaluation: Evaluation
     image: Image
-    staging_report: dict[str, Any]
+    staging_report: StagingReport
     replaces: Running | None = None
     """What production runs, and a failed release puts back."""
-    drift: list[dict[str, Any]] = []
-    """Verdicts of the last nights, newest first."""
+    drift: list[Night] = []
+    """The last nights, newest first."""
     stage_seconds: dict[str, float] = {}
     """Time spent by task, up to the gate."""
     decision: Decision | None = None
@@ -84,9 +141,13 @@ def encode(document: Evidence) -> bytes:
     return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2)
 
 
+def _sha256(stored: bytes) -> str:
+    return f"sha256:{hashlib.sha256(stored).hexdigest()}"
+
+
 def digest(document: Evidence) -> str:
     """``sha256:`` and 64 hexadecimal digits over the stored bytes."""
-    return f"sha256:{hashlib.sha256(encode(document)).hexdigest()}"
+    return _sha256(encode(document))
 
 
 def schema() -> dict[str, Any]:
@@ -110,18 +171,26 @@ def store(document: Evidence) -> str:
 
 def read(training_run_id: str, key: str) -> Evidence:
     """The evidence of an earlier step or release."""
-    return msgspec.convert(registry.training_artifact(training_run_id, path(key)), Evidence)
+    return msgspec.json.decode(registry.training_text(training_run_id, path(key)), type=Evidence)
 
 
-def read_of(version: Version) -> Evidence:
-    """The evidence that a released version's tags name; it must still have the digest that was tagged."""
-    artifact = version.tags.get(tags.EVIDENCE)
-    if not artifact:
+def approval(document: Evidence) -> str:
+    """What the model version's tag says of an approval: digest and place of the document that holds it."""
+    return f"{digest(document)} {path(document.release.key)}"
+
+
+def read_approved(version: Version) -> Evidence:
+    """The evidence of a version's last approval; it must still have the digest that was tagged."""
+    approved_digest = version.tags.get(tags.APPROVED_DIGEST, "")
+    kept, _, artifact = version.tags.get(registry.approval_tag(approved_digest), "").partition(" ")
+    if not kept:
         raise registry.RegistryError(
-            f"model {version.name} version {version.version} has no evidence of a release: release it first"
+            f"model {version.name} version {version.version} was never approved for production: "
+            "release it with attrition_release"
         )
-    document = msgspec.convert(registry.training_artifact(version.run_id, artifact), Evidence)
-    if digest(document) != version.tags.get(tags.EVIDENCE_DIGEST):
+    stored = registry.training_text(version.run_id, artifact).encode()
+    document = msgspec.json.decode(stored, type=Evidence)
+    if _sha256(stored) != kept or document.image.digest != approved_digest:
         raise registry.RegistryError(
             f"the evidence of version {version.version} ({artifact} of run {version.run_id}) is not the one "
             "that was approved: its digest differs from the version's tag. Release the version again"

@@ -3,7 +3,7 @@
 from typing import Any
 
 from attrition import links
-from attrition.evidence import Evidence
+from attrition.evidence import Evidence, Night
 
 _METRICS = {
     "roc_auc": "ROC AUC",
@@ -54,10 +54,11 @@ def _staging(report: dict[str, Any]) -> list[str]:
     return rows
 
 
-def _drift(windows: list[dict[str, Any]]) -> list[str]:
-    if not windows:
+def _drift(nights: list[Night]) -> list[str]:
+    if not nights:
         return ["No night has been judged yet."]
-    return [f"- {window.get('window')}: {window.get('verdict')}" for window in windows]
+    confirmed = (f" **Confirmed: {night.confirmed}.**" if night.confirmed else "" for night in nights)
+    return [f"- {night.window}: {night.verdict}{said}" for night, said in zip(nights, confirmed, strict=True)]
 
 
 def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str) -> str:

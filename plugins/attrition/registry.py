@@ -4,6 +4,7 @@ Everything goes through MLflow's client on connection ``mlflow``. An ``http`` co
 server; a ``databricks`` connection is a workspace with Unity Catalog as the registry.
 """
 
+import json
 import logging
 import os
 import shutil
@@ -181,12 +182,17 @@ def download_bundle(name: str, version: str, destination: Path) -> Path:
     return destination
 
 
-def training_artifact(run_id: str, path: str) -> dict[str, Any]:
-    """A JSON artifact of a training run, for example its ``evaluation.json``."""
+def training_text(run_id: str, path: str) -> str:
+    """A text artifact of a training run, as it is stored."""
     client()
     import mlflow
 
-    loaded: dict[str, Any] = mlflow.artifacts.load_dict(f"runs:/{run_id}/{path}")
+    return str(mlflow.artifacts.load_text(f"runs:/{run_id}/{path}"))
+
+
+def training_artifact(run_id: str, path: str) -> dict[str, Any]:
+    """A JSON artifact of a training run, for example its ``evaluation.json``."""
+    loaded: dict[str, Any] = json.loads(training_text(run_id, path))
     return loaded
 
 
@@ -197,12 +203,15 @@ def set_tags(version: Version, values: dict[str, str]) -> None:
         mlflow_client.set_model_version_tag(version.name, version.version, key, value)
 
 
+def approval_tag(digest: str) -> str:
+    """The tag of a model version that holds the approval of one image digest."""
+    return tags.APPROVAL_OF + digest.removeprefix("sha256:")
+
+
 def approved(name: str, version: str, digest: str) -> bool:
     """Whether a person approved exactly this image digest for this version."""
     found = client().get_model_version(name, version)
-    return (
-        bool(digest) and found.tags.get(tags.APPROVAL) == "approved" and found.tags.get(tags.APPROVED_DIGEST) == digest
-    )
+    return bool(digest and found.tags.get(approval_tag(digest)))
 
 
 def mark_staging(version: str | None) -> None:

@@ -13,15 +13,18 @@ from airflow.sdk.exceptions import AirflowFailException
 from attrition import airflow_api, evidence, gate_body, registry, settings, targets
 from attrition.evidence import Evidence
 from attrition.keys import action_key
+from attrition.registry import Version
 from attrition.sensors.gate import Decision
 from training import tags
 
 log = logging.getLogger(__name__)
 
+RELEASE_DAG, ROLLBACK_DAG = "attrition_release", "attrition_rollback"
 STAGING = "scoring_staging"
 PRODUCTION = "scoring_production"
 DRIFT_NIGHTS = 7
 """Nightly verdicts that the gate shows."""
+_OVER = ("success", "failed", "upstream_failed", "skipped", "removed")
 
 
 def release_key(context: Any) -> str:
@@ -40,7 +43,7 @@ def requested_version(context: Any) -> str | None:
 
 
 def resolve_candidate(context: Any) -> dict[str, Any]:
-    """The version to release (name, version, run_id) and what runs now (production, staging)."""
+    """The version to release (name, version, run_id) and what production runs now."""
     version = registry.resolve(requested_version(context))
     if not version.run_id:
         raise AirflowFailException(f"version {version.version} has no training run: train it with attrition_train")
@@ -49,7 +52,6 @@ def resolve_candidate(context: Any) -> dict[str, Any]:
         "version": version.version,
         "run_id": version.run_id,
         "production": _running(PRODUCTION),
-        "staging": _running(STAGING),
     }
 
 
@@ -63,7 +65,7 @@ def _image(built: dict[str, Any]) -> evidence.Image:
     return evidence.Image(reference=built["image"], digest=built["digest"], sbom_digest=built.get("sbom_digest", ""))
 
 
-def recent_drift() -> list[dict[str, Any]]:
+def recent_drift() -> list[evidence.Night]:
     """The verdicts of the last nights, newest first, from MLflow runs tagged by the nightly DAG."""
     mlflow_client = registry.client()
     experiment = mlflow_client.get_experiment_by_name(f"{settings.load().model.experiment}-monitoring")
@@ -73,10 +75,12 @@ def recent_drift() -> list[dict[str, Any]]:
         [experiment.experiment_id], order_by=["attributes.start_time DESC"], max_results=DRIFT_NIGHTS
     )
     return [
-        {
-            "window": run.data.tags.get(tags.WINDOW, ""),
-            "verdict": run.data.tags.get(tags.NOTE, ""),
-        }
+        evidence.Night(
+            window=run.data.tags.get(tags.WINDOW, ""),
+            verdict=run.data.tags.get(tags.NOTE, ""),
+            drifted_fields=int(run.data.metrics.get(tags.DRIFTED_FIELDS, 0)),
+            confirmed=run.data.tags.get(tags.CONFIRMED, ""),
+        )
         for run in runs
     ]
 
@@ -135,26 +139,72 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def record_decision(context: Any, candidate: dict[str, Any], built: dict[str, Any], decided: dict[str, Any]) -> str:
-    """Append the decision to the evidence and tag the version; returns the approved digest, or nothing."""
+def _record_decision(context: Any, candidate: dict[str, Any], decided: dict[str, Any]) -> tuple[Version, Evidence]:
+    """Append the decision to the evidence and say it in the run's note."""
     decision = msgspec.convert(decided, Decision)
     version = registry.resolve(candidate["version"])
     document = evidence.read(version.run_id, release_key(context))
     document.decision = decision
     evidence.store(document)
     outcome = "approved" if decision.approved else "rejected"
-    approved_digest = built["digest"] if decision.approved else ""
+    registry.set_tags(version, {tags.APPROVAL: outcome})
+    note = f"Version {version.version} {outcome} by {decision.decided_by}: {decision.comment or 'no comment'}"
+    airflow_api.set_run_note(context["dag_run"].dag_id, context["dag_run"].run_id, note)
+    return version, document
+
+
+def record_approval(context: Any, candidate: dict[str, Any], decided: dict[str, Any]) -> str:
+    """Bind the approval to the image's digest and return it, unless production is no longer what was shown.
+
+    From when this runs to the end of the run a rollback is refused (``resolve_rollback``), and here a release
+    while a rollback runs: each is to be seen before it looks, so at most one of them goes on.
+    """
+    version, document = _record_decision(context, candidate, decided)
+    image = document.image.digest
     registry.set_tags(
         version,
         {
-            tags.APPROVED_DIGEST: approved_digest,
-            tags.APPROVAL: outcome,
-            tags.APPROVED_BY: decision.decided_by if decision.approved else "",
+            registry.approval_tag(image): evidence.approval(document),
+            tags.APPROVED_DIGEST: image,
+            tags.APPROVED_BY: decided["decided_by"],
         },
     )
-    note = f"Version {version.version} {outcome} by {decision.decided_by}: {decision.comment or 'no comment'}"
-    airflow_api.set_run_note(context["dag_run"].dag_id, context["dag_run"].run_id, note)
-    return approved_digest
+    if context["ti"].get_dr_count(dag_id=ROLLBACK_DAG, states=["running"]):
+        raise AirflowFailException(
+            f"{ROLLBACK_DAG} is changing production: release version {version.version} again when it has ended"
+        )
+    replaced, running = candidate["production"], _running(PRODUCTION)
+    if running["digest"] not in (replaced["digest"], image):
+        raise AirflowFailException(
+            f"production has changed since this was asked: version {running['version'] or '(none)'} "
+            f"({running['digest']}) runs there, not {replaced['version'] or '(none)'} ({replaced['digest']}). "
+            f"Release version {version.version} again"
+        )
+    return image
+
+
+def record_rejection(context: Any, candidate: dict[str, Any], decided: dict[str, Any]) -> dict[str, str]:
+    """Keep the rejection; returns what production runs, which staging is to run again.
+
+    An approval that an earlier release got for the same image stands; one that this release got, whose gate
+    was cleared and answered anew, does not.
+    """
+    version, document = _record_decision(context, candidate, decided)
+    tag = registry.approval_tag(document.image.digest)
+    if version.tags.get(tag, "").endswith(evidence.path(document.release.key)):
+        registry.set_tags(version, {tag: ""})
+    return _running(PRODUCTION)
+
+
+def release_in_production(instance: Any) -> str | None:
+    """The run of the release that is changing production, if there is one."""
+    begin, ends = "record_approval", ("promote", "restore_production")
+    for run_id, states in instance.get_task_states(dag_id=RELEASE_DAG, task_ids=[begin, *ends]).items():
+        if states.get(begin) not in ("running", "success") or all(states.get(task) in _OVER for task in ends):
+            continue
+        if instance.get_dagrun_state(RELEASE_DAG, run_id) == "running":
+            return str(run_id)
+    return None
 
 
 def skip_unless_approved(context: Any) -> None:
@@ -176,29 +226,24 @@ def promote(context: Any, candidate: dict[str, Any], digest: str) -> dict[str, A
     return {"name": version.name, "version": version.version, "run_id": version.run_id, "digest": digest}
 
 
-def record_staging_restored(previous: dict[str, str]) -> None:
+def record_staging_restored(restored: dict[str, str]) -> None:
     """After a rejection: let alias ``staging`` name what staging runs again."""
-    registry.mark_staging(previous["version"] or None)
+    registry.mark_staging(restored["version"] or None)
 
 
 def resolve_rollback(context: Any) -> dict[str, Any]:
-    """A version that was released before, from its evidence; refuses one that nobody approved."""
+    """A version that was approved before, from the evidence of that; refuses while a release changes production."""
+    if release_run := release_in_production(context["ti"]):
+        raise AirflowFailException(
+            f"release {release_run} is changing production: try again when it has ended, "
+            "or mark that run as failed first"
+        )
     version = registry.resolve(context["params"].get("version"), alias=tags.PREVIOUS_CHAMPION)
-    document = evidence.read_of(version)
-    image = document.image
-    if not (document.decision and document.decision.approved):
-        raise AirflowFailException(
-            f"version {version.version} was never approved for production: release it with attrition_release"
-        )
-    if not registry.approved(version.name, version.version, image.digest):
-        raise AirflowFailException(
-            f"the approval of version {version.version} does not cover {image.digest}: release it anew"
-        )
+    image = evidence.read_approved(version).image
     return {
         "name": version.name,
         "version": version.version,
         "run_id": version.run_id,
         "image": image.reference,
         "digest": image.digest,
-        "production": _running(PRODUCTION),
     }

@@ -5,6 +5,7 @@ import uuid
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
+import jsonschema
 import msgspec
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
@@ -38,6 +39,7 @@ def model(mlflow_connection, monkeypatch):
     )
     monkeypatch.setattr(settings, "load", lambda: configured)
     monkeypatch.setattr(airflow_api, "set_run_note", lambda *arguments: None)
+    monkeypatch.setattr(release.targets, "current", lambda conn_id: None)
     client = registry.client()
     client.create_registered_model(name)
     experiment = client.create_experiment(name)
@@ -67,12 +69,14 @@ def context(run_id="run-1", **params):
         dag_id=run.dag_id,
         run_id=run_id,
         get_task_breadcrumbs=lambda **_: [{"task_id": "build_image", "duration": 2.04}, {"task_id": "x"}],
+        get_dr_count=lambda **_: 0,
+        get_task_states=lambda **_: {},
     )
     return {"dag_run": run, "ti": instance, "params": params, "triggering_asset_events": {}}
 
 
 def candidate(version, production=NOTHING):
-    return {"name": version.name, "version": version.version, "production": production, "staging": NOTHING}
+    return {"name": version.name, "version": version.version, "production": production}
 
 
 def alias(name):
@@ -116,6 +120,34 @@ def test_gather_evidence_twice_leaves_one_document_and_the_staging_alias(model):
     assert registry.resolve(version.version).tags[tags.EVIDENCE_DIGEST] == first["digest"]
 
 
+def test_evidence_holds_every_item_and_fits_the_published_schema(model, request):
+    monitoring = model.client.create_experiment(f"{model.name}-monitoring")
+    for day, fields in (("2026-11-19", 0), ("2026-11-20", 2)):
+        marks = {tags.WINDOW: day, tags.NOTE: f"{fields} fields drifted", tags.CONFIRMED: "Age" if fields else ""}
+        night = model.client.create_run(monitoring, tags=marks)
+        model.client.log_metric(night.info.run_id, tags.DRIFTED_FIELDS, fields)
+    version = model.add()
+    model.client.set_model_version_tag(model.name, version.version, tags.DATA_DIGEST, "d1")
+    running = {"version": "1", "digest": "sha256:old", "image": "i"}
+    body = release.gather_evidence(context(), candidate(version, running), BUILT, REPORT)["body"]
+    stored = registry.training_artifact(version.run_id, evidence.path(release.release_key(context())))
+    schema = json.loads((request.config.rootpath / "docs" / "evidence.schema.json").read_text())
+    jsonschema.validate(stored, schema)
+    assert [(night["window"], night["drifted_fields"]) for night in stored["drift"]] == [
+        ("2026-11-20", 2),
+        ("2026-11-19", 0),
+    ]
+    assert "2026-11-20: 2 fields drifted **Confirmed: Age.**" in body
+    assert stored["model"]["data_digest"] == "d1"
+    assert stored["model"]["training_run_id"] == version.run_id
+    assert stored["image"]["sbom_digest"] == "sha256:bb"
+    assert stored["stage_seconds"] == {"build_image": 2.0}
+    assert stored["replaces"] == running
+    without_fairness = {name: value for name, value in stored["evaluation"].items() if name != "fairness"}
+    with pytest.raises(jsonschema.ValidationError, match="'fairness' is a required property"):
+        jsonschema.validate({**stored, "evaluation": without_fairness}, schema)
+
+
 def test_gate_body_shows_metrics_digest_checks_and_what_is_replaced(model):
     version = model.add()
     running = {"version": "1", "digest": "sha256:old", "image": "i"}
@@ -124,25 +156,119 @@ def test_gate_body_shows_metrics_digest_checks_and_what_is_replaced(model):
         assert part in body
 
 
+def decide(
+    version,
+    run_id="run-1",
+    approved=True,
+    built=BUILT,
+    production=NOTHING,
+):
+    """Gather the evidence of a release of a version and answer its gate."""
+    now, given = context(run_id), candidate(version, production)
+    release.gather_evidence(now, given, built, REPORT)
+    if approved:
+        return release.record_approval(now, given, APPROVED)
+    return release.record_rejection(now, given, {**APPROVED, "approved": False})
+
+
 def test_approval_binds_this_digest_and_no_other(model):
     version = model.add()
     release.gather_evidence(context(), candidate(version), BUILT, REPORT)
     assert not registry.approved(version.name, version.version, "sha256:aa")
-    assert release.record_decision(context(), candidate(version), BUILT, APPROVED) == "sha256:aa"
+    assert release.record_approval(context(), candidate(version), APPROVED) == "sha256:aa"
     assert registry.approved(version.name, version.version, "sha256:aa")
     assert not registry.approved(version.name, version.version, "sha256:other")
     assert not registry.approved(version.name, version.version, "")
-    kept = evidence.read_of(registry.resolve(version.version))
+    kept = evidence.read_approved(registry.resolve(version.version))
     assert (kept.decision.decided_by, kept.decision.comment) == ("rita", "fine")
 
 
-def test_rejection_takes_an_earlier_approval_back(model):
+def test_gate_that_was_cleared_and_answered_no_takes_its_own_approval_back(model):
     version = model.add()
-    release.gather_evidence(context(), candidate(version), BUILT, REPORT)
-    release.record_decision(context(), candidate(version), BUILT, APPROVED)
-    release.record_decision(context(), candidate(version), BUILT, {**APPROVED, "approved": False})
+    decide(version)
+    decide(version, approved=False)
     assert not registry.approved(version.name, version.version, "sha256:aa")
     assert registry.resolve(version.version).tags[tags.APPROVAL] == "rejected"
+
+
+@pytest.mark.parametrize("built", [BUILT, {**BUILT, "digest": "sha256:cc"}], ids=["same image", "newer image"])
+def test_rejected_release_of_what_runs_leaves_its_approval_and_its_way_back(model, built):
+    first = released(model)
+    decide(first, "again", approved=False, built=built)
+    assert registry.resolve(first.version).tags[tags.APPROVAL] == "rejected"
+    assert registry.approved(first.name, first.version, "sha256:aa")
+    assert not registry.approved(first.name, first.version, "sha256:cc")
+    assert release.resolve_rollback(context(version=int(first.version)))["digest"] == "sha256:aa"
+
+
+def test_second_approval_of_a_version_leaves_the_first_image_restorable(model):
+    version = model.add()
+    decide(version)
+    decide(version, "again", built={**BUILT, "digest": "sha256:cc"})
+    assert registry.approved(version.name, version.version, "sha256:aa")
+    assert registry.approved(version.name, version.version, "sha256:cc")
+    assert release.resolve_rollback(context(version=int(version.version)))["digest"] == "sha256:cc"
+
+
+def test_rejection_says_what_staging_gets_back_the_champion_as_it_runs_now(model, monkeypatch):
+    running = {"version": "1", "digest": "sha256:old", "image": "i"}
+    monkeypatch.setattr(release.targets, "current", lambda conn_id: running if conn_id == release.PRODUCTION else None)
+    assert decide(model.add(), approved=False) == running
+
+
+def test_approval_of_a_release_whose_production_has_changed_goes_no_further(model, monkeypatch):
+    monkeypatch.setattr(
+        release.targets, "current", lambda conn_id: {"version": "1", "digest": "sha256:back", "image": "i"}
+    )
+    with pytest.raises(AirflowFailException, match=r"version 1 \(sha256:back\) runs there, not 2 \(sha256:two\)"):
+        decide(model.add(), production={"version": "2", "digest": "sha256:two", "image": "i"})
+
+
+def test_approval_that_is_recorded_again_after_its_rollout_is_no_change_of_production(model, monkeypatch):
+    monkeypatch.setattr(
+        release.targets, "current", lambda conn_id: {"version": "1", "digest": "sha256:aa", "image": "i"}
+    )
+    assert decide(model.add()) == "sha256:aa"
+
+
+def test_approval_while_a_rollback_runs_goes_no_further(model):
+    version = model.add()
+    now = context()
+    release.gather_evidence(now, candidate(version), BUILT, REPORT)
+    now["ti"].get_dr_count = lambda dag_id, states: int((dag_id, states) == ("attrition_rollback", ["running"]))
+    with pytest.raises(AirflowFailException, match="attrition_rollback is changing production"):
+        release.record_approval(now, candidate(version), APPROVED)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "run", "found"),
+    [
+        pytest.param({"record_approval": None}, "running", None, id="at its gate"),
+        pytest.param({"record_approval": "running"}, "running", "r", id="being approved"),
+        pytest.param({"record_approval": "success", "promote": None}, "running", "r", id="in production"),
+        pytest.param(
+            {"record_approval": "success", "promote": "upstream_failed", "restore_production": "deferred"},
+            "running",
+            "r",
+            id="restoring",
+        ),
+        pytest.param(
+            {"record_approval": "success", "promote": "success", "restore_production": "skipped"},
+            "running",
+            None,
+            id="done",
+        ),
+        pytest.param({"record_approval": "success", "promote": None}, "failed", None, id="marked as failed"),
+    ],
+)
+def test_rollback_is_refused_from_the_approval_of_a_release_to_its_end(model, tasks, run, found):
+    now = context(version=1)
+    now["ti"].get_task_states = lambda dag_id, task_ids: {"r": tasks}
+    now["ti"].get_dagrun_state = lambda dag_id, run_id: run
+    assert release.release_in_production(now["ti"]) == found
+    if found:
+        with pytest.raises(AirflowFailException, match="release r is changing production: try again when it has ended"):
+            release.resolve_rollback(now)
 
 
 def test_promote_moves_aliases_once_however_often_it_runs(model):
@@ -164,43 +290,35 @@ def test_promote_killed_between_its_aliases_is_completed_by_the_next_try(model, 
     assert (alias(tags.CHAMPION), alias(tags.PREVIOUS_CHAMPION)) == (second.version, first.version)
 
 
-def released(model, monkeypatch):
+def released(model):
     """A version that was released and then replaced: what a rollback finds."""
-    monkeypatch.setattr(release.targets, "current", lambda conn_id: None)
     first, second = model.add("a"), model.add("b")
     for number, version in enumerate((first, second)):
-        release.gather_evidence(context(f"run-{number}"), candidate(version), BUILT, REPORT)
-        release.record_decision(context(f"run-{number}"), candidate(version), BUILT, APPROVED)
+        decide(version, f"run-{number}")
         release.promote(context(), candidate(version), BUILT["digest"])
     return first
 
 
-def test_rollback_starts_from_the_evidence_of_the_earlier_release(model, monkeypatch):
-    first = released(model, monkeypatch)
+def test_rollback_starts_from_the_evidence_of_the_earlier_release(model):
+    first = released(model)
     earlier = release.resolve_rollback(context(version=None, reason="errors"))
     assert (earlier["version"], earlier["digest"], earlier["image"]) == (first.version, "sha256:aa", BUILT["image"])
 
 
-def test_rollback_to_a_version_that_was_never_released_is_refused(model, monkeypatch):
-    released(model, monkeypatch)
+@pytest.mark.parametrize("rejected", [False, True], ids=["not released", "rejected"])
+def test_rollback_to_a_version_that_was_never_approved_is_refused(model, rejected):
+    released(model)
     third = model.add("c")
-    with pytest.raises(registry.RegistryError, match="no evidence of a release"):
+    if rejected:
+        decide(third, "run-3", approved=False)
+    with pytest.raises(registry.RegistryError, match="never approved"):
         release.resolve_rollback(context(version=int(third.version)))
 
 
-def test_rollback_to_a_rejected_version_is_refused(model, monkeypatch):
-    released(model, monkeypatch)
-    third = model.add("c")
-    release.gather_evidence(context("run-3"), candidate(third), BUILT, REPORT)
-    release.record_decision(context("run-3"), candidate(third), BUILT, {**APPROVED, "approved": False})
-    with pytest.raises(AirflowFailException, match="never approved"):
-        release.resolve_rollback(context(version=int(third.version)))
-
-
-def test_rollback_refuses_evidence_that_was_changed_after_the_approval(model, monkeypatch):
-    first = released(model, monkeypatch)
+def test_rollback_refuses_evidence_that_was_changed_after_the_approval(model):
+    first = released(model)
     found = registry.resolve(first.version)
-    document = evidence.read_of(found)
+    document = evidence.read_approved(found)
     document.image.digest = "sha256:smuggled"
     model.client.log_text(found.run_id, evidence.encode(document).decode(), found.tags[tags.EVIDENCE])
     with pytest.raises(registry.RegistryError, match="not the one that was approved"):

@@ -7,6 +7,7 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 
 from attrition.defaults import TAGS, notify_failure
+from tests.plugins.operators.test_scoring_pods import STEPS
 
 ROOT = Path(__file__).resolve().parents[2]
 DAGS = {"attrition_train", "attrition_release", "attrition_rollback", "attrition_retrain_nightly"}
@@ -92,6 +93,17 @@ def test_production_steps_carry_the_approved_digest(dags):
         for task in _production_tasks(dags[dag_id]):
             if task.step != "restore":
                 assert task.approved_digest, f"{dag_id}.{task.task_id}"
+
+
+def test_every_pod_that_a_dag_makes_has_its_checked_in_render(dags):
+    made = {
+        f"{dag.dag_id}.{task.task_id}": {"step": task.step, "target": task.target}
+        for dag in dags.values()
+        for task in dag.tasks
+        if hasattr(task, "build_pod_request_obj")
+    }
+    rendered = {name: {key: given[key] for key in ("step", "target")} for name, given in STEPS.items()}
+    assert made == {name: given for name, given in rendered.items() if not name.endswith(".to_nothing")}
 
 
 def test_release_and_rollback_never_run_twice_at_once(dags):

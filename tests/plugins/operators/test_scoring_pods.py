@@ -21,21 +21,29 @@ from tests.golden import check_golden
 GOLDEN = Path(__file__).with_name("golden")
 DIGEST = "sha256:" + "ab" * 32
 IMAGE = f"registry.example.com/attrition-scoring@{DIGEST}"
+NOTHING = {"digest": "", "image": "", "version": ""}
 STEPS = {
-    "deploy-staging": {"step": "deploy", "target": "staging"},
-    "verify-staging": {"step": "verify", "target": "staging"},
-    "canary-production": {"step": "canary", "target": "production"},
-    "watch-production": {"step": "watch", "target": "production"},
-    "restore-production": {"step": "restore", "target": "production"},
-    "restore-staging-to-nothing": {"step": "restore", "target": "staging", "digest": "", "image": "", "version": ""},
+    "attrition_release.deploy_staging": {"step": "deploy", "target": "staging"},
+    "attrition_release.verify_staging": {"step": "verify", "target": "staging"},
+    "attrition_release.deploy_canary": {"step": "canary", "target": "production"},
+    "attrition_release.watch_canary": {"step": "watch", "target": "production"},
+    "attrition_release.deploy_production": {"step": "deploy", "target": "production"},
+    "attrition_release.verify_production": {"step": "verify", "target": "production"},
+    "attrition_release.restore_production": {"step": "restore", "target": "production"},
+    "attrition_release.restore_production.to_nothing": {"step": "restore", "target": "production", **NOTHING},
+    "attrition_release.restore_staging": {"step": "restore", "target": "staging"},
+    "attrition_release.restore_staging.to_nothing": {"step": "restore", "target": "staging", **NOTHING},
+    "attrition_rollback.deploy_production": {"step": "deploy", "target": "production"},
+    "attrition_rollback.verify_production": {"step": "verify", "target": "production"},
 }
+"""Every task of the DAGs that makes a pod: DAG, task, and where it matters, what it is given."""
 
 
 class Instance(SimpleNamespace):
     """A task instance as operators see it."""
 
-    def __init__(self, task_id):
-        super().__init__(dag_id="attrition_release", run_id="run-1", task_id=task_id, map_index=-1, try_number=1)
+    def __init__(self, dag_id, task_id):
+        super().__init__(dag_id=dag_id, run_id="run-1", task_id=task_id, map_index=-1, try_number=1)
         self.start_date = datetime(2026, 11, 21, tzinfo=UTC)
         self.pushed = {}
 
@@ -43,10 +51,11 @@ class Instance(SimpleNamespace):
         self.pushed[key] = value
 
 
-def make(step, target, image=IMAGE, digest=DIGEST, version="3", **arguments):
-    with DAG("attrition_release", schedule=None):
+def make(step, target, image=IMAGE, digest=DIGEST, version="3", name="attrition_release.any_task", **arguments):
+    dag_id, task_id, *_ = name.split(".")
+    with DAG(dag_id, schedule=None):
         return ScoringStepOperator(
-            task_id=f"{step}_{target}",
+            task_id=task_id,
             conn_id=f"scoring_{target}",
             step=step,
             target=target,
@@ -58,7 +67,7 @@ def make(step, target, image=IMAGE, digest=DIGEST, version="3", **arguments):
 
 
 def context(operator):
-    instance = Instance(operator.task_id)
+    instance = Instance(operator.dag.dag_id, operator.task_id)
     return {"ti": instance, "run_id": instance.run_id, "dag": operator.dag}
 
 
@@ -87,7 +96,7 @@ def production(monkeypatch):
 
 @pytest.mark.parametrize("name", STEPS)
 def test_pod_is_the_checked_in_one_and_fits_the_schema(name):
-    pod = pod_of(make(**STEPS[name]))
+    pod = pod_of(make(**STEPS[name], name=name))
     kubernetes_validate.validate(pod, kubernetes_validate.latest_version(), strict=True)
     check_golden(GOLDEN / f"{name}.yaml", yaml.safe_dump(pod, sort_keys=True))
 
@@ -111,9 +120,9 @@ def test_every_container_of_every_pod_is_hardened(name):
 
 
 def test_only_deploying_pods_may_talk_to_the_cluster():
-    for name, arguments in STEPS.items():
+    for arguments in STEPS.values():
         spec = pod_of(make(**arguments))["spec"]
-        asks_only = name.startswith(("verify", "watch"))
+        asks_only = arguments["step"] in ("verify", "watch")
         assert spec["automountServiceAccountToken"] is not asks_only
         assert spec["serviceAccountName"] == ("default" if asks_only else "scoring-deployer")
 
@@ -129,10 +138,10 @@ def test_api_key_is_a_reference_and_never_a_value():
 
 
 def test_pod_name_follows_from_the_task_alone():
-    names = [pod_of(make("deploy", "staging"))["metadata"]["name"] for _ in range(2)]
-    assert names[0] == names[1]
-    assert names[0] != pod_of(make("verify", "staging"))["metadata"]["name"]
-    assert len(names[0]) <= 63
+    names = [pod_of(make(**arguments, name=name))["metadata"]["name"] for name, arguments in STEPS.items()] * 2
+    tasks = {name.removesuffix(".to_nothing") for name in STEPS}
+    assert len(set(names)) == len(tasks)
+    assert all(len(name) <= 63 for name in names)
 
 
 @pytest.mark.parametrize("step", ["deploy", "canary"])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from docker.errors import APIError, DockerException, ImageNotFound
+from docker.errors import APIError, DockerException, NotFound
 
 from attrition.builders import BuildError, Built, Memory, build_failed
 from attrition.builders.inputs import DOCKERFILE, Inputs, build_arguments
@@ -116,7 +116,7 @@ class EngineBuilder:
                 continue
             try:
                 self._client.images.get_registry_data(reference, auth_config=self._login)
-            except ImageNotFound:
+            except NotFound:
                 continue
             digest = reference.partition("@")[2]
             return Built(image=reference, digest=digest)

@@ -11,6 +11,7 @@ from attrition.builders import BuildError, WrongModelError
 from attrition.builders.engine import KEY_LABEL, EngineBuilder
 from attrition.builders.inputs import write_context
 from tests.bundles import make_bundle
+from tests.plugins.builders.registry_double import RegistryDouble
 from tests.plugins.images import inputs_of
 
 REPOSITORY = "attrition-scoring-unit-test"
@@ -119,6 +120,58 @@ def test_bundle_with_another_model_fails_the_build(engine, built, bundles, tmp_p
     with pytest.raises(WrongModelError, match="FAILED bundle: the model is not the one that was registered"):
         builder().build(inputs(wrong), tmp_path / "context", {})
     assert builder().find(inputs(wrong)) is None
+
+
+@pytest.fixture
+def registry(engine):
+    """A registry of this machine, which wants a login."""
+    double = RegistryDouble("builder", "secret")
+    yield double
+    double.close()
+    for image in engine.images.list(name=f"127.0.0.1:{double.port}/{REPOSITORY}"):
+        engine.images.remove(image.id, force=True)
+
+
+def pushing(registry, **login):
+    login = {"login": "builder", "password": "secret", **login}
+    return builder(host="127.0.0.1", port=registry.port, **login)
+
+
+@pytest.fixture
+def small(bundles, tmp_path):
+    """Inputs and a context that builds in a moment; what is looked at is the way to the registry."""
+    (tmp_path / "serving").mkdir()
+    (tmp_path / "serving" / "Dockerfile").write_text("FROM scratch\nCOPY release.json /release.json\n")
+    (tmp_path / "release.json").write_text('{"created": "2026-11-21T09:00:00+00:00"}')
+    return inputs(bundles[0], "7"), tmp_path
+
+
+@pytest.mark.docker
+def test_image_is_pushed_and_named_by_the_digest_that_the_registry_keeps(registry, small):
+    asked, context = small
+    built = pushing(registry).build(asked, context, {})
+    assert built.image == f"127.0.0.1:{registry.port}/{REPOSITORY}@{built.digest}"
+    assert (REPOSITORY, built.digest) in registry.manifests
+    assert registry.manifests[REPOSITORY, asked.tag] == registry.manifests[REPOSITORY, built.digest]
+    assert pushing(registry).find(asked) == built
+
+
+@pytest.mark.docker
+def test_image_that_the_registry_has_lost_is_built_and_pushed_again(registry, small):
+    asked, context = small
+    built = pushing(registry).build(asked, context, {})
+    registry.manifests.clear()
+    assert pushing(registry).find(asked) is None
+    assert pushing(registry).build(asked, context, {}) == built
+    assert (REPOSITORY, built.digest) in registry.manifests
+
+
+@pytest.mark.docker
+def test_registry_that_refuses_the_login_fails_the_build_by_its_name(registry, small):
+    asked, context = small
+    with pytest.raises(BuildError, match=f"could not be pushed to 127.0.0.1:{registry.port}: .*(auth|denied)"):
+        pushing(registry, password="wrong").build(asked, context, {})
+    assert registry.manifests == {}
 
 
 def test_engine_that_does_not_answer_is_named_with_its_connection():

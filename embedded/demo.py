@@ -117,11 +117,10 @@ class Demo:
         """The file to train on; checked here because a typing error should not cost a start of the stack."""
         if self._data:
             path = Path(self._data).expanduser().resolve()
-            fault = (
-                "there is no file" if not path.is_file() else "there is nothing in" if not path.stat().st_size else ""
-            )
-            if fault:
-                raise DemoError(f"{fault} {path}: DATA names a CSV or Parquet file of employees")
+            if not path.is_file():
+                raise DemoError(f"there is no file {path}: DATA names a CSV or Parquet file of employees")
+            if not path.stat().st_size:
+                raise DemoError(f"the file {path} is empty: DATA names a CSV or Parquet file of employees")
             return path
         path = self._stack.data
         if not path.exists():

@@ -1,0 +1,79 @@
+"""What `make demo` refuses before it starts anything, and what its users find written down."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from embedded.environment import MARKER, PART_MARKER, ROOT, Ports, port_setting
+from embedded.scoring_child import SLOT_MARKER
+
+
+def demo(home, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "embedded", "demo", *arguments],
+        cwd=ROOT, env={"PATH": os.environ["PATH"], "ATTRITION_HOME": str(home)}, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "there is no file {path}: DATA names a CSV or Parquet file of employees"),
+        (lambda path: path.touch(), "the file {path} is empty: DATA names a CSV or Parquet file of employees"),
+        (lambda path: path.mkdir(), "there is no file {path}: DATA names a CSV or Parquet file of employees"),
+    ],
+    ids=["missing", "empty", "a folder"],
+)
+def test_file_that_cannot_be_data_is_refused_before_the_stack_starts(tmp_path, make, message):
+    path = tmp_path / "employees.csv"
+    make(path)
+    result = demo(tmp_path / "home", "--data", str(path), "--approve", "yes")
+    assert result.returncode == 1
+    assert result.stdout.strip() == f"The demo failed. {message.format(path=path)}"
+    assert not (tmp_path / "home" / "logs").exists()
+
+
+def test_demo_that_nobody_can_answer_says_so_before_the_stack_starts(tmp_path):
+    result = demo(tmp_path / "home")
+    assert result.returncode == 1
+    assert "nobody can type an answer here: give APPROVE=yes or APPROVE=no" in result.stdout
+    assert not (tmp_path / "home" / "logs").exists()
+
+
+def test_make_without_python_3_11_says_what_to_do(tmp_path):
+    result = subprocess.run(
+        ["make", "-s", "setup", "PYTHON=python3.99", f"VENV={tmp_path}/venv"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[0] == (
+        "Python 3.11 is needed and 'python3.99' is not it: install it, or name it with PYTHON=/path/to/python3.11"
+    )
+
+
+def test_make_help_lists_every_target():
+    text = (ROOT / "Makefile").read_text()
+    phony = text.split(".PHONY:")[1].split("\n\n")[0].replace("\\", " ").split()
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+    shown = {line.removeprefix("  \x1b[1m").split()[0].removesuffix("\x1b[0m") for line in listed.splitlines()}
+    assert shown == set(phony)
+    assert {"demo", "test", "lint", "serve", "down", "lock", "bench-serving", "bench-training"} <= shown
+
+
+def test_example_of_the_environment_names_every_setting_that_is_read():
+    """What is read from the shell: by the Makefile's demo, by the stack, and through it by tasks and jobs."""
+    sources = [file for folder in ("embedded", "plugins", "training") for file in (ROOT / folder).rglob("*.py")]
+    text = "\n".join(file.read_text() for file in [*sources, ROOT / "tests" / "conftest.py"])
+    between_processes = {MARKER, PART_MARKER, SLOT_MARKER, "ATTRITION_API_KEY"}
+    settings = set(re.findall(r'"(ATTRITION_[A-Z_]+)"', text)) - between_processes
+    settings |= {port_setting(name) for name in Ports.__dataclass_fields__} | {"PYTHON", "VENV"}
+    settings |= set(
+        re.findall(r"--\w+ \"\$\((\w+)\)\"", (ROOT / "Makefile").read_text().split("\ndemo:")[1].split("\nup:")[0])
+    )
+    named = set(re.findall(r"^#(\w+)=", (ROOT / "env.example").read_text(), re.MULTILINE))
+    assert {"DATA", "APPROVE", "KEEP", "ATTRITION_HOME", "ATTRITION_SETTINGS"} <= settings
+    assert settings - named == set()

@@ -75,8 +75,8 @@ test-spark: setup ## Tests on local Spark, in an environment of its own (require
 test-postgres: setup ## Tests with Airflow on PostgreSQL
 	$(RUN) -m pytest -m postgres $(ARGS)
 
-bench-curation: setup ## Curation beside pandas at 0.1, 1 and 10 million log lines (LINES="100000 1000000")
-	$(RUN) -m benchmarks.curation $(if $(LINES),--lines $(LINES))
+bench-curation: setup ## Curation beside pandas at 0.1, 1 and 10 million log lines (LINES="100000 1000000" ARGS=--full)
+	$(RUN) -m benchmarks.curation $(if $(LINES),--lines $(LINES)) $(ARGS)
 
 ## ---- the embedded stack ----
 

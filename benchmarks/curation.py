@@ -2,15 +2,15 @@
 
 Both turn the same exported log lines into one row per scored record. Each run is a process of its own, so
 that its peak memory is its own. Lines are as the server writes them, without the drift figures of the answer
-(with them a line pair is about 7 KB, and 10 million lines would not fit on most disks); the row ``full lines``
-is with them. Results: ``benchmarks/results/curation.json``.
+(with them a line pair is about 7 KB, and 10 million lines would not fit on most disks); ``--full`` is with
+them. Each result takes the place of an older one of the same system and size in
+``benchmarks/results/curation.json``; a run without ``rows_per_s`` was stopped at its memory limit.
 """
 
 import argparse
 import json
 import random
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,8 +20,9 @@ from pathlib import Path
 
 NIGHT = date(2026, 11, 2)
 RESULTS = Path(__file__).parent / "results" / "curation.json"
-PANDAS_LIMIT = 1_000_000
-"""Lines beyond which pandas, which holds all of them, would need more than 20 GiB."""
+PANDAS_GIB = 12
+"""Address space that pandas gets; it is stopped when that is not enough."""
+SYSTEMS = ["this project", "pandas"]
 MEMORY = "1GB"
 
 
@@ -126,59 +127,61 @@ def _lap(name: str) -> None:
 
 
 def _child(system: str, folder: Path, work: Path) -> None:
-    rows = {"ours": run_ours, "pandas": run_pandas}[system](folder, work)
+    if system == "pandas":
+        resource.setrlimit(resource.RLIMIT_AS, (PANDAS_GIB * 2**30,) * 2)
+    try:
+        rows: int | None = {"this project": run_ours, "pandas": run_pandas}[system](folder, work)
+    except MemoryError:
+        rows = None
     wall = time.perf_counter() - _STARTED - _LAPS["imported"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"rows": rows, "wall_s": round(wall, 2), "peak_mib": round(peak), "laps": _LAPS}))
 
 
-def measure(system: str, folder: Path, lines: int, label: str) -> dict[str, object]:
-    """Run one system in a process of its own."""
-    work = Path(tempfile.mkdtemp(dir=folder.parent))
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.curation",
-        "--child",
-        system,
-        "--folder",
-        str(folder),
-        "--work",
-        str(work),
-    ]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-    shutil.rmtree(work)
+def measure(system: str, folder: Path, lines: int, suffix: str) -> dict[str, object]:
+    """Run one system in a process of its own; ``rows_per_s`` is None when its memory did not suffice."""
+    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+        command = [sys.executable, "-m", "benchmarks.curation", "--child", system]
+        command += ["--folder", str(folder), "--work", work]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
-    assert found["rows"] == lines // 2, f"{system} made {found['rows']} rows of {lines} lines"
-    print(label, lines, found, flush=True)
+    finished = found["rows"] is not None
+    assert found["rows"] in (None, lines // 2), f"{system} made {found['rows']} rows of {lines} lines"
+    print(system, lines, found, flush=True)
     return {
-        "system": label, "lines": lines, "rows_per_s": round(lines / found["wall_s"]),
+        "system": system + suffix, "lines": lines, "rows_per_s": round(lines / found["wall_s"]) if finished else None,
         "peak_mib": found["peak_mib"], "wall_s": found["wall_s"],
     }  # fmt: skip
+
+
+def _keep(result: dict[str, object]) -> None:
+    """Put a result into the file, in place of an older one of the same system and size."""
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    place = [result["system"], result["lines"]]
+    results = [one for one in known if [one["system"], one["lines"]] != place] + [result]
+    results.sort(key=lambda one: ("full" in one["system"], one["lines"], one["system"] != "this project"))
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000])
-    parser.add_argument("--child", choices=["ours", "pandas"])
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--work", type=Path)
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
+    parser.add_argument("--full", action="store_true", help="lines with the answer's drift figures")
+    parser.add_argument("--child", choices=SYSTEMS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--work", type=Path, help="folder for everything that is written")
     chosen = parser.parse_args()
     if chosen.child:
         _child(chosen.child, chosen.folder, chosen.work)
         return
-    results = []
-    for lines, full in [*((lines, False) for lines in chosen.lines), (100_000, True)]:
+    for lines in chosen.lines:
         with tempfile.TemporaryDirectory(dir=chosen.work) as home:
             folder = Path(home) / "export"
-            size = make_export(folder, lines, full)
-            print(f"{lines} lines, {size / 1e6:.0f} MB{', full lines' if full else ''}", flush=True)
-            suffix = " (full lines)" if full else ""
-            results.append(measure("ours", folder, lines, f"this project{suffix}"))
-            if lines <= PANDAS_LIMIT:
-                results.append(measure("pandas", folder, lines, f"pandas{suffix}"))
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+            size = make_export(folder, lines, chosen.full)
+            print(f"{lines} lines, {size / 1e6:.0f} MB", flush=True)
+            for system in chosen.systems:
+                _keep(measure(system, folder, lines, " (full lines)" if chosen.full else ""))
 
 
 if __name__ == "__main__":

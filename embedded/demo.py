@@ -8,7 +8,6 @@ import fcntl
 import json
 import secrets
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,19 +19,19 @@ import requests
 from rich.console import Console
 from rich.markup import escape
 
+from embedded import demo_data
 from embedded import stack as stacks
-from embedded.airflow_client import Airflow, AirflowError
+from embedded.airflow_client import Airflow, AirflowError, Json
 from embedded.demo_follow import Failure, Follower
 from embedded.demo_prompt import ask
 from embedded.demo_scoring import Scoring, ScoringError
 from embedded.demo_view import timing_table
-from embedded.environment import ROOT, SLOTS, Stack
+from embedded.environment import SLOTS, Stack
 from embedded.preflight import PreflightError
 from embedded.stack import StackError
 
 TRAIN, RELEASE = "attrition_train", "attrition_release"
 GATE = "await_approval"
-_ROWS, _SEED = 1470, 7
 _DAGS_SECONDS = 240.0
 _ASSET_SECONDS = 60.0
 _SETTLE_SECONDS = 10.0
@@ -42,6 +41,11 @@ that the task's worker ended (apache/airflow#66374). Airflow then fails the try,
 
 class DemoError(RuntimeError):
     """Raised when the demo cannot go on; the message says what to do."""
+
+
+_TOLD = (AirflowError, DemoError, demo_data.DataFileError, PreflightError, ScoringError, StackError,
+         requests.RequestException)  # fmt: skip
+"""What is told in its own words; anything else is a fault of ours and shows where."""
 
 
 class Demo:
@@ -72,7 +76,7 @@ class Demo:
         except (KeyboardInterrupt, EOFError):
             self._console.print("\nno longer watching; run `make demo` again to go on, `make down` to stop all")
             code = 130
-        except (AirflowError, DemoError, PreflightError, ScoringError, StackError, requests.RequestException) as error:
+        except _TOLD as error:
             self._console.print(f"[bold red]The demo failed.[/] {escape(str(error))}", soft_wrap=True)
             code = 1
         if not self._keep:
@@ -114,31 +118,13 @@ class Demo:
         self._console.print(text, markup=False, soft_wrap=True)
 
     def _prepare_data(self) -> Path:
-        """The file to train on; checked here because a typing error should not cost a start of the stack."""
         if self._data:
-            path = Path(self._data).expanduser().resolve()
-            if not path.is_file():
-                raise DemoError(f"there is no file {path}: DATA names a CSV or Parquet file of employees")
-            if not path.stat().st_size:
-                raise DemoError(f"the file {path} is empty: DATA names a CSV or Parquet file of employees")
-            return path
-        path = self._stack.data
-        if not path.exists():
+            return demo_data.given(self._data)
+        if not self._stack.data.exists():
             with self._stage("generate data"):
-                self._say(f"generating {_ROWS} synthetic employees (DATA=path/to.csv takes yours)")
-                part = path.with_name(f".{path.name}.csv")
-                command = [sys.executable, "-m", "training.synthetic", "--rows", str(_ROWS), "--seed", str(_SEED)]
-                done = subprocess.run(
-                    [*command, "--out", str(part)],
-                    cwd=ROOT,
-                    env=self._stack.environment(),
-                    capture_output=True,
-                    text=True,
-                )
-                if done.returncode:
-                    raise DemoError(f"the data could not be generated:\n{done.stderr[-2000:]}")
-                part.rename(path)
-        return path
+                self._say("generating synthetic employees (DATA=path/to.csv takes yours)")
+                demo_data.generate(self._stack)
+        return self._stack.data
 
     def _start_stack(self) -> None:
         with self._stage("start the stack"):
@@ -174,9 +160,9 @@ class Demo:
 
     def _train(self, data: Path) -> str:
         """Train and register; returns the run of the release that follows."""
-        run_id = self._active(TRAIN)
+        run_id = self._active(TRAIN) or self._unreleased()
         if run_id:
-            self._say(f"going on with training run {run_id}, which is still under way")
+            self._say(f"going on with training run {run_id}, which an earlier demo started")
         else:
             run_id = f"demo__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}-{secrets.token_hex(2)}"
             self._airflow.trigger(TRAIN, run_id, {"data": str(data)})
@@ -192,18 +178,32 @@ class Demo:
             )
         return self._release_run(run_id)
 
+    def _unreleased(self) -> str | None:
+        """The newest training run, where it has registered a version whose release is still to begin."""
+        for run in self._airflow.runs(TRAIN, state="success", limit=1):
+            run_id = str(run["dag_run_id"])
+            if self._events(run_id) and not self._releases(run_id):
+                return run_id
+        return None
+
     def _release_run(self, train_run: str) -> str:
         """The release that the asset's update started."""
         deadline = time.monotonic() + _ASSET_SECONDS
         while time.monotonic() < deadline:
-            events = self._airflow.get("/assets/events", source_dag_id=TRAIN, source_run_id=train_run, limit=10)
-            for event in events["asset_events"]:
-                for run in event["created_dagruns"]:
-                    if run["dag_id"] == RELEASE:
-                        return str(run["run_id"])
+            if started := self._releases(train_run):
+                return started[0]
             time.sleep(0.5)
         raise DemoError(f"no release was started by the new model version within {_ASSET_SECONDS:g} s: "
                         f"see {self._airflow.url}/assets and start {RELEASE} by hand")  # fmt: skip
+
+    def _events(self, train_run: str) -> list[Json]:
+        """Updates of assets by a training run."""
+        answer = self._airflow.get("/assets/events", source_dag_id=TRAIN, source_run_id=train_run, limit=10)
+        return list(answer["asset_events"])
+
+    def _releases(self, train_run: str) -> list[str]:
+        started = [run for event in self._events(train_run) for run in event["created_dagruns"]]
+        return [str(run["run_id"]) for run in started if run["dag_id"] == RELEASE]
 
     def _release(self, run_id: str, before: str | None) -> int:
         self._say(f"release:    {self._airflow.link(RELEASE, run_id)}")

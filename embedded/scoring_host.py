@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -57,14 +57,12 @@ class SlotHost:
         """Work until ``stop`` is called; then end the servers."""
         strays = _strays(self._folder)
         try:
+            self._resume()
+            _end(strays)  # of a host that was killed: they have answered until now
             while not self._stop.is_set():
                 desired = self._desired()
                 if desired.generation != self._status.generation:
                     self._apply(desired)
-                if strays:
-                    # Of a host that was killed: they have answered until now.
-                    _end(strays)
-                    strays = []
                 self._revive()
                 self._stop.wait(_POLL)
         finally:
@@ -78,6 +76,24 @@ class SlotHost:
     def live_names(self) -> set[str]:
         """Names of the servers whose output may still grow."""
         return {child.name for child in self._children.values() if child}
+
+    def _resume(self) -> None:
+        """Run again what the host before this one ran.
+
+        Before anything that is asked for: it may be what failed then, or what was under way.
+        """
+        try:
+            before = msgspec.json.decode((self._folder / STATUS_FILE).read_bytes(), type=Status)
+        except FileNotFoundError:
+            return
+        for role, running in (("stable", before.stable), ("canary", before.canary)):
+            if running and Path(running.image).is_dir():
+                self._children[role] = child = self._launch(role, running.unit)
+                if fault := child.await_ready(READY_SECONDS, self._stop.is_set):
+                    log.warning("%s: %s version %s: %s", self._folder.name, role, running.version, fault)
+        if before.state != "progressing":
+            self._status = before
+            self._report(before.state, before.message, list(before.log_tail))
 
     def _bind(self) -> socket.socket:
         """The public socket: bound, so that nobody else takes the port, and refusing until a server listens.
@@ -110,11 +126,13 @@ class SlotHost:
             if unit is None or (current and current.unit == unit and current.exit_code() is None):
                 fresh[role] = current if unit else None
                 continue
-            child = self._launch(role, unit)
+            if not Path(unit.image).is_dir():
+                self._discard(fresh.values())
+                return self._report("failed", f"{role} version {unit.version}: there is no image {unit.image}")
+            fresh[role] = child = self._launch(role, unit)
             if fault := child.await_ready(READY_SECONDS, lambda: self._outdated(desired)):
-                self._discard([child, *fresh.values()])
+                self._discard(fresh.values())
                 return self._report("failed", f"{role} version {unit.version}: {fault}", child.log_tail())
-            fresh[role] = child
         retired = [child for role, child in self._children.items() if child and child is not fresh[role]]
         self._children, self._deaths = fresh, {"stable": 0, "canary": 0}
         for child in retired:
@@ -133,7 +151,7 @@ class SlotHost:
         log.info("%s: starting version %s from %s", name, unit.version, unit.image)
         return Child(name=name, unit=unit, slot=self._folder, public=self._public, keys=self._keys, env=self._env)
 
-    def _discard(self, children: list[Child | None]) -> None:
+    def _discard(self, children: Iterable[Child | None]) -> None:
         """End servers that were started for a change that does not come about."""
         for child in children:
             if child and child not in self._children.values():

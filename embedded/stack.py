@@ -239,12 +239,13 @@ def down(stack: Stack, say: Say = print) -> None:
     """Stop the stack, its supervisor first, and end what a killed one has left behind."""
     was_up = is_held(stack)
     if was_up:
-        pid = int(read_state(stack)["pid"])
-        os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + 3 * _GRACE
+        pid = 0
         while is_held(stack) and time.monotonic() < deadline:
+            if not pid and (pid := int(read_state(stack).get("pid", 0))):  # 0: it has only just taken the lock
+                os.kill(pid, signal.SIGTERM)
             time.sleep(_POLL)
-        if is_held(stack):
+        if pid and is_held(stack):
             os.kill(pid, signal.SIGKILL)
     left = processes.stop_leftovers(stack.home)
     if left:

@@ -8,7 +8,7 @@ import psutil
 import pytest
 import requests
 
-from attrition.slot import Desired, SlotError
+from attrition.slot import Desired, SlotError, Unit
 from embedded.scoring_child import SLOT_MARKER
 from tests.bundles import make_bundle
 from tests.embedded.machine import eventually, runs
@@ -99,6 +99,39 @@ def test_killed_host_leaves_servers_that_the_next_one_replaces(host, images, rec
     assert load.faults == []
     assert host.version() == "1"
     assert host.slot.status().generation == "first"
+
+
+def test_host_killed_after_a_wish_that_failed_runs_again_what_ran_before_without_a_lost_request(host, images, record):
+    with pytest.raises(SlotError):
+        host.slot.ask(Desired("broken", stable=images["broken"]), timeout=TIMEOUT)
+    before = servers(host)
+    host.stop(signal.SIGKILL)
+    with Load(host, record, clients=1) as load:
+        host.start()
+        assert eventually(lambda: not [pid for pid in before if runs(pid)], 30)
+    assert load.faults == []
+    assert set(load.versions) == {"1"}
+    status = host.slot.status()
+    assert (status.generation, status.state, status.stable.version) == ("broken", "failed", "1")
+
+
+def test_host_killed_in_the_middle_of_a_wish_comes_back_with_what_ran_and_then_fulfils_it(host, images, record):
+    waiting = Desired("rollout", stable=images["2"])
+    with pytest.raises(SlotError, match=r"not ready|has not taken up"):
+        host.slot.ask(waiting, timeout=0.1)
+    host.stop(signal.SIGKILL)
+    with Load(host, record, clients=1) as load:
+        host.start()
+        host.slot.ask(waiting, timeout=TIMEOUT)
+    assert load.faults == []
+    assert host.version() == "2"
+
+
+def test_image_that_is_gone_fails_the_wish_and_keeps_the_old_server(host, images, record):
+    gone = Unit(image=f"{images['2'].image}-gone", digest="sha256:2", version="2")
+    with pytest.raises(SlotError, match="there is no image"):
+        host.slot.ask(Desired("gone", stable=gone), timeout=TIMEOUT)
+    assert host.version() == "1"
 
 
 def test_slot_that_is_to_run_nothing_refuses_instead_of_letting_callers_wait(host, images, record):

@@ -50,8 +50,9 @@ docs: setup ## Write the documentation pages that are made from the code
 test: setup ## All tests that need nothing but Python (ARGS="-k name" picks)
 	$(RUN) -m pytest -m "not ($(NEEDS_MORE))" $(ARGS)
 
+# Whole releases beside single steps, which have a namespace of their own.
 test-kubernetes: setup ## The release on a real cluster (KUBECONFIG) with a Docker engine
-	$(RUN) -m pytest -m kubernetes $(ARGS)
+	$(RUN) -m pytest -m kubernetes -n 2 --dist loadfile $(ARGS)
 
 golden: setup ## Write the checked-in renders of pods and manifests anew; look at the difference before you commit
 	RENEW_GOLDEN=1 $(RUN) -m pytest tests/k8s tests/plugins/operators -k checked_in $(ARGS)

@@ -4,11 +4,15 @@ import hashlib
 import json
 import os
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = ("staging", "production")
+STEPS = "steps"
+"""A place with staging's rights for the tests of single steps, which may run beside whole releases."""
 API_KEY = "a key for tests only"
 HOW_TO = (
     "make one with ../shared/kubernetes (./install && ./base-images && ./up as root), then "
@@ -50,11 +54,14 @@ def get(place: str, kind: str, *arguments: str) -> list[dict[str, Any]]:
     return found
 
 
-def reset() -> None:
+def reset(*places: str) -> None:
     """Empty namespaces with the rights of ``k8s/rbac`` and the secrets that an administrator makes."""
-    for place in PLACES:
+    for place in places:
         kubectl("delete", "namespace", namespace(place), "--ignore-not-found", "--wait")
-        kubectl("apply", "-k", str(ROOT / "k8s" / "rbac" / place))
+        rights = kubectl("kustomize", str(ROOT / "k8s" / "rbac" / ("staging" if place == STEPS else place)))
+        if place == STEPS:
+            rights = rights.replace(namespace("staging"), namespace(STEPS))
+        kubectl("apply", "-f", "-", given=rights)
         hashed = json.dumps({"tests": hashlib.sha256(API_KEY.encode()).hexdigest()})
         for name, key, value in (
             ("scoring-client-key", "api-key", API_KEY),
@@ -98,6 +105,14 @@ def running(place: str) -> dict[str, Any]:
 def release_pods(place: str) -> list[str]:
     """Pods of a release that are still there."""
     return [found["metadata"]["name"] for found in get(place, "pods", "-l", "app.kubernetes.io/name=scoring-release")]
+
+
+def until(reached: Callable[[], object], what: str, seconds: float = 90) -> None:
+    """Wait for something that comes about by itself, such as the end of a pod that is being deleted."""
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline, f"after {seconds} s it is not so that {what}"
+        time.sleep(0.5)
 
 
 def created_pods(place: str, name: str) -> int:

@@ -1,5 +1,6 @@
 """The cluster's own fixtures: one empty cluster and one Airflow for all scenarios, and images that lie."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -18,22 +19,32 @@ from tests.plugins.conftest import free_port
 REPOSITORY = "attrition-scoring-test"
 
 
-@pytest.fixture(scope="session")
-def empty_cluster():
-    """Two empty namespaces; the test is skipped, with what to do, where there is no cluster."""
+@contextlib.contextmanager
+def empty_places(repository, *places):
+    """Empty namespaces, and a Docker engine without images of a repository; all of it is gone afterwards.
+
+    The test is skipped, with what to do, where there is no cluster.
+    """
     if why := cluster.missing():
         pytest.skip(why)
-    cluster.reset()
+    cluster.reset(*places)
     engine = docker.from_env()
-    _remove_images(engine)
+    _remove_images(engine, repository)
     yield engine
-    for place in cluster.PLACES:
+    for place in places:
         cluster.kubectl("delete", "namespace", cluster.namespace(place), "--ignore-not-found", "--wait=false")
-    _remove_images(engine)
+    _remove_images(engine, repository)
 
 
-def _remove_images(engine):
-    for image in engine.images.list(name=REPOSITORY):
+@pytest.fixture(scope="session")
+def empty_cluster():
+    """The two places of a release, with nothing in them."""
+    with empty_places(REPOSITORY, *cluster.PLACES) as engine:
+        yield engine
+
+
+def _remove_images(engine, repository):
+    for image in engine.images.list(name=repository):
         for tag in image.tags:
             engine.images.remove(tag, force=True)
 
@@ -67,6 +78,20 @@ def example(bundles):
     return json.loads((bundles(1) / "examples.json").read_text())["records"][0]
 
 
+_BROKEN_IN_PRODUCTION = """
+import socket
+from pathlib import Path
+
+def _broken(environ, start_response):
+    start_response("500 Broken on purpose", [])
+    return [b""]
+
+if "attrition-production" in Path("/etc/resolv.conf").read_text() and "canary" not in socket.gethostname():
+    _sound = app.wsgi_app
+    app.wsgi_app = lambda environ, start: (_broken if environ["PATH_INFO"] == "/predict" else _sound)(environ, start)
+"""
+
+
 class Planter:
     """Puts an image in place of the one that ``build_image`` is going to look for."""
 
@@ -93,6 +118,15 @@ class Planter:
         context = self._scratch / f"crash-{version}"
         write_context(inputs, bundle, context)
         (context / "serving" / "wsgi.py").write_text('raise SystemExit("broken on purpose")\n')
+        self._build(inputs, context)
+
+    def broken_in_production(self, version: str, bundle: Path) -> None:
+        """An image that answers nothing once it has all of production's traffic, and is sound before."""
+        inputs = self.inputs(version, bundle)
+        context = self._scratch / f"production-{version}"
+        write_context(inputs, bundle, context)
+        with (context / "serving" / "wsgi.py").open("a") as code:
+            code.write(_BROKEN_IN_PRODUCTION)
         self._build(inputs, context)
 
     def wrong_model(self, version: str, bundle: Path, other: Path) -> None:

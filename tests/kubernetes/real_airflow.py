@@ -102,6 +102,12 @@ class Airflow:
         client.set_registered_model_alias(MODEL, tags.CHALLENGER, version)
         return str(version)
 
+    def evidence(self, version: str) -> Any:
+        """The evidence document that a version's tags name."""
+        found = self.model_version(version)
+        mlflow.set_tracking_uri(self.stack.mlflow_url)
+        return mlflow.artifacts.load_dict(f"runs:/{found.run_id}/{found.tags[tags.EVIDENCE]}")
+
     def aliases(self) -> dict[str, str]:
         """Alias to version."""
         client = mlflow.MlflowClient(self.stack.mlflow_url)
@@ -186,6 +192,10 @@ class Airflow:
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task}/xcomEntries/return_value"
         answer = self.call("GET", path, params={"deserialize": "true"})
         return answer.json()["value"] if answer.ok else None
+
+    def note(self, run_id: str, dag_id: str = RELEASE) -> str:
+        """What the run's page says of it."""
+        return str(self.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}").json()["note"])
 
     def tries(self, run_id: str, task: str, dag_id: str = RELEASE) -> int:
         """How many times a task was tried."""

@@ -4,13 +4,18 @@ The scenarios follow one another, as releases do: each begins with what the one 
 production. Each fixture plays one of them; the tests look at what it saw.
 """
 
+import json
+import shutil
 from types import SimpleNamespace
 
+import jsonschema
 import pytest
 
 from tests.kubernetes import cluster
 from tests.kubernetes.load import Load
 from tests.kubernetes.real_airflow import STRANGER
+
+ROLLBACK = "attrition_rollback"
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
 
@@ -46,19 +51,41 @@ def test_first_release_runs_the_built_digest_in_both_places(airflow, first):
 
 
 def test_first_release_leaves_no_pod_and_no_canary_behind(first):
-    assert [cluster.release_pods(place) for place in cluster.PLACES] == [[], []]
+    _pods_of_releases_end()
     assert list(first.production["deployments"]) == ["scoring"]
+
+
+def _pods_of_releases_end():
+    cluster.until(lambda: not any(map(cluster.release_pods, cluster.PLACES)), "no pod of a release is left", 60)
+
+
+def test_evidence_of_a_release_holds_every_item_and_who_decided(airflow, first):
+    document = airflow.evidence(first.version)
+    jsonschema.validate(document, json.loads((cluster.ROOT / "docs" / "evidence.schema.json").read_text()))
+    built = airflow.result(first.run, "build_image")
+    assert document["image"] == {
+        "reference": built["image"],
+        "digest": built["digest"],
+        "sbom_digest": built["sbom_digest"],
+    }
+    assert {check["name"] for check in document["staging_report"]["checks"]} >= {"golden answers", "no restart"}
+    assert {"build_image", "deploy_staging", "verify_staging"} <= set(document["stage_seconds"])
+    assert (document["decision"]["decided_by"], document["decision"]["comment"]) == ("admin", "looks fine")
+    assert document["release"]["note"] == "the first one"
 
 
 @pytest.fixture(scope="module")
 def second(airflow, bundles, example, first):
-    """Version 2 replaces version 1 while clients ask for predictions all the time."""
+    """Version 2 replaces version 1 while clients ask for predictions all the time, and somebody wants a rollback."""
     version = airflow.register(bundles(2))
     with Load(cluster.service_address("production"), example) as load:
         run = airflow.trigger("attrition_release", version=int(version))
         airflow.decide(run, "Approve", "better")
+        airflow.await_task(run, "deploy_canary", "deferred", "success")
+        beside = airflow.trigger(ROLLBACK, reason="production is slow")
+        refused = airflow.await_run(beside, ROLLBACK)
         state = airflow.await_run(run)
-    return SimpleNamespace(run=run, version=version, state=state, load=load, production=cluster.running("production"))
+    return SimpleNamespace(run=run, version=version, state=state, load=load, beside=beside, refused=refused)
 
 
 def test_second_version_under_load_fails_no_request(first, second):
@@ -72,6 +99,11 @@ def test_second_version_becomes_champion_and_the_first_previous(airflow, first, 
     aliases = airflow.aliases()
     assert (aliases["champion"], aliases["previous_champion"]) == (second.version, first.version)
     assert airflow.result(second.run, "deploy_production")["previous"]["version"] == first.version
+
+
+def test_rollback_beside_a_release_is_refused_and_says_what_to_wait_for(airflow, second):
+    assert second.refused == "failed"
+    assert f"release {second.run} is changing production" in airflow.note(second.beside, ROLLBACK)
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +136,7 @@ def rejected(airflow, bundles, second):
 
 
 def _revision(place):
-    deployment = cluster.get(place, "deployments")[0]
-    return int(deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"])
+    return int(_annotations(place)["deployment.kubernetes.io/revision"])
 
 
 def test_airflow_killed_in_the_middle_of_a_pod_goes_on_with_the_same_pod(rejected):
@@ -122,13 +153,13 @@ def test_approval_by_somebody_not_listed_is_refused(rejected):
 def test_rejection_leaves_production_alone_and_restores_staging(airflow, second, rejected):
     assert rejected.state == "success"
     assert cluster.running("production") == rejected.before
-    staging = cluster.get("staging", "deployments")[0]["metadata"]["annotations"]
-    assert staging["attrition/version"] == second.version
+    assert _annotations("staging")["attrition/version"] == second.version
     states = airflow.states("attrition_release", rejected.run)
     assert states["record_rejection"] == "success"
     assert states["deploy_canary"] == states["deploy_production"] == states["promote"] == "skipped"
     assert airflow.version_tags(rejected.version)["attrition.approval"] == "rejected"
     assert airflow.aliases()["champion"] == second.version
+    assert airflow.note(rejected.run) == f"Version {rejected.version} rejected by admin: the drift worries me"
 
 
 def test_crash_loop_fails_in_staging_with_its_log_and_is_undone(airflow, bundles, planter, second, rejected):
@@ -141,8 +172,9 @@ def test_crash_loop_fails_in_staging_with_its_log_and_is_undone(airflow, bundles
     log = airflow.log(run, "deploy_staging")
     assert "CrashLoopBackOff" in log
     assert "broken on purpose" in log
+    assert "deploy_staging failed: deploy at staging failed" in airflow.note(run)
     assert {place: cluster.running(place)["deployments"] for place in cluster.PLACES} == before
-    assert cluster.release_pods("staging") == []
+    _pods_of_releases_end()
 
 
 def test_model_that_is_not_the_registered_one_fails_the_build(airflow, bundles, tmp_path, rejected):
@@ -156,8 +188,6 @@ def test_model_that_is_not_the_registered_one_fails_the_build(airflow, bundles, 
 
 
 def _swap_classifier(bundle, other, destination):
-    import shutil
-
     shutil.copytree(bundle, destination)
     shutil.copy(other / "classifier.onnx", destination)
 
@@ -177,24 +207,59 @@ def test_image_with_another_model_never_leaves_staging(airflow, bundles, planter
     assert cluster.running("production") == before
 
 
-def test_silence_is_a_no(airflow, second, rejected):
-    before = cluster.running("production")
-    run = airflow.trigger("attrition_release", version=int(rejected.version))
-    assert airflow.await_run(run) == "success"
+def test_release_that_fails_in_production_is_put_back_and_staging_is_left_for_study(
+    airflow, bundles, planter, second, rejected
+):
+    version = airflow.register(bundles(7))
+    planter.broken_in_production(version, bundles(7))
+    before, aliases = cluster.running("production")["deployments"], airflow.aliases()
+    run = airflow.trigger("attrition_release", version=int(version))
+    airflow.decide(run, "Approve", "staging looks fine")
+    assert airflow.await_run(run) == "failed"
     states = airflow.states("attrition_release", run)
-    assert states["record_rejection"] == "success"
-    assert states["deploy_canary"] == "skipped"
-    assert airflow.result(run, "build_image")["reused"] is True
-    assert cluster.running("production") == before
+    assert states["watch_canary"] == states["deploy_production"] == states["restore_production"] == "success"
+    assert (states["verify_production"], states["promote"]) == ("failed", "upstream_failed")
+    assert cluster.running("production")["deployments"] == before
+    assert {**airflow.aliases(), "staging": "", "challenger": ""} == {**aliases, "staging": "", "challenger": ""}
+    assert "verify_production failed: verify at production failed" in airflow.note(run)
+    assert _annotations("staging")["attrition/version"] == version
 
 
-def test_rollback_puts_the_previous_champion_back_without_a_build(airflow, example, first, second, rejected):
+def _annotations(place):
+    return cluster.get(place, "deployments")[0]["metadata"]["annotations"]
+
+
+@pytest.fixture(scope="module")
+def rolled_back(airflow, example, second, rejected):
+    """Production goes back while a second release of version 3 waits at its gate, which nobody answers."""
+    silent = airflow.trigger("attrition_release", version=int(rejected.version))
+    airflow.await_task(silent, "await_approval", "awaiting_input")
     with Load(cluster.service_address("production"), example) as load:
-        run = airflow.trigger("attrition_rollback", reason="a test")
-        assert airflow.await_run(run, "attrition_rollback") == "success"
-    assert load.failures == []
-    production = cluster.get("production", "deployments")[0]["metadata"]["annotations"]
+        run = airflow.trigger(ROLLBACK, reason="a test")
+        state = airflow.await_run(run, ROLLBACK)
+    production = cluster.running("production")
+    return SimpleNamespace(
+        run=run, state=state, load=load, production=production, silent=silent, silence=airflow.await_run(silent)
+    )
+
+
+def test_rollback_puts_the_previous_champion_back_without_a_build(airflow, first, rolled_back):
+    assert rolled_back.state == "success"
+    assert rolled_back.load.failures == []
+    production = _annotations("production")
     assert production["attrition/version"] == first.version
     assert production["attrition/digest"] == airflow.result(first.run, "build_image")["digest"]
     assert airflow.aliases()["champion"] == first.version
-    assert [cluster.release_pods(place) for place in cluster.PLACES] == [[], []]
+
+
+def test_silence_is_a_no_and_gives_staging_the_champion_of_now(airflow, first, rejected, rolled_back):
+    assert rolled_back.silence == "success"
+    states = airflow.states("attrition_release", rolled_back.silent)
+    assert states["record_rejection"] == "success"
+    assert states["deploy_canary"] == "skipped"
+    assert airflow.result(rolled_back.silent, "build_image")["reused"] is True
+    assert f"Version {rejected.version} rejected by nobody" in airflow.note(rolled_back.silent)
+    assert cluster.running("production") == rolled_back.production
+    assert _annotations("staging")["attrition/version"] == first.version
+    assert airflow.aliases()["staging"] == first.version
+    _pods_of_releases_end()

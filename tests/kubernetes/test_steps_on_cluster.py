@@ -17,16 +17,25 @@ from attrition.builders.engine import EngineBuilder
 from attrition.builders.inputs import write_context
 from attrition.operators.scoring import ScoringStepOperator
 from tests.kubernetes import cluster
-from tests.kubernetes.conftest import REPOSITORY, NoRegistry
+from tests.kubernetes.cluster import STEPS, until
+from tests.kubernetes.conftest import NoRegistry, empty_places
 from tests.plugins.images import inputs_of
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 
+REPOSITORY = "attrition-scoring-steps"
 NOTHING = {"image": "", "digest": "", "version": ""}
 
 
 @pytest.fixture(scope="module")
-def images(empty_cluster, bundles, tmp_path_factory):
+def engine():
+    """The tests' own namespace, with nothing in it, and a Docker engine."""
+    with empty_places(REPOSITORY, STEPS) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def images(engine, bundles, tmp_path_factory):
     """Image arguments by name: ``one``, ``two`` of other content, and ``broken``, which ends at once."""
     scratch = tmp_path_factory.mktemp("images")
     inputs = msgspec.structs.replace(inputs_of(bundles(1), "101"), repository=REPOSITORY)
@@ -39,19 +48,22 @@ def images(empty_cluster, bundles, tmp_path_factory):
         (folder / "wsgi.py").write_text('raise SystemExit("broken on purpose")\n')
         (folder / "Dockerfile").write_text(f"FROM {one.image}\n{line}\n")
         tag = f"{REPOSITORY}:{name}"
-        image, _ = empty_cluster.images.build(path=str(folder), tag=tag)
+        image, _ = engine.images.build(path=str(folder), tag=tag)
         found[name] = {"image": tag, "digest": image.id, "version": name}
     return found
 
 
 @pytest.fixture
-def staging(empty_cluster, tmp_path, monkeypatch):
-    """Connection ``scoring_staging`` with Airflow's own rights, and the tests' settings."""
+def staging(engine, tmp_path, monkeypatch):
+    """Connection ``scoring_staging`` to that namespace, with Airflow's own rights, and the tests' settings."""
     for name in ("AIRFLOW", "MLFLOW"):
         monkeypatch.setenv(f"ATTRITION_{name}_PORT", "1")
     configured = settings.read(cluster.ROOT / "tests" / "kubernetes" / "settings.toml")
+    place = msgspec.structs.replace(configured.scoring.staging, namespace=cluster.namespace(STEPS))
+    scoring = msgspec.structs.replace(configured.scoring, staging=place)
+    configured = msgspec.structs.replace(configured, scoring=scoring)
     monkeypatch.setattr(settings, "load", lambda: configured)
-    extra = {"kube_config_path": str(cluster.airflow_kubeconfig("staging", tmp_path))}
+    extra = {"kube_config_path": str(cluster.airflow_kubeconfig(STEPS, tmp_path))}
     connection = Connection(conn_id="scoring_staging", conn_type="kubernetes", extra=json.dumps(extra))
     monkeypatch.setattr(BaseHook, "get_connection", classmethod(lambda cls, conn_id: connection))
     # Asked for by the trigger, which runs in Airflow's triggerer otherwise.
@@ -104,35 +116,28 @@ def test_retry_of_a_killed_task_finds_the_pod_of_the_first_try(staging, images):
     report = end(*begin("deploy", images["two"], run="b", number=2))
     assert report["digest"] == images["two"]["digest"]
     assert report["previous"] == images["one"]
-    assert cluster.created_pods("staging", first.name) == 1
+    assert cluster.created_pods(STEPS, first.name) == 1
     assert targets.current("scoring_staging") == images["two"]
 
 
 def test_kill_of_the_task_takes_the_pod_along_and_undoes_the_rollout(staging, images):
     let_run(images["one"])
     operator, _, _ = begin("deploy", images["broken"], run="d")
-    _until(lambda: targets.current("scoring_staging") == images["broken"], "the rollout has begun")
+    until(lambda: targets.current("scoring_staging") == images["broken"], "the rollout has begun")
     operator.on_kill()
-    _until(lambda: not cluster.release_pods("staging"), "the pod is gone")
+    until(lambda: not cluster.release_pods(STEPS), "the pod is gone")
     assert targets.current("scoring_staging") == images["one"]
-    assert cluster.running("staging")["deployments"] == {"scoring": images["one"]["image"]}
-
-
-def _until(reached, what, seconds=90):
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline, f"after {seconds} s it is not so that {what}"
-        time.sleep(0.5)
+    assert cluster.running(STEPS)["deployments"] == {"scoring": images["one"]["image"]}
 
 
 def test_canary_that_fails_is_gone_and_the_stable_was_never_touched(staging, images):
     let_run(images["one"])
-    before = cluster.running("staging")
+    before = cluster.running(STEPS)
     with pytest.raises(AirflowFailException, match="CrashLoopBackOff"):
         do("canary", images["broken"], run="e")
-    assert cluster.running("staging")["deployments"] == before["deployments"]
-    assert set(before["pods"]) <= set(cluster.running("staging")["pods"])
-    assert [found["metadata"]["name"] for found in cluster.get("staging", "services")] == ["scoring"]
+    assert cluster.running(STEPS)["deployments"] == before["deployments"]
+    assert set(before["pods"]) <= set(cluster.running(STEPS)["pods"])
+    assert [found["metadata"]["name"] for found in cluster.get(STEPS, "services")] == ["scoring"]
 
 
 def test_tag_that_names_other_content_than_its_digest_is_undone(staging, images):
@@ -148,7 +153,7 @@ def test_image_that_cannot_be_pulled_fails_with_the_clusters_reason(staging, ima
     missing = {**images["one"], "image": f"{REPOSITORY}:no-such-tag", "version": "9"}
     with pytest.raises(AirflowException, match=r"manifests: (ErrImagePull|ImagePullBackOff): .*no-such-tag"):
         end(*begin("deploy", missing, run="j", patience=15))
-    _until(lambda: not cluster.release_pods("staging"), "the pod is gone")
+    until(lambda: not cluster.release_pods(STEPS), "the pod is gone")
     assert targets.current("scoring_staging") == images["one"]
 
 
@@ -158,6 +163,6 @@ def test_restore_to_nothing_removes_all_that_releases_made_and_may_be_repeated(s
         do("restore", NOTHING, run=run)
         assert targets.current("scoring_staging") is None
         for kind in ("deployments", "services", "ingresses", "networkpolicies"):
-            assert cluster.get("staging", kind) == []
-    settings_left = [found["metadata"]["name"] for found in cluster.get("staging", "configmaps")]
+            assert cluster.get(STEPS, kind) == []
+    settings_left = [found["metadata"]["name"] for found in cluster.get(STEPS, "configmaps")]
     assert not [name for name in settings_left if name.startswith("scoring")]

@@ -12,12 +12,10 @@ import contextlib
 import json
 import os
 import queue
-import re
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,28 +25,13 @@ from azure.storage.blob import BlobServiceClient, ContainerClient
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
-CONTAINER = "am-containerlogv2"
-WORKSPACE = (
-    "/subscriptions/00000000-0000-0000-0000-000000000000/resourcegroups/attrition"
-    "/providers/microsoft.operationalinsights/workspaces/compose"
-)
+from embedded.container_log import CONTAINER, Origin, blob_name, encoded, record
+
 KUBECONFIGS = Path("/run/kube")
 SELECTOR = "app.kubernetes.io/name=scoring"
 REPEATED = 300
-_TENANT = "00000000-0000-0000-0000-000000000000"
 _POLL = 2.0
 _BLOCK = 2 * 2**20
-_LEVEL = re.compile(r"\b(CRITICAL|ERROR|WARNING|INFO|DEBUG|TRACE)\b")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A pod whose output is followed."""
-
-    namespace: str
-    pod: str
-    node: str
-    container_id: str
 
 
 def parse(line: bytes) -> tuple[str, str]:
@@ -57,48 +40,10 @@ def parse(line: bytes) -> tuple[str, str]:
     return timestamp, text
 
 
-def blob_name(timestamp: str) -> str:
-    """The blob that the export puts a record of this time in: one for five minutes."""
-    at = datetime.fromisoformat(timestamp[:19])
-    return f"WorkspaceResourceId={WORKSPACE}/{at:y=%Y/m=%m/d=%d/h=%H}/m={at.minute // 5 * 5:02d}/PT05M.json"
-
-
-def record(source: Source, timestamp: str, text: str) -> dict[str, Any]:
-    """One ContainerLogV2 record; a line that is a JSON object becomes one in ``LogMessage``."""
-    try:
-        message: Any = json.loads(text)
-    except ValueError:
-        message = text
-    if not isinstance(message, dict):
-        message = text
-    seconds, _, fraction = timestamp.removesuffix("Z").partition(".")
-    return {
-        "TenantId": _TENANT,
-        "TimeGenerated": f"{seconds}.{fraction[:7]:0<7}Z",
-        "Computer": source.node,
-        "ContainerId": source.container_id,
-        "ContainerName": "scoring",
-        "PodName": source.pod,
-        "PodNamespace": source.namespace,
-        "LogMessage": message,
-        "LogSource": "stdout",
-        "LogLevel": _level(message),
-        "SourceSystem": "Containers",
-        "Type": "ContainerLogV2",
-    }
-
-
-def _level(message: Any) -> str:
-    if isinstance(message, dict):
-        return str(message.get("level", "UNKNOWN")).upper()
-    found = _LEVEL.search(message)
-    return found.group(1) if found else "UNKNOWN"
-
-
 class Follower(threading.Thread):
     """Puts a pod's lines as ``(blob name, record)`` into ``lines``, in order, until the pod is gone."""
 
-    def __init__(self, api: client.CoreV1Api, source: Source, lines: "queue.Queue[tuple[str, dict[str, Any]]]") -> None:
+    def __init__(self, api: client.CoreV1Api, source: Origin, lines: "queue.Queue[tuple[str, dict[str, Any]]]") -> None:
         super().__init__(name=source.pod, daemon=True)
         self._api = api
         self._source = source
@@ -128,9 +73,9 @@ class Follower(threading.Thread):
             raise
         for line in _lines(answer):
             timestamp, text = parse(line)
-            if timestamp > self._last:
+            if timestamp >= self._last:  # lines of one instant are told apart by nobody, and none may be lost
                 self._last = timestamp
-                self._lines.put((blob_name(timestamp), record(self._source, timestamp, text)))
+                self._lines.put((blob_name("compose", timestamp), record(self._source, timestamp, text)))
         return True
 
 
@@ -171,10 +116,10 @@ class Exporter:
             if uid not in found and not follower.is_alive():
                 del self._followers[uid]
 
-    def _pods(self) -> dict[str, Source]:
+    def _pods(self) -> dict[str, Origin]:
         """Pod uid to source, for every pod whose container has been made."""
         return {
-            pod.metadata.uid: Source(
+            pod.metadata.uid: Origin(
                 namespace, pod.metadata.name, pod.spec.node_name, status.container_id.partition("//")[2]
             )
             for namespace, api in self._apis.items()
@@ -189,7 +134,7 @@ class Exporter:
         count = 0
         while not self._lines.empty():
             name, content = self._lines.get()
-            blobs[name].append(json.dumps(content, ensure_ascii=False).encode() + b"\n")
+            blobs[name].append(encoded(content))
             count += 1
         for name, lines in blobs.items():
             self._append(name, lines)

@@ -7,21 +7,15 @@ that a killed exporter left half written is cut off and written again.
 
 import json
 import os
-import re
 import socket
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-CONTAINER = "am-containerlogv2"
-WORKSPACE = (
-    "/subscriptions/00000000-0000-0000-0000-000000000000/resourcegroups/attrition"
-    "/providers/microsoft.operationalinsights/workspaces/embedded"
-)
-_TENANT = "00000000-0000-0000-0000-000000000000"
+from embedded.container_log import CONTAINER, Origin, blob_name, encoded, record
+
 _STATE_FILE = "export.json"
 _POLL = 0.2
 _BATCH = 4 * 2**20
@@ -29,7 +23,6 @@ _LINE_LIMIT = 16 * 2**10
 """Container runtimes split longer lines."""
 _KEPT = 4
 """Output files of ended servers that are kept for reading, per slot."""
-_LEVEL = re.compile(r"\b(CRITICAL|ERROR|WARNING|INFO|DEBUG|TRACE)\b")
 
 
 @dataclass
@@ -97,10 +90,10 @@ class Exporter:
             count += self._append(name, path, start + end, data[:end])
 
     def _append(self, name: str, path: Path, end: int, data: bytes) -> int:
-        now = datetime.now(UTC)
-        records = [_record(line, path, now) for line in _split(data)]
-        content = b"".join(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records)
-        target = self._exports / _blob(now)
+        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
+        lines = _split(data)
+        content = b"".join(encoded(record(_origin(path), now, line.decode(errors="replace"))) for line in lines)
+        target = self._exports / CONTAINER / blob_name("embedded", now)
         target.parent.mkdir(parents=True, exist_ok=True)
         size = target.stat().st_size if target.exists() else 0
         relative = str(target.relative_to(self._exports))
@@ -109,7 +102,7 @@ class Exporter:
         with target.open("ab") as file:
             file.write(content)
         self._finish(self._state.pending)
-        return len(records)
+        return len(lines)
 
     def _finish(self, pending: _Pending) -> None:
         self._state.offsets[pending.source] = pending.end
@@ -158,6 +151,12 @@ def _server(path: Path) -> str:
     return path.name.split(".")[0]
 
 
+def _origin(path: Path) -> Origin:
+    """``<slot>/output/<server>.<stdout or stderr>.log``"""
+    server, source, _ = path.name.split(".")
+    return Origin(f"attrition-{path.parent.parent.name}", server, socket.gethostname(), server, source)
+
+
 def _split(data: bytes) -> list[bytes]:
     """Lines, long ones in pieces as a container runtime hands them on."""
     return [
@@ -166,40 +165,3 @@ def _split(data: bytes) -> list[bytes]:
         if line
         for start in range(0, len(line), _LINE_LIMIT)
     ]
-
-
-def _blob(time: datetime) -> str:
-    minute = time.minute // 5 * 5
-    return f"{CONTAINER}/WorkspaceResourceId={WORKSPACE}/{time:y=%Y/m=%m/d=%d/h=%H}/m={minute:02d}/PT05M.json"
-
-
-def _record(line: bytes, path: Path, time: datetime) -> dict[str, Any]:
-    """One ContainerLogV2 record; a line that is JSON becomes an object in ``LogMessage``."""
-    text = line.decode(errors="replace")
-    try:
-        message: Any = json.loads(text)
-    except ValueError:
-        message = text
-    if not isinstance(message, dict):
-        message = text
-    return {
-        "TenantId": _TENANT,
-        "TimeGenerated": f"{time:%Y-%m-%dT%H:%M:%S.%f}0Z",
-        "Computer": socket.gethostname(),
-        "ContainerId": _server(path),
-        "ContainerName": "scoring",
-        "PodName": _server(path),
-        "PodNamespace": f"attrition-{path.parent.parent.name}",
-        "LogMessage": message,
-        "LogSource": path.name.split(".")[1],
-        "LogLevel": _level(message),
-        "SourceSystem": "Containers",
-        "Type": "ContainerLogV2",
-    }
-
-
-def _level(message: Any) -> str:
-    if isinstance(message, dict):
-        return str(message.get("level", "UNKNOWN")).upper()
-    found = _LEVEL.search(message)
-    return found.group(1) if found else "UNKNOWN"

@@ -1,0 +1,157 @@
+"""The pods' output as blobs: read through the Kubernetes API (a server of this test), written to a container."""
+
+import http.server
+import json
+import threading
+from urllib.parse import urlsplit
+
+import pytest
+from kubernetes import client
+
+from compose.log_export import Exporter
+from tests.embedded.machine import eventually
+from training.curation.export import is_export
+
+LINES = [
+    b'2026-11-02T09:04:59.999999999Z {"type":"InputData","level":"info"}',
+    b"2026-11-02T09:05:00.000000001Z plain WARNING text",
+    b'2026-11-02T09:05:00.000000001Z {"half',
+]
+
+
+class Kubernetes(http.server.BaseHTTPRequestHandler):
+    """Two namespaces; the pod of ``attrition-staging`` has not started, the other has written ``LINES``."""
+
+    def do_GET(self):
+        path = urlsplit(self.path).path
+        if path.endswith("/log"):
+            ready = "production" in path
+            self.answer(200 if ready else 400, b"".join(line + b"\n" for line in self.server.lines) if ready else b"{}")
+            return
+        namespace = path.split("/")[4]
+        pod = {
+            "metadata": {"name": "scoring-1", "uid": namespace},
+            "spec": {"nodeName": "node-1", "containers": []},
+            "status": {"containerStatuses": [{
+                "name": "scoring", "image": "i", "imageID": "i", "ready": True, "restartCount": 0,
+                "containerID": "containerd://c0ffee",
+            }]},
+        }  # fmt: skip
+        self.answer(200, json.dumps({"kind": "PodList", "apiVersion": "v1", "items": [pod]}).encode())
+
+    def answer(self, status, body):
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        """Quiet."""
+
+
+class Container:
+    """Append blobs in memory, with the calls of Azure's client that the exporter makes."""
+
+    def __init__(self):
+        self.blobs = {}
+
+    def get_blob_client(self, name):
+        return Blob(self.blobs, name)
+
+
+class Blob:
+    def __init__(self, blobs, name):
+        self.blobs, self.name = blobs, name
+
+    def exists(self):
+        return self.name in self.blobs
+
+    def create_append_blob(self):
+        self.blobs[self.name] = b""
+
+    def append_block(self, block):
+        self.blobs[self.name] += block
+
+
+@pytest.fixture
+def cluster():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Kubernetes) as server:
+        server.lines = list(LINES)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def export(cluster):
+    configuration = client.Configuration(host=f"http://127.0.0.1:{cluster.server_port}")
+    api = client.CoreV1Api(client.ApiClient(configuration))
+    container = Container()
+    exporter = Exporter(container, {"attrition-staging": api, "attrition-production": api})
+    exporter.look_for_pods()
+    return exporter, container
+
+
+def records(container):
+    return [json.loads(line) for name in sorted(container.blobs) for line in container.blobs[name].splitlines()]
+
+
+def exported(export, count):
+    exporter, container = export
+
+    def written():
+        exporter.write()
+        return len(records(container)) >= count
+
+    assert eventually(written)
+    return records(container)
+
+
+def test_lines_of_a_pod_become_records_in_the_blob_of_their_five_minutes(export):
+    found = exported(export, 3)
+    assert [one["LogMessage"] for one in found] == [
+        {"type": "InputData", "level": "info"},
+        "plain WARNING text",
+        '{"half',
+    ]
+    assert [one["LogLevel"] for one in found] == ["INFO", "WARNING", "UNKNOWN"]
+    assert [one["TimeGenerated"] for one in found] == ["2026-11-02T09:04:59.9999999Z"] + 2 * [
+        "2026-11-02T09:05:00.0000000Z"
+    ]
+    origin = {key: found[0][key] for key in ("Computer", "ContainerId", "PodName", "PodNamespace", "LogSource")}
+    assert list(origin.values()) == ["node-1", "c0ffee", "scoring-1", "attrition-production", "stdout"]
+    names = sorted(export[1].blobs)
+    assert all(is_export(name) for name in names)
+    assert [name.partition("/y=")[2] for name in names] == [
+        "2026/m=11/d=02/h=09/m=00/PT05M.json",
+        "2026/m=11/d=02/h=09/m=05/PT05M.json",
+    ]
+
+
+def test_stream_that_is_read_again_adds_what_is_new_and_loses_nothing(export, cluster):
+    exported(export, 3)
+    cluster.lines.append(b"2026-11-02T09:05:01.000000000Z new")
+    found = exported(export, 4)
+    assert {"new", '{"half', "plain WARNING text"} <= {one["LogMessage"] for one in found[1:]}
+    assert [one["LogMessage"] for one in found].count({"type": "InputData", "level": "info"}) == 1
+
+
+def test_pod_whose_log_is_refused_ends_the_exporter(export, cluster):
+    exported(export, 3)
+    cluster.RequestHandlerClass = type(
+        "Refusing",
+        (Kubernetes,),
+        {"do_GET": lambda self: self.answer(500, b"{}") if "log" in self.path else Kubernetes.do_GET(self)},
+    )
+
+    def failed():
+        try:
+            export[0].look_for_pods()
+        except client.ApiException as error:
+            return error.status == 500
+        return False
+
+    assert eventually(failed)

@@ -11,8 +11,8 @@ most 31 a run; `retrain`: train whatever the verdict. Example: `{"night_from": "
 "2026-11-08", "retrain": false}`.
 
 **Safe to repeat.** Every task and every night. What was copied from the export is kept as byte ranges and not
-copied twice; tables are made anew with the same bytes; a night starts at most one training run. A run that
-comes after missed ones closes their nights too.
+copied twice; tables are made anew with the same bytes; a night starts at most one training run and sends each
+alert once. A run that comes after missed ones closes their nights too.
 
 **If it fails.** `land_logs`: connection `logs` or its container; the message names what to set. `curate_and_judge`
 shows the job's traceback in its log: a storage or MLflow outage is over when the task is cleared. A table that was
@@ -21,6 +21,9 @@ Unreadable lines fail nothing: they are in table `quarantine` with blob, byte of
 
 **Alerts** (connection `alerts`: smtp or http, else the log): drift confirmed, live quality below its floor, too many
 unreadable lines, no logs for a day while production was up.
+
+**Outcomes** are joined by EmployeeNumber. Where the scoring server drops or hashes sensitive fields in its log
+(`SCORING_LOG_SENSITIVE`), none can be: drift is judged, live quality and new labels are not.
 
 **Does not guard against** an outcomes feed that is well-formed and wrong, or a request id that a client uses twice
 within one millisecond: such records stay in table `unpaired`.

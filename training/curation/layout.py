@@ -8,7 +8,7 @@
     unpaired/day=D/                                     inputs without output and the reverse
     quarantine/night=D/                                 lines that could not be read: reason and source offset
     training/night=D/training.parquet                   original training set and labelled records
-    nights/night=D/*.json, report.html                  counts, verdict, decision
+    nights/night=D/*.json, report.html                  counts, verdict, alerts that were sent
 
 A night is the UTC day that a run closes. ``landing`` and ``staging`` hold the full story and no other table
 does: every curated table can be deleted and made again from them.
@@ -26,6 +26,7 @@ DAY = "day="
 MANIFEST = "manifest.json"
 COUNTS = "counts.json"
 VERDICT = "verdict.json"
+ALERTS = "alerts.json"
 REPORT = "report.html"
 TRAINING = "training.parquet"
 

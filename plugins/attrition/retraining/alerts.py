@@ -2,10 +2,15 @@
 
 The connection's type decides: ``smtp`` sends a mail (host, port, login, password; extra ``from``, ``to`` and
 ``starttls``), ``http`` posts JSON to a webhook (host, port, schema, extra ``path``; the password as bearer token).
+
+What was sent is kept beside the night's verdict, so a night that is decided again repeats nothing. Should the
+task die between sending and keeping, the repeated alert has the same key (``key``, Message-ID).
 """
 
 import logging
 import smtplib
+from collections.abc import Iterable
+from datetime import date
 from email.message import EmailMessage
 from typing import Any, Literal
 
@@ -15,6 +20,7 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from attrition import settings
+from training.curation import layout
 
 log = logging.getLogger(__name__)
 
@@ -30,20 +36,37 @@ class Alert(msgspec.Struct, frozen=True):
     text: str
 
     @property
+    def key(self) -> str:
+        """The same for the same kind of alert about the same night."""
+        return f"{self.night}.{self.kind}"
+
+    @property
     def subject(self) -> str:
         return f"[attrition, {settings.load().environment}] {self.kind} in the night of {self.night}"
 
 
-def send(alert: Alert) -> None:
-    """Log the alert, and send it where connection ``alerts`` says.
+def send_once(tables: Any, alerts: Iterable[Alert]) -> None:
+    """Send the alerts that no earlier decision about their night has sent."""
+    for alert in alerts:
+        file = layout.night_folder(tables, "nights", date.fromisoformat(alert.night)) / layout.ALERTS
+        sent = layout.read_json(file) or []
+        if alert.key in sent:
+            log.info("alert %s was sent before", alert.key)
+        elif send(alert):
+            layout.write_json(file, sorted([*sent, alert.key]))
 
-    An alert that cannot be delivered is logged as an error and stops nothing.
+
+def send(alert: Alert) -> bool:
+    """Log the alert, and send it where connection ``alerts`` says; whether it arrived there.
+
+    An alert that cannot be delivered is logged as an error and stops nothing; the next decision about its night
+    tries again.
     """
     log.warning("ALERT %s: %s", alert.subject, alert.text)
     try:
         connection = BaseHook.get_connection(CONNECTION_ID)
     except AirflowNotFoundException:
-        return
+        return True
     try:
         if connection.conn_type == "smtp":
             _mail(alert, connection)
@@ -51,15 +74,21 @@ def send(alert: Alert) -> None:
             _post(alert, connection)
         else:
             log.error("connection %r has type %r: use smtp or http", CONNECTION_ID, connection.conn_type)
-    except (OSError, smtplib.SMTPException, requests.RequestException) as error:
+            return False
+    except (OSError, smtplib.SMTPException, requests.RequestException, ValueError) as error:
         log.error("the alert could not be sent through connection %r: %s", CONNECTION_ID, error)
+        return False
+    return True
 
 
 def _mail(alert: Alert, connection: Any) -> None:
     extra = connection.extra_dejson
+    if not extra.get("to"):
+        raise ValueError('its extra has no "to": name who is to get the mails')
     message = EmailMessage()
     message["Subject"] = alert.subject
     message["From"] = extra.get("from", connection.login or "attrition@localhost")
+    message["Message-ID"] = f"<{alert.key}@{settings.load().environment}.attrition>"
     message["To"] = extra["to"] if isinstance(extra["to"], str) else ", ".join(extra["to"])
     message.set_content(f"{alert.text}\n\n{settings.load().airflow_url}/dags/attrition_retrain_nightly\n")
     with smtplib.SMTP(connection.host, connection.port or 25, timeout=_TIMEOUT) as server:
@@ -74,5 +103,5 @@ def _post(alert: Alert, connection: Any) -> None:
     port = f":{connection.port}" if connection.port else ""
     url = f"{connection.schema or 'https'}://{connection.host}{port}{connection.extra_dejson.get('path', '/')}"
     headers = {"Authorization": f"Bearer {connection.password}"} if connection.password else {}
-    body = {**msgspec.to_builtins(alert), "text": f"{alert.subject}: {alert.text}"}
+    body = {**msgspec.to_builtins(alert), "key": alert.key, "text": f"{alert.subject}: {alert.text}"}
     requests.post(url, json=body, headers=headers, timeout=_TIMEOUT).raise_for_status()

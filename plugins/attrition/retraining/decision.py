@@ -9,7 +9,7 @@ import msgspec
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from attrition import airflow_api, settings, targets
-from attrition.retraining.alerts import Alert, send
+from attrition.retraining.alerts import Alert, send_once
 from attrition.retraining.nights import tables_path
 from attrition.settings import Retraining
 from training.curation import layout
@@ -42,8 +42,7 @@ def decide(context: Any, nights: Sequence[str]) -> dict[str, str]:
     airflow_api.set_run_note(run.dag_id, run.run_id, last.note)
     up = service_is_up() if any(verdict.status == "no records" for verdict in verdicts) else False
     for verdict in verdicts:
-        for alert in alerts_of(verdict, retraining, service_up=up):
-            send(alert)
+        send_once(tables, alerts_of(verdict, retraining, service_up=up))
     if not (wanted := [verdict for verdict in verdicts if verdict.retrain]):
         raise AirflowSkipException(last.note)
     log.info(last.note)

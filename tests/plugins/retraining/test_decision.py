@@ -33,7 +33,7 @@ def night(tmp_path, monkeypatch):
     monkeypatch.setattr(settings, "load", lambda: changed)
     notes, sent = [], []
     monkeypatch.setattr(airflow_api, "set_run_note", lambda dag_id, run_id, note: notes.append(note))
-    monkeypatch.setattr(decision, "send", sent.append)
+    monkeypatch.setattr(alerts, "send", lambda alert: sent.append(alert) or True)
     monkeypatch.setattr(decision, "service_is_up", lambda: True)
 
     def run(*verdicts, **params):
@@ -55,6 +55,27 @@ def test_quiet_night_skips_and_the_note_says_why(night):
 
 def test_confirmed_drift_starts_one_training_run_named_after_the_night(night):
     assert night.decide(DRIFTED) == {"run_id": "retrain__2026-11-03", "data": "/t/training/n"}
+    assert [alert.kind for alert in night.sent] == ["drift"]
+
+
+def test_night_that_is_decided_again_repeats_no_alert(night):
+    night.decide(DRIFTED)
+    night.decide(DRIFTED)
+    assert [alert.key for alert in night.sent] == ["2026-11-03.drift"]
+
+
+def test_night_that_is_decided_again_sends_what_is_new_about_it(night):
+    night.decide(DRIFTED)
+    counts = {"read": 10, "quarantined": 9, "reasons": {"broken JSON": 9}}
+    night.decide(msgspec.structs.replace(DRIFTED, counts=counts))
+    assert [alert.key for alert in night.sent] == ["2026-11-03.drift", "2026-11-03.quarantine"]
+
+
+def test_alert_that_was_not_delivered_is_sent_by_the_next_decision(night, monkeypatch):
+    monkeypatch.setattr(alerts, "send", lambda alert: False)
+    night.decide(DRIFTED)
+    monkeypatch.setattr(alerts, "send", lambda alert: night.sent.append(alert) or True)
+    night.decide(DRIFTED)
     assert [alert.kind for alert in night.sent] == ["drift"]
 
 
@@ -148,10 +169,10 @@ def test_alert_is_posted_to_a_webhook(server, connections):
         conn_id="alerts", conn_type="http", schema="http", host="127.0.0.1", port=server.server_port,
         password="token-1", extra={"path": "/hook"},
     )  # fmt: skip
-    alerts.send(ALERT)
+    assert alerts.send(ALERT)
     ((path, token, body),) = server.seen
     assert (path, token) == ("/hook", "Bearer token-1")
-    assert body["kind"] == "drift"
+    assert (body["kind"], body["key"]) == ("drift", "2026-11-02.drift")
     assert body["text"] == "[attrition, embedded] drift in the night of 2026-11-02: Age drifts"
 
 
@@ -161,8 +182,9 @@ def test_alert_is_sent_by_mail(server, connections):
         conn_id="alerts", conn_type="smtp", host="127.0.0.1", port=server.server_address[1],
         extra={"from": "a@example.com", "to": ["b@example.com", "c@example.com"]},
     )  # fmt: skip
-    alerts.send(ALERT)
+    assert alerts.send(ALERT)
     (mail,) = server.seen
+    assert "Message-ID: <2026-11-02.drift@embedded.attrition>" in mail
     assert "Subject: [attrition, embedded] drift in the night of 2026-11-02" in mail
     assert "To: b@example.com, c@example.com" in mail
     assert "Age drifts" in mail
@@ -173,8 +195,14 @@ def test_alert_that_cannot_be_delivered_is_logged_and_stops_nothing(server, conn
     connections["alerts"] = Connection(
         conn_id="alerts", conn_type="http", schema="http", host="127.0.0.1", port=server.server_port
     )
-    alerts.send(ALERT)
+    assert not alerts.send(ALERT)
     assert "could not be sent" in caplog.text
+
+
+def test_mail_connection_without_a_recipient_is_told_and_stops_nothing(connections, caplog):
+    connections["alerts"] = Connection(conn_id="alerts", conn_type="smtp", host="127.0.0.1", port=1)
+    assert not alerts.send(ALERT)
+    assert 'its extra has no "to"' in caplog.text
 
 
 def test_alert_without_a_connection_goes_to_the_log(monkeypatch, caplog):
@@ -182,5 +210,5 @@ def test_alert_without_a_connection_goes_to_the_log(monkeypatch, caplog):
         raise AirflowNotFoundException(conn_id)
 
     monkeypatch.setattr(BaseHook, "get_connection", missing)
-    alerts.send(ALERT)
+    assert alerts.send(ALERT)
     assert "ALERT [attrition, embedded] drift in the night of 2026-11-02: Age drifts" in caplog.text

@@ -72,6 +72,7 @@ def _add_routes(app: Flask, service: Service) -> None:
             "run_id": release.run_id,
             "data_digest": release.data_digest,
             "code_hash": release.code_hash,
+            "sbom_digest": release.sbom_digest,
             "created": release.created,
         }
 

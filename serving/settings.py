@@ -95,6 +95,8 @@ class Release(msgspec.Struct, frozen=True):
     revision: str = ""
     """Git revision of the image."""
     code_hash: str = ""
+    sbom_digest: str = ""
+    """Of the image's ``sbom.json``."""
     created: str = ""
 
 

@@ -101,6 +101,7 @@ def release_document(inputs: Inputs) -> dict[str, str]:
         "data_digest": inputs.data_digest,
         "revision": inputs.revision,
         "code_hash": inputs.code_hash,
+        "sbom_digest": sbom_digest(inputs),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -120,6 +121,11 @@ def sbom(inputs: Inputs) -> str:
     """The text of ``sbom.json``; the same inputs have the same, so its digest is known without the image."""
     requirements = (ROOT / "serving" / "requirements.txt").read_text()
     return bill_of_materials(inputs.model_name, inputs.tag, requirements)
+
+
+def sbom_digest(inputs: Inputs) -> str:
+    """``sha256:`` and 64 hexadecimal digits over ``sbom.json``."""
+    return f"sha256:{hashlib.sha256(sbom(inputs).encode()).hexdigest()}"
 
 
 def build_arguments(inputs: Inputs, context: Path) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """The operator that builds a model version's serving image, once."""
 
-import hashlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -76,7 +75,7 @@ class BuildImageOperator(BaseOperator):
             "image": built.image,
             "tag": inputs.tag,
             "digest": built.digest,
-            "sbom_digest": f"sha256:{hashlib.sha256(build_inputs.sbom(inputs).encode()).hexdigest()}",
+            "sbom_digest": build_inputs.sbom_digest(inputs),
             "reused": reused,
         }
 

@@ -56,8 +56,8 @@ class AzureDouble:
         self.error_message: str | None = None
         self.output_images = True
         self.manifests: dict[str, str] = {}
-        self.throttled = 0
-        """How many of the next scheduleRun calls are answered with 429."""
+        self.throttled: Counter[str] = Counter()
+        """How many of the next calls, by action, are answered with 429 and told to come back in a second."""
         self.refuse: dict | None = None
         """Body of a 400 answer to scheduleRun."""
         self.calls: Counter[str] = Counter()
@@ -124,6 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
         body, known = self._body(), self.known
         action = self.path.partition("?")[0].rpartition("/")[2]
         known.calls[action] += 1
+        if self._throttle(action):
+            return
         if action == "listBuildSourceUploadUrl":
             url = f"{known.url}/account/source/context.tar.gz?sig=upload"
             self._answer(200, {"uploadUrl": url, "relativePath": "source/context.tar.gz"})
@@ -141,12 +143,17 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404, {"error": {"code": "NotFound", "message": self.path}})
 
+    def _throttle(self, action: str) -> bool:
+        """Answer 429 where this call is to be throttled."""
+        if not self.known.throttled[action]:
+            return False
+        self.known.throttled[action] -= 1
+        self._answer(429, {"error": {"code": "TooManyRequests", "message": "slow down"}}, {"Retry-After": "1"})
+        return True
+
     def _schedule(self, request: dict) -> None:
         known = self.known
-        if known.throttled:
-            known.throttled -= 1
-            self._answer(429, {"error": {"code": "TooManyRequests", "message": "slow down"}}, {"Retry-After": "0"})
-        elif known.refuse:
+        if known.refuse:
             self._answer(400, known.refuse)
         else:
             known.scheduled.append(request)
@@ -165,6 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
         known = self.known
         if "/runs/" in self.path:
             known.calls["get run"] += 1
+            if self._throttle("get run"):
+                return
             self._answer(200, known.run())
             known.polls += 1
         else:

@@ -116,11 +116,21 @@ def test_run_that_ends_otherwise_raises_and_names_the_status(azure, context, sta
         builder(azure).build(INPUTS, context, Memory())
 
 
-def test_throttled_schedule_is_repeated_and_starts_one_run(azure, context):
-    azure.throttled = 2
-    builder(azure).build(INPUTS, context, Memory())
-    assert azure.calls["scheduleRun"] == 3
+@pytest.mark.parametrize("action", ["listBuildSourceUploadUrl", "scheduleRun", "listLogSasUrl", "get run"])
+def test_throttled_call_is_repeated_when_azure_says_and_starts_one_run(azure, context, action):
+    azure.throttled[action] = 2
+    began = time.monotonic()
+    assert builder(azure).build(INPUTS, context, Memory()).digest == DIGEST
+    assert time.monotonic() - began >= 2
+    assert azure.throttled[action] == 0
     assert len(azure.scheduled) == 1
+
+
+def test_throttling_without_end_fails_with_what_azure_said(azure, context):
+    azure.throttled["scheduleRun"] = 1000
+    with pytest.raises(BuildError, match="Azure refused: 429 TooManyRequests"):
+        builder(azure).build(INPUTS, context, Memory())
+    assert azure.scheduled == []
 
 
 def test_subscription_without_tasks_is_explained(azure, context):

@@ -1,5 +1,6 @@
 """The builder of the embedded stack: folders with the content of an image."""
 
+import hashlib
 import json
 import shutil
 
@@ -40,7 +41,9 @@ def inputs_tag(image):
 
 def test_release_file_says_where_the_image_comes_from(built):
     images, image = built
-    release = json.loads((images / inputs_tag(image) / "release.json").read_text())
+    folder = images / inputs_tag(image)
+    release = json.loads((folder / "release.json").read_text())
+    assert release.pop("sbom_digest") == f"sha256:{hashlib.sha256((folder / 'sbom.json').read_bytes()).hexdigest()}"
     assert release.pop("created")
     assert release.pop("code_hash")
     assert release == {

@@ -101,7 +101,8 @@ def test_image_serves_its_release_from_a_read_only_root(engine, built):
     finally:
         container.remove(force=True)
     assert answer["model"] == {"name": "employee_attrition", "version": "3"}
-    assert "abc" in str(answer)
+    assert (answer["revision"], answer["data_digest"], answer["run_id"]) == ("abc", "d", "run")
+    assert answer["sbom_digest"].startswith("sha256:")
 
 
 def _patient():

@@ -1,85 +1,45 @@
-"""The question at the gate, typed at in a real pseudo-terminal."""
+"""The demo on a real pseudo-terminal: the question at the gate, and the table of tasks."""
 
-import os
-import pty
-import select
 import signal
-import sys
 import time
-from types import SimpleNamespace
 
 import pytest
 
-from embedded.environment import ROOT
+from tests.embedded.terminal import Terminal
 
 QUESTION = "Approve version 1 for production? [y/N] "
-PROGRAM = f"""
+PROMPT = f"""
 import sys, time
 from pathlib import Path
 from embedded.demo_prompt import ask
 
-Path(sys.argv[2]).write_text("started")
-while not Path(sys.argv[3]).exists():
+started, go, answered = map(Path, sys.argv[1:])
+started.touch()
+while not go.exists():
     time.sleep(0.02)
 try:
-    print("decided:", ask({QUESTION!r}, lambda: not Path(sys.argv[1]).exists()))
+    print("decided:", ask({QUESTION!r}, lambda: not answered.exists()))
 except EOFError:
     print("decided: no answer")
 """
 
 
-class Terminal:
-    """A child whose terminal is ours: what it shows, and the keys that it gets."""
+class Question(Terminal):
+    """A program that asks when it is told to, and that can be told that somebody else has answered."""
 
     def __init__(self, folder):
-        self.answered, self._started, self._go = (folder / name for name in ("answered", "started", "go"))
-        files = [str(path) for path in (self.answered, self._started, self._go)]
-        self.pid, self._screen = pty.fork()
-        if self.pid == 0:
-            os.chdir(ROOT)
-            os.execv(sys.executable, [sys.executable, "-c", PROGRAM, *files])  # noqa: S606 - this is the child
-        self.shown = ""
+        self._started, self._go, self.answered = (folder / name for name in ("started", "go", "answered"))
+        super().__init__(PROMPT, str(self._started), str(self._go), str(self.answered))
         self.wait(self._started.exists)
-
-    def wait(self, condition, seconds=20.0):
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, self.shown
-            if select.select([self._screen], [], [], 0.02)[0]:
-                try:
-                    self.shown += os.read(self._screen, 4096).decode()
-                except OSError:  # the child has ended and closed its side
-                    time.sleep(0.02)
 
     def ask(self):
         self._go.touch()
         self.see(QUESTION)
 
-    def see(self, text):
-        self.wait(lambda: text in self.shown)
-
-    def type(self, keys):
-        os.write(self._screen, keys.encode())
-
-    def exit_code(self):
-        ended = SimpleNamespace(status=None)
-
-        def reaped():
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                ended.status = status
-            return bool(pid)
-
-        self.wait(reaped)
-        return os.waitstatus_to_exitcode(ended.status)
-
-    def close(self):
-        os.close(self._screen)
-
 
 @pytest.fixture
 def terminal(tmp_path):
-    opened = Terminal(tmp_path)
+    opened = Question(tmp_path)
     yield opened
     opened.close()
 
@@ -130,3 +90,34 @@ def test_closed_input_is_no_answer(terminal):
     terminal.ask()
     terminal.type("\x04")
     terminal.see("decided: no answer")
+
+
+TABLE = """
+import time
+from rich.console import Console
+from embedded.demo_view import TaskView, View
+
+console = Console(highlight=False)
+view = View(console)
+with view.following():
+    for state in ("queued", "running", "success"):
+        view.update([TaskView("attrition_train", "train_and_register", state, 12.3, None, None, 1)])
+        time.sleep(0.4)
+print("after the table")
+"""
+
+
+def test_table_on_a_terminal_shows_each_state_in_its_place_and_gives_the_cursor_back():
+    terminal = Terminal(TABLE)
+    try:
+        terminal.see("after the table")
+        assert terminal.exit_code() == 0
+    finally:
+        terminal.close()
+    for text in ("DAG", "task", "state", "seconds", "attrition_train", "train_and_register", "queued", "running"):
+        assert text in terminal.shown
+    last = terminal.shown.rsplit("train_and_register", 1)[1]
+    assert "success" in last
+    assert "12.3" in last
+    assert "\x1b[1A" in terminal.shown, "it is drawn over and not again and again"
+    assert terminal.shown.index("\x1b[?25l") < terminal.shown.rindex("\x1b[?25h")

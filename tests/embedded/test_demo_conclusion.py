@@ -1,0 +1,67 @@
+"""When the demo says that all went well: what was decided, and what production answers with after it."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from embedded.demo import Demo, DemoError
+from embedded.environment import Stack
+
+ADMIN = {"id": "admin", "name": "admin"}
+
+
+def make_demo(tmp_path, *, approve=None, chosen=None, now=None):
+    """A demo at its end: the gate was answered with ``chosen``, and production answers with version ``now``."""
+    demo = Demo(Stack.read({"ATTRITION_HOME": str(tmp_path)}), data=None, approve=approve, keep=True)
+    answer = {"chosen_options": chosen, "responded_by_user": ADMIN if chosen else None}
+    demo._airflow = SimpleNamespace(
+        question=lambda *_: answer, result=lambda *_: {"version": "2"}, link=lambda *_: "http://airflow/run"
+    )
+    demo._scoring["production"] = SimpleNamespace(version=lambda: now)
+    demo._post_sample = lambda slot: None
+    return demo
+
+
+@pytest.mark.parametrize(
+    ("approve", "chosen", "before", "now"),
+    [
+        ("yes", ["Approve"], None, "2"),
+        ("yes", ["Approve"], "1", "2"),
+        (None, ["Approve"], "1", "2"),
+        ("no", ["Reject"], "1", "1"),
+        ("no", ["Reject"], None, None),
+        (None, None, "1", "1"),
+    ],
+    ids=["first version", "next version", "approved in Airflow", "rejected", "rejected the first", "silence"],
+)
+def test_demo_ends_with_0_when_production_is_what_was_decided(tmp_path, approve, chosen, before, now):
+    assert make_demo(tmp_path, approve=approve, chosen=chosen, now=now)._conclude("run", before) == 0
+
+
+@pytest.mark.parametrize(
+    ("approve", "chosen", "before", "now", "message"),
+    [
+        ("yes", ["Approve"], "1", "1", "production answers with version 1, expected was 2"),
+        ("yes", ["Approve"], "1", None, "production answers with version None, expected was 2"),
+        ("no", ["Reject"], "1", "2", "production answers with version 2, expected was 1"),
+        ("no", ["Reject"], None, "2", "production answers with version 2, expected was None"),
+        ("no", ["Approve"], "1", "2", "the answer given here was another, but admin decided in Airflow"),
+    ],
+    ids=["not released", "gone", "released although rejected", "first although rejected", "overruled"],
+)
+def test_demo_fails_when_production_is_not_what_was_decided(tmp_path, approve, chosen, before, now, message):
+    with pytest.raises(DemoError, match=message):
+        make_demo(tmp_path, approve=approve, chosen=chosen, now=now)._conclude("run", before)
+
+
+def test_training_run_whose_release_has_not_begun_is_found_again(tmp_path):
+    """A demo that was killed between the two must not train a second version that waits behind the first."""
+    demo = make_demo(tmp_path)
+    events = [{"created_dagruns": []}]
+    demo._airflow.runs = lambda dag_id, **_: [{"dag_run_id": "demo__1"}]
+    demo._airflow.get = lambda path, **_: {"asset_events": events}
+    assert demo._unreleased() == "demo__1"
+    events[0]["created_dagruns"].append({"dag_id": "attrition_release", "run_id": "asset_triggered__1"})
+    assert demo._unreleased() is None
+    events.clear()  # its verdict let nothing be registered
+    assert demo._unreleased() is None

@@ -84,7 +84,7 @@ def rebuild(engine: Engine, tables: Path, night: date, columns: Sequence[Column]
 
 def rebuild_day(engine: Engine, tables: Path, day: date, columns: Sequence[Column]) -> None:
     """Write partitions ``inference/day=`` and ``unpaired/day=``."""
-    work = layout.empty_folder(tables / "inference" / f".{day}.work")
+    work = layout.empty_folder(tables / f".{day}.work")
     nights = nights_of([day.isoformat()], tables)
     inputs = _PLACE | {name: kind for name, kind in inference_columns(columns).items() if name in _input_names(columns)}
     _define(engine, tables, "messages", nights, _MESSAGES)
@@ -94,16 +94,10 @@ def rebuild_day(engine: Engine, tables: Path, day: date, columns: Sequence[Colum
     engine.view("copies", [work / "copies"], _COPIES)
     chosen = f"r.day = DATE '{day}'"
     features = ", ".join(f"i.{column.name}" for column in columns)
-    engine.write(
-        statement("inference.sql", chosen=chosen, features=features),
-        layout.day_folder(tables, "inference", day),
-        order_by="event_time, request_id, record",
-    )
-    engine.write(
-        statement("unpaired.sql", chosen=chosen),
-        layout.day_folder(tables, "unpaired", day),
-        order_by="event_time, request_id, record, type, night, file_no, byte_offset",
-    )
+    sql = statement("inference.sql", chosen=chosen, features=features)
+    engine.write_day(sql, tables, "inference", day, order_by="event_time, request_id, record")
+    order = "event_time, request_id, record, type, night, file_no, byte_offset"
+    engine.write_day(statement("unpaired.sql", chosen=chosen), tables, "unpaired", day, order_by=order)
     layout.remove_folder(work)
 
 

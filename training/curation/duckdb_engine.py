@@ -7,14 +7,14 @@ from typing import Any
 import duckdb
 
 from training.curation import layout
-from training.curation.engine import EXPORT_KEYS, MESSAGE_KEYS, OUTPUT_LISTS, Column
+from training.curation.engine import EXPORT_KEYS, MESSAGE_KEYS, OUTPUT_LISTS, Column, Engine
 
 # Fixed, so that the bytes of a file follow from its rows alone.
 _COPY = "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 122880)"
 
 
-class DuckEngine:
-    """Implements ``Engine``. Peak memory is about ``memory`` plus 150 MiB, whatever the number of rows."""
+class DuckEngine(Engine):
+    """Peak memory is about ``memory`` plus 150 MiB, whatever the number of rows."""
 
     def __init__(self, columns: Sequence[Column], scratch: Path, memory: str, threads: int) -> None:
         self._connection = duckdb.connect(

@@ -14,10 +14,13 @@ these names:
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import msgspec
+
+from training.curation import layout
 
 EXPORT_KEYS = (
     "TimeGenerated",
@@ -84,18 +87,30 @@ class Engine(Protocol):
         With ``order_by``, the same rows give the same bytes (on DuckDB).
         """
 
+    def view_days(
+        self, name: str, tables: Path, table: str, columns: Mapping[str, str], day: date | None = None
+    ) -> None:
+        """Let ``name`` stand for a curated table, or for one day of it."""
+        days = layout.partitions(tables, table, layout.DAY)
+        folders = [layout.day_folder(tables, table, one) for one in days if day in (None, one)]
+        self.view(name, folders, columns)
+
+    def write_day(self, sql: str, tables: Path, table: str, day: date, order_by: str) -> None:
+        """Write one day of a curated table anew; whoever reads finds no part of a day."""
+        self.write(sql, layout.day_folder(tables, table, day), order_by)
+
     def close(self) -> None:
         """Give back memory and scratch space."""
 
 
 def open_engine(columns: Sequence[Column], scratch: Path, memory: str, threads: int) -> Engine:
-    """Spark on Databricks, else DuckDB in this process."""
+    """Spark with Delta tables on Databricks, else DuckDB in this process."""
     if "DATABRICKS_RUNTIME_VERSION" in os.environ:
         from pyspark.sql import SparkSession
 
-        from training.curation.spark_engine import SparkEngine
+        from training.curation.spark_engine import DeltaEngine
 
-        return SparkEngine(SparkSession.builder.getOrCreate(), columns)
+        return DeltaEngine(SparkSession.builder.getOrCreate(), columns)
     from training.curation.duckdb_engine import DuckEngine
 
     return DuckEngine(columns, scratch, memory, threads)

@@ -10,6 +10,8 @@
     training/night=D/training.parquet                   original training set and labelled records
     nights/night=D/*.json, report.html                  counts, verdict, alerts that were sent
 
+On Databricks ``inference`` and ``unpaired`` are Delta tables, partitioned by day.
+
 A night is the UTC day that a run closes. ``landing`` and ``staging`` hold the full story and no other table
 does: every curated table can be deleted and made again from them.
 """
@@ -78,14 +80,18 @@ def write_json(path: Any, content: Any) -> None:
 
 
 def replace_folder(scratch: Path, target: Path) -> None:
-    """Put a finished folder in the place of an older one.
+    """Put a finished folder in the place of an older one, which is moved away as a whole first.
 
-    A process killed between the two steps leaves no folder: the night that was under way has no counts
-    file yet, so its next run writes the folder again.
+    There is never a part of either. A process killed between the two moves leaves no folder: the night that was
+    under way has no counts file yet, so its next run writes the folder again.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(target, ignore_errors=True)
+    old = target.with_name(f".{target.name}.old")
+    remove_folder(old)
+    if target.exists():
+        os.replace(target, old)
     os.replace(scratch, target)
+    remove_folder(old)
 
 
 def remove_folder(folder: Path) -> None:

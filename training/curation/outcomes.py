@@ -73,8 +73,7 @@ def label(engine: Engine, tables: Path, night: date, columns: Sequence[Column], 
     work = layout.empty_folder(tables / "labelled" / f".{night}.work")
     write_rows(rows, _FEED, work / "feed.parquet")
     engine.view("outcomes", [work / "feed.parquet"], _FEED_SQL)
-    days = layout.partitions(tables, "inference", layout.DAY)
-    engine.view("inference", [layout.day_folder(tables, "inference", day) for day in days], inference_columns(columns))
+    engine.view_days("inference", tables, "inference", inference_columns(columns))
     features = [column.name for column in columns]
     chosen = ", ".join(f"i.{name}" for name in features)
     labelled = layout.night_folder(tables, "labelled", night)

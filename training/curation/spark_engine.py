@@ -1,15 +1,16 @@
 """The engine on Databricks: Spark, whose own dialect the curation's statements are in."""
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from training.curation import layout
-from training.curation.engine import EXPORT_KEYS, MESSAGE_KEYS, OUTPUT_LISTS, Column
+from training.curation.engine import EXPORT_KEYS, MESSAGE_KEYS, OUTPUT_LISTS, Column, Engine
 
 
-class SparkEngine:
-    """Implements ``Engine`` on a Spark session (4.0 or later)."""
+class SparkEngine(Engine):
+    """A Spark session (4.0 or later), with all tables as Parquet."""
 
     def __init__(self, session: Any, columns: Sequence[Column]) -> None:
         self._session = session
@@ -22,7 +23,7 @@ class SparkEngine:
             nothing = ", ".join(f"CAST(NULL AS {kind}) AS {column}" for column, kind in columns.items())
             self.define(name, f"SELECT {nothing} WHERE false")
             return
-        frame = self._session.read.parquet(*(f"file:{path}" for path in files))
+        frame = self._session.read.parquet(*(str(path) for path in files))
         frame.select(*columns).createOrReplaceTempView(name)
 
     def define(self, name: str, sql: str) -> None:
@@ -37,11 +38,30 @@ class SparkEngine:
         layout.empty_folder(scratch)
         scratch.rmdir()
         ordered = f"{sql} ORDER BY {order_by}" if order_by else sql
-        self._session.sql(ordered).write.option("compression", "zstd").parquet(f"file:{scratch}")
+        self._session.sql(ordered).write.option("compression", "zstd").parquet(str(scratch))
         layout.replace_folder(scratch, folder)
 
     def close(self) -> None:
         """The session belongs to the cluster."""
+
+
+class DeltaEngine(SparkEngine):
+    """Spark with the curated tables as Delta tables: a day is replaced by one commit of the table's log."""
+
+    def view_days(
+        self, name: str, tables: Path, table: str, columns: Mapping[str, str], day: date | None = None
+    ) -> None:
+        if not (tables / table / "_delta_log").is_dir():
+            self.view(name, [], columns)
+            return
+        frame = self._session.read.format("delta").load(str(tables / table))
+        chosen = frame.where(f"day = DATE '{day}'") if day else frame
+        chosen.select(*columns).createOrReplaceTempView(name)
+
+    def write_day(self, sql: str, tables: Path, table: str, day: date, order_by: str) -> None:
+        frame = self._session.sql(f"{sql} ORDER BY {order_by}").selectExpr(f"DATE '{day}' AS day", "*")
+        writer = frame.write.format("delta").mode("overwrite").partitionBy("day")
+        writer.option("replaceWhere", f"day = DATE '{day}'").save(str(tables / table))
 
 
 def _functions(columns: Sequence[Column]) -> list[str]:

@@ -43,8 +43,7 @@ def read_window(
     engine: Engine, tables: Path, day: date, columns: Sequence[Column], fields: Sequence[str], version: str
 ) -> Window:
     """Count the records of ``day`` that ``version`` answered, by the values of ``fields``."""
-    folder = layout.day_folder(tables, "inference", day)
-    engine.view("day_rows", [folder] if folder.exists() else [], inference_columns(columns))
+    engine.view_days("day_rows", tables, "inference", inference_columns(columns), day)
     versions = engine.query("SELECT model_version, COUNT(*) AS n FROM day_rows GROUP BY model_version")
     work = layout.empty_folder(tables / "nights" / f".{day}.window")
     engine.write(statement("window.sql", columns=", ".join(fields), version=version), work / "used")

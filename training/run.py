@@ -153,7 +153,7 @@ def evaluate(config: JobConfig, run_key: str) -> None:
             run,
             {**metrics, **gaps, **evaluation["latency"], "parity": evaluation["parity"]["probability"]},
             {},
-            {tags.VERDICT: evaluation["verdict"], "attrition.reasons": "; ".join(evaluation["reasons"]) or "none"},
+            {tags.VERDICT: evaluation["verdict"], "attrition_reasons": "; ".join(evaluation["reasons"]) or "none"},
         )
         # Last: the file says that the evaluation is complete.
         tracker.write_json(run, tags.EVALUATION_FILE, evaluation)

@@ -91,7 +91,7 @@ def test_two_training_runs_on_postgres_go_side_by_side_and_register_a_version_ea
     assert first[0] < second[1], "one after the other"
     assert second[0] < first[1], "one after the other"
     new = [
-        version.tags["attrition.run_key"]
+        version.tags["attrition_run_key"]
         for version in registry.search_model_versions(f"name = '{MODEL}'")
         if version.version not in before
     ]

@@ -109,7 +109,7 @@ class Planter:
             repository=REPOSITORY,
             base_image="python:3.11-slim",
             revision=git_revision(),
-            data_digest=self._airflow.version_tags(version)["attrition.data_digest"],
+            data_digest=self._airflow.version_tags(version)["attrition_data_digest"],
         )
 
     def crash_loop(self, version: str, bundle: Path) -> None:

@@ -108,8 +108,8 @@ def test_mlflow_holds_one_run_a_night_with_verdict_report_and_note(closed):
     _, client, _ = closed
     experiment = client.get_experiment_by_name(f"{EXPERIMENT}-monitoring")
     runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])
-    assert [one.data.tags["attrition.window"] for one in runs] == [night.isoformat() for night in reversed(NIGHTS)]
-    assert "drift confirmed over 2 windows" in runs[0].data.tags["attrition.note"]
+    assert [one.data.tags["attrition_window"] for one in runs] == [night.isoformat() for night in reversed(NIGHTS)]
+    assert "drift confirmed over 2 windows" in runs[0].data.tags["attrition_note"]
     assert {entry.path for entry in client.list_artifacts(runs[0].info.run_id)} == {layout.VERDICT, layout.REPORT}
     assert runs[0].data.metrics["drifted_fields"] >= 1
 

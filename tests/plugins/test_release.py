@@ -325,6 +325,13 @@ def test_rollback_refuses_evidence_that_was_changed_after_the_approval(model):
         release.resolve_rollback(context(version=int(first.version)))
 
 
+def test_tags_have_names_that_unity_catalog_takes():
+    names = {value for name, value in vars(tags).items() if isinstance(value, str) and value.startswith("attrition")}
+    assert {tags.RUN_KEY, tags.APPROVAL_OF, tags.CONFIRMED} <= names
+    for name in [*names, registry.approval_tag("sha256:" + "ab" * 32)]:
+        assert not set(name) & set(".,-=/: "), name
+
+
 def test_connection_of_another_type_is_refused_by_name(connections):
     from airflow.models.connection import Connection
 

@@ -14,7 +14,7 @@ _COPY = "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 
 
 
 class DuckEngine(Engine):
-    """Peak memory is about ``memory`` plus 150 MiB, whatever the number of rows."""
+    """Peak memory of the process is about ``memory`` plus 0.5 GiB, whatever the number of rows."""
 
     def __init__(self, columns: Sequence[Column], scratch: Path, memory: str, threads: int) -> None:
         self._connection = duckdb.connect(

@@ -160,25 +160,52 @@ def secrets_of(stack):
     return json.loads(text)
 
 
-def test_airflow_lets_the_generated_user_in_and_shows_every_dag(stack):
-    made = secrets_of(stack)
+@pytest.fixture(scope="session")
+def airflow(stack):
+    """Airflow's address, and the header of the generated user."""
     url = f"http://127.0.0.1:{stack.variables['ATTRITION_AIRFLOW_PORT']}"
-    login = {"username": "admin", "password": made["airflow_password"]}
+    login = {"username": "admin", "password": secrets_of(stack)["airflow_password"]}
     token = requests.post(f"{url}/auth/token", json=login, timeout=60).json()["access_token"]
-    headers = {"Authorization": f"Bearer {token}"}
+    return f"{url}/api/v2", {"Authorization": f"Bearer {token}"}
+
+
+def test_airflow_lets_the_generated_user_in_and_shows_every_dag(airflow):
+    api, headers = airflow
     expected = {path.stem for path in (ROOT / "dags").glob("*.py")}
     deadline = time.monotonic() + 240
     while True:
-        found = {
-            dag["dag_id"] for dag in requests.get(f"{url}/api/v2/dags", headers=headers, timeout=60).json()["dags"]
-        }
+        found = {dag["dag_id"] for dag in requests.get(f"{api}/dags", headers=headers, timeout=60).json()["dags"]}
         if found == expected or time.monotonic() > deadline:
             break
         time.sleep(2)
-    errors = requests.get(f"{url}/api/v2/importErrors", headers=headers, timeout=60).json()["import_errors"]
-    assert errors == []
+    assert requests.get(f"{api}/importErrors", headers=headers, timeout=60).json()["import_errors"] == []
     assert found == expected
-    assert requests.get(f"{url}/api/v2/dags", timeout=60).status_code == 401
+    assert requests.get(f"{api}/dags", timeout=60).status_code == 401
+
+
+def test_training_run_registers_a_version_and_leaves_lineage_from_its_data_to_it(stack, airflow):
+    api, headers = airflow
+    train = f"{api}/dags/attrition_train"
+    requests.patch(train, json={"is_paused": False}, headers=headers, timeout=60).raise_for_status()
+    asked = {"dag_run_id": "compose", "logical_date": None, "conf": {"trials": 3, "force": True}}
+    requests.post(f"{train}/dagRuns", json=asked, headers=headers, timeout=60).raise_for_status()
+    deadline = time.monotonic() + 600
+    while True:
+        state = requests.get(f"{train}/dagRuns/compose", headers=headers, timeout=60).json()["state"]
+        if state in ("success", "failed") or time.monotonic() > deadline:
+            break
+        time.sleep(2)
+    assert state == "success", stack.run("logs", "--tail", "50", "scheduler", "minilake").stdout
+    script = (
+        "import mlflow; client = mlflow.MlflowClient('http://mlflow:5000');"
+        "print(client.get_model_version_by_alias('employee_attrition', 'challenger').version)"
+    )
+    assert stack.inside("scheduler", "python", "-c", script).stdout.strip() == "1"
+    events = map(json.loads, stack.inside("scheduler", "cat", "/logs/openlineage.jsonl").stdout.splitlines())
+    led = {
+        (i["name"], o["name"]) for event in events for i in event.get("inputs", []) for o in event.get("outputs", [])
+    }
+    assert ("/data/employees.csv", "models/employee_attrition") in led
 
 
 def test_minilake_answers_the_connection_of_airflow_and_nobody_else(stack):

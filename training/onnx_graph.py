@@ -5,6 +5,7 @@ The graphs are written here and not converted, because converters get some of th
 scikit-learn row by row (``training.parity``).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -16,24 +17,70 @@ from onnx import TensorProto, helper, numpy_helper
 OPSETS = {"": 21, "ai.onnx.ml": 3}
 _IR_VERSION = 10
 INPUT = "X"
+MISSING = np.float32(-1e30)
+"""Below all values."""
 
 
 class Tree(msgspec.Struct, frozen=True):
-    """One decision tree as arrays ``[nodes]``, node 0 the root.
-
-    A row goes left where ``value <= threshold``, or at a node marked ``unequal`` where ``value != threshold``.
-    """
+    """One decision tree as arrays ``[nodes]``, node 0 the root; a row goes left where ``value <= threshold``."""
 
     feature: NDArray[np.int64]
     """Column to look at; -1 in a leaf."""
     threshold: NDArray[np.float64]
-    unequal: NDArray[np.bool_]
-    missing_left: NDArray[np.bool_]
-    """Where a missing value goes."""
     left: NDArray[np.int64]
     right: NDArray[np.int64]
     value: NDArray[np.float64]
     """What a leaf adds to the sum."""
+
+    def sums(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What rows get that have one value in all columns, ``[rows]``."""
+        node = np.zeros(len(values), np.int64)
+        while (branch := self.feature[node] >= 0).any():
+            down = np.where(values <= self.threshold[node], self.left[node], self.right[node])
+            node = np.where(branch, down, node)
+        return self.value[node]
+
+
+class Steps(msgspec.Struct, frozen=True):
+    """A sum that depends on one column alone and changes at ``cuts``: from a cut on up to the next one, included."""
+
+    column: int
+    cuts: NDArray[np.float32]
+    """The largest values before changes, ``[changes]``."""
+    sums: Callable[[NDArray[np.float32]], NDArray[np.float64]]
+    """The sum for each of some values; NaN is a missing one."""
+
+
+def balanced_trees(steps: list[Steps]) -> list[Tree]:
+    """One tree a column, as flat as can be, for the matrix in which ``MISSING`` stands for what is missing."""
+    by_column: dict[int, list[Steps]] = {}
+    for step in steps:
+        by_column.setdefault(step.column, []).append(step)
+    trees = []
+    for column, own in by_column.items():
+        cuts = np.unique(np.concatenate([step.cuts for step in own]))
+        values = np.concatenate([[np.nan], cuts, [np.inf]]).astype(np.float32)
+        trees.append(
+            _balanced_tree(column, np.append(MISSING, cuts), np.sum([step.sums(values) for step in own], axis=0))
+        )
+    return trees
+
+
+def _balanced_tree(column: int, cuts: NDArray[np.float32], leaves: NDArray[np.float64]) -> Tree:
+    """The tree whose leaf ``k`` is for values up to ``cuts[k]`` (and above the one before), the last for the rest."""
+    nodes: list[tuple[int, float, int, int, float]] = []
+
+    def add(first: int, last: int) -> int:
+        place = len(nodes)
+        nodes.append((-1, 0.0, 0, 0, float(leaves[first])))
+        if first < last:
+            middle = (first + last) // 2
+            nodes[place] = (column, float(cuts[middle]), add(first, middle), add(middle + 1, last), 0.0)
+        return place
+
+    add(0, len(cuts))
+    feature, threshold, left, right, value = map(np.array, zip(*nodes, strict=True))
+    return Tree(feature, threshold, left, right, value)
 
 
 class Graph:
@@ -56,8 +103,12 @@ class Graph:
         self._nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
         return output
 
-    def trees(self, trees: list[Tree], source: str, base: float = 0.0) -> str:
-        """Add the sum over trees and ``base``, ``[n, 1]``."""
+    def filled(self, source: str, values: Any) -> str:
+        """Add ``source`` with ``values`` (one, or one a column) in place of what is missing."""
+        return self.node("Where", self.node("IsNaN", source), self.constant(values), source)
+
+    def trees(self, trees: list[Tree], source: str) -> str:
+        """Add the sum over trees, ``[n, 1]``. ``source`` has nothing missing."""
         output = f"n{len(self._nodes)}"
         attributes: dict[str, Any] = _tree_attributes(trees)
         self._nodes.append(
@@ -67,7 +118,6 @@ class Graph:
                 [output],
                 domain="ai.onnx.ml",
                 n_targets=1,
-                base_values=[base],
                 aggregate_function="SUM",
                 post_transform="NONE",
                 **attributes,
@@ -116,16 +166,12 @@ def _tree_attributes(trees: list[Tree]) -> dict[str, list[Any]]:
         return found
 
     thresholds = np.where(branch, np.concatenate([tree.threshold for tree in trees]), 0.0)
-    unequal = np.concatenate([tree.unequal for tree in trees])
-    modes = np.select([leaf, unequal], ["LEAF", "BRANCH_NEQ"], "BRANCH_LEQ")
-    missing_left = branch & np.concatenate([tree.missing_left for tree in trees])
     return {
         "nodes_treeids": tree_ids.tolist(),
         "nodes_nodeids": node_ids.tolist(),
         "nodes_featureids": np.where(branch, feature, 0).tolist(),
         "nodes_values": round_down(thresholds).tolist(),
-        "nodes_modes": modes.tolist(),
-        "nodes_missing_value_tracks_true": missing_left.astype(int).tolist(),
+        "nodes_modes": np.where(leaf, "LEAF", "BRANCH_LEQ").tolist(),
         "nodes_truenodeids": children("left"),
         "nodes_falsenodeids": children("right"),
         "target_treeids": tree_ids[leaf].tolist(),

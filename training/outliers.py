@@ -54,10 +54,11 @@ class Outliers:
         """The path-length sum as ONNX."""
         graph = Graph("outliers")
         trees = [
-            _path_tree(estimator.tree_, columns, self.medians_)
+            _path_tree(estimator.tree_, columns)
             for estimator, columns in zip(self.forest.estimators_, self.forest.estimators_features_, strict=True)
         ]
-        return graph.finish(graph.trees(trees, INPUT), "path_length_sum", len(self.medians_))
+        total = graph.trees(trees, graph.filled(INPUT, [self.medians_]))
+        return graph.finish(total, "path_length_sum", len(self.medians_))
 
     def _fill(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.where(np.isnan(x), self.medians_, x)
@@ -73,19 +74,16 @@ def _clear_of_rows(scores: NDArray[np.float64]) -> float:
     return float((ordered[position - 1] + ordered[position]) / 2)
 
 
-def _path_tree(tree: Any, columns: NDArray[np.int64], medians: NDArray[np.float32]) -> Tree:
+def _path_tree(tree: Any, columns: NDArray[np.int64]) -> Tree:
     left, right = tree.children_left, tree.children_right
     depth = np.zeros(len(left))
     for node in range(len(left)):  # parents come before their children
         if left[node] >= 0:
             depth[[left[node], right[node]]] = depth[node] + 1
     leaf = left < 0
-    feature = columns[np.where(leaf, 0, tree.feature)]
     return Tree(
-        feature=np.where(leaf, -1, feature),
+        feature=np.where(leaf, -1, columns[np.where(leaf, 0, tree.feature)]),
         threshold=tree.threshold,
-        unequal=np.zeros(len(leaf), bool),
-        missing_left=medians[feature] <= tree.threshold,
         left=left,
         right=right,
         value=depth + average_path_length(tree.n_node_samples),

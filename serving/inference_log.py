@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from serving.log_writer import LineWriter
 from serving.scoring.bundle import Result
@@ -78,10 +79,9 @@ class InferenceLog:
             text = body.strip().replace(b"\n", b" ").replace(b"\r", b" ")
             if len(text) <= _DATA_LIMIT:
                 return [(records, (text,))]
-            if text.count(b"}") == records == text.count(b"{"):
-                chunks = _split(text)
-                if chunks is not None:
-                    return chunks
+            chunks = _split(text, records)
+            if chunks is not None:
+                return chunks
         decoded = msgspec.json.decode(body)
         if self._redact is not None:
             for record in decoded:
@@ -89,19 +89,24 @@ class InferenceLog:
         return _pack([msgspec.json.encode(record) for record in decoded])
 
 
-def _split(text: bytes) -> list[Chunk] | None:
-    """Cut ``[{...}, {...}]`` after closing braces; ``None`` where a record is padded beyond a line."""
+def _split(text: bytes, records: int) -> list[Chunk] | None:
+    """Cut ``[{...}, {...}]`` after closing braces; ``None`` where texts hold braces or a record fills a line."""
+    characters = np.frombuffer(text, np.uint8)
+    places = np.flatnonzero(characters >= ord("{"))  # few: braces, and what is no ASCII
+    starts = places[characters[places] == ord("{")]
+    ends = places[characters[places] == ord("}")] + 1
+    if not len(starts) == len(ends) == records:
+        return None
     chunks: list[Chunk] = []
     view = memoryview(text)
-    start, last = text.index(b"{"), text.rindex(b"}") + 1
-    while start < last:
-        end = last if last - start <= _DATA_LIMIT else text.rfind(b"}", start, start + _DATA_LIMIT) + 1
-        if end == 0:
+    first = 0
+    while first < records:
+        start = int(starts[first])
+        last = int(ends.searchsorted(start + _DATA_LIMIT, "right"))
+        if last == first:
             return None
-        chunks.append((text.count(b"}", start, end), (b"[", view[start:end], b"]")))
-        start = text.find(b"{", end)
-        if start < 0:
-            break
+        chunks.append((last - first, (b"[", view[start : int(ends[last - 1])], b"]")))
+        first = last
     return chunks
 
 

@@ -14,7 +14,7 @@ EXACT_LIMIT = 10_000
 NEGLIGIBLE = 1e-13
 """Below this the exact count is not worth its time: the p-value is then given by its upper bound."""
 
-_RESCALE_ROWS = 16  # rows between rescalings: a count grows at most by the window's width, 20,000, a row
+_RESCALE_STEPS = 500  # a step doubles a count at most, and a double holds 2**1023
 
 
 def p_values(h: NDArray[np.int64], n: int, m: int) -> NDArray[np.float64]:
@@ -55,40 +55,34 @@ def _limit(d: NDArray[np.float64], n: int, m: int) -> NDArray[np.float64]:
 def _inside(h: NDArray[np.int64], n: int, m: int) -> NDArray[np.float64]:
     """P(D < h / lcm) for n <= m: the share of lattice paths from (0, 0) to (n, m) that stay inside the band.
 
-    A path is an order of the pooled sample. Row i holds, for each statistic and for each j in a window
-    around the diagonal, the number of paths to (i, j) with |i/n - j/m| < h/lcm; the next row is its running
-    sum within the band. All statistics go through one loop of n vector steps.
+    A path is an order of the pooled sample, inside where |i/n - j/m| < h/lcm for its first i of the n and j of
+    the m. After each step, row i + 2 holds for each statistic the number of ways to i that have stayed inside:
+    they came from i - 1 or from i. A step moves either end of the band by one i at most, so what may have left
+    it are two numbers, which are set to 0.
     """
     divisor = math.gcd(n, m)
-    rise, run = m // divisor, n // divisor  # inside: |i * rise - j * run| < h
-    reach = int(h.max()) // run + 1
-    width = 2 * reach + 1
-    column = np.arange(width, dtype=np.int64) * run
-    limit = h[:, None]
+    rise, run = m // divisor, n // divisor  # inside: |i * rise - j * run| < h, where j = step - i
+    steps = np.arange(1, n + m + 1)[:, None]
+    lowest = np.maximum((steps * run - h) // (rise + run) + 1, 0)
+    highest = np.minimum((steps * run + h - 1) // (rise + run), n)
+    count = len(h)
+    left, right = (lowest.min(axis=1) + 1) * count, (highest.max(axis=1) + 4) * count
+    statistic = np.arange(count)
+    outside = np.concatenate([(lowest + 1) * count + statistic, (highest + 3) * count + statistic], axis=1)
 
-    base = -reach  # j of the window's first column
-    below = column + base * run  # j * run - i * rise
-    paths = ((below >= 0) & (below < limit)).astype(np.float64)
-    scratch = np.empty_like(paths)
-    share, exponent = np.ones(len(h)), np.zeros(len(h), dtype=np.int64)
-    for i in range(1, n + 1):
-        shift = i * rise // run - reach - base
-        base += shift
-        below = column + (base * run - i * rise)
-        kept = (below > -limit) & (below + rise < limit)  # in the band of this row and of the one before
-        scratch[:, max(width - shift, 0) :] = 0.0
-        if shift < width:
-            np.multiply(paths[:, shift:], kept[:, : width - shift], out=scratch[:, : width - shift])
-        np.cumsum(scratch, axis=1, out=paths)
-        share *= i / (m + i)  # all orders: binomial(n + m, n), one factor a row
-        if i % _RESCALE_ROWS == 0 or i == n:
-            top = paths.max(axis=1)
-            if not top.all():
-                top[top == 0] = 1.0  # no path is left for this statistic
-            _, power = np.frexp(top)
-            paths = np.ldexp(paths, -power[:, None])
-            share, shared = np.frexp(share)
-            exponent += power + shared
-    ends = paths[:, m - base]
-    result: NDArray[np.float64] = np.ldexp(ends * share, np.maximum(exponent, -1100).astype(np.int32))
+    before, after = np.zeros((2, (n + 4) * count))
+    before[2 * count : 3 * count] = 1.0
+    exponent = 0
+    for step, first, last, ends in zip(range(1, n + m + 1), left.tolist(), right.tolist(), outside, strict=True):
+        np.add(before[first - count : last - count], before[first:last], out=after[first:last])
+        after.put(ends, 0.0)
+        before, after = after, before
+        if step % _RESCALE_STEPS == 0:
+            _, power = math.frexp(before.max())
+            before *= 2.0**-power
+            exponent += power
+    orders = math.comb(n + m, n)
+    excess = max(orders.bit_length() - 64, 0)
+    inside = before[(n + 2) * count : (n + 3) * count]
+    result: NDArray[np.float64] = np.ldexp(inside / (orders >> excess), exponent - excess)
     return result

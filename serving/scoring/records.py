@@ -1,12 +1,13 @@
 """JSON records to numbers in one pass: structs generated from the contract validate and encode.
 
 A category field's type is an enumeration whose members *are* their codes (floats), so that a parsed record
-is a row of numbers already; ``None`` stands for a missing value and becomes NaN.
+is a row of numbers already; an absent field is NaN, and ``None``, which stands for ``null``, becomes NaN.
 """
 
 import enum
 import itertools
 import math
+import struct
 from typing import Annotated, Any
 
 import msgspec
@@ -26,12 +27,13 @@ class RecordReader:
     def __init__(self, contract: Contract) -> None:
         fields = contract.fields
         self._width = len(fields)
+        self._pack = struct.Struct(f"{self._width}d").pack
         self.record_type = msgspec.defstruct(
             "Record",
             [
                 (f"field{position}", _field_type(field))
                 if field.required
-                else (f"field{position}", _field_type(field), None)
+                else (f"field{position}", _field_type(field), math.nan)
                 for position, field in enumerate(fields)
             ],
             rename={f"field{position}": field.name for position, field in enumerate(fields)},
@@ -48,9 +50,13 @@ class RecordReader:
         records that do not meet the contract.
         """
         records = self._decoder.decode(body)
-        values = itertools.chain.from_iterable(map(msgspec.structs.astuple, records))
-        count = len(records)
-        return np.fromiter(values, np.float64, count * self._width).reshape(count, self._width)
+        rows = map(msgspec.structs.astuple, records)
+        shape = len(records), self._width
+        try:
+            return np.frombuffer(b"".join(itertools.starmap(self._pack, rows))).reshape(shape)
+        except struct.error:  # a null, which takes a way of half the speed
+            values = itertools.chain.from_iterable(map(msgspec.structs.astuple, records))
+            return np.fromiter(values, np.float64, shape[0] * shape[1]).reshape(shape)
 
 
 def _field_type(field: Field) -> Any:

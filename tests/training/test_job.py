@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import mlflow
 import numpy as np
 import pandas as pd
@@ -171,6 +172,9 @@ def test_second_job_is_compared_with_the_champion_on_the_same_holdout(first, sto
     evaluation = mlflow.artifacts.load_dict(f"runs:/{second.info.run_id}/{tags.EVALUATION_FILE}")
     assert evaluation["comparison"]["champion_version"] == champion.version
     before = mlflow.artifacts.load_dict(f"runs:/{first[0].info.run_id}/{tags.EVALUATION_FILE}")
+    published = json.loads((ROOT / "docs" / "evidence.schema.json").read_text())["$defs"]["Evidence"]["properties"]
+    for made in (before, evaluation):  # a release's evidence carries it whole
+        jsonschema.validate(made, published["evaluation"])
     assert evaluation["champion"]["roc_auc"]["value"] == before["challenger"]["roc_auc"]["value"]
     difference = evaluation["comparison"]["metrics"]["roc_auc"]["difference"]
     assert difference["value"] == pytest.approx(

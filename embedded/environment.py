@@ -152,6 +152,8 @@ class Stack:
             "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "120",
             "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "180",
             "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
+            # One minute instead of ten seconds: after a kill the scheduler resumes tasks before the API answers.
+            "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "8",
             "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

@@ -5,6 +5,7 @@ record lock on a shared memory file, which the kernel releases when its holder d
 """
 
 import fcntl
+import logging
 import mmap
 import os
 import select
@@ -12,6 +13,8 @@ import threading
 import time
 
 _CLEAN, _BROKEN = 0, 1
+_PIPE_BYTES = 1 << 20  # the most that Linux gives everybody: room for the lines of a thousand records
+_log = logging.getLogger(__name__)
 
 
 class LogUnavailable(OSError):
@@ -81,8 +84,13 @@ def _own_descriptor(descriptor: int) -> int:
     """
     path = f"/proc/self/fd/{descriptor}"
     try:
-        if os.readlink(path).startswith("pipe:"):
-            return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not os.readlink(path).startswith("pipe:"):
+            return os.dup(descriptor)
+        own = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:  # no /proc, or the pipe belongs to another user: writes may then block
         return os.dup(descriptor)
-    return os.dup(descriptor)
+    try:
+        fcntl.fcntl(own, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    except OSError as error:  # a large request then waits for the reader more than once
+        _log.info("the pipe of stdout keeps its size: %s", error)
+    return own

@@ -42,6 +42,8 @@ NOBODY = "anonymous"
 
 _DISCARDED = 4  # times the largest body: read and thrown away, so that the client sees the 413
 
+_CHUNK = 1 << 18  # bytes to ask the socket for
+
 REQUEST_ID = "scoring.request_id"
 CLIENT = "scoring.client"
 """Keys of the WSGI environment under which the access log finds both."""
@@ -143,8 +145,7 @@ def _read_body(environ: "WSGIEnvironment", limit: int) -> bytes:
         stream.read(min(int(length), _DISCARDED * limit))
         raise TooLarge(f"the body has {length} bytes, {limit} are taken; send fewer records a request")
     if length:
-        # Gunicorn's own buffer fetches 1 KiB at a time, 2 ms for a thousand records; what it reads from does not.
-        body = getattr(stream, "reader", stream).read(int(length))
+        body = _source(stream).read(int(length))
         if len(body) < int(length):
             raise Unparsable(f"the body broke off after {len(body)} of {length} bytes")
         return body
@@ -153,6 +154,15 @@ def _read_body(environ: "WSGIEnvironment", limit: int) -> bytes:
         stream.read(_DISCARDED * limit)
         raise TooLarge(f"the body has more than the {limit} bytes that are taken; send fewer records a request")
     return body
+
+
+def _source(stream: Any) -> Any:
+    """What is below gunicorn's buffer, which fetches 1 KiB at a time, and takes 2 ms for a thousand records."""
+    reader = getattr(stream, "reader", None)
+    if reader is None:
+        return stream
+    reader.unreader.mxchunk = _CHUNK  # it asks the socket for 8 KiB at a time
+    return reader
 
 
 def _as_answer(problem: Problem, identity: str) -> tuple[bytes, str, str, tuple[tuple[str, str], ...]]:

@@ -5,8 +5,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-_TINY = 1e-100  # in place of a zero, where what it divides is zero too
-
 
 def p_values(observed: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
     """P-values of fields, one a row: counts by category of a sample and of the reference, ``[fields, categories]``.
@@ -16,18 +14,14 @@ def p_values(observed: NDArray[np.float64], reference: NDArray[np.float64]) -> N
     nothing to tell, so its p-value is 1.
     """
     columns = observed + reference
-    sizes = observed.sum(axis=1)
-    totals = columns.sum(axis=1)
-    freedom = np.count_nonzero(columns, axis=1) - 1
-    share = columns / np.maximum(totals, 1)[:, None]
-    expected = share * sizes[:, None]
-    # Both rows of a field's table differ from what is expected by the same amount.
+    sizes, totals = observed.sum(axis=1), columns.sum(axis=1)
+    freedom = (columns > 0).sum(axis=1) - 1
+    expected = columns * (sizes / np.maximum(totals, 1))[:, None]
     yates = np.where(freedom == 1, 0.5, 0.0)[:, None]
+    # Both rows of a field's table differ from what is expected by the same amount.
     difference = np.maximum(np.abs(observed - expected) - yates, 0.0)
-    others = share * (totals - sizes)[:, None]
-    terms = difference * difference * (1 / np.maximum(expected, _TINY) + 1 / np.maximum(others, _TINY))
-    statistic = terms.sum(axis=1)
-    statistic[(sizes == 0) | (sizes == totals)] = 0.0
+    terms = difference * difference / np.maximum(columns, 1)
+    statistic = terms.sum(axis=1) * (totals * totals / np.maximum(sizes * (totals - sizes), 1))
     return np.array(list(map(survival, statistic.tolist(), freedom.tolist())))
 
 

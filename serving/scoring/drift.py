@@ -26,7 +26,8 @@ class DriftReference:
         positions = np.array([p for p, field in enumerate(contract.fields) if field.drift], dtype=np.intp)
         self._numeric_slots, self._category_slots = np.flatnonzero(~kinds), np.flatnonzero(kinds)
         self._numeric_fields, self._category_fields = positions[~kinds], positions[kinds]
-        self._numeric = NumericDrift([references[self.names[slot]] for slot in self._numeric_slots])
+        whole = [contract.drift_fields[slot].kind == "integer" for slot in self._numeric_slots]
+        self._numeric = NumericDrift([references[self.names[slot]] for slot in self._numeric_slots], whole)
         self._category = CategoryDrift([references[self.names[slot]] for slot in self._category_slots])
 
     @classmethod

@@ -5,7 +5,7 @@ place it takes among the distinct reference values of its field (before, on, or 
 test wants to know of a value is looked up by its cell.
 """
 
-import math
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from serving.scoring import ks
 
 _TABLE_SPAN = 65_536
-"""Whole reference values within this span are found by a table; other fields by binary search."""
+"""Fields of whole numbers whose reference lies within this span are found by a table; other fields by binary search."""
 
 _REMEMBERED = 20_000
 """P-values kept, a few MiB. Exact ones are costly, and the same statistics come again and again."""
@@ -25,9 +25,12 @@ _MISSING = 0  # the cell of a missing value, shared by all fields
 class NumericDrift:
     """The references of the numeric drift fields. Thread-safe."""
 
-    def __init__(self, references: Sequence[NDArray[np.float64]]) -> None:
-        """``references``: each field's non-missing reference values, at least one, in any order."""
-        self._sizes = [len(reference) for reference in references]
+    def __init__(self, references: Sequence[NDArray[np.float64]], whole: Sequence[bool]) -> None:
+        """``references``: each field's non-missing reference values, at least one, in any order.
+
+        ``whole``: whether the contract holds the field to whole numbers.
+        """
+        self._sizes = np.array([len(reference) for reference in references], dtype=np.int64)
         up_to, before = [np.array([np.inf])], [np.array([-np.inf])]
         first = 1
         self._distinct: list[NDArray[np.float64]] = []
@@ -40,10 +43,10 @@ class NumericDrift:
             up_to.append(np.repeat(ranks, 2)[1:])  # cells: before u1, on u1, between u1 and u2, on u2, ...
             before.append(np.repeat(ranks, 2)[:-1])
             first += 2 * len(distinct) + 1
-        # The reference's distribution function at a value, and just before it, by cell.
-        self._up_to, self._before = np.concatenate(up_to), np.concatenate(before)
+        # By cell: minus the reference's distribution function at a value, and that function just before it.
+        self._function = np.stack([-np.concatenate(up_to), np.concatenate(before)])
         self._single = self._single_record_p_values()
-        self._lay_out_tables()
+        self._lay_out_tables(whole)
         self._remembered: dict[tuple[int, int, int], float] = {}
 
     def p_values(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -53,39 +56,33 @@ class NumericDrift:
             return self._single[cells[:, 0]]
         cells.sort(axis=1)  # missing ones first
         n = cells.shape[1]
-        missing = np.count_nonzero(cells == _MISSING, axis=1) if not cells[:, 0].all() else None
-        ranks = np.arange(n + 1.0)
-        if missing is None:
-            share = ranks / n
-            after, until = share[1:], share[:-1]
+        if cells[:, 0].all():
+            sizes = np.full(len(cells), n)
+            distance = self._function.take(cells, axis=1) + _sample_function(n)
         else:
-            places = ranks[None, :] - missing[:, None]
-            share = places / np.maximum(n - missing, 1)[:, None]
-            after, until = share[:, 1:], share[:, :-1]
-        above = (after - self._up_to[cells]).max(axis=1)
-        below = (self._before[cells] - until).max(axis=1)
-        statistics = np.maximum(np.maximum(above, below), 0.0)
-        sizes = [n] * len(cells) if missing is None else (n - missing).tolist()
-        return self._look_up(statistics.tolist(), sizes)
+            missing = np.count_nonzero(cells == _MISSING, axis=1)
+            sizes = n - missing
+            share = (np.arange(n + 1) - missing[:, None]) / np.maximum(sizes, 1)[:, None]
+            distance = self._function.take(cells, axis=1) + np.stack([share[:, 1:], -share[:, :-1]])
+        return self._look_up(np.maximum(distance.max(axis=(0, 2)), 0.0), sizes)
 
     def _cells(self, values: NDArray[np.float64]) -> NDArray[np.int32]:
         cells = np.empty(values.shape, dtype=np.int32)
-        if len(self._tabled):
-            place = values[self._tabled] - self._shift
-            np.maximum(place, 1, out=place)
-            np.fmax(place, 0, out=place)  # NaN, which maximum lets through, becomes slot 0
-            np.minimum(place, self._top, out=place)
-            cells[self._tabled] = self._table[place.astype(np.int32) + self._table_start]
+        slots = values[self._tabled] - self._shift
+        np.maximum(slots, self._below, out=slots)  # clip() takes longer
+        np.minimum(slots, self._above, out=slots)
+        np.fmax(slots, self._below - 1, out=slots)  # a missing value, which the others let through
+        cells[self._tabled] = self._table[slots.astype(np.intp)]
         for field in self._searched:
             distinct, row = self._distinct[field], values[field]
             found = np.searchsorted(distinct, row, "left") + np.searchsorted(distinct, row, "right")
             cells[field] = np.where(np.isnan(row), _MISSING, found + self._first_cells[field])
         return cells
 
-    def _look_up(self, statistics: list[float], sizes: list[int]) -> NDArray[np.float64]:
+    def _look_up(self, statistics: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
         """P-values of statistics, from memory where they were computed before."""
-        lcm = math.lcm
-        keys = [(n, m, round(d * lcm(n, m))) for d, n, m in zip(statistics, sizes, self._sizes, strict=True)]
+        hs = np.rint(statistics * np.lcm(sizes, self._sizes)).astype(np.int64)
+        keys = list(zip(sizes.tolist(), self._sizes.tolist(), hs.tolist(), strict=True))
         known = self._remembered  # another thread may begin a new one
         found = list(map(known.get, keys))
         if None in found:
@@ -100,31 +97,35 @@ class NumericDrift:
         p_values = [np.ones(1)]
         for first, distinct, m in zip(self._first_cells, self._distinct, self._sizes, strict=True):
             cells = slice(first, first + 2 * len(distinct) + 1)
-            statistic = np.maximum(1 - self._up_to[cells], self._before[cells])
-            p_values.append(ks.p_values(np.rint(statistic * m).astype(np.int64), 1, m))
+            statistic = np.maximum(1 + self._function[0, cells], self._function[1, cells])
+            p_values.append(ks.p_values(np.rint(statistic * m).astype(np.int64), 1, int(m)))
         return np.concatenate(p_values)
 
-    def _lay_out_tables(self) -> None:
+    def _lay_out_tables(self, whole: Sequence[bool]) -> None:
         """For each field of whole numbers: missing, below all, each integer of the span, above all -> cell."""
-        tabled, tables, shift, start, length = [], [], [], [], 0
+        tables = {}
         for field, distinct in enumerate(self._distinct):
             low, high = distinct[0], distinct[-1]
-            if high - low >= _TABLE_SPAN or np.any(distinct != np.rint(distinct)):
-                continue
-            integers = np.arange(low - 1, high + 2)
-            cells = np.searchsorted(distinct, integers, "left") + np.searchsorted(distinct, integers, "right")
-            table = np.concatenate([[_MISSING], cells + self._first_cells[field]])
-            tabled.append(field)
-            tables.append(table)
-            shift.append(low - 2)
-            start.append(length)
-            length += len(table)
-        self._tabled = np.array(tabled, dtype=np.intp)
-        self._searched = [field for field in range(len(self._distinct)) if field not in set(tabled)]
-        self._table = np.concatenate([*tables, []]).astype(np.int32)
-        self._shift = np.array(shift)[:, None]
-        self._top = np.array([[len(table) - 1.0] for table in tables])
-        self._table_start = np.array(start, dtype=np.int32)[:, None]
+            if whole[field] and high - low < _TABLE_SPAN:
+                integers = np.arange(low - 1, high + 2)
+                cells = np.searchsorted(distinct, integers, "left") + np.searchsorted(distinct, integers, "right")
+                tables[field] = np.concatenate([[_MISSING], cells + self._first_cells[field]])
+        self._searched = [field for field in range(len(self._distinct)) if field not in tables]
+        tabled = np.array(list(tables), dtype=np.intp)
+        self._tabled = tabled if self._searched else slice(None)
+        self._table = np.concatenate([*tables.values(), []]).astype(np.int32)
+        ends = np.cumsum([len(table) for table in tables.values()], dtype=np.intp)[:, None]
+        starts = ends - np.array([len(table) for table in tables.values()])[:, None]
+        lowest = np.array([self._distinct[field][0] for field in tables])[:, None]
+        self._below, self._above = starts + 1.0, ends - 1.0  # slots of what is below and above all
+        self._shift = lowest - 2 - starts
+
+
+@functools.lru_cache(maxsize=32)
+def _sample_function(n: int) -> NDArray[np.float64]:
+    """The distribution function of n values at each of them, and minus it just before: ``[2, 1, n]``."""
+    share = np.arange(n + 1) / n
+    return np.stack([share[1:], -share[:-1]])[:, None]
 
 
 def _computed(keys: set[tuple[int, int, int]]) -> dict[tuple[int, int, int], float]:

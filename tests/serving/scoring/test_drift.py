@@ -95,16 +95,19 @@ def test_fractional_and_wide_references_are_searched_with_the_same_answer() -> N
         rng.normal(size=300),
         rng.integers(0, 10**7, 300).astype(float),
         rng.integers(0, 5, 300).astype(float),
+        rng.integers(0, 5, 300).astype(float),  # whole by chance: what is asked need not be
     ]
-    drift = NumericDrift(references)
-    samples = np.stack([rng.normal(0.3, 1, 40), rng.integers(0, 10**7, 40), rng.integers(-2, 9, 40)])
+    drift = NumericDrift(references, [False, True, True, False])
+    samples = np.stack(
+        [rng.normal(0.3, 1, 40), rng.integers(0, 10**7, 40), rng.integers(-2, 9, 40), rng.integers(0, 10, 40) / 2]
+    )
     samples[0, 3] = samples[2, 5] = np.nan
     expected = [stats.ks_2samp(r, s[~np.isnan(s)]).pvalue for r, s in zip(references, samples, strict=True)]
     np.testing.assert_allclose(drift.p_values(samples), expected, atol=TOLERANCE)
 
 
 def test_field_without_any_value_has_p_value_one() -> None:
-    drift = NumericDrift([np.arange(10.0), np.arange(10.0)])
+    drift = NumericDrift([np.arange(10.0), np.arange(10.0)], [True, False])
     samples = np.array([[np.nan, np.nan, np.nan], [1.0, 2.0, np.nan]])
     p_values = drift.p_values(samples)
     assert p_values[0] == 1.0
@@ -113,7 +116,7 @@ def test_field_without_any_value_has_p_value_one() -> None:
 
 
 def test_remembered_p_values_are_the_computed_ones() -> None:
-    drift = NumericDrift([np.arange(50.0)])
+    drift = NumericDrift([np.arange(50.0)], [True])
     sample = np.array([[3.0, 9.0, 30.0]])
     assert drift.p_values(sample) == drift.p_values(sample)
 

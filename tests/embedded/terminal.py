@@ -54,6 +54,11 @@ class Terminal:
             return bool(pid)
 
         self.wait(reaped)
+        while select.select([self._screen], [], [], 0)[0]:  # what it wrote last
+            try:
+                self.shown += os.read(self._screen, 4096).decode()
+            except OSError:
+                break
         return os.waitstatus_to_exitcode(ended[0])
 
     def close(self) -> None:

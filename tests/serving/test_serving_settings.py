@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from serving.cpu import cpu_limit
 from serving.settings import Release, SettingsError, read_release, read_settings
@@ -65,3 +66,17 @@ def test_cpu_limit_follows_the_cgroup(tmp_path: Path, files: dict[str, str], lim
         (tmp_path / name).write_text(text)
     usable = len(os.sched_getaffinity(0))
     assert cpu_limit(tmp_path) == (usable if limit is None else min(limit, usable))
+
+
+def test_manifest_waits_before_sigterm_and_gives_the_whole_drain_time() -> None:
+    manifest = Path(__file__).resolve().parents[2] / "k8s" / "base" / "deployment.yaml"
+    documents = yaml.safe_load_all(manifest.read_text())
+    pod = next(one for one in documents if one["kind"] == "Deployment")["spec"]["template"]["spec"]
+    scoring = next(container for container in pod["containers"] if "readinessProbe" in container)
+    program, wait = scoring["lifecycle"]["preStop"]["exec"]["command"]
+    settings = read_settings({"SCORING_AUTH": "off"})
+    assert program == "sleep"
+    # Endpoints follow a pod's end within some seconds; only then may it refuse connections.
+    assert float(wait) >= 2 * scoring["readinessProbe"]["periodSeconds"]
+    ending = float(wait) + settings.drain_seconds + settings.graceful_timeout
+    assert pod["terminationGracePeriodSeconds"] > ending

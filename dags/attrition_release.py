@@ -12,7 +12,8 @@ approver. Example: `{"version": 7, "note": "spring data"}`.
 No answer in time is a no. A rejection skips production, puts the champion's image back in staging, tags
 the version `rejected` and is no failure: the run ends green, with `record_rejection` run and its note
 saying who and why. Production refuses an image digest that nobody approved. An approval that an earlier
-release got for the same image outlives a rejection.
+release got for the same image outlives a rejection. Clearing a task before a gate that has asked is of no use:
+Airflow goes on showing the first question, so the gate fails. Trigger a new run.
 
 **Beside a rollback.** Only one of them changes production. `record_approval` fails, before production is
 touched, while `attrition_rollback` runs and where production is no longer what the gate showed: release again.
@@ -130,6 +131,7 @@ def attrition_release() -> None:
         task_id="await_approval",
         subject=f"Release {{{{ {CANDIDATE}['name'] }}}} version {IMAGE['version']} to production?",
         body="{{ ti.xcom_pull('gather_evidence')['body'] }}",
+        digest="{{ ti.xcom_pull('gather_evidence')['image_digest'] }}",
         approved_task_id="record_approval",
         rejected_task_id="record_rejection",
     )

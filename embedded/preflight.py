@@ -12,7 +12,7 @@ from embedded.environment import Stack, port_setting
 
 MIN_DISK_MIB = 2048
 MIN_MEMORY_MIB = 2500
-"""The stack with a training run needs about this much; see docs/architecture.md."""
+"""The stack with a training run needs about this much."""
 
 
 class PreflightError(RuntimeError):

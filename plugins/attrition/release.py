@@ -144,6 +144,11 @@ def _record_decision(context: Any, candidate: dict[str, Any], decided: dict[str,
     decision = msgspec.convert(decided, Decision)
     version = registry.resolve(candidate["version"])
     document = evidence.read(version.run_id, release_key(context))
+    if decision.approved and decided["digest"] != document.image.digest:
+        raise AirflowFailException(
+            f"{decision.decided_by} approved {decided['digest']}, and the evidence is now of {document.image.digest}: "
+            f"release version {version.version} again"
+        )
     document.decision = decision
     evidence.store(document)
     outcome = "approved" if decision.approved else "rejected"
@@ -208,10 +213,15 @@ def release_in_production(instance: Any) -> str | None:
 
 
 def skip_unless_approved(context: Any) -> None:
-    """Nothing is put back where nothing was approved: production has not been touched."""
+    """Nothing is put back where nothing was approved: production has not been touched.
+
+    Its state and not its result: that outlives a clear whose gate then fails.
+    """
     from airflow.sdk.exceptions import AirflowSkipException
 
-    if not context["ti"].xcom_pull(task_ids="record_approval"):
+    run = context["dag_run"]
+    states = context["ti"].get_task_states(dag_id=run.dag_id, task_ids=["record_approval"], run_ids=[run.run_id])
+    if states.get(run.run_id, {}).get("record_approval") != "success":
         raise AirflowSkipException("the release ended before production was touched")
 
 

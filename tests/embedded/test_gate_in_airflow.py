@@ -23,10 +23,13 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import dag
 from attrition.sensors.gate import ManualGateSensor
 
+DIGEST = "{{ var.value.get(run_id, 'first') }}"
+
 @dag(schedule=None, max_active_runs=1)
 def gated():
-    gate = ManualGateSensor(task_id="await_approval", subject="Release?", body="A model.", retries=4,
-                            retry_delay=timedelta(seconds=1), approved_task_id="go", rejected_task_id="stop")
+    gate = ManualGateSensor(task_id="await_approval", subject="Release?", body=f"Image {DIGEST}", digest=DIGEST,
+                            retries=4, retry_delay=timedelta(seconds=1), approved_task_id="go",
+                            rejected_task_id="stop")
     gate >> [EmptyOperator(task_id="go"), EmptyOperator(task_id="stop")]
 
 gated()
@@ -104,6 +107,10 @@ class Run:
     def decision(self):
         return self.airflow.result(DAG, self.run_id, GATE)["approved"]
 
+    def rebuild(self):
+        """Let the gate be about another image from now on."""
+        self.airflow.post("/variables", {"key": self.run_id, "value": "second"})
+
 
 @pytest.mark.parametrize("number", range(3))
 def test_answer_in_the_first_moment_is_taken_or_asked_for_again_and_never_lost(airflow, number):
@@ -134,3 +141,22 @@ def test_answer_given_while_the_gate_is_being_cleared_leaves_a_gate_that_can_be_
     run.airflow.answer(DAG, run.run_id, GATE, "Approve", "while it is cleared")
     assert run.answer("Approve") == "success"
     assert run.states() == {GATE: "success", "go": "success", "stop": "skipped"}
+
+
+def test_question_about_an_image_that_was_rebuilt_is_not_put_again_with_the_old_text(airflow):
+    run = Run(airflow, "rebuilt")
+    assert run.await_question() == "awaiting_input"
+    run.rebuild()
+    run.clear()
+    assert run.await_question() == "failed"
+    assert run.states() == {GATE: "failed", "go": "upstream_failed", "stop": "upstream_failed"}
+    assert run.airflow.question(DAG, run.run_id, GATE)["body"] == "Image first", "Airflow lets it be: see the sensor"
+
+
+def test_approval_is_of_the_image_that_was_shown_whatever_is_built_while_the_question_stands(airflow):
+    run = Run(airflow, "rebuilt-meanwhile")
+    assert run.await_question() == "awaiting_input"
+    time.sleep(5)  # an answer at once may be lost, and asking again would see the rebuild
+    run.rebuild()
+    assert run.answer("Approve") == "success"
+    assert run.airflow.result(DAG, run.run_id, GATE)["digest"] == "first"

@@ -30,7 +30,12 @@ def use_release_settings(monkeypatch):
 @pytest.fixture
 def asked(monkeypatch):
     questions = []
-    monkeypatch.setattr(gate, "upsert_hitl_detail", lambda **question: questions.append(question))
+
+    def put(**question):
+        questions.append(question)
+        return questions[0]["body"]  # as Airflow keeps it
+
+    monkeypatch.setattr(gate, "put_question", put)
     return questions
 
 
@@ -41,6 +46,7 @@ def sensor(use_release_settings):
             task_id="await_approval",
             subject="Release?",
             body="| a | b |",
+            digest="sha256:aa",
             approved_task_id="go",
             rejected_task_id="stop",
         )
@@ -53,6 +59,7 @@ def context(sensor):
     pushed = {}
     instance = SimpleNamespace(
         id="ti",
+        dag_id="release",
         task=sensor,
         map_index=-1,
         pushed=pushed,
@@ -76,6 +83,7 @@ def test_execute_asks_the_listed_approvers_and_parks_without_a_slot(sensor, cont
         sensor.execute(context)
     assert parked.value.timeout == timedelta(hours=2)
     assert parked.value.method_name == "decided"
+    assert parked.value.kwargs == {"digest": "sha256:aa"}
     assert [user["id"] for user in asked[0]["assigned_users"]] == ["rita", "omar"]
     assert asked[0]["options"] == ["Approve", "Reject"]
     assert "defaults" not in asked[0], "a default would answer in silence"
@@ -102,15 +110,30 @@ def test_execute_fails_when_the_requester_is_the_only_approver(sensor, context, 
 )
 def test_answer_is_kept_and_skips_the_other_branch(sensor, context, option, approved, skipped):
     with pytest.raises(DownstreamTasksSkipped) as branch:
-        sensor.decided(context, answer(option))
+        sensor.decided(context, answer(option), digest="sha256:aa")
     assert branch.value.tasks == [(skipped, -1)]
     decision = msgspec.convert(context["ti"].pushed["return_value"], gate.Decision)
     assert decision == gate.Decision(approved, "rita", ANSWERED.isoformat(), "looks right")
 
 
+def test_result_names_the_digest_that_was_asked_about_and_not_a_later_one(sensor, context):
+    sensor.digest = "sha256:rebuilt"
+    with pytest.raises(DownstreamTasksSkipped):
+        sensor.decided(context, answer("Approve"), digest="sha256:aa")
+    assert context["ti"].pushed["return_value"]["digest"] == "sha256:aa"
+
+
+def test_question_that_airflow_keeps_from_before_a_rebuild_is_not_asked_again(sensor, context, asked):
+    with pytest.raises(TaskAwaitingInput):
+        sensor.execute(context)
+    sensor.body = "| another | image |"
+    with pytest.raises(AirflowFailException, match="goes on showing the first question: trigger release anew"):
+        sensor.execute(context)
+
+
 def test_silence_is_a_no(sensor, context):
     with pytest.raises(DownstreamTasksSkipped) as branch:
-        sensor.decided(context, {"error": "timed out", "error_type": "timeout"})
+        sensor.decided(context, {"error": "timed out", "error_type": "timeout"}, digest="sha256:aa")
     assert branch.value.tasks == [("go", -1)]
     assert context["ti"].pushed["return_value"]["approved"] is False
     assert context["ti"].pushed["return_value"]["decided_by"] == "nobody"
@@ -118,13 +141,13 @@ def test_silence_is_a_no(sensor, context):
 
 def test_other_error_fails_and_says_how_to_ask_again(sensor, context):
     with pytest.raises(AirflowFailException, match="clear this task"):
-        sensor.decided(context, {"error": "database gone", "error_type": "unknown"})
+        sensor.decided(context, {"error": "database gone", "error_type": "unknown"}, digest="sha256:aa")
 
 
 def test_requester_approving_an_open_question_is_asked_again(sensor, context, asked, use_release_settings):
     use_release_settings(approvers=(), requester_may_approve=False)
     with pytest.raises(TaskAwaitingInput):
-        sensor.decided(context, answer("Approve", user="omar"))
+        sensor.decided(context, answer("Approve", user="omar"), digest="sha256:aa")
     assert len(asked) == 1
     assert "return_value" not in context["ti"].pushed
 
@@ -132,5 +155,5 @@ def test_requester_approving_an_open_question_is_asked_again(sensor, context, as
 def test_requester_may_reject_their_own_release(sensor, context, use_release_settings):
     use_release_settings(approvers=(), requester_may_approve=False)
     with pytest.raises(DownstreamTasksSkipped) as branch:
-        sensor.decided(context, answer("Reject", user="omar"))
+        sensor.decided(context, answer("Reject", user="omar"), digest="sha256:aa")
     assert branch.value.tasks == [("go", -1)]

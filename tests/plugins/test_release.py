@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import jsonschema
 import msgspec
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from attrition import airflow_api, evidence, gate_body, registry, release, settings
 from training import tags
@@ -25,7 +25,8 @@ EVALUATION = {
     "reasons": ["all floors met"],
 }
 BUILT = {"image": "registry/scoring@sha256:aa", "digest": "sha256:aa", "sbom_digest": "sha256:bb"}
-APPROVED = {"approved": True, "decided_by": "rita", "decided_at": "2026-11-21T09:00:00+00:00", "comment": "fine"}
+APPROVED = {"approved": True, "decided_by": "rita", "decided_at": "2026-11-21T09:00:00+00:00", "comment": "fine",
+            "digest": BUILT["digest"]}  # fmt: skip
 REPORT = {"passed": True, "checks": [{"name": "health", "passed": True, "detail": "200"}]}
 NOTHING = {"version": "", "digest": "", "image": ""}
 
@@ -167,7 +168,7 @@ def decide(
     now, given = context(run_id), candidate(version, production)
     release.gather_evidence(now, given, built, REPORT)
     if approved:
-        return release.record_approval(now, given, APPROVED)
+        return release.record_approval(now, given, {**APPROVED, "digest": built["digest"]})
     return release.record_rejection(now, given, {**APPROVED, "approved": False})
 
 
@@ -181,6 +182,29 @@ def test_approval_binds_this_digest_and_no_other(model):
     assert not registry.approved(version.name, version.version, "")
     kept = evidence.read_approved(registry.resolve(version.version))
     assert (kept.decision.decided_by, kept.decision.comment) == ("rita", "fine")
+
+
+def test_approval_of_another_image_than_the_evidence_has_by_now_binds_nothing(model):
+    version = model.add()
+    release.gather_evidence(context(), candidate(version), {**BUILT, "digest": "sha256:rebuilt"}, REPORT)
+    with pytest.raises(
+        AirflowFailException, match="rita approved sha256:aa, and the evidence is now of sha256:rebuilt"
+    ):
+        release.record_approval(context(), candidate(version), APPROVED)
+    assert tags.APPROVAL not in registry.resolve(version.version).tags
+    assert not registry.approved(version.name, version.version, "sha256:rebuilt")
+
+
+@pytest.mark.parametrize(("state", "restores"), [("success", True), ("upstream_failed", False), (None, False)], ids=str)
+def test_production_is_put_back_only_where_this_try_was_approved(state, restores):
+    """A result of ``record_approval`` outlives a clear; the gate or the build may then fail."""
+    now = context()
+    now["ti"].get_task_states = lambda dag_id, task_ids, run_ids: {run_ids[0]: {task_ids[0]: state}}
+    if restores:
+        release.skip_unless_approved(now)
+    else:
+        with pytest.raises(AirflowSkipException, match="before production was touched"):
+            release.skip_unless_approved(now)
 
 
 def test_gate_that_was_cleared_and_answered_no_takes_its_own_approval_back(model):

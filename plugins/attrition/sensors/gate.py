@@ -8,7 +8,7 @@ from airflow.sdk import BaseSensorOperator, Param
 from airflow.sdk.bases.branch import BranchMixIn
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
-from airflow.sdk.execution_time.hitl import upsert_hitl_detail
+from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
 
 from attrition import settings
 
@@ -26,6 +26,15 @@ class Decision(msgspec.Struct, frozen=True):
     comment: str
 
 
+def put_question(**question: Any) -> str:
+    """Ask, and return the body that people are shown: Airflow keeps the first question of a cleared task."""
+    # The SDK's upsert_hitl_detail does not return the answer.
+    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+    kept: Any = SUPERVISOR_COMMS.send(CreateHITLDetailPayload(**question))
+    return str(kept.body)
+
+
 class ManualGateSensor(BaseSensorOperator, BranchMixIn):
     """Ask a person for approval and follow one of two branches.
 
@@ -36,16 +45,20 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
 
     :param subject: one line. (templated)
     :param body: Markdown that shows what is approved. (templated)
+    :param digest: of what is approved; the result repeats it as it was when the question was put. (templated)
     :param approved_task_id: task that follows an approval.
     :param rejected_task_id: task that follows a rejection or silence.
     """
 
-    template_fields: Sequence[str] = ("subject", "body")
+    template_fields: Sequence[str] = ("subject", "body", "digest")
 
-    def __init__(self, *, subject: str, body: str, approved_task_id: str, rejected_task_id: str, **kwargs: Any) -> None:
+    def __init__(
+        self, *, subject: str, body: str, digest: str, approved_task_id: str, rejected_task_id: str, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.subject = subject
         self.body = body
+        self.digest = digest
         self.approved_task_id = approved_task_id
         self.rejected_task_id = rejected_task_id
 
@@ -60,7 +73,7 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
             )
         # Two types make the field optional in Airflow's form: Approve stays usable without it.
         form = ParamsDict({"comment": Param(None, type=["null", "string"], maxLength=2000, title="Comment: why?")})
-        upsert_hitl_detail(
+        shown = put_question(
             ti_id=context["ti"].id,
             options=[APPROVE, REJECT],
             subject=self.subject,
@@ -68,11 +81,19 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
             params={key: form.get_param(key).serialize() for key in form},
             assigned_users=[{"id": user, "name": user} for user in approvers],
         )
+        if shown != self.body:
+            raise AirflowFailException(
+                "what was to be approved has changed since this run first asked, and Airflow goes on showing the "
+                f"first question: trigger {context['ti'].dag_id} anew instead of clearing its tasks"
+            )
         self.log.info("waiting up to %s for an answer by %s", release.response_timeout, approvers or "any editor")
-        raise TaskAwaitingInput(method_name="decided", timeout=release.response_timeout)
+        raise TaskAwaitingInput(method_name="decided", kwargs={"digest": self.digest}, timeout=release.response_timeout)
 
-    def decided(self, context: Any, event: dict[str, Any]) -> None:
-        """Turn the answer into a decision, keep it as the task's result, and skip the other branch."""
+    def decided(self, context: Any, event: dict[str, Any], digest: str) -> None:
+        """Turn the answer into a decision, keep it as the task's result, and skip the other branch.
+
+        :param digest: what the question was about, whatever the template says by now.
+        """
         decision = self._decision(event)
         if decision.approved and decision.decided_by == self._forbidden_approver(context):
             self.log.warning("%s started this release and may not approve it: asking again", decision.decided_by)
@@ -84,7 +105,7 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
             decision.comment,
         )
         # Pushed here and not returned: branching ends the task by an exception.
-        context["ti"].xcom_push(key="return_value", value=msgspec.to_builtins(decision))
+        context["ti"].xcom_push(key="return_value", value={**msgspec.to_builtins(decision), "digest": digest})
         self.do_branch(context, self.approved_task_id if decision.approved else self.rejected_task_id)
 
     def _approvers(self, context: Any) -> list[str]:

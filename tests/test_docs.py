@@ -70,3 +70,38 @@ def test_reference_lists_every_metric_of_the_server():
     text = (ROOT / "docs" / "reference.md").read_text()
     for name in set(re.findall(r'"(scoring_[a-z_]+)"', source)):
         assert name in text
+
+
+FOLDERS = ("compose", "config", "dags", "embedded", "k8s", "monitoring", "plugins", "serving", "tests", "training")
+KINDS = ("*.py", "*.sh", "*.toml", "*.yaml", "Dockerfile")
+SOURCES = [path for folder in FOLDERS if folder != "tests" for kind in KINDS for path in (ROOT / folder).rglob(kind)]
+SOURCES += [ROOT / name for name in ("Makefile", "docker-compose.yaml", "env.example")]
+CODE = "\n".join([*(path.read_text() for path in SOURCES), generator().server()])
+YOURS = "compose/own.env"  # ignored by git
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_and_paths_that_a_page_uses_are_in_the_code(page):
+    names = set(re.findall(r"\b(?:attrition_|ATTRITION_|SCORING_)\w*\w\b", TEXT[page]))
+    assert {name for name in names if name not in CODE} == set()
+    paths = set(re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]+)`", TEXT[page])) - {YOURS}
+    assert {path for path in paths if not (ROOT / path).exists() and not (page.parent / path).exists()} == set()
+    fields = settings_by_table()
+    used = set(re.findall(r"`\[([\w.]+)\] (\w+)`", TEXT[page]))
+    assert {(table, field) for table, field in used if field not in fields.get(table, ())} == set()
+
+
+def settings_by_table():
+    """Names of the settings of each table, as the reference lists them."""
+    parts = re.split(r"^\*\*`(.+)`\*\*$", (ROOT / "docs" / "reference.md").read_text(), flags=re.MULTILINE)[1:]
+    return {
+        title.partition("]")[0].strip("["): set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+        for title, text in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
+def test_alerts_of_the_runbooks_are_those_that_can_fire():
+    said = re.findall(r"^Alerts? (.+?)\.$", (ROOT / "docs" / "operate.md").read_text(), re.MULTILINE | re.DOTALL)
+    named = set(re.findall(r"\*([\w-]+)\*", " ".join(said)))
+    assert "ScoringFailing" in named
+    assert {name for name in named if f"alert: {name}" not in CODE and f'Alert("{name}"' not in CODE} == set()

@@ -1,7 +1,7 @@
 """The KQL of ``monitoring/kql``: run on DuckDB over lines that the scoring server's own log writer wrote.
 
-Where Microsoft's language service is installed (``npm install -g @kusto/language-service-next``), every query is
-also checked by it, against the columns of the Log Analytics tables.
+Where Microsoft's language service is installed (``npm install -g @kusto/language-service-next``), every query and
+alert is also checked by it, against the columns of the Log Analytics tables.
 """
 
 import json
@@ -19,6 +19,7 @@ from serving.inference_log import InferenceLog
 from serving.scoring.bundle import Result
 from serving.scoring.contract import Contract, OutlierRule
 from serving.settings import Release, Settings
+from tests.monitoring.test_dashboards_and_rules import render
 
 QUERIES = sorted((Path(__file__).parents[2] / "monitoring" / "kql").glob("*.kql"))
 TABLES = {
@@ -82,6 +83,19 @@ class Workspace:
         log.write(request_id, "hr", body, result, msgspec.json.encode(result))
         for line in writer.lines * times:
             self.log(line, age=age)
+
+    def answered(self, status, milliseconds=4.0, path="/predict", *, times=1, age=timedelta(hours=1)):
+        """Access lines, as the server writes them to stderr."""
+        line = {"type": "Access", "path": path, "status": status, "duration_ms": milliseconds}
+        for _ in range(times):
+            self.log(json.dumps(line), source="stderr", age=age)
+
+    def runs(self, pods):
+        """Pods of production, as the cluster's inventory lists them."""
+        seen = datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=2)
+        for number in range(pods):
+            row = [seen, "attrition-production", f"scoring-{number}", "Running"]
+            self.tables.execute("INSERT INTO KubePodInventory VALUES (?, ?, ?, ?)", row)
 
     def ask(self, name, query=None):
         # The package's own engine wants a newer DuckDB than MiniLake does; its translator wants none.
@@ -155,9 +169,9 @@ def test_records_counts_every_record_once_by_version(workspace):
 
 
 def test_requests_counts_failures_and_latency_of_predict_alone(workspace):
-    for status, path in [(200, "/predict")] * 18 + [(422, "/predict"), (503, "/predict"), (500, "/docs")]:
-        line = {"type": "Access", "path": path, "status": status, "duration_ms": 4.0}
-        workspace.log(json.dumps(line), source="stderr")
+    workspace.answered(200, times=18)
+    for status, path in [(422, "/predict"), (503, "/predict"), (500, "/docs")]:
+        workspace.answered(status, path=path)
     row = workspace.ask("requests")[0]
     assert (row["Requests"], row["Refused"], row["Failed"], row["FailedShare"]) == (20, 1, 1, 0.05)
     assert row["P95"] == pytest.approx(4.0)
@@ -185,19 +199,36 @@ def test_unanswered_names_an_input_without_its_output(workspace):
     ("pods", "requests", "rows"), [(2, 0, 1), (2, 1, 0), (0, 0, 0)], ids=["silent", "busy", "down"]
 )
 def test_silence_has_a_row_only_where_pods_run_and_nothing_is_logged(workspace, pods, requests, rows):
-    for number in range(pods):
-        workspace.tables.execute(
-            "INSERT INTO KubePodInventory VALUES (?, ?, ?, ?)",
-            [
-                datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=2),
-                "attrition-production",
-                f"scoring-{number}",
-                "Running",
-            ],
-        )
+    workspace.runs(pods)
     for number in range(requests):
         workspace.scored(f"r{number}", result(1))
     assert len(workspace.ask("silence")) == rows
+
+
+NOW = timedelta(minutes=4)
+TROUBLE = {
+    "no-inference-logs": lambda workspace: workspace.runs(2),
+    "many-failures": lambda workspace: workspace.answered(503, times=2, age=NOW),
+    "slow-answers": lambda workspace: workspace.answered(200, 900.0, times=30, age=NOW),
+    "many-outliers": lambda workspace: workspace.scored("odd", result(300, outliers=200)),
+    "features-drift": lambda workspace: [workspace.scored(f"d{n}", result(60, p=0.001)) for n in range(8)],
+    "unreadable-lines": lambda workspace: [workspace.log('{"type":"OutputData","request_id":"cut"}') for _ in range(9)],
+}
+
+
+@pytest.mark.parametrize("alert", render().ALERTS, ids=lambda alert: alert.name)
+def test_alert_fires_on_its_own_trouble_and_not_on_a_good_day(alert):
+    full = "\n".join(filter(None, (text_of(alert.query), alert.only)))
+    for bad in (False, True):
+        workspace = Workspace()
+        if alert.name != "no-inference-logs" or not bad:
+            workspace.runs(2)
+            workspace.answered(200, times=60, age=NOW)
+            for number in range(5):
+                workspace.scored(f"r{number}", result(100, outliers=5))
+        if bad:
+            TROUBLE[alert.name](workspace)
+        assert bool(workspace.ask("", full)) is bad
 
 
 def test_every_query_is_one_that_a_test_here_runs():
@@ -205,12 +236,16 @@ def test_every_query_is_one_that_a_test_here_runs():
     assert {path.stem for path in QUERIES} == tested
 
 
-def test_microsofts_language_service_finds_no_fault():
+def test_microsofts_language_service_finds_no_fault(tmp_path):
     root = subprocess.run(["npm", "root", "-g"], capture_output=True, text=True) if shutil.which("npm") else None
     if root is None or not Path(root.stdout.strip(), "@kusto/language-service-next").is_dir():
         pytest.skip("Microsoft's KQL parser is not installed: npm install -g @kusto/language-service-next")
     script = Path(__file__).with_name("check_kql.js")
-    command = ["node", str(script), root.stdout.strip(), *map(str, QUERIES)]
+    files = [*QUERIES]
+    for alert in render().ALERTS:
+        files.append(tmp_path / f"{alert.name}.kql")
+        files[-1].write_text(f"{text_of(alert.query)}\n{alert.only}")
+    command = ["node", str(script), root.stdout.strip(), *map(str, files)]
     checked = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert checked.stdout.count(": no fault") == len(QUERIES)
+    assert checked.stdout.count(": no fault") == len(files)

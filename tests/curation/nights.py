@@ -15,11 +15,15 @@ from training.curation.schema import COLUMNS, SERVICE
 
 START = date(2026, 1, 1)
 END = date(2026, 12, 31)
+PART_ROWS = 400
+"""So few that the days of these tests are made in parts."""
 CURATED = ("inference", "unpaired", "quarantine")
 
 
 def open_duckdb(scratch: Path) -> Engine:
-    return open_engine(COLUMNS, scratch, "300MB", 2)
+    engine = open_engine(COLUMNS, scratch, "300MB", 2)
+    engine.part_rows = PART_ROWS
+    return engine
 
 
 def curate(engine: Engine, export: Export, tables: Path, closed: date) -> days.Counts:

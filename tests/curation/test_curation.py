@@ -3,12 +3,13 @@
 import shutil
 from datetime import date, timedelta
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.curation.conftest import FIRST
-from tests.curation.nights import curate, fingerprint, inference, process, rows, unpaired
+from tests.curation.nights import PART_ROWS, curate, fingerprint, inference, process, rows, unpaired
 from tests.curation.simulate import CONTAINER, Export
-from training.curation import landing, layout, night
+from training.curation import days, landing, layout, night
 from training.curation.engine import open_engine
 from training.curation.night import CurationError
 from training.curation.schema import COLUMNS, SERVICE
@@ -67,6 +68,21 @@ def test_rows_lie_in_the_partition_of_their_own_day(messy):
     _, tables, _ = messy
     for day in layout.partitions(tables, "inference", layout.DAY):
         assert {row["event_time"].date() for row in rows(tables, f"inference/day={day}")} <= {day}
+
+
+def test_day_made_in_parts_holds_the_rows_of_one_made_at_once_in_the_same_order(messy, tmp_path):
+    _, tables, counts = messy
+    shutil.copytree(tables / "staging", tmp_path / "tables" / "staging")
+    whole = open_engine(COLUMNS, tmp_path / "spill", "300MB", 2)
+    for closed in counts:
+        assert days.rebuild(whole, tmp_path / "tables", closed, COLUMNS) == counts[closed]
+    whole.close()
+    for table in ("inference", "unpaired"):
+        assert rows(tmp_path / "tables", table) == rows(tables, table)
+        assert len(list((tmp_path / "tables" / table / f"day={FIRST}").iterdir())) == 1
+    parts = [pq.read_metadata(file).num_rows for file in (tables / "inference" / f"day={FIRST}").iterdir()]
+    assert len(parts) > 1
+    assert 0 < max(parts) <= PART_ROWS
 
 
 @pytest.mark.parametrize("seed", [2, 3, 4])

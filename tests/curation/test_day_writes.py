@@ -72,7 +72,7 @@ def delta():
 
 def test_day_on_delta_is_one_commit_that_replaces_that_day_only(delta, tmp_path):
     engine, calls = delta
-    engine.write_day("SELECT 1 AS a", tmp_path, "inference", DAY, order_by="a")
+    engine.write_day(["SELECT 1 AS a"], tmp_path, "inference", DAY, order_by="a")
     assert calls == [
         ("sql", "SELECT 1 AS a ORDER BY a"),
         ("selectExpr", "DATE '2026-11-02' AS day", "*"),

@@ -59,14 +59,14 @@ def test_killed_at_every_write_of_a_table_and_run_again(whole, tmp_path):
         engine = open_duckdb(tmp_path / "spill")
         real, left = engine.write, [kills]
 
-        def write(sql, folder, order_by="", real=real, left=left):
+        def write(parts, folder, order_by="", real=real, left=left):
             if left[0] == 0:
                 part = folder.with_name(f".{folder.name}.part")
                 part.mkdir(parents=True, exist_ok=True)
                 (part / "part-0.parquet").write_bytes(b"half")
                 raise Killed
             left[0] -= 1
-            real(sql, folder, order_by)
+            real(parts, folder, order_by)
 
         engine.write = write
         try:

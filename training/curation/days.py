@@ -4,8 +4,9 @@ A day is made anew whenever a late message reaches it, so its content depends on
 on when or in which order. Of several deliveries of one message the first counts.
 """
 
-from collections.abc import Iterable, Sequence
-from datetime import date
+from collections.abc import Sequence
+from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,7 @@ _MESSAGES = {
 _OUTPUTS = {**_PLACE, "record": "INT", "prediction": "DOUBLE", "is_outlier": "BOOLEAN", "outlier_score": "DOUBLE"}
 _COPIES = {
     "night": "STRING", "file_no": "INT", "byte_offset": "BIGINT", "copy": "BIGINT", "ambiguous": "INT",
-    "lines": "INT",
+    "lines": "INT", "event_time": "TIMESTAMP",
 }  # fmt: skip
 
 
@@ -75,38 +76,54 @@ def rebuild(engine: Engine, tables: Path, night: date, columns: Sequence[Column]
     staged = read_staged(tables, night)
     if staged is None:
         raise CurationError(f"night {night} is not staged: run the curation of that night first")
-    for day in staged.days:
-        rebuild_day(engine, tables, date.fromisoformat(day), columns)
-    counts = _count(engine, tables, night, staged)
+    repeated = sum(rebuild_day(engine, tables, date.fromisoformat(day), columns, night) for day in staged.days)
+    counts = _count(staged, repeated)
     layout.write_json(layout.night_folder(tables, "nights", night) / layout.COUNTS, msgspec.to_builtins(counts))
     return counts
 
 
-def rebuild_day(engine: Engine, tables: Path, day: date, columns: Sequence[Column]) -> None:
-    """Write partitions ``inference/day=`` and ``unpaired/day=``."""
+def rebuild_day(engine: Engine, tables: Path, day: date, columns: Sequence[Column], night: date) -> int:
+    """Write partitions ``inference/day=`` and ``unpaired/day=``; returns the lines of ``night`` that repeat others."""
     work = layout.empty_folder(tables / f".{day}.work")
-    nights = nights_of([day.isoformat()], tables)
+    nights = _nights_of(day, tables)
     inputs = _PLACE | {name: kind for name, kind in inference_columns(columns).items() if name in _input_names(columns)}
     _define(engine, tables, "messages", nights, _MESSAGES)
     _define(engine, tables, "inputs", nights, inputs)
     _define(engine, tables, "outputs", nights, _OUTPUTS)
-    engine.write(statement("copies.sql", chosen=f"day = DATE '{day}'"), work / "copies")
+    spans = _spans(engine, day)
+    engine.write([statement("copies.sql", chosen=span) for span in spans], work / "copies")
     engine.view("copies", [work / "copies"], _COPIES)
-    chosen = f"r.day = DATE '{day}'"
     features = ", ".join(f"i.{column.name}" for column in columns)
-    sql = statement("inference.sql", chosen=chosen, features=features)
-    engine.write_day(sql, tables, "inference", day, order_by="event_time, request_id, record")
+    parts = [statement("inference.sql", chosen=span, features=features) for span in spans]
+    engine.write_day(parts, tables, "inference", day, order_by="event_time, request_id, record")
     order = "event_time, request_id, record, type, night, file_no, byte_offset"
-    engine.write_day(statement("unpaired.sql", chosen=chosen), tables, "unpaired", day, order_by=order)
+    parts = [statement("unpaired.sql", chosen=span) for span in spans]
+    engine.write_day(parts, tables, "unpaired", day, order_by=order)
+    # Copies are numbered night by night: what later nights delivered changes nothing in an earlier one's counts.
+    found = engine.query(f"SELECT COALESCE(SUM(lines), 0) AS n FROM copies WHERE copy > 1 AND night = '{night}'")
     layout.remove_folder(work)
+    return int(found[0]["n"])
 
 
-def nights_of(days: Iterable[str], tables: Path, last: date | None = None) -> list[date]:
-    """The staged nights (up to ``last``) with messages of any of these days."""
-    wanted = set(days)
-    nights = [night for night in layout.partitions(tables, "staging") if last is None or night <= last]
-    staged = {night: read_staged(tables, night) for night in nights}
-    return [night for night, found in staged.items() if found and wanted & set(found.days)]
+def _spans(engine: Engine, day: date) -> list[str]:
+    """Conditions that part a day by time, minute by minute: what is compared or joined has the same time.
+
+    The parts are of one size, whatever the day's, so that time grows with the rows and memory does not.
+    """
+    cuts, rows = [f"{day} 00:00:00"], 0
+    for minute in engine.query(statement("minutes.sql", day=day.isoformat())):
+        if rows and rows + minute["n"] > engine.part_rows:
+            cuts.append(minute["minute"])
+            rows = 0
+        rows += minute["n"]
+    cuts.append(f"{day + timedelta(days=1)} 00:00:00")
+    return [f"event_time >= TIMESTAMP '{start}' AND event_time < TIMESTAMP '{end}'" for start, end in pairwise(cuts)]
+
+
+def _nights_of(day: date, tables: Path) -> list[date]:
+    """The staged nights with messages of a day."""
+    staged = {night: read_staged(tables, night) for night in layout.partitions(tables, "staging")}
+    return [night for night, found in staged.items() if found and day.isoformat() in found.days]
 
 
 def _input_names(columns: Sequence[Column]) -> set[str]:
@@ -124,15 +141,7 @@ def _define(engine: Engine, tables: Path, table: str, nights: Sequence[date], co
     engine.define(table, " UNION ALL ".join(parts))
 
 
-def _count(engine: Engine, tables: Path, night: date, staged: Staged) -> Counts:
-    """Account for a night by what was known when it was closed: later nights change nothing in it."""
-    repeated = 0
-    if staged.days:
-        _define(engine, tables, "messages", nights_of(staged.days, tables, last=night), _MESSAGES)
-        days = ", ".join(f"DATE '{day}'" for day in staged.days)
-        engine.define("copies", statement("copies.sql", chosen=f"day IN ({days})"))
-        found = engine.query(f"SELECT COALESCE(SUM(lines), 0) AS n FROM copies WHERE copy > 1 AND night = '{night}'")
-        repeated = int(found[0]["n"])
+def _count(staged: Staged, repeated: int) -> Counts:
     return Counts(
         night=staged.night,
         read=staged.read,

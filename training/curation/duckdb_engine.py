@@ -10,11 +10,15 @@ from training.curation import layout
 from training.curation.engine import EXPORT_KEYS, MESSAGE_KEYS, OUTPUT_LISTS, Column, Engine
 
 # Fixed, so that the bytes of a file follow from its rows alone.
-_COPY = "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 122880)"
+_COPY = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 30720"
+# Where no order fixes the bytes, a row group may end early: log lines may be long, and threads hold one each.
+_COPY_UNORDERED = f"{_COPY}, ROW_GROUP_SIZE_BYTES '32MB'"
 
 
 class DuckEngine(Engine):
     """Peak memory of the process is about ``memory`` plus 0.5 GiB, whatever the number of rows."""
+
+    part_rows = 500_000
 
     def __init__(self, columns: Sequence[Column], scratch: Path, memory: str, threads: int) -> None:
         self._connection = duckdb.connect(
@@ -45,11 +49,12 @@ class DuckEngine(Engine):
         names = [column[0] for column in result.description or []]
         return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
-    def write(self, sql: str, folder: Path, order_by: str = "") -> None:
-        scratch = folder.with_name(f".{folder.name}.part")
-        layout.empty_folder(scratch)
-        ordered = f"{sql} ORDER BY {order_by}" if order_by else sql
-        self._connection.execute(f"COPY ({ordered}) TO {_quoted(str(scratch / 'part-0.parquet'))} {_COPY}")
+    def write(self, parts: list[str], folder: Path, order_by: str = "") -> None:
+        scratch = layout.empty_folder(folder.with_name(f".{folder.name}.part"))
+        order, options = (f"ORDER BY {order_by}", _COPY) if order_by else ("", _COPY_UNORDERED)
+        for number, sql in enumerate(parts):
+            path = _quoted(str(scratch / f"part-{number:05d}.parquet"))
+            self._connection.execute(f"COPY ({sql} {order}) TO {path} ({options})")
         layout.replace_folder(scratch, folder)
 
     def close(self) -> None:

@@ -72,6 +72,9 @@ class Column(msgspec.Struct, frozen=True):
 class Engine(Protocol):
     """An SQL engine with the functions above, in UTC."""
 
+    part_rows: int
+    """Rows, about, that one statement may sort or join: a larger day is made in parts of this size."""
+
     def view(self, name: str, files: Sequence[Path], columns: Mapping[str, str]) -> None:
         """Let ``name`` stand for Parquet files (or folders of them); without any, for an empty table of ``columns``."""
 
@@ -81,10 +84,10 @@ class Engine(Protocol):
     def query(self, sql: str) -> list[dict[str, Any]]:
         """A small result, as rows."""
 
-    def write(self, sql: str, folder: Path, order_by: str = "") -> None:
-        """Write a query's result as Parquet into ``folder``, which appears whole or not at all.
+    def write(self, parts: list[str], folder: Path, order_by: str = "") -> None:
+        """Write the results of queries as Parquet into ``folder``, which appears whole or not at all.
 
-        With ``order_by``, the same rows give the same bytes (on DuckDB).
+        With ``order_by``, which orders each part, the same rows give the same bytes (on DuckDB).
         """
 
     def view_days(
@@ -95,9 +98,9 @@ class Engine(Protocol):
         folders = [layout.day_folder(tables, table, one) for one in days if day in (None, one)]
         self.view(name, folders, columns)
 
-    def write_day(self, sql: str, tables: Path, table: str, day: date, order_by: str) -> None:
+    def write_day(self, parts: list[str], tables: Path, table: str, day: date, order_by: str) -> None:
         """Write one day of a curated table anew; whoever reads finds no part of a day."""
-        self.write(sql, layout.day_folder(tables, table, day), order_by)
+        self.write(parts, layout.day_folder(tables, table, day), order_by)
 
     def close(self) -> None:
         """Give back memory and scratch space."""

@@ -70,7 +70,7 @@ def stage(engine: Engine, tables: Path, night: date, columns: Sequence[Column], 
     fates = _read_joined(engine, sorting, night, work, service)
     features = ",\n  ".join(f"{column.from_text} AS {column.name}" for column in columns)
     for table in ("messages", "inputs", "outputs"):
-        engine.write(statement(f"{table}.sql", features=features), result / table)
+        engine.write([statement(f"{table}.sql", features=features)], result / table)
     _write_quarantine(engine, fates, manifest, work, layout.night_folder(tables, "quarantine", night))
     staged = _account(engine, fates, manifest)
     layout.write_json(result / layout.MANIFEST, msgspec.to_builtins(staged))
@@ -87,9 +87,9 @@ def read_staged(tables: Path, night: date) -> Staged | None:
 
 def _read_lines(engine: Engine, landed: Path, manifest: Manifest, work: Path, result: Path, service: str) -> None:
     engine.view("landed", [landed / name for name in manifest.files], _LANDED)
-    engine.write(statement("read.sql") + _message_sql(service), work / "lines")
+    engine.write([statement("read.sql") + _message_sql(service)], work / "lines")
     engine.view("lines_read", [work / "lines"], _READ)
-    engine.write(f"SELECT {', '.join(_PIECES)} FROM lines_read WHERE kind = 'piece'", result / "pieces")
+    engine.write([f"SELECT {', '.join(_PIECES)} FROM lines_read WHERE kind = 'piece'"], result / "pieces")
 
 
 def _message_sql(service: str) -> str:
@@ -133,7 +133,7 @@ def _read_joined(engine: Engine, sorting: pieces.Sorting, night: date, work: Pat
     ]
     write_rows(rows, _JOINED, work / "joined.parquet")
     engine.view("texts_joined", [work / "joined.parquet"], dict.fromkeys(_JOINED.names, "STRING"))
-    engine.write("WITH texts AS (SELECT * FROM texts_joined)" + _message_sql(service), work / "joined")
+    engine.write(["WITH texts AS (SELECT * FROM texts_joined)" + _message_sql(service)], work / "joined")
     engine.view("joined_read", [work / "joined"], _READ)
     engine.define("texts_read", "SELECT * FROM lines_read UNION ALL SELECT * FROM joined_read")
     copies = sum(piece.night == today for piece in sorting.copies)
@@ -160,7 +160,7 @@ def _write_quarantine(engine: Engine, fates: _Fates, manifest: Manifest, work: P
     engine.view("unreadable", [work / "unreadable.parquet"], {**_PLACE, "reason": "STRING"})
     engine.view("blobs", [work / "blobs.parquet"], {"file_no": "INT", "blob": "STRING"})
     engine.define("quarantined", statement("quarantine.sql"))
-    engine.write("SELECT * FROM quarantined", target, order_by="blob, byte_offset")
+    engine.write(["SELECT * FROM quarantined"], target, order_by="blob, byte_offset")
 
 
 def _account(engine: Engine, fates: _Fates, manifest: Manifest) -> Staged:

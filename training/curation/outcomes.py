@@ -78,7 +78,7 @@ def label(engine: Engine, tables: Path, night: date, columns: Sequence[Column], 
     chosen = ", ".join(f"i.{name}" for name in features)
     labelled = layout.night_folder(tables, "labelled", night)
     engine.write(
-        statement("labelled.sql", night=night.isoformat(), features=chosen, horizon_days=str(HORIZON_DAYS)),
+        [statement("labelled.sql", night=night.isoformat(), features=chosen, horizon_days=str(HORIZON_DAYS))],
         labelled,
         order_by=f"r.{_DATE}, i.{IDENTIFIER}",
     )
@@ -87,7 +87,7 @@ def label(engine: Engine, tables: Path, night: date, columns: Sequence[Column], 
     first = ", ".join(f"CAST({column.name} AS {column.sql_type}) AS {column.name}" for column in columns)
     engine.define("training_rows", statement("training.sql", original=first, features=", ".join(features)))
     target = layout.night_folder(tables, "training", night)
-    engine.write("SELECT * FROM training_rows", target, order_by=f"source DESC, {_DATE}, {IDENTIFIER}")
+    engine.write(["SELECT * FROM training_rows"], target, order_by=f"source DESC, {_DATE}, {IDENTIFIER}")
     counts = {
         row["source"]: row["n"]
         for row in engine.query("SELECT source, COUNT(*) AS n FROM training_rows GROUP BY source")

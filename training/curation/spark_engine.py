@@ -1,5 +1,6 @@
 """The engine on Databricks: Spark, whose own dialect the curation's statements are in."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -11,6 +12,9 @@ from training.curation.engine import EXPORT_KEYS, MESSAGE_KEYS, OUTPUT_LISTS, Co
 
 class SparkEngine(Engine):
     """A Spark session (4.0 or later), with all tables as Parquet."""
+
+    part_rows = sys.maxsize
+    """Spark parts the work itself."""
 
     def __init__(self, session: Any, columns: Sequence[Column]) -> None:
         self._session = session
@@ -32,11 +36,12 @@ class SparkEngine(Engine):
     def query(self, sql: str) -> list[dict[str, Any]]:
         return [row.asDict() for row in self._session.sql(sql).collect()]
 
-    def write(self, sql: str, folder: Path, order_by: str = "") -> None:
+    def write(self, parts: list[str], folder: Path, order_by: str = "") -> None:
         """As ``Engine.write``; Spark names its files at random, so equal rows are not equal bytes here."""
         scratch = folder.with_name(f".{folder.name}.part")
         layout.empty_folder(scratch)
         scratch.rmdir()
+        (sql,) = parts
         ordered = f"{sql} ORDER BY {order_by}" if order_by else sql
         self._session.sql(ordered).write.option("compression", "zstd").parquet(str(scratch))
         layout.replace_folder(scratch, folder)
@@ -58,7 +63,8 @@ class DeltaEngine(SparkEngine):
         chosen = frame.where(f"day = DATE '{day}'") if day else frame
         chosen.select(*columns).createOrReplaceTempView(name)
 
-    def write_day(self, sql: str, tables: Path, table: str, day: date, order_by: str) -> None:
+    def write_day(self, parts: list[str], tables: Path, table: str, day: date, order_by: str) -> None:
+        (sql,) = parts
         frame = self._session.sql(f"{sql} ORDER BY {order_by}").selectExpr(f"DATE '{day}' AS day", "*")
         writer = frame.write.format("delta").mode("overwrite").partitionBy("day")
         writer.option("replaceWhere", f"day = DATE '{day}'").save(str(tables / table))

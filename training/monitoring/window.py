@@ -46,7 +46,7 @@ def read_window(
     engine.view_days("day_rows", tables, "inference", inference_columns(columns), day)
     versions = engine.query("SELECT model_version, COUNT(*) AS n FROM day_rows GROUP BY model_version")
     work = layout.empty_folder(tables / "nights" / f".{day}.window")
-    engine.write(statement("window.sql", columns=", ".join(fields), version=version), work / "used")
+    engine.write([statement("window.sql", columns=", ".join(fields), version=version)], work / "used")
     engine.view("used_rows", [work / "used"], dict.fromkeys([*fields, "prediction", "is_outlier"], "STRING"))
     counts = {name: _counts(engine, name) for name in fields}
     predictions = _counts(engine, "prediction")

@@ -1,15 +1,15 @@
--- Records of a day that were logged on one side only, or whose request id does not tell them apart.
+-- Records of a part of a day that were logged on one side only, or whose request id does not tell them apart.
 WITH input_keys AS (
   SELECT r.night, r.file_no, r.byte_offset, r.request_id, r.event_time, r.record, c.ambiguous
-  FROM inputs AS r
-  JOIN copies AS c ON r.night = c.night AND r.file_no = c.file_no AND r.byte_offset = c.byte_offset
-  WHERE {chosen} AND c.copy = 1
+  FROM (SELECT * FROM inputs WHERE {chosen}) AS r
+  JOIN (SELECT * FROM copies WHERE {chosen} AND copy = 1) AS c
+  ON r.night = c.night AND r.file_no = c.file_no AND r.byte_offset = c.byte_offset
 ),
 output_keys AS (
   SELECT r.night, r.file_no, r.byte_offset, r.request_id, r.event_time, r.record, c.ambiguous
-  FROM outputs AS r
-  JOIN copies AS c ON r.night = c.night AND r.file_no = c.file_no AND r.byte_offset = c.byte_offset
-  WHERE {chosen} AND c.copy = 1
+  FROM (SELECT * FROM outputs WHERE {chosen}) AS r
+  JOIN (SELECT * FROM copies WHERE {chosen} AND copy = 1) AS c
+  ON r.night = c.night AND r.file_no = c.file_no AND r.byte_offset = c.byte_offset
 )
 SELECT *, 'InputData' AS type, CASE WHEN ambiguous = 1 THEN 'request_id used twice' ELSE 'input without output' END AS reason
 FROM input_keys AS k

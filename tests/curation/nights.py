@@ -20,9 +20,9 @@ PART_ROWS = 400
 CURATED = ("inference", "unpaired", "quarantine")
 
 
-def open_duckdb(scratch: Path) -> Engine:
+def open_duckdb(scratch: Path, part_rows: int = PART_ROWS) -> Engine:
     engine = open_engine(COLUMNS, scratch, "300MB", 2)
-    engine.part_rows = PART_ROWS
+    engine.part_rows = part_rows
     return engine
 
 

@@ -7,9 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.curation.conftest import FIRST
-from tests.curation.nights import PART_ROWS, curate, fingerprint, inference, process, rows, unpaired
+from tests.curation.nights import PART_ROWS, curate, fingerprint, inference, open_duckdb, process, rows, unpaired
 from tests.curation.simulate import CONTAINER, Export
 from training.curation import days, landing, layout, night
+from training.curation.duckdb_engine import DuckEngine
 from training.curation.engine import open_engine
 from training.curation.night import CurationError
 from training.curation.schema import COLUMNS, SERVICE
@@ -73,7 +74,7 @@ def test_rows_lie_in_the_partition_of_their_own_day(messy):
 def test_day_made_in_parts_holds_the_rows_of_one_made_at_once_in_the_same_order(messy, tmp_path):
     _, tables, counts = messy
     shutil.copytree(tables / "staging", tmp_path / "tables" / "staging")
-    whole = open_engine(COLUMNS, tmp_path / "spill", "300MB", 2)
+    whole = open_duckdb(tmp_path / "spill", DuckEngine.part_rows)
     for closed in counts:
         assert days.rebuild(whole, tmp_path / "tables", closed, COLUMNS) == counts[closed]
     whole.close()

@@ -16,6 +16,7 @@ from tests.curation.conftest import FIRST
 from tests.curation.nights import fingerprint, open_duckdb, process
 from tests.curation.simulate import CONTAINER, Export
 from training.curation import landing, layout
+from training.curation.duckdb_engine import DuckEngine
 from training.curation.export import FolderSource
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +36,7 @@ def whole(tmp_path_factory):
     home = tmp_path_factory.mktemp("whole")
     export = Export(home / "export", seed=4)
     export.messy_day(FIRST, requests=12)
-    engine = open_duckdb(home / "spill")
+    engine = open_duckdb(home / "spill", DuckEngine.part_rows)
     for night in NIGHTS:
         export.close(night)
         if night == NIGHTS[-1]:
@@ -56,7 +57,7 @@ def test_killed_at_every_write_of_a_table_and_run_again(whole, tmp_path):
     while True:
         tables = tmp_path / f"tables-{kills}"
         shutil.copytree(whole[1].with_name("before"), tables)
-        engine = open_duckdb(tmp_path / "spill")
+        engine = open_duckdb(tmp_path / "spill", DuckEngine.part_rows)
         real, left = engine.write, [kills]
 
         def write(parts, folder, order_by="", real=real, left=left):

@@ -148,8 +148,11 @@ def test_mlflow_down_is_said_and_what_airflow_knows_is_still_shown(page, connect
     connections["mlflow"] = Connection(conn_id="mlflow", conn_type="http", host="127.0.0.1", port=9)
     answer = page.get("/releases")
     assert answer.status_code == 503
-    assert "MLflow cannot be read" in answer.text
-    assert "rolled back" in answer.text
+    shown = text_of(answer)
+    for part in ("MLflow cannot be read", "rolled back", "run ended", "run failed", "waits for approval"):
+        assert part in shown
+    assert "manual__4/tasks/await_approval/required_actions" in answer.text
+    assert "before the gate" not in shown, "without MLflow nobody knows how far they came"
 
 
 def test_mlflow_connection_missing_is_said(page, monkeypatch):

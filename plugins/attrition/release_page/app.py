@@ -125,6 +125,6 @@ def _content(registry: RegistryView | None, airflow: AirflowView | None) -> dict
         "airflow_url": configured.airflow_url,
         "mlflow_url": configured.mlflow_url,
         "registry": registry,
-        "entries": history.compose(registry.releases if registry else [], airflow, configured.airflow_url),
+        "entries": history.compose(registry.releases if registry else None, airflow, configured.airflow_url),
         "drift": chart.draw(registry.nights) if registry and registry.nights else None,
     }

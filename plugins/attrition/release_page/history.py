@@ -34,16 +34,17 @@ class Entry(msgspec.Struct, frozen=True):
     """Where to answer the gate, while it waits."""
 
 
-def compose(releases: list[Release], airflow: AirflowView | None, airflow_url: str) -> list[Entry]:
-    """All releases and rollbacks, newest first. ``airflow`` is ``None`` where its API could not be read."""
+def compose(releases: list[Release] | None, airflow: AirflowView | None, airflow_url: str) -> list[Entry]:
+    """All releases and rollbacks, newest first; ``None`` for what could not be read."""
     runs = {(run.dag_id, run.dag_run_id): run for run in airflow.runs} if airflow else {}
     waiting = airflow.waiting if airflow else frozenset()
     entries = []
-    for release in releases:
+    for release in releases or []:
         asked = release.document.release
         run = runs.pop((asked.dag_id, asked.run_id), None)
         entries.append(_released(release, run, asked.run_id in waiting, airflow_url))
-    entries += [_without_evidence(run, airflow_url) for run in runs.values()]
+    gate = "the gate" if releases is not None else ""
+    entries += [_without_evidence(run, run.dag_run_id in waiting, gate, airflow_url) for run in runs.values()]
     return sorted(entries, key=lambda entry: entry.when, reverse=True)
 
 
@@ -63,8 +64,12 @@ def _released(release: Release, run: Run | None, waits: bool, airflow_url: str) 
         comment=(decision.comment if decision else asked.note) or "",
         run_url=run_url,
         evidence_url=f"{release.run_url}/artifacts" if release.run_url else "",
-        answer_url=f"{run_url}/tasks/await_approval/required_actions" if waits else "",
+        answer_url=_answer_url(run_url) if waits else "",
     )
+
+
+def _answer_url(run_url: str) -> str:
+    return f"{run_url}/tasks/await_approval/required_actions"
 
 
 def _outcome(decision: Decision | None, state: str) -> tuple[str, Kind]:
@@ -84,18 +89,13 @@ def _outcome(decision: Decision | None, state: str) -> tuple[str, Kind]:
     }.get(state, ("approved", "good"))
 
 
-def _without_evidence(run: Run, airflow_url: str) -> Entry:
-    """A rollback, or a release that has not come to its gate."""
+def _without_evidence(run: Run, waits: bool, gate: str, airflow_url: str) -> Entry:
+    """A rollback, or a release that has not come to ``gate``; where that is empty, nobody knows how far it came."""
     rollback = run.dag_id == ROLLBACK_DAG
-    said = {
-        "success": ("rolled back", "good") if rollback else ("ended before the gate", "quiet"),
-        "failed": ("rollback failed", "bad") if rollback else ("failed before the gate", "bad"),
-    }
-    what, kind = said.get(run.state, ("rollback is under way" if rollback else "on its way to the gate", "open"))
-    if run.state == "queued":  # another one runs, or the DAG is paused
-        what = f"{'rollback ' if rollback else ''}waits to start"
     conf = run.conf or {}
     reason = str(conf.get("reason") or "") if rollback else ""
+    run_url = links.airflow_run(airflow_url, run.dag_id, run.dag_run_id)
+    what, kind = ("waits for approval", "open") if waits else _state(run.state, rollback, gate)
     return Entry(
         when=run.end_date or run.run_after,
         what=what,
@@ -103,5 +103,19 @@ def _without_evidence(run: Run, airflow_url: str) -> Entry:
         version=str(conf.get("version") or ""),
         asked_by=run.triggering_user_name or "",
         comment=". ".join(part for part in (reason, run.note) if part),
-        run_url=links.airflow_run(airflow_url, run.dag_id, run.dag_run_id),
+        run_url=run_url,
+        answer_url=_answer_url(run_url) if waits else "",
     )
+
+
+def _state(state: str, rollback: bool, gate: str) -> tuple[str, Kind]:
+    if state == "queued":  # another one runs, or the DAG is paused
+        return f"{'rollback ' if rollback else ''}waits to start", "open"
+    if rollback:
+        ended = {"success": ("rolled back", "good"), "failed": ("rollback failed", "bad")}
+        return ended.get(state, ("rollback is under way", "open"))
+    ended = {
+        "success": (f"ended before {gate}" if gate else "run ended", "quiet"),
+        "failed": (f"failed before {gate}" if gate else "run failed", "bad"),
+    }
+    return ended.get(state, (f"on its way to {gate}" if gate else "under way", "open"))

@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import sys
 import termios
@@ -23,6 +24,7 @@ class Terminal:
         self.pid, self._screen = pty.fork()
         if self.pid == 0:
             os.chdir(ROOT)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where a script runs the tests in the background
             environ = {**os.environ, "TERM": "xterm-256color"}
             os.execve(sys.executable, [sys.executable, "-c", program, *arguments], environ)  # noqa: S606 - the child
         fcntl.ioctl(self._screen, termios.TIOCSWINSZ, struct.pack("HHHH", *_SIZE, 0, 0))

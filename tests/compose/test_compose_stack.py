@@ -1,6 +1,7 @@
 """The stack's own image is built and the stack is up, with Debian's programs for images that cannot be pulled.
 
-``make test-docker``. Not covered here, for want of the images: k3s, and Azurite with the log export.
+``make test-docker``. Not covered here, for want of the images: k3s, and Azurite with the log export, which
+``make test-azurite`` has.
 """
 
 import json

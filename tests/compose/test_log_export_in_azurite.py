@@ -57,8 +57,13 @@ def storage(tmp_path, secrets, monkeypatch):
     port, accounts, data = free_ports(1)[0], tmp_path / "accounts", tmp_path / "data"
     accounts.write_text(init.files(secrets)["storage/accounts"][1])
     service = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())["services"]["azurite"]
-    here = {"$$": "$", "/run/attrition/accounts": str(accounts), "--blobHost 0.0.0.0": f"--blobHost 127.0.0.1 --blobPort {port}",
-            "/data": str(data), "(10000)": f"({port})"}  # fmt: skip
+    here = {
+        "$$": "$",
+        "/run/attrition/accounts": str(accounts),
+        "--blobHost 0.0.0.0": f"--blobHost 127.0.0.1 --blobPort {port}",
+        "/data": str(data),
+        "(10000)": f"({port})",
+    }
 
     def translated(words):
         for said, meant in here.items():

@@ -33,6 +33,13 @@ def test_compose_file_can_be_read_in_one_sitting():
     assert len(FILE.read_text().splitlines()) < 200
 
 
+def test_guide_names_every_variable_that_the_compose_files_read():
+    files = (FILE, ROOT / "compose" / "own-cluster.yaml")
+    read = {name for file in files for name in re.findall(r"\$\{(\w+)", file.read_text())}
+    guide = (ROOT / "compose" / "README.md").read_text()
+    assert {name for name in read if name not in guide} == set()
+
+
 def test_every_port_is_on_loopback(services):
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert ports

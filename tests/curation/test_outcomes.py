@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.curation.nights import rows
-from training.curation import layout
+from training.curation import layout, outcomes
 from training.curation.days import inference_columns
 from training.curation.outcomes import label, read_feed
 from training.curation.schema import COLUMNS
@@ -118,6 +118,43 @@ def test_labelling_a_night_again_gives_the_same_bytes_whatever_came_later(engine
     labelled(engine, tmp_path, feed, original)
     assert len(files) == 2
     assert [file.read_bytes() for file in files] == before
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing may handle it."""
+
+
+def test_labelling_killed_at_every_write_and_run_again_gives_the_same_files(
+    engine, tmp_path, feed, original, monkeypatch
+):
+    tables, kills = tmp_path / "tables", [99]
+    scored(tables, (7, "2026-02-01T08:00:00", 30))
+    drop(feed, "1.csv", (7, "Yes", "2026-03-31"), (8, "perhaps", "2026-03-31"))
+
+    def mortal(real):
+        def write(*arguments, **more):
+            kills[0] -= 1
+            if kills[0] < 0:
+                raise Killed
+            return real(*arguments, **more)
+
+        return write
+
+    monkeypatch.setattr(engine, "write", mortal(engine.write))
+    monkeypatch.setattr(layout, "write_json", mortal(layout.write_json))
+    labelled(engine, tmp_path, feed, original)
+    files = [path for path in tables.glob("*/night=*/*") if path.is_file()]
+    before = {path: path.read_bytes() for path in files}
+    assert {path.name for path in files} >= {outcomes.REJECTED, outcomes.SOURCES}
+    for writes in range(4):
+        for path in files:
+            path.unlink(missing_ok=True)
+        kills[0] = writes
+        with pytest.raises(Killed):
+            labelled(engine, tmp_path, feed, original)
+    kills[0] = 4
+    labelled(engine, tmp_path, feed, original)
+    assert {path: path.read_bytes() for path in tables.glob("*/night=*/*") if path.is_file()} == before
 
 
 def test_training_table_is_read_by_the_training_job_with_every_row(engine, tmp_path, feed, original):

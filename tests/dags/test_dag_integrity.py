@@ -111,6 +111,11 @@ def test_release_and_rollback_never_run_twice_at_once(dags):
     assert dags["attrition_rollback"].max_active_runs == 1
 
 
+def test_nightly_retraining_is_due_at_two_and_never_runs_twice_at_once(dags):
+    assert dags["attrition_retrain_nightly"].timetable.expression == "0 2 * * *"
+    assert dags["attrition_retrain_nightly"].max_active_runs == 1
+
+
 def test_dag_files_name_no_address_and_branch_on_no_environment():
     for path in (ROOT / "dags").glob("*.py"):
         text = path.read_text()

@@ -114,7 +114,28 @@ def test_alert_for_lost_quality():
     assert kinds(msgspec.structs.replace(QUIET, quality=lost)) == ["quality"]
 
 
-ALERT = alerts.Alert("drift", "2026-11-02", "Age drifts")
+class Killed(BaseException):
+    """Stands for the end of the process: nothing may handle it."""
+
+
+def test_decision_killed_between_two_alerts_sends_the_other_one_and_decides_the_same(night, monkeypatch):
+    troubled = msgspec.structs.replace(DRIFTED, counts={"read": 10, "quarantined": 9, "reasons": {"broken JSON": 9}})
+
+    def die(alert):
+        if night.sent:
+            raise Killed
+        return night.sent.append(alert) or True
+
+    monkeypatch.setattr(alerts, "send", die)
+    with pytest.raises(Killed):
+        night.decide(troubled)
+    monkeypatch.setattr(alerts, "send", lambda alert: night.sent.append(alert) or True)
+    assert night.decide(troubled) == {"run_id": "retrain__2026-11-03", "data": "/t/training/n"}
+    assert [alert.kind for alert in night.sent] == ["drift", "quarantine"]
+
+
+KINDS = ["drift", "quality", "quarantine", "silence"]
+ALERT, *OTHERS = [alerts.Alert(kind, "2026-11-02", "Age drifts") for kind in KINDS]
 
 
 class Webhook(http.server.BaseHTTPRequestHandler):
@@ -169,8 +190,9 @@ def test_alert_is_posted_to_a_webhook(server, connections):
         conn_id="alerts", conn_type="http", schema="http", host="127.0.0.1", port=server.server_port,
         password="token-1", extra={"path": "/hook"},
     )  # fmt: skip
-    assert alerts.send(ALERT)
-    ((path, token, body),) = server.seen
+    assert all(alerts.send(alert) for alert in (ALERT, *OTHERS))
+    assert [body["kind"] for _, _, body in server.seen] == KINDS
+    path, token, body = server.seen[0]
     assert (path, token) == ("/hook", "Bearer token-1")
     assert (body["kind"], body["key"]) == ("drift", "2026-11-02.drift")
     assert body["text"] == "[attrition, embedded] drift in the night of 2026-11-02: Age drifts"
@@ -182,8 +204,9 @@ def test_alert_is_sent_by_mail(server, connections):
         conn_id="alerts", conn_type="smtp", host="127.0.0.1", port=server.server_address[1],
         extra={"from": "a@example.com", "to": ["b@example.com", "c@example.com"]},
     )  # fmt: skip
-    assert alerts.send(ALERT)
-    (mail,) = server.seen
+    assert all(alerts.send(alert) for alert in (ALERT, *OTHERS))
+    assert [f"2026-11-02.{kind}@" in mail for kind, mail in zip(KINDS, server.seen, strict=True)] == [True] * 4
+    mail = server.seen[0]
     assert "Message-ID: <2026-11-02.drift@embedded.attrition>" in mail
     assert "Subject: [attrition, embedded] drift in the night of 2026-11-02" in mail
     assert "To: b@example.com, c@example.com" in mail
@@ -210,5 +233,6 @@ def test_alert_without_a_connection_goes_to_the_log(monkeypatch, caplog):
         raise AirflowNotFoundException(conn_id)
 
     monkeypatch.setattr(BaseHook, "get_connection", missing)
-    assert alerts.send(ALERT)
-    assert "ALERT [attrition, embedded] drift in the night of 2026-11-02: Age drifts" in caplog.text
+    for alert in (ALERT, *OTHERS):
+        assert alerts.send(alert)
+        assert f"ALERT [attrition, embedded] {alert.kind} in the night of 2026-11-02: Age drifts" in caplog.text

@@ -3,13 +3,16 @@
 import os
 import sys
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from tests.curation.conftest import FIRST
 from tests.curation.nights import curate, inference, open_duckdb, process, rows, unpaired
 from tests.curation.simulate import CONTAINER, Export
+from training.curation import outcomes
 from training.curation.schema import COLUMNS
+from training.synthetic import make_employees
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(1200)]
 
@@ -32,7 +35,7 @@ def by_place(found):
     return sorted(str(sorted((key, str(value)) for key, value in row.items())) for row in found)
 
 
-def test_both_engines_make_the_same_tables_and_counts(session, tmp_path):
+def test_both_engines_make_the_same_tables_and_counts(session, tmp_path, monkeypatch):
     from training.curation.spark_engine import SparkEngine
 
     export = Export(tmp_path / "export", seed=1)
@@ -47,4 +50,19 @@ def test_both_engines_make_the_same_tables_and_counts(session, tmp_path):
         assert inference(tables, export.rows) == export.rows
         assert unpaired(tables) == export.unpaired
     for table in ("inference", "unpaired", "quarantine"):
+        assert by_place(rows(tmp_path / "spark", table)) == by_place(rows(tmp_path / "duck", table))
+
+    # Reading a data file needs pandera, which this environment does not have.
+    monkeypatch.setattr(outcomes, "read_employees", lambda location: SimpleNamespace(frame=make_employees(300, 1)))
+    known = sorted({row["EmployeeNumber"] for row in export.rows.values()})
+    drops = [f"{number},{'Yes' if number % 3 else 'No'},{FIRST + timedelta(days=9)}" for number in known]
+    (tmp_path / "feed").mkdir()
+    (tmp_path / "feed" / "november.csv").write_text("\n".join(["EmployeeNumber,Attrition,effective_date", *drops]))
+    found = [
+        outcomes.label(engine, tmp_path / name, FIRST, COLUMNS, feed=tmp_path / "feed", original="")
+        for engine, name in ((duck, "duck"), (spark, "spark"))
+    ]
+    assert found[0] == found[1]
+    assert found[0].labelled > 20
+    for table in ("labelled", "training"):
         assert by_place(rows(tmp_path / "spark", table)) == by_place(rows(tmp_path / "duck", table))

@@ -8,14 +8,18 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+import requests
 from airflow.models.connection import Connection
 from airflow.sdk import DAG, BaseHook
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+from kubernetes import client, config
 
 from attrition import settings, targets
 from attrition.builders.engine import EngineBuilder
 from attrition.builders.inputs import write_context
 from attrition.operators.scoring import ScoringStepOperator
+from compose.log_export import Exporter
+from tests.compose.test_compose_log_export import Container, records
 from tests.kubernetes import cluster
 from tests.kubernetes.cluster import STEPS, until
 from tests.kubernetes.conftest import NoRegistry, empty_places
@@ -155,6 +159,25 @@ def test_image_that_cannot_be_pulled_fails_with_the_clusters_reason(staging, ima
         end(*begin("deploy", missing, run="j", patience=15))
     until(lambda: not cluster.release_pods(STEPS), "the pod is gone")
     assert targets.current("scoring_staging") == images["one"]
+
+
+def test_log_export_of_the_compose_stack_gets_what_was_asked_with_airflows_rights(staging, images, example, tmp_path):
+    let_run(images["one"])
+    configuration = config.new_client_from_config(str(cluster.airflow_kubeconfig(STEPS, tmp_path)))
+    container = Container()
+    exporter = Exporter(container, {cluster.namespace(STEPS): client.CoreV1Api(configuration)})
+    exporter.look_for_pods()
+    key = {"X-API-Key": cluster.API_KEY, "X-Request-ID": "followed"}
+    url = f"{cluster.service_address(STEPS)}/predict"
+    assert requests.post(url, json=[example], headers=key, timeout=10).status_code == 200
+
+    def exported():
+        exporter.write()
+        messages = [line["LogMessage"] for line in records(container) if isinstance(line["LogMessage"], dict)]
+        return {message["type"] for message in messages if message.get("request_id") == "followed"}
+
+    until(lambda: exported() >= {"InputData", "OutputData"}, "both lines are exported")
+    assert {line["PodNamespace"] for line in records(container)} == {cluster.namespace(STEPS)}
 
 
 def test_restore_to_nothing_removes_all_that_releases_made_and_may_be_repeated(staging, images):

@@ -3,8 +3,9 @@
 
 Closes the loop: copies the new lines of the exported inference logs, curates them into tables of scored and
 labelled records, compares the night with the champion's training data and its answers with the outcomes that
-have arrived, and decides. A reason to retrain starts `attrition_train` on the labelled table; its challenger
-ends at the same gate as any other. No reason: `decide` is *skipped* and the run's note says why.
+have arrived, and decides. A reason to retrain starts `attrition_train` on the labelled table; its challenger is
+compared with the champion on those hold-out records whose outcomes came with the feed, and ends at the same gate as
+any other. No reason: `decide` is *skipped* and the run's note says why.
 
 **Params.** `night_from`, `night_to`: days to close (UTC), empty for all since the last one that was closed, at
 most 31 a run; `retrain`: train whatever the verdict. Example: `{"night_from": "2026-11-02", "night_to":

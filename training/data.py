@@ -25,6 +25,9 @@ HOLDOUT_SHARE = 0.2
 _HOLDOUT_SALT = "attrition-holdout-1"
 EFFECTIVE_DATE = "effective_date"
 MINIMUM_HOLDOUT_LEAVERS = 3
+_RECENT = "recent"
+_RECENT_CLASS = 10
+"""Leavers and stayers that recent hold-out rows must have to be compared on alone."""
 
 
 class Employees(msgspec.Struct, frozen=True):
@@ -33,6 +36,8 @@ class Employees(msgspec.Struct, frozen=True):
     frame: pd.DataFrame
     digest: str
     """Sixteen hexadecimal digits over all values: equal data has an equal digest, whatever the file type."""
+    recent: NDArray[np.bool_] | None = None
+    """Which rows came with the outcomes feed, bool ``[n]``; ``None`` for a file that names no effective dates."""
 
     @property
     def y(self) -> NDArray[np.int64]:
@@ -56,7 +61,7 @@ class Employees(msgspec.Struct, frozen=True):
     def take(self, rows: NDArray[np.bool_]) -> "Employees":
         """Some of the rows, with their own digest."""
         frame = self.frame[rows].reset_index(drop=True)
-        return Employees(frame=frame, digest=_digest(frame))
+        return Employees(frame, _digest(frame), None if self.recent is None else self.recent[rows])
 
 
 def read_employees(location: str) -> Employees:
@@ -74,11 +79,13 @@ def read_employees(location: str) -> Employees:
         raise DataError(location, faults)
     frame = pd.DataFrame({field.name: _column(raw[field.name], field) for field in FIELDS})
     frame[LABEL] = raw[LABEL].astype(object)
+    recent = None
     if EFFECTIVE_DATE in raw:
         # Row order must not depend on how an engine wrote the table.
         order = raw.assign(_number=frame[IDENTIFIER]).sort_values(["_number", EFFECTIVE_DATE], kind="stable")
         frame = frame.loc[order.index].reset_index(drop=True)
-    employees = Employees(frame=frame, digest=_digest(frame))
+        recent = order[EFFECTIVE_DATE].notna().to_numpy()
+    employees = Employees(frame, _digest(frame), recent)
     leavers = int(employees.y[holdout_rows(employees.groups)].sum())
     if leavers < MINIMUM_HOLDOUT_LEAVERS:
         message = f"only {leavers} leavers fall into the hold-out: too few to judge a model by; give more rows"
@@ -88,16 +95,18 @@ def read_employees(location: str) -> Employees:
 
 def write_snapshot(employees: Employees, file: Path) -> None:
     """Keep checked data as a Parquet file for ``read_snapshot``."""
-    employees.frame.to_parquet(file, index=False)
+    frame = employees.frame if employees.recent is None else employees.frame.assign(**{_RECENT: employees.recent})
+    frame.to_parquet(file, index=False)
 
 
 def read_snapshot(file: Path) -> Employees:
     """Data that ``write_snapshot`` kept, as it was. It has been checked, so it is not checked again."""
     frame = pd.read_parquet(file)
+    recent = frame.pop(_RECENT).to_numpy(bool) if _RECENT in frame else None
     texts = [field.name for field in FIELDS if field.kind == "category"]
     frame = frame.astype(dict.fromkeys([*texts, LABEL], object))
     frame[texts] = frame[texts].where(frame[texts].notna(), None)
-    return Employees(frame=frame, digest=_digest(frame))
+    return Employees(frame, _digest(frame), recent)
 
 
 def read_raw(location: str) -> pd.DataFrame:
@@ -146,6 +155,18 @@ def holdout_rows(groups: NDArray[np.int64]) -> NDArray[np.bool_]:
         return int.from_bytes(hashed[:4]) < limit
 
     return np.fromiter((chosen(int(number)) for number in groups), bool, count=len(groups))
+
+
+def compared_rows(holdout: Employees) -> NDArray[np.bool_]:
+    """The rows of a hold-out that champion and challenger are compared on, bool ``[n]``.
+
+    The recent ones, for they are what production sees now; all, where these are too few to tell.
+    """
+    every = np.ones(len(holdout.y), bool)
+    if holdout.recent is None:
+        return every
+    leavers = int(holdout.y[holdout.recent].sum())
+    return holdout.recent if min(leavers, int(holdout.recent.sum()) - leavers) >= _RECENT_CLASS else every
 
 
 def _local(location: str) -> str:

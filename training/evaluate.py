@@ -12,7 +12,7 @@ from serving.scoring.encode import encode_columns
 from training.blend import Blend, Member
 from training.bundle import as_records, write_bundle
 from training.config import JobConfig
-from training.data import Employees, holdout_rows
+from training.data import Employees, compared_rows, holdout_rows
 from training.fairness import assess
 from training.fields import FEATURES
 from training.gate import check_floors, reasons_to_fail, single_record_latency
@@ -63,13 +63,15 @@ def evaluate(
     weights = resamples(y, config.seed)
     metrics = measure(p, y, weights)
     champion_metrics, comparison = None, None
+    compared = compared_rows(holdout)
     curves = {"challenger": p}
     if champion:
         # Scored from the same records by its own bundle, so it may have another contract or other inputs.
         old = Bundle.load(champion.bundle)
         curves["champion"] = old.probabilities(encode_columns(holdout.columns(), old.contract))
         champion_metrics = measure(curves["champion"], y, weights)
-        comparison = compare(p, curves["champion"], y, weights)
+        recent = y[compared]
+        comparison = compare(p[compared], curves["champion"][compared], recent, resamples(recent, config.seed))
     fairness = assess(holdout, p, weights)
     latency = single_record_latency(bundle, as_records(holdout, np.arange(min(_TIMED_RECORDS, len(y)))))
     checks = check_floors(config.floors, metrics, fairness, latency["latency_ms"])
@@ -82,7 +84,13 @@ def evaluate(
             "reasons": reasons,
             "challenger": metrics,
             "champion": champion_metrics,
-            "comparison": {"champion_version": champion.version, "metrics": comparison} if champion else None,
+            "comparison": {
+                "champion_version": champion.version,
+                "rows": int(compared.sum()),
+                "metrics": comparison,
+            }
+            if champion
+            else None,
             "floors": checks,
             "fairness": fairness,
             "calibration": {

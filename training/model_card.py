@@ -62,7 +62,7 @@ log-odds, or the probability that a forest gives. Chosen among {evaluation["tuni
 |---|---|---|---|
 {_metric_rows(evaluation)}
 
-In brackets: 95% bootstrap intervals. Calibration before blending weights were fitted:
+In brackets: 95% bootstrap intervals.{_compared(evaluation)} Calibration before blending weights were fitted:
 {evaluation["calibration"]["before"]:.3f} expected calibration error, after: {evaluation["calibration"]["after"]:.3f}.
 
 ## Fairness
@@ -99,6 +99,13 @@ def _metric_rows(evaluation: dict[str, Any]) -> str:
         difference = _figure(comparison["metrics"][name]["difference"]) if comparison else ""
         rows.append(f"| {title} | {_figure(evaluation['challenger'][name])} | {old} | {difference} |")
     return "\n".join(rows)
+
+
+def _compared(evaluation: dict[str, Any]) -> str:
+    comparison, rows = evaluation["comparison"], evaluation["data"]["holdout_rows"]
+    if not comparison or comparison["rows"] == rows:
+        return ""
+    return f" The differences are those on the {comparison['rows']} hold-out rows of recent outcomes."
 
 
 def _fairness_rows(fairness: dict[str, Any]) -> str:

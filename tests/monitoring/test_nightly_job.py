@@ -5,6 +5,8 @@ import re
 from datetime import UTC, date, datetime, timedelta
 
 import mlflow
+import numpy as np
+import pandas as pd
 import pytest
 
 from serving.scoring.bundle import Bundle
@@ -15,7 +17,7 @@ from training import tags
 from training.config import JobConfig
 from training.curation import landing, layout, run
 from training.curation.export import FolderSource
-from training.data import read_employees
+from training.data import Employees, read_employees, write_snapshot
 from training.monitoring.judge import read_verdicts
 from training.register import register
 from training.synthetic import make_employees
@@ -41,7 +43,10 @@ def store(tmp_path_factory):
         tracker = Tracker(JobConfig(data=str(data), model_name=MODEL, experiment=EXPERIMENT), "training-1")
         training_run = tracker.start({})
         snapshot = home / "employees.parquet"
-        read_employees(str(data)).frame.to_parquet(snapshot, index=False)
+        known = read_employees(str(data))
+        # As after a retraining: some employees are there twice, with their record of the original set and a later one.
+        twice = pd.concat([known.frame, known.frame.head(5)], ignore_index=True)
+        write_snapshot(Employees(twice, known.digest, np.arange(len(twice)) >= len(known.frame)), snapshot)
         tracker.client.log_artifact(training_run.info.run_id, str(snapshot), "data")
         version = register(tracker, training_run, bundle, {tags.TRAINING_RUN_ID: training_run.info.run_id})
         tracker.client.set_registered_model_alias(MODEL, tags.CHAMPION, version.version)
@@ -128,6 +133,36 @@ def test_judging_again_replaces_the_nights_own_run_and_nothing_else(closed):
     folder = layout.night_folder(tables, "nights", NIGHTS[-1])
     before = {name: (folder / name).read_bytes() for name in (layout.VERDICT, layout.REPORT)}
     run.main(["judge", "--run-key", "k", "--config", json.dumps(config)])
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    experiment = client.get_experiment_by_name(f"{EXPERIMENT}-monitoring")
+    assert len(client.search_runs([experiment.experiment_id])) == len(NIGHTS)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing may handle it."""
+
+
+def die(*arguments, **more):
+    raise Killed
+
+
+def test_judging_killed_at_every_step_and_run_again_ends_with_the_same_files_and_one_run(closed, monkeypatch):
+    tables, client, config = closed
+    folder = layout.night_folder(tables, "nights", NIGHTS[-1])
+    before = {name: (folder / name).read_bytes() for name in (layout.VERDICT, layout.REPORT)}
+    last = ["judge", "--run-key", "k", "--config", json.dumps({**config, "nights": [NIGHTS[-1].isoformat()]})]
+    store = mlflow.MlflowClient
+    for place, step in (
+        (layout, "write_text"), (layout, "write_json"), (store, "log_batch"), (store, "log_artifact"),
+        (store, "set_terminated"),
+    ):  # fmt: skip
+        for name in before:
+            (folder / name).unlink(missing_ok=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(place, step, die)
+            with pytest.raises(Killed):
+                run.main(last)
+    run.main(last)
     assert {name: (folder / name).read_bytes() for name in before} == before
     experiment = client.get_experiment_by_name(f"{EXPERIMENT}-monitoring")
     assert len(client.search_runs([experiment.experiment_id])) == len(NIGHTS)

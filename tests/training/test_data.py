@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.data import HOLDOUT_SHARE, holdout_rows, read_employees, read_snapshot, write_snapshot
+from training.data import HOLDOUT_SHARE, compared_rows, holdout_rows, read_employees, read_snapshot, write_snapshot
 from training.data_error import DataError
 from training.fields import COLUMNS, FEATURES, FIELDS
 
@@ -180,6 +180,28 @@ def test_curated_table_with_technical_columns_and_periods_is_read(synthetic_fram
     # Row order and digest must not depend on how the engine wrote the table.
     table.sample(frac=1, random_state=2).to_parquet(tmp_path / "one.parquet", index=False)
     assert read_employees(str(tmp_path / "one.parquet")).digest == employees.digest
+
+
+def test_rows_of_recent_outcomes_are_known_after_a_snapshot_and_compared_on_alone(synthetic_frame, tmp_path):
+    frame = synthetic_frame.assign(effective_date=None)
+    later = synthetic_frame.assign(effective_date="2026-06-01")
+    pd.concat([frame, later]).to_parquet(tmp_path / "curated.parquet", index=False)
+    employees = read_employees(str(tmp_path / "curated.parquet"))
+    assert employees.recent.sum() == len(later)
+    write_snapshot(employees, tmp_path / "snapshot.parquet")
+    again = read_snapshot(tmp_path / "snapshot.parquet")
+    assert again.digest == employees.digest
+    np.testing.assert_array_equal(again.recent, employees.recent)
+    holdout = again.take(holdout_rows(again.groups))
+    np.testing.assert_array_equal(compared_rows(holdout), holdout.recent)
+    assert 0 < holdout.recent.sum() == len(holdout.y) / 2
+
+
+def test_too_few_recent_rows_leave_the_comparison_on_all(synthetic_frame, tmp_path):
+    frame = synthetic_frame.assign(effective_date=None)
+    later = synthetic_frame.head(20).assign(effective_date="2026-06-01")
+    pd.concat([frame, later]).to_parquet(tmp_path / "curated.parquet", index=False)
+    assert compared_rows(read_employees(str(tmp_path / "curated.parquet"))).all()
 
 
 def test_holdout_follows_from_the_employee_number_alone(synthetic):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from serving.scoring.bundle import Bundle
 from serving.scoring.contract import DRIFT_FILE, Field
 from training import tags
-from training.data import Employees, holdout_rows, read_employees
+from training.data import Employees, holdout_rows, read_snapshot
 from training.register import champion_version, fetch_bundle
 from training.tracking import Tracker
 
@@ -43,7 +43,7 @@ def champion_reference(tracker: Tracker) -> Reference | None:
         bundle = fetch_bundle(version, Path(scratch) / "model")
         run_id = version.tags.get(tags.TRAINING_RUN_ID) or str(version.run_id)
         snapshot = MlflowClient().download_artifacts(run_id, _SNAPSHOT, scratch)
-        return reference_of(bundle, read_employees(snapshot), str(version.version))
+        return reference_of(bundle, read_snapshot(Path(snapshot)), str(version.version))
 
 
 def reference_of(bundle: Path, trained_on: Employees, version: str) -> Reference:

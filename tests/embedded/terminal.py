@@ -9,7 +9,7 @@ import struct
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from embedded.environment import ROOT
 
@@ -19,14 +19,14 @@ _SIZE = (40, 100)
 class Terminal:
     """Runs ``python -c PROGRAM ARGUMENTS``; call ``close`` at the end."""
 
-    def __init__(self, program: str, *arguments: str) -> None:
+    def __init__(self, program: str, *arguments: str, environ: Mapping[str, str] = os.environ) -> None:
         self.shown = ""
         self.pid, self._screen = pty.fork()
         if self.pid == 0:
             os.chdir(ROOT)
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where a script runs the tests in the background
-            environ = {**os.environ, "TERM": "xterm-256color"}
-            os.execve(sys.executable, [sys.executable, "-c", program, *arguments], environ)  # noqa: S606 - the child
+            variables = {**environ, "TERM": "xterm-256color"}
+            os.execve(sys.executable, [sys.executable, "-c", program, *arguments], variables)  # noqa: S606 - the child
         fcntl.ioctl(self._screen, termios.TIOCSWINSZ, struct.pack("HHHH", *_SIZE, 0, 0))
 
     def wait(self, condition: Callable[[], object], seconds: float = 20.0) -> None:
@@ -46,7 +46,7 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self._screen, keys.encode())
 
-    def exit_code(self) -> int:
+    def exit_code(self, seconds: float = 20.0) -> int:
         """Wait for the end; negative for a signal."""
         ended: list[int] = []
 
@@ -55,7 +55,7 @@ class Terminal:
             ended.extend([status] if pid else [])
             return bool(pid)
 
-        self.wait(reaped)
+        self.wait(reaped, seconds)
         while select.select([self._screen], [], [], 0)[0]:  # what it wrote last
             try:
                 self.shown += os.read(self._screen, 4096).decode()

@@ -15,6 +15,7 @@ from embedded import stack as stacks
 from embedded.environment import Ports, Stack, port_setting
 from embedded.processes import leftovers
 from tests.embedded.machine import eventually, free_ports, runs
+from tests.embedded.terminal import Terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,9 +67,9 @@ def test_stack_comes_up_recovers_from_kills_and_leaves_nothing(stack):
     os.kill(supervisor, signal.SIGKILL)
     orphans = {process.pid for process in leftovers(stack.home)}
     assert orphans, "a killed supervisor cannot have ended its processes"
-    recovered = command(stack, "up", "--detach")
-    assert recovered.returncode == 0, recovered.stdout + recovered.stderr
-    assert "that an earlier stack had left behind" in recovered.stdout
+    terminal = Terminal("import os; os.execvp('make', ['make', 'up'])", environ=stack.shell)
+    terminal.wait(lambda: "the stack is up" in terminal.shown, 280)
+    assert "that an earlier stack had left behind" in terminal.shown
     assert not [pid for pid in orphans if runs(pid)]
 
     listening = [
@@ -79,8 +80,11 @@ def test_stack_comes_up_recovers_from_kills_and_leaves_nothing(stack):
     ]
     assert set(listening) == {"127.0.0.1"}
 
-    assert command(stack, "down").stdout.strip().endswith("the stack is down")
+    terminal.type("\x03")
+    terminal.exit_code(60)
+    terminal.close()
     assert leftovers(stack.home) == []
+    assert "Traceback" not in terminal.shown
     assert command(stack, "status").returncode == 3
 
 

@@ -59,6 +59,7 @@ class Demo:
         self._keep = keep
         self._console = Console(highlight=False)
         self._tested = False
+        self._began = datetime.now(UTC)
         self._stages: list[tuple[str, float]] = []
         secrets_ = stack.credentials
         self._airflow = Airflow(stack.airflow_url, secrets_.airflow_user, secrets_.airflow_password)
@@ -277,7 +278,9 @@ class Demo:
 
     def _print_times(self, total: float) -> None:
         """Where the time went; Airflow's own share is what passed between the tasks."""
-        ran = [task for task in self._follower.tasks.values() if task.state != "skipped" and task.task_id != GATE]
+        # A demo that goes on where an earlier one was has no time of that one.
+        new = [task for task in self._follower.tasks.values() if task.started and task.started >= self._began]
+        ran = [task for task in new if task.state != "skipped" and task.task_id != GATE]
         tasks = [(f"{task.dag_id}.{task.task_id}", task.seconds or 0.0) for task in ran]
         between = total - sum(seconds for _, seconds in [*self._stages, *tasks])
         stages = [*self._stages, *tasks, ("Airflow, between the tasks", max(0.0, between))]

@@ -39,9 +39,9 @@ def _metrics_table(evaluation: dict[str, Any]) -> list[str]:
 
 
 def _floors(evaluation: dict[str, Any]) -> list[str]:
-    rows = ["| Floor | Value | Limit | |", "|---|---|---|---|"]
+    rows = ["| Floor | Value | Limit | An interval counts with its low end |", "|---|---|---|---|"]
     for floor in evaluation.get("floors", []):
-        mark = "met" if floor["passed"] else "**missed**"
+        mark = ("met" if floor["passed"] else "**missed**") + (f": {floor['note']}" if floor.get("note") else "")
         rows.append(f"| {floor['name']} | {floor['value']:.4g} | {floor['limit']:.4g} | {mark} |")
     return rows
 

@@ -37,7 +37,7 @@ class Floors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calibration_error: float = 0.12
     """Largest expected calibration error."""
     fairness_gap: float = 0.35
-    """Largest gap in true-positive rate between groups."""
+    """Largest gap in true-positive rate between groups, by the low end of its 95 % interval: groups are small."""
     latency_ms: float = 5.0
     """Largest time to score a single record with the exported bundle, in milliseconds."""
 

@@ -1,10 +1,14 @@
 """When the demo says that all went well: what was decided, and what production answers with after it."""
 
+import io
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from embedded.demo import Demo, DemoError
+from embedded.demo_view import TaskView
 from embedded.environment import Stack
 
 ADMIN = {"id": "admin", "name": "admin"}
@@ -65,3 +69,15 @@ def test_training_run_whose_release_has_not_begun_is_found_again(tmp_path):
     assert demo._unreleased() is None
     events.clear()  # its verdict let nothing be registered
     assert demo._unreleased() is None
+
+
+def test_time_that_an_earlier_demo_spent_is_not_told_again(tmp_path):
+    demo, output = make_demo(tmp_path), io.StringIO()
+    demo._console = Console(file=output, width=100)
+    for task_id, seconds in (("build_image", -60), ("promote", 1)):
+        started = demo._began + timedelta(seconds=seconds)
+        ended = started + timedelta(seconds=3)
+        demo._follower.tasks["r", task_id] = TaskView("r", task_id, "success", 3.0, started, ended, 1)
+    demo._print_times(10.0)
+    assert "promote" in output.getvalue()
+    assert "build_image" not in output.getvalue()

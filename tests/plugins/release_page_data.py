@@ -22,7 +22,14 @@ EVALUATION = {
     },
     "floors": [
         {"name": "roc_auc", "value": 0.861, "limit": 0.7, "passed": True},
-        {"name": "fairness_gap", "value": 0.38, "limit": 0.35, "passed": False},
+        {
+            "name": "fairness_gap",
+            "value": 0.38,
+            "limit": 0.35,
+            "passed": True,
+            "note": "Age, 95% interval 0.20 to 0.55",
+        },
+        {"name": "latency_ms", "value": 7.2, "limit": 5.0, "passed": False},
     ],
     "verdict": "passed",
     "reasons": ["ROC AUC is 0.014 (0.002 to 0.027) above the champion's"],

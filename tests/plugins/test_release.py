@@ -376,7 +376,13 @@ def test_gate_body_marks_what_failed():
             "model": dict.fromkeys(
                 ("name", "version", "training_run_id", "data_digest", "git_revision", "verdict"), "x"
             ),
-            "evaluation": {**EVALUATION, "floors": [{"name": "brier", "value": 1, "limit": 0.1, "passed": False}]},
+            "evaluation": {
+                **EVALUATION,
+                "floors": [
+                    {"name": "brier", "value": 1, "limit": 0.1, "passed": False},
+                    {"name": "gap", "value": 0.4, "limit": 0.3, "passed": True, "note": "Age, 95% interval 0.2 to 0.6"},
+                ],
+            },
             "image": dict.fromkeys(("reference", "digest", "sbom_digest"), "x"),
             "staging_report": {"checks": [{"name": "golden answers", "passed": False, "detail": "0.2 off"}]},
         },
@@ -384,4 +390,5 @@ def test_gate_body_marks_what_failed():
     )
     body = gate_body.render(document, mlflow_url="http://m", experiment_id="1")
     assert "| brier | 1 | 0.1 | **missed** |" in body
+    assert "| gap | 0.4 | 0.3 | met: Age, 95% interval 0.2 to 0.6 |" in body
     assert "**failed** 0.2 off" in body

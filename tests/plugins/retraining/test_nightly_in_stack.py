@@ -1,0 +1,194 @@
+"""The nightly DAG in the embedded stack: from exported lines to a better challenger that waits at the gate."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import mlflow
+import msgspec
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from embedded.airflow_client import Airflow, AirflowError
+from embedded.demo_follow import Follower
+from embedded.environment import Ports, Stack, port_setting
+from embedded.processes import leftovers
+from serving.scoring.bundle import Bundle
+from tests.bundles import make_bundle
+from tests.curation.simulate import Export, log_lines
+from tests.embedded.machine import eventually, free_ports
+from training import tags
+from training.config import JobConfig
+from training.curation import layout
+from training.data import holdout_rows, read_employees
+from training.monitoring.verdict import Verdict
+from training.register import register
+from training.synthetic import make_employees
+from training.tracking import Tracker
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).resolve().parents[3]
+NIGHTLY, TRAIN, RELEASE, GATE = "attrition_retrain_nightly", "attrition_train", "attrition_release", "await_approval"
+TICK = (datetime.now(UTC) - timedelta(hours=2)).date()
+"""The day on which the DAG was last due, at 02:00."""
+NIGHTS = [TICK - timedelta(days=number) for number in (3, 2, 1)]
+MODEL, EXPERIMENT = "employee_attrition", "/Shared/attrition"
+
+
+@pytest.fixture
+def stack(tmp_path):
+    """A stack that is up, with a home and ports of its own, and three trials for a training."""
+    names = list(Ports.__dataclass_fields__)
+    ports = {port_setting(name): str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
+    configured = (ROOT / "config" / "embedded.toml").read_text().replace("[training]\n", "[training]\ntrials = 3\n")
+    (tmp_path / "settings.toml").write_text(configured)
+    own = {"ATTRITION_HOME": str(tmp_path / "home"), "ATTRITION_SETTINGS": str(tmp_path / "settings.toml")}
+    made = Stack.read(dict(os.environ) | ports | own)
+    try:
+        command(made, "up", "--detach")
+        yield made
+    finally:
+        command(made, "down")
+        assert leftovers(made.home) == []
+
+
+def command(stack, *arguments):
+    """Run ``python -m embedded`` on this stack."""
+    done = subprocess.run(
+        [sys.executable, "-m", "embedded", *arguments],
+        cwd=ROOT, env=dict(stack.shell), capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def changed_world(rows, seed):
+    """Other people, who earn twice as much and leave for another reason than those the champion knows."""
+    people = make_employees(rows, seed)
+    rng = np.random.default_rng(seed)
+    far = people["DistanceFromHome"] > 12
+    people["Attrition"] = np.where(rng.random(rows) < np.where(far, 0.7, 0.05), "Yes", "No")
+    people["EmployeeNumber"] += 10_000
+    people["MonthlyIncome"] *= 2
+    return people
+
+
+def make_champion(stack, folder):
+    """Register a version that was trained on the stack's data, as the one in production; returns its bundle."""
+    stack.data.parent.mkdir(parents=True, exist_ok=True)
+    make_employees(600, 1).to_csv(stack.data, index=False)
+    bundle = make_bundle(folder / "bundle", 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", stack.mlflow_url)
+        mlflow.set_tracking_uri(stack.mlflow_url)
+        tracker = Tracker(JobConfig(data=str(stack.data), model_name=MODEL, experiment=EXPERIMENT), "first")
+        run = tracker.start({})
+        read_employees(str(stack.data)).frame.to_parquet(folder / "employees.parquet", index=False)
+        tracker.client.log_artifact(run.info.run_id, str(folder / "employees.parquet"), "data")
+        version = register(tracker, run, bundle, {tags.TRAINING_RUN_ID: run.info.run_id})
+        tracker.client.set_registered_model_alias(MODEL, tags.CHAMPION, version.version)
+        mlflow.set_tracking_uri(None)
+    return Bundle.load(bundle)
+
+
+def export_nights(stack, champion):
+    """The champion's answers, none of them judged: one night to people it knows, two to others; their outcomes."""
+    before = NIGHTS[0] - timedelta(days=1)
+    closed = layout.night_folder(stack.home / "tables", "nights", before) / layout.VERDICT
+    layout.write_json(closed, msgspec.to_builtins(Verdict(before.isoformat(), "no records", "1")))
+    export = Export(stack.home / "exports", half_written=0)
+    asked = [make_employees(600, 1).head(300), changed_world(900, 50).head(450), changed_world(900, 50).tail(450)]
+    for night, people in zip(NIGHTS, asked, strict=True):
+        when = datetime(night.year, night.month, night.day, 9, tzinfo=UTC)
+        records = people.drop(columns="Attrition").to_dict("records")
+        answer = champion.score(records)
+        for line in log_lines(
+            records, answer.classifier__predictions, answer.outliers__score, when=when, request_id=f"night-{night}",
+            client="hr", version="1",
+        ):  # fmt: skip
+            export.deliver(line, when, night)
+        export.close(night)
+    feed = stack.home / "outcomes"
+    feed.mkdir(parents=True)
+    known = changed_world(900, 50)
+    rows = [f"{number},{left},{TICK}" for number, left in zip(known.EmployeeNumber, known.Attrition, strict=True)]
+    (feed / "november.csv").write_text("\n".join(["EmployeeNumber,Attrition,effective_date", *rows]))
+
+
+def unpause(airflow, dag_id):
+    def found():
+        try:
+            return airflow.patch(f"/dags/{dag_id}", {"is_paused": False})
+        except AirflowError:
+            return None
+
+    assert eventually(found, 240), f"Airflow does not find {dag_id}"
+
+
+def follow(airflow, follower, dag_id, run_id, **more):
+    state = follower.wait(dag_id, run_id, **more)
+    assert state != "failed", [failure.log_lines for failure in follower.failures(dag_id, run_id)]
+    return state
+
+
+def test_drift_and_outcomes_bring_a_better_challenger_to_the_gate(stack, tmp_path):
+    airflow = Airflow(stack.airflow_url, stack.credentials.airflow_user, stack.credentials.airflow_password)
+    export_nights(stack, make_champion(stack, tmp_path))
+    for dag_id in (RELEASE, TRAIN, NIGHTLY):
+        unpause(airflow, dag_id)
+    # The scheduler's own run, the one that was due last: it closes the nights that were missed, too.
+    assert eventually(lambda: airflow.runs(NIGHTLY), 60)
+    (due,) = airflow.runs(NIGHTLY)
+    nightly = due["dag_run_id"]
+    follower = Follower(airflow, Console())
+    assert follow(airflow, follower, NIGHTLY, nightly) == "success"
+
+    tables = stack.home / "tables"
+    found = [pq.read_table(layout.day_folder(tables, "inference", night)).num_rows for night in NIGHTS]
+    assert found == [300, 450, 450]
+    verdicts = [layout.read_json(layout.night_folder(tables, "nights", night) / layout.VERDICT) for night in NIGHTS]
+    assert [one["status"] for one in verdicts] == ["quiet", "drifted", "drifted"]
+    assert "MonthlyIncome" in verdicts[-1]["confirmed"]
+    note = airflow.run(NIGHTLY, nightly)["note"]
+    assert note == verdicts[-1]["note"]
+    assert "drift confirmed over 2 windows" in note
+    assert "\n" not in note
+    client = mlflow.MlflowClient(stack.mlflow_url)
+    experiment = client.get_experiment_by_name(f"{EXPERIMENT}-monitoring")
+    runs = {run.data.tags[tags.WINDOW]: run.info.run_id for run in client.search_runs([experiment.experiment_id])}
+    assert sorted(runs) == [night.isoformat() for night in NIGHTS]
+    for run_id in runs.values():
+        assert {file.path for file in client.list_artifacts(run_id)} == {layout.REPORT, layout.VERDICT}
+
+    training = "retrain__" + [one["night"] for one in verdicts if one["retrain"]][-1]
+    newest = str(layout.night_folder(tables, "training", NIGHTS[-1]))
+    # Decided again, the night starts no second training.
+    again = {"dag_run_id": nightly, "task_ids": ["decide"], "include_downstream": True, "only_failed": False}
+    airflow.post(f"/dags/{NIGHTLY}/clearTaskInstances", {**again, "dry_run": False})
+    assert follow(airflow, follower, NIGHTLY, nightly) == "success"
+    assert airflow.task(NIGHTLY, nightly, "trigger_training")["state"] == "skipped"
+    (started,) = airflow.runs(TRAIN)
+    assert (started["dag_run_id"], started["conf"]["data"]) == (training, newest)
+
+    assert follow(airflow, follower, TRAIN, training) == "success"
+    challenger = client.get_model_version_by_alias(MODEL, tags.CHALLENGER)
+    assert challenger.version == "2"
+    evaluation = client.download_artifacts(challenger.run_id, tags.EVALUATION_FILE, str(tmp_path))
+    judged = json.loads(Path(evaluation).read_text())
+    assert judged["verdict"] == "passed"
+    assert judged["comparison"]["champion_version"] == "1"
+    table = read_employees(newest)
+    held_out = table.take(holdout_rows(table.groups))
+    assert 100 < judged["comparison"]["rows"] == held_out.recent.sum() < len(held_out.y)
+    assert judged["comparison"]["metrics"]["roc_auc"]["difference"]["low"] > 0
+
+    assert eventually(lambda: airflow.runs(RELEASE), 60)
+    (release,) = airflow.runs(RELEASE)
+    assert follow(airflow, follower, RELEASE, release["dag_run_id"], question=GATE) == "awaiting_input"
+    assert airflow.result(RELEASE, release["dag_run_id"], "resolve_candidate")["version"] == "2"
+    assert f"- {NIGHTS[-1]}: {note} **Confirmed: " in airflow.question(RELEASE, release["dag_run_id"], GATE)["body"]

@@ -16,7 +16,7 @@ _COPY_UNORDERED = f"{_COPY}, ROW_GROUP_SIZE_BYTES '32MB'"
 
 
 class DuckEngine(Engine):
-    """Peak memory of the process is about ``memory`` plus 0.5 GiB, whatever the number of rows."""
+    """Peak memory of the process is about ``memory``, whatever the number of rows: it spills to ``scratch``."""
 
     part_rows = 500_000
 

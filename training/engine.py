@@ -14,6 +14,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -36,9 +37,7 @@ class Engine(Protocol):
 @contextlib.contextmanager
 def open_engine(data: Any, processes: int) -> Iterator[Engine]:
     """The engine of this machine: Spark on Databricks, else ``processes`` local processes."""
-    chosen = os.environ.get(ENGINE_VARIABLE) or (
-        "spark" if "DATABRICKS_RUNTIME_VERSION" in os.environ and _has_spark() else "local"
-    )
+    chosen = _chosen()
     if chosen == "spark":
         yield SparkEngine(data)
     elif chosen == "local":
@@ -46,6 +45,26 @@ def open_engine(data: Any, processes: int) -> Iterator[Engine]:
             yield engine
     else:
         raise ValueError(f"{ENGINE_VARIABLE} is {chosen!r}: use spark or local, or leave it unset")
+
+
+def load_early() -> None:
+    """Let the local processes' common ancestor import scikit-learn while the caller does other things."""
+    if _chosen() == "local":
+        _forkserver()
+        forkserver.ensure_running()
+
+
+def _chosen() -> str:
+    return os.environ.get(ENGINE_VARIABLE) or (
+        "spark" if "DATABRICKS_RUNTIME_VERSION" in os.environ and _has_spark() else "local"
+    )
+
+
+def _forkserver() -> multiprocessing.context.ForkServerContext:
+    # A fork server is single-threaded, so forking from it is safe whatever threads MLflow has started here.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["scipy.stats", "sklearn.ensemble", "sklearn.linear_model"])
+    return context
 
 
 def _has_spark() -> bool:
@@ -58,10 +77,7 @@ class LocalEngine:
     name = "local"
 
     def __init__(self, data: Any, processes: int) -> None:
-        # A fork server is single-threaded, so forking from it is safe whatever threads MLflow has started here.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["scipy.stats", "sklearn.ensemble", "sklearn.linear_model"])
-        self._pool = ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=(data,))
+        self._pool = ProcessPoolExecutor(processes, _forkserver(), initializer=_start_worker, initargs=(data,))
 
     def __enter__(self) -> "LocalEngine":
         return self

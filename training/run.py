@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,10 +76,13 @@ def prepare(config: JobConfig, run_key: str) -> None:
 
 def tune(config: JobConfig, run_key: str) -> None:
     """Search on the development rows, a nested run for each trial, and blend the best."""
+    from training.engine import load_early, open_engine
+
+    load_early()
+
     import msgspec
 
     from training.data import holdout_rows
-    from training.engine import open_engine
     from training.tracking import Tracker
     from training.trial_result import REPEATS
     from training.trials import TrialData, split_folds
@@ -90,7 +94,9 @@ def tune(config: JobConfig, run_key: str) -> None:
         development = employees.take(~holdout_rows(employees.groups))
         folds = split_folds(development.y, development.groups, REPEATS, config.seed)
         data = TrialData(development.x, development.y, folds)
-        with open_engine(data, config.parallel_trials) as engine:
+        recordings: list[Future[None]] = []
+        # Trials are recorded while the next ones are computed.
+        with open_engine(data, config.parallel_trials) as engine, ThreadPoolExecutor(1) as recorder:
             log.info("%d trials on engine %s", config.trials, engine.name)
             results = search(
                 data,
@@ -98,9 +104,11 @@ def tune(config: JobConfig, run_key: str) -> None:
                 trials=config.trials,
                 seed=config.seed,
                 recorded=tracker.recorded_trials(run),
-                record=lambda result: tracker.record_trial(run, result),
+                record=lambda result: recordings.append(recorder.submit(tracker.record_trial, run, result)),
             )
             members, bias = choose(data, engine, results, seed=config.seed)
+        for recording in recordings:
+            recording.result()
         complete = [result for result in results if not result.pruned]
         best = max(complete, key=lambda result: (result.score, -result.number))
         tuning = {

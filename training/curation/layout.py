@@ -9,6 +9,7 @@
     quarantine/night=D/                                 lines that could not be read: reason and source offset
     training/night=D/training.parquet                   original training set and labelled records
     nights/night=D/*.json, report.html                  counts, verdict, alerts that were sent
+    runs/KEY.json                                       the nights that a DAG run closes, however often it is repeated
 
 On Databricks ``inference`` and ``unpaired`` are Delta tables, partitioned by day.
 

@@ -9,6 +9,7 @@ from typing import Any
 from airflow.sdk.exceptions import AirflowFailException
 
 from attrition import settings
+from attrition.keys import action_key
 from attrition.retraining.sources import open_source
 from attrition.settings import Settings
 from training.curation import landing, layout
@@ -54,14 +55,24 @@ def nights_to_close(tables: Any, *, today: date, first: str | None = None, last:
     return nights[:MAX_NIGHTS]
 
 
+def nights_of_run(tables: Any, context: Any) -> list[date]:
+    """The nights that this DAG run closes: when it is repeated, the same ones, although they are judged by then."""
+    run, params = context["dag_run"], context["params"]
+    key = action_key(dag_id=run.dag_id, run_id=run.run_id, task_id="land_logs", purpose="nights")
+    file = tables / "runs" / f"{key}.json"
+    if known := layout.read_json(file):
+        return [date.fromisoformat(night) for night in known]
+    today = (run.logical_date or run.run_after).date()
+    nights = nights_to_close(tables, today=today, first=params.get("night_from"), last=params.get("night_to"))
+    layout.write_json(file, [night.isoformat() for night in nights])
+    return nights
+
+
 def land_logs(context: Any) -> dict[str, Any]:
     """Copy what is new in the export for each night to close: ``{"nights": [...], "lines": n, "bytes": n}``."""
     retraining = settings.load().retraining
     tables = tables_path(retraining.tables)
-    params = context["params"]
-    run = context["dag_run"]
-    today = (run.logical_date or run.run_after).date()
-    nights = nights_to_close(tables, today=today, first=params.get("night_from"), last=params.get("night_to"))
+    nights = nights_of_run(tables, context)
     source = open_source(retraining.container)
     back = timedelta(days=retraining.lookback_days)
     copied = [landing.land(source, tables, night, night - back, night) for night in nights]

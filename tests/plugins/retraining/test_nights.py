@@ -63,6 +63,16 @@ def test_range_that_ends_before_it_begins_is_refused(tmp_path):
         closes(tmp_path, first="2026-11-05", last="2026-11-04")
 
 
+def test_repeated_run_closes_the_same_nights_and_the_next_run_the_ones_after(tmp_path):
+    judged(tmp_path, 1)
+    due = [date(2026, 11, 2), date(2026, 11, 3)]
+    first, second = context(run_id="r1", day=4), context(run_id="r2", day=5)
+    assert nights.nights_of_run(tmp_path, first) == due
+    judged(tmp_path, 2, 3)
+    assert nights.nights_of_run(tmp_path, first) == due
+    assert nights.nights_of_run(tmp_path, second) == [date(2026, 11, 4)]
+
+
 @pytest.fixture
 def configured(tmp_path, monkeypatch):
     read = settings.load()
@@ -73,9 +83,9 @@ def configured(tmp_path, monkeypatch):
     return changed
 
 
-def context(**params):
-    run = SimpleNamespace(logical_date=datetime(2026, 11, 3, 2, tzinfo=UTC), run_after=None, dag_id="d", run_id="r")
-    return {"params": params, "dag_run": run}
+def context(run_id="r", day=3):
+    due = datetime(2026, 11, day, 2, tzinfo=UTC)
+    return {"params": {}, "dag_run": SimpleNamespace(logical_date=due, run_after=None, dag_id="d", run_id=run_id)}
 
 
 def test_land_logs_copies_the_night_from_a_folder(tmp_path, configured, connections):

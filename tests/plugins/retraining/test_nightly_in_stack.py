@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import requests
 from rich.console import Console
 
 from embedded.airflow_client import Airflow, AirflowError
@@ -20,6 +21,7 @@ from embedded.environment import Ports, Stack, port_setting
 from embedded.processes import leftovers
 from serving.scoring.bundle import Bundle
 from tests.bundles import make_bundle
+from tests.curation.nights import fingerprint
 from tests.curation.simulate import Export, log_lines
 from tests.embedded.machine import eventually, free_ports
 from training import tags
@@ -167,11 +169,20 @@ def test_drift_and_outcomes_bring_a_better_challenger_to_the_gate(stack, tmp_pat
 
     training = "retrain__" + [one["night"] for one in verdicts if one["retrain"]][-1]
     newest = str(layout.night_folder(tables, "training", NIGHTS[-1]))
-    # Decided again, the night starts no second training.
-    again = {"dag_run_id": nightly, "task_ids": ["decide"], "include_downstream": True, "only_failed": False}
-    airflow.post(f"/dags/{NIGHTLY}/clearTaskInstances", {**again, "dry_run": False})
+    # Every task once more: no second job, no other table, no second training.
+    before = fingerprint(tables)
+    again = {"dag_run_id": nightly, "only_failed": False, "dry_run": False}
+    airflow.post(f"/dags/{NIGHTLY}/clearTaskInstances", again)
     assert follow(airflow, follower, NIGHTLY, nightly) == "success"
+    assert {task["try_number"] for task in airflow.tasks(NIGHTLY, nightly)} == {2}
     assert airflow.task(NIGHTLY, nightly, "trigger_training")["state"] == "skipped"
+    jobs = requests.get(
+        f"{stack.minilake_url}/api/2.2/jobs/runs/list",
+        headers={"Authorization": f"Bearer {stack.credentials.minilake_token}"},
+        timeout=30,
+    ).json()["runs"]
+    assert [job["run_name"] for job in jobs if "nightly" in job["run_name"]] == [f"attrition nightly {nightly}"]
+    assert fingerprint(tables) == before
     (started,) = airflow.runs(TRAIN)
     assert (started["dag_run_id"], started["conf"]["data"]) == (training, newest)
 

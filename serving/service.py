@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from serving.cpu import cpu_limit
 from serving.inference_log import InferenceLog
 from serving.keys import ApiKeys
 from serving.log_writer import LineWriter
@@ -75,5 +76,7 @@ class Service:
 
     def warm_up(self) -> None:
         """Score one made-up record, every field missing, and report ready: the models work in this process."""
+        if cpu_limit() > 1:
+            self.bundle.start_assistant()
         self.bundle.score_fields(np.full((1, len(self.bundle.contract.fields)), np.nan))
         self.lifecycle.warm.set()

@@ -11,7 +11,9 @@ from training.onnx_graph import INPUT, Graph, Tree
 
 SHARE = 0.05
 """Share of the training rows that is called an outlier."""
-_TREES = 100
+_TREES = 64
+"""Of 256 rows each. scikit-learn's 100 take half as long again, and tell rows with eight of their values made up from
+real ones hardly better: area under the curve 0.730 instead of 0.725, with 0.01 between seeds."""
 
 
 def average_path_length(rows: NDArray[np.int64] | int) -> NDArray[np.float64]:

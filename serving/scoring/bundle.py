@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.scoring.assistant import Assistant
 from serving.scoring.contract import (
     CLASSIFIER_FILE,
     OUTLIERS_FILE,
@@ -17,6 +18,15 @@ from serving.scoring.contract import (
 from serving.scoring.drift import DriftReference, adjust
 from serving.scoring.encode import Columns, as_columns, encode_fields, feature_positions
 from serving.scoring.runtime import Model
+
+_WORTH_ASSISTANCE = 256
+"""Records; with fewer, handing work to another thread gains nothing."""
+_SHARE = 0.45
+"""Of the outlier scores, for the assistant, which has the drift tests to do as well."""
+_Work = tuple[NDArray[np.float64], NDArray[np.float32]]
+"""For the assistant: all encoded fields, and the rows whose outlier scores are asked for."""
+_Part = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Of the assistant: p-values, and those rows' outlier scores."""
 
 
 class BundleError(ValueError):
@@ -51,6 +61,7 @@ class Bundle:
         self._classifier = Model(classifier, len(contract.features))
         self._outliers = Model(outliers, len(contract.features))
         self._features = feature_positions(contract)
+        self._assistant: Assistant[_Work, _Part] | None = None
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -63,6 +74,10 @@ class Bundle:
         except (OSError, ValueError, KeyError) as error:
             raise BundleError(f"the model bundle {folder} cannot be loaded: {error}") from error
 
+    def start_assistant(self) -> None:
+        """Let a second thread of this process take a part of large requests. Call it after forking, if at all."""
+        self._assistant = Assistant(self._assist)
+
     def score(self, records: Sequence[Mapping[str, Any]], *, adjusted: bool = False) -> Result:
         """Score records, which are not checked against the contract; see ``score_columns``."""
         return self.score_columns(as_columns(records, self.contract), adjusted=adjusted)
@@ -74,14 +89,23 @@ class Bundle:
     def score_fields(self, fields: NDArray[np.float64], *, adjusted: bool = False) -> Result:
         """Score encoded fields, float64 ``[n, fields]`` as ``encode_fields`` makes them."""
         x = fields.take(self._features, axis=1).astype(np.float32)
-        scores = self.outlier_scores(x)
-        p_values = self.drift.p_values(fields)
+        shared = int(len(x) * _SHARE)
+        assisted = (
+            self._assistant.begin((fields, x[:shared])) if self._assistant and len(x) >= _WORTH_ASSISTANCE else None
+        )
+        scores = self.outlier_scores(x[shared:] if assisted else x)
+        probabilities = self.probabilities(x)
+        if assisted:
+            p_values, first_scores = assisted.result()
+            scores = np.concatenate([first_scores, scores])
+        else:
+            p_values = self.drift.p_values(fields)
         adjusted_p_values = adjust(p_values)
         names = self.drift.names
         threshold = self.contract.drift_threshold
         judged = adjusted_p_values if adjusted else p_values
         return Result(
-            classifier__predictions=self.probabilities(x).tolist(),
+            classifier__predictions=probabilities.tolist(),
             drift__threshold=threshold,
             drift__sample_size=len(fields),
             drift__is_drift=dict(zip(names, (judged < threshold).tolist(), strict=True)),
@@ -95,6 +119,10 @@ class Bundle:
     def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """P(attrition) of each row of the encoded matrix ``[n, features]``."""
         return self._classifier.run(x).astype(np.float64)
+
+    def _assist(self, work: _Work) -> _Part:
+        fields, x = work
+        return self.drift.p_values(fields), self.outlier_scores(x)
 
     def outlier_scores(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """The outlier score of each row of the encoded matrix; above 0 is an outlier."""

@@ -5,6 +5,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+_GAMMA_OF_THREE_HALVES = math.sqrt(math.pi) / 2
+
 
 def p_values(observed: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
     """P-values of fields, one a row: counts by category of a sample and of the reference, ``[fields, categories]``.
@@ -32,8 +34,11 @@ def survival(x: float, freedom: int) -> float:
     half = x / 2
     odd = freedom % 2
     total = math.erfc(math.sqrt(half)) if odd else 0.0
-    log_half = math.log(half)
-    for step in range(freedom // 2):
-        power = step + odd / 2
-        total += math.exp(power * log_half - half - math.lgamma(power + 1))
+    term, power = math.exp(-half), odd / 2  # term: half ** power * exp(-half) / gamma(power + 1)
+    if odd:
+        term *= math.sqrt(half) / _GAMMA_OF_THREE_HALVES
+    for _ in range(freedom // 2):
+        total += term
+        power += 1
+        term *= half / power
     return min(total, 1.0)

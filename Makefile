@@ -48,7 +48,7 @@ docs: setup ## Write the documentation pages that are made from the code
 	@$(RUN) monitoring/azure/render.py
 
 test: setup ## All tests that need nothing but Python (ARGS="-k name" picks)
-	$(RUN) -m pytest -m "not ($(NEEDS_MORE))" $(ARGS)
+	$(RUN) -m pytest -m "not ($(NEEDS_MORE))" -n 2 --dist loadfile $(ARGS)
 
 # Whole releases beside single steps, which have a namespace of their own.
 test-kubernetes: setup ## The release on a real cluster (KUBECONFIG) with a Docker engine

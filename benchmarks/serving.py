@@ -49,7 +49,7 @@ OURS, CEILING, NAIVE = "this project", "empty Flask route", "Flask + pandas + sc
 SIZES, CONNECTIONS = (1, 10, 100, 1000), (1, 8)
 DISTINCT = 48
 """Different payloads of each size, sent in turn."""
-THREADS = 4
+THREADS = 8
 SEED = 1
 KEY = "benchmark"
 

@@ -36,8 +36,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Comma list of addresses. Empty: port 8080, on loopback only where ``auth`` is off."""
     workers: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Processes; 0 means one a CPU of the container's limit."""
-    threads: Count = 4
-    """Threads of a worker. Idle keep-alive connections take none."""
+    threads: Count = 8
+    """Threads of a worker. As many busy connections are followed without a detour; idle ones take none."""
     max_body: Count = 5 * 1024 * 1024
     """Largest request body in bytes; more is answered with 413."""
     drift: Literal["raw", "adjusted"] = "raw"

@@ -4,6 +4,7 @@
 operators (``training.onnx_export``), and in float32 where a tree asks about it.
 """
 
+import functools
 from typing import Self
 
 import numpy as np
@@ -64,12 +65,11 @@ class Design(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.alpha = alpha
 
     def fit(self, X: NDArray[np.float32], y: NDArray[np.int64]) -> Self:
-        usable = [column for column in range(X.shape[1]) if len(_values(X[:, column])) > 1]
-        self._learn(X, usable)
+        kept = usable = [column for column in range(X.shape[1]) if len(_values(X[:, column])) > 1]
         if self.linear and self.alpha < 1:
-            p_values = self._p_values(X, y)
-            kept = [column for column in usable if p_values[column] <= self.alpha]
-            self._learn(X, kept or usable)
+            p_values = _p_values(self.knots, X.shape[1], X.tobytes(), y.tobytes())
+            kept = [column for column in usable if p_values[column] <= self.alpha] or usable
+        self._learn(X, kept)
         return self
 
     def transform(self, X: NDArray[np.float32]) -> NDArray[np.floating]:
@@ -142,24 +142,29 @@ class Design(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         spread = columns.std(axis=0)
         self.scale_ = np.where(spread > 0, spread, 1.0)
 
-    def _p_values(self, X: NDArray[np.float32], y: NDArray[np.int64]) -> dict[int, float]:
-        """Wald test of each field in a ridge-penalised logistic regression, by encoded column.
 
-        The penalty shrinks the degrees of freedom of a field (trace of its part of the smoother matrix).
-        """
-        columns = self.transform(X)
-        model = LogisticRegression(C=_SCREENING_C, max_iter=1000).fit(columns, y)
-        p = model.predict_proba(columns)[:, 1]
-        penalty = np.eye(columns.shape[1]) / _SCREENING_C
-        covariance = np.linalg.inv((columns * (p * (1 - p))[:, np.newaxis]).T @ columns + penalty)
-        freedom = 1 - np.diag(covariance @ penalty)
-        found = {}
-        for field in np.unique(self.fields()):
-            own = np.flatnonzero(self.fields() == field)
-            slopes = model.coef_[0][own]
-            statistic = slopes @ np.linalg.solve(covariance[np.ix_(own, own)], slopes)
-            found[int(field)] = float(chi2.sf(statistic, max(freedom[own].sum(), 0.5)))
-        return found
+@functools.lru_cache(maxsize=64)
+def _p_values(knots: int, features: int, x: bytes, y: bytes) -> dict[int, float]:
+    """Wald test of each field in a ridge-penalised logistic regression, by encoded column.
+
+    The penalty shrinks the degrees of freedom of a field (trace of its part of the smoother matrix). ``x`` and ``y``
+    are the arrays' bytes: trials that differ in the rest ask for the same folds again and again.
+    """
+    rows, outcomes = np.frombuffer(x, np.float32).reshape(-1, features), np.frombuffer(y, np.int64)
+    design = Design(knots=knots, alpha=1.0).fit(rows, outcomes)
+    columns, fields = design.transform(rows), design.fields()
+    model = LogisticRegression(C=_SCREENING_C, max_iter=1000).fit(columns, outcomes)
+    p = model.predict_proba(columns)[:, 1]
+    penalty = np.eye(columns.shape[1]) / _SCREENING_C
+    covariance = np.linalg.inv((columns * (p * (1 - p))[:, np.newaxis]).T @ columns + penalty)
+    freedom = 1 - np.diag(covariance @ penalty)
+    found = {}
+    for field in np.unique(fields):
+        own = np.flatnonzero(fields == field)
+        slopes = model.coef_[0][own]
+        statistic = slopes @ np.linalg.solve(covariance[np.ix_(own, own)], slopes)
+        found[int(field)] = float(chi2.sf(statistic, max(freedom[own].sum(), 0.5)))
+    return found
 
 
 def _values(column: NDArray[np.float32]) -> NDArray[np.float32]:

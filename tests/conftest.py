@@ -1,7 +1,10 @@
 """What all tests share: a home of their own for Airflow, the settings file, and the real data set."""
 
 import os
+import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,23 @@ def real_data() -> Path:
     if not path.is_file():
         pytest.skip(f"the IBM HR data set is not at {path}: name it with ATTRITION_TEST_DATA")
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def mlflow_addresses_stay_in_their_module() -> Iterator[None]:
+    """MLflow's addresses are the process's, so a module must not leave its own to the next one."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+    yield
+    if mlflow := sys.modules.get("mlflow"):
+        mlflow.set_tracking_uri(None)
+        mlflow.set_registry_uri(None)
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        del os.environ[name]
+    os.environ.update(before)
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True)

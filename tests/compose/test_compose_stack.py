@@ -228,7 +228,7 @@ def test_mlflow_keeps_runs_in_postgres_and_artifacts_in_its_volume(stack):
         "--host=/tmp",
         "--username=postgres",
         "--tuples-only",
-        "--command=SELECT count(*) FROM runs",
+        "--command=SELECT count(*) FROM runs JOIN experiments USING (experiment_id) WHERE experiments.name = 'check'",
         "mlflow",
     ]
     assert stack.run("exec", "-T", "--user=999", "postgres", *query).stdout.strip() == "1"

@@ -6,6 +6,7 @@ Flask would take 45 microseconds a request for what is a single path here.
 import logging
 import re
 import secrets
+import threading
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -57,11 +58,33 @@ def request_id(environ: "WSGIEnvironment") -> str:
     return str(chosen)
 
 
+class _Turn:
+    """One request computes at a time.
+
+    Threads that hand the interpreter to and fro around every call of native code get a sixth less done than one
+    after the other.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> bool:
+        """Wait for the turn; whether there was nobody to wait for."""
+        if self._lock.acquire(blocking=False):
+            return True
+        self._lock.acquire()
+        return False
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 class PredictEndpoint:
     """The WSGI application at ``/predict``."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._turn = _Turn()
         self._adjusted = service.settings.drift == "adjusted"
         contract = service.bundle.contract
         self._model = msgspec.json.encode(
@@ -102,14 +125,10 @@ class PredictEndpoint:
         if not service.lifecycle.warm.is_set():
             raise NotReady("the models are being loaded")
         body = _read_body(environ, service.settings.max_body)
-        try:
-            fields = service.reader.read(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise faults.explain(body, service.bundle.contract, error) from error
-        if not len(fields):
-            raise faults.no_records()
-        result = service.bundle.score_fields(fields, adjusted=self._adjusted)
-        encoded = msgspec.json.encode(result)
+        with self._turn as alone:
+            fields = self._fields(body)
+            result = service.bundle.score_fields(fields, adjusted=self._adjusted, alone=alone)
+            encoded = msgspec.json.encode(result)
         try:
             service.log.write(identity, client, body, result, encoded)
         except LogUnavailable as error:
@@ -124,6 +143,16 @@ class PredictEndpoint:
             list(result.drift__p_value.values()),
         )
         return b'{"request_id":"%b","model":%b,%b' % (identity.encode(), self._model, encoded[1:])
+
+    def _fields(self, body: bytes) -> NDArray[np.float64]:
+        """The encoded records of a request, at least one."""
+        try:
+            fields = self._service.reader.read(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise faults.explain(body, self._service.bundle.contract, error) from error
+        if not len(fields):
+            raise faults.no_records()
+        return fields
 
 
 def _unknown(fields: NDArray[np.float64], categories: list[int]) -> list[int]:

@@ -20,6 +20,7 @@ from serving.service import Service
 
 _TICK = 0.1
 _LINGER = 0.001
+"""Seconds that a thread waits for the next request of its connection: about as long as a close client takes."""
 _SO_ATTACH_FILTER = 26
 _log = logging.getLogger(__name__)
 

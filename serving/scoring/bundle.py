@@ -19,14 +19,10 @@ from serving.scoring.drift import DriftReference, adjust
 from serving.scoring.encode import Columns, as_columns, encode_fields, feature_positions
 from serving.scoring.runtime import Model
 
-_WORTH_ASSISTANCE = 256
-"""Records; with fewer, handing work to another thread gains nothing."""
-_SHARE = 0.45
-"""Of the outlier scores, for the assistant, which has the drift tests to do as well."""
-_Work = tuple[NDArray[np.float64], NDArray[np.float32]]
-"""For the assistant: all encoded fields, and the rows whose outlier scores are asked for."""
-_Part = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Of the assistant: p-values, and those rows' outlier scores."""
+_WORTH_ASSISTANCE, _WORTH_IDLE_ASSISTANCE = 256, 64
+"""Records; with fewer, another thread costs more than it does. Where others wait, a second core has work without it."""
+_SHARE = 0.7
+"""Of the outlier scores, for the assistant: they take as long as all the rest."""
 
 
 class BundleError(ValueError):
@@ -61,7 +57,7 @@ class Bundle:
         self._classifier = Model(classifier, len(contract.features))
         self._outliers = Model(outliers, len(contract.features))
         self._features = feature_positions(contract)
-        self._assistant: Assistant[_Work, _Part] | None = None
+        self._assistant: Assistant[NDArray[np.float32], NDArray[np.float64]] | None = None
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -76,7 +72,7 @@ class Bundle:
 
     def start_assistant(self) -> None:
         """Let a second thread of this process take a part of large requests. Call it after forking, if at all."""
-        self._assistant = Assistant(self._assist)
+        self._assistant = Assistant(self.outlier_scores)
 
     def score(self, records: Sequence[Mapping[str, Any]], *, adjusted: bool = False) -> Result:
         """Score records, which are not checked against the contract; see ``score_columns``."""
@@ -86,20 +82,23 @@ class Bundle:
         """Score a table (dict of columns); ``adjusted`` judges drift by the adjusted p-values."""
         return self.score_fields(encode_fields(columns, self.contract), adjusted=adjusted)
 
-    def score_fields(self, fields: NDArray[np.float64], *, adjusted: bool = False) -> Result:
-        """Score encoded fields, float64 ``[n, fields]`` as ``encode_fields`` makes them."""
+    def score_fields(self, fields: NDArray[np.float64], *, adjusted: bool = False, alone: bool = True) -> Result:
+        """Score encoded fields, float64 ``[n, fields]`` as ``encode_fields`` makes them.
+
+        ``alone``: nobody else has work for this process, so a second thread helps with fewer records already.
+        """
         x = fields.take(self._features, axis=1).astype(np.float32)
         shared = int(len(x) * _SHARE)
-        assisted = (
-            self._assistant.begin((fields, x[:shared])) if self._assistant and len(x) >= _WORTH_ASSISTANCE else None
-        )
-        scores = self.outlier_scores(x[shared:] if assisted else x)
+        worth = len(x) >= (_WORTH_IDLE_ASSISTANCE if alone else _WORTH_ASSISTANCE)
+        first_scores = self._assistant.begin(x[:shared]) if self._assistant and worth else None
+        # The classifier first: while it runs, the interpreter is free for the other thread to begin.
         probabilities = self.probabilities(x)
-        if assisted:
-            p_values, first_scores = assisted.result()
-            scores = np.concatenate([first_scores, scores])
+        p_values = self.drift.p_values(fields)
+        if first_scores:
+            others = self.outlier_scores(x[shared:])
+            scores = np.concatenate([first_scores(), others])
         else:
-            p_values = self.drift.p_values(fields)
+            scores = self.outlier_scores(x)
         adjusted_p_values = adjust(p_values)
         names = self.drift.names
         threshold = self.contract.drift_threshold
@@ -119,10 +118,6 @@ class Bundle:
     def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """P(attrition) of each row of the encoded matrix ``[n, features]``."""
         return self._classifier.run(x).astype(np.float64)
-
-    def _assist(self, work: _Work) -> _Part:
-        fields, x = work
-        return self.drift.p_values(fields), self.outlier_scores(x)
 
     def outlier_scores(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """The outlier score of each row of the encoded matrix; above 0 is an outlier."""

@@ -10,7 +10,7 @@ from serving.scoring.assistant import Assistant
 from serving.scoring.bundle import Bundle
 from serving.scoring.encode import encode_fields
 
-SIZES = (1, 255, 256, 1000)
+SIZES = (1, 63, 64, 255, 256, 1000)
 
 
 @pytest.fixture
@@ -23,7 +23,9 @@ def assisted(attrition: Attrition) -> Bundle:
 def test_assisted_answers_are_the_unassisted_ones(attrition: Attrition, bundle: Bundle, assisted: Bundle) -> None:
     fields = encode_fields(attrition.employees.columns(), bundle.contract)
     for size in SIZES:
-        assert assisted.score_fields(fields[:size]) == bundle.score_fields(fields[:size])
+        expected = bundle.score_fields(fields[:size])
+        assert assisted.score_fields(fields[:size], alone=True) == expected
+        assert assisted.score_fields(fields[:size], alone=False) == expected
 
 
 def test_requests_that_come_together_are_all_answered_right(
@@ -43,10 +45,10 @@ def test_busy_assistant_declines_and_is_free_again_after_its_work() -> None:
     assert working is not None
     assert assistant.begin("second") is None
     go_on.set()
-    assert working.result(10) == (True, "first")
+    assert working() == (True, "first")
     again = assistant.begin("third")
     assert again is not None
-    assert again.result(10) == (True, "third")
+    assert again() == (True, "third")
 
 
 def test_failure_of_the_work_reaches_who_asked_and_leaves_the_assistant_free() -> None:
@@ -54,7 +56,7 @@ def test_failure_of_the_work_reaches_who_asked_and_leaves_the_assistant_free() -
     failing = assistant.begin(0)
     assert failing is not None
     with pytest.raises(ZeroDivisionError):
-        failing.result(10)
+        failing()
     again = assistant.begin(2)
     assert again is not None
-    assert again.result(10) == 0.5
+    assert again() == 0.5

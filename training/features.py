@@ -67,7 +67,7 @@ class Design(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: NDArray[np.float32], y: NDArray[np.int64]) -> Self:
         kept = usable = [column for column in range(X.shape[1]) if len(_values(X[:, column])) > 1]
         if self.linear and self.alpha < 1:
-            p_values = _p_values(self.knots, X.shape[1], X.tobytes(), y.tobytes())
+            p_values = _p_values(self.knots, X.tobytes(), y.tobytes())
             kept = [column for column in usable if p_values[column] <= self.alpha] or usable
         self._learn(X, kept)
         return self
@@ -144,13 +144,14 @@ class Design(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 @functools.lru_cache(maxsize=64)
-def _p_values(knots: int, features: int, x: bytes, y: bytes) -> dict[int, float]:
+def _p_values(knots: int, x: bytes, y: bytes) -> dict[int, float]:
     """Wald test of each field in a ridge-penalised logistic regression, by encoded column.
 
     The penalty shrinks the degrees of freedom of a field (trace of its part of the smoother matrix). ``x`` and ``y``
     are the arrays' bytes: trials that differ in the rest ask for the same folds again and again.
     """
-    rows, outcomes = np.frombuffer(x, np.float32).reshape(-1, features), np.frombuffer(y, np.int64)
+    outcomes = np.frombuffer(y, np.int64)
+    rows = np.frombuffer(x, np.float32).reshape(len(outcomes), -1)
     design = Design(knots=knots, alpha=1.0).fit(rows, outcomes)
     columns, fields = design.transform(rows), design.fields()
     model = LogisticRegression(C=_SCREENING_C, max_iter=1000).fit(columns, outcomes)

@@ -111,11 +111,12 @@ def _spans(engine: Engine, day: date) -> list[str]:
     The parts are of one size, whatever the day's, so that time grows with the rows and memory does not.
     """
     cuts, rows = [f"{day} 00:00:00"], 0
-    for minute in engine.query(statement("minutes.sql", day=day.isoformat())):
-        if rows and rows + minute["n"] > engine.part_rows:
-            cuts.append(minute["minute"])
-            rows = 0
-        rows += minute["n"]
+    if engine.part_rows:
+        for minute in engine.query(statement("minutes.sql", day=day.isoformat())):
+            if rows and rows + minute["n"] > engine.part_rows:
+                cuts.append(minute["minute"])
+                rows = 0
+            rows += minute["n"]
     cuts.append(f"{day + timedelta(days=1)} 00:00:00")
     return [f"event_time >= TIMESTAMP '{start}' AND event_time < TIMESTAMP '{end}'" for start, end in pairwise(cuts)]
 

@@ -72,8 +72,8 @@ class Column(msgspec.Struct, frozen=True):
 class Engine(Protocol):
     """An SQL engine with the functions above, in UTC."""
 
-    part_rows: int
-    """Rows, about, that one statement may sort or join: a larger day is made in parts of this size."""
+    part_rows: int | None
+    """Rows, about, that one statement may sort or join: a larger day is made in parts of this size. ``None``: any."""
 
     def view(self, name: str, files: Sequence[Path], columns: Mapping[str, str]) -> None:
         """Let ``name`` stand for Parquet files (or folders of them); without any, for an empty table of ``columns``."""

@@ -1,6 +1,5 @@
 """The engine on Databricks: Spark, whose own dialect the curation's statements are in."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -13,7 +12,7 @@ from training.curation.engine import EXPORT_KEYS, MESSAGE_KEYS, OUTPUT_LISTS, Co
 class SparkEngine(Engine):
     """A Spark session (4.0 or later), with all tables as Parquet."""
 
-    part_rows = sys.maxsize
+    part_rows = None
     """Spark parts the work itself."""
 
     def __init__(self, session: Any, columns: Sequence[Column]) -> None:

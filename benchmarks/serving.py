@@ -31,17 +31,13 @@ import numpy as np
 import psutil
 
 from benchmarks.http_load import Measured, http_request, measure
+from benchmarks.procedure import train
 from serving.scoring.contract import Contract, read_contract
 from serving.scoring.encode import encode_columns
-from training.blend import Blend
 from training.bundle import as_records, write_bundle
 from training.data import Employees, read_employees
-from training.engine import open_engine
 from training.models import STARTING_POINTS
 from training.outliers import Outliers
-from training.trial_result import REPEATS
-from training.trials import TrialData, split_folds
-from training.tune import choose, search
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, RESULTS = ROOT / "benchmarks" / "serving.md", ROOT / "benchmarks" / "results" / "serving.json"
@@ -75,12 +71,8 @@ class System:
 
 def prepare(folder: Path, employees: Employees) -> Contract:
     """Train the models once, as the training job does, and write them as bundle and as pickle."""
-    data = TrialData(employees.x, employees.y, split_folds(employees.y, employees.groups, REPEATS, SEED))
-    with open_engine(data, os.cpu_count() or 1) as engine:
-        tried = search(data, engine, trials=len(STARTING_POINTS), seed=SEED)
-        members, bias = choose(data, engine, tried, seed=SEED)
-    print(f"classifier: {', '.join(member.parameters['family'] for member in members)}", file=sys.stderr)
-    classifier = Blend(members, bias, SEED).fit(employees.x, employees.y)
+    classifier = train(employees, trials=len(STARTING_POINTS), seed=SEED)
+    print(f"classifier: {', '.join(member.parameters['family'] for member in classifier.members)}", file=sys.stderr)
     outliers = Outliers(SEED).fit(employees.x)
     write_bundle(folder / "bundle", "employee_attrition", classifier, outliers, employees)
     contract = read_contract(folder / "bundle")

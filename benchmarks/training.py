@@ -4,12 +4,10 @@
 
 Both systems get the same data and a fresh MLflow server each (SQLite, artifacts in a folder):
 
-- **The recipe**: ten trials of a random forest (100 to 1000 trees, depth 1 to 19, gini or entropy) behind
-  one-hot and imputation, TPE on the AUC of its own test set, ``mlflow.sklearn.autolog`` and every trial's
-  model logged, the best one registered. hyperopt is gone; Optuna's TPE draws from the same space.
-- **This project**: the four tasks of ``training/run.py`` as four processes, 30 trials.
+- **The recipe** (``benchmarks/recipe.py``): ten trials, every trial's model logged, the best one registered.
+- **This project**: the four tasks of ``training/run.py``, 30 trials.
 
-``wall_s`` is the time of all that, imports included; ``store_mib`` what the server keeps afterwards, its
+``wall_s`` is the time of all their processes, imports included; ``store_mib`` what the server keeps afterwards, its
 empty database subtracted. ``cv_auc_*`` is 5 x 5 repeated stratified cross-validation of the whole
 procedure: in each of the 25 folds everything is chosen, tuned and fitted on the training part alone, 30
 trials each time, and the test part is scored once. ``holdout_auc`` is the ROC AUC on the job's hold-out.
@@ -18,7 +16,6 @@ trials each time, and the test part is scored once. ``holdout_auc`` is the ROC A
 import argparse
 import contextlib
 import json
-import multiprocessing
 import os
 import shutil
 import socket
@@ -28,167 +25,49 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.impute import SimpleImputer
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import RepeatedStratifiedKFold, train_test_split
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.model_selection import RepeatedStratifiedKFold
 
-from training.blend import Blend
-from training.data import Employees, holdout_rows, read_employees
-from training.engine import open_engine
-from training.fields import FEATURES
-from training.trial_result import REPEATS
-from training.trials import TrialData, split_folds
-from training.tune import choose, search
+from benchmarks import recipe
+from benchmarks.procedure import train
+from training.data import Employees, read_employees
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "training.json"
-RECIPE_TRIALS = 10
-OUR_TRIALS = 30
+TRIALS = 30
 FOLDS = 5
 SPLIT_SEED = 4711
 """Of the outer folds. Used for nothing else, in particular not while the search space was drawn up."""
 SEED = 20
-CORES = os.cpu_count() or 1
+MODEL = "employee_attrition"
 
 
-# ---- the published scenario's recipe ----
+def recipe_commands(data: Path) -> list[list[str]]:
+    """The published notebook, one process."""
+    return [[sys.executable, "-m", "benchmarks.recipe", "--data", str(data)]]
 
 
-def recipe_pipeline(parameters: dict[str, object]) -> Pipeline:
-    categories = [field.name for field in FEATURES if field.kind == "category"]
-    numbers = [field.name for field in FEATURES if field.kind != "category"]
-    encode = Pipeline(
-        [("impute", SimpleImputer(strategy="constant", fill_value="missing")),
-         ("ohe", OneHotEncoder(handle_unknown="ignore"))]
-    )  # fmt: skip
-    prepared = ColumnTransformer(
-        [("numbers", SimpleImputer(strategy="median"), numbers), ("categories", encode, categories)]
-    )
-    forest = RandomForestClassifier(**parameters, n_jobs=CORES, random_state=SEED)
-    return Pipeline([("preprocessor", prepared), ("classifier", forest)])
-
-
-def recipe_search(
-    x: pd.DataFrame, y: NDArray[np.int64], log: Callable[[Pipeline, pd.DataFrame, float], None] | None = None
-) -> Pipeline:
-    """Ten trials, each judged on the recipe's own test set, which is 20% of what it gets; the best model."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=0.2, random_state=SEED, stratify=y)
-    best: tuple[float, Pipeline] | None = None
-
-    def objective(trial: optuna.Trial) -> float:
-        nonlocal best
-        parameters = {
-            "n_estimators": trial.suggest_int("n_estimators", 100, 999),
-            "max_depth": trial.suggest_int("max_depth", 1, 19),
-            "criterion": trial.suggest_categorical("criterion", ["gini", "entropy"]),
-        }
-        fitted = recipe_pipeline(parameters).fit(x_train, y_train)
-        auc = float(roc_auc_score(y_test, fitted.predict_proba(x_test)[:, 1]))
-        if log:
-            log(fitted, x_train, auc)
-        if best is None or auc > best[0]:
-            best = (auc, fitted)
-        return auc
-
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=SEED))
-    study.optimize(objective, n_trials=RECIPE_TRIALS)
-    assert best is not None
-    return best[1]
-
-
-def recipe_job(data: Path, address: str) -> float:
-    """The recipe's notebook against an MLflow server; ROC AUC of its model on our hold-out."""
-    import mlflow
-    from mlflow.models import infer_signature
-
-    mlflow.set_tracking_uri(address)
-    mlflow.set_experiment("recipe")
-    employees = read_employees(str(data))
-    held_out = holdout_rows(employees.groups)
-    development, holdout = employees.take(~held_out), employees.take(held_out)
-    x, y = feature_frame(development), development.y
-
-    def log(fitted: Pipeline, x_train: pd.DataFrame, auc: float) -> None:
-        signature = infer_signature(x_train, fitted.predict_proba(x_train)[:, 1])
-        mlflow.sklearn.log_model(fitted, name="model", signature=signature, serialization_format="cloudpickle")
-        mlflow.log_metric("testing_auc", auc)
-
-    with mlflow.start_run(run_name="employee-attrition-classifier"):
-
-        def one_trial(fitted: Pipeline, x_train: pd.DataFrame, auc: float) -> None:
-            with mlflow.start_run(nested=True):
-                log(fitted, x_train, auc)
-
-        # Autologging logs parameters and training metrics of every fit, as in the notebook. It would log each
-        # model a second time; the notebook's own log_model is enough.
-        mlflow.sklearn.autolog(silent=True, log_models=False)
-        best = recipe_search(x, y, one_trial)
-        mlflow.sklearn.autolog(disable=True)
-        mlflow.sklearn.log_model(best, name="best", registered_model_name="recipe", serialization_format="cloudpickle")
-    return float(roc_auc_score(holdout.y, best.predict_proba(feature_frame(holdout))[:, 1]))
-
-
-def feature_frame(employees: Employees) -> pd.DataFrame:
-    return employees.frame[[field.name for field in FEATURES]]
-
-
-# ---- this project ----
-
-
-def our_job(data: Path, address: str) -> float:
-    """The four tasks, each a process; ROC AUC on the hold-out, as the job itself reports it."""
-    import mlflow
-
+def our_commands(data: Path) -> list[list[str]]:
+    """The four tasks, each a process, as Databricks runs them."""
     config = {
         "data": str(data),
-        "model_name": "employee_attrition",
+        "model_name": MODEL,
         "experiment": "attrition",
-        "trials": OUR_TRIALS,
+        "trials": TRIALS,
         "seed": SEED,
-        "parallel_trials": CORES,
+        "parallel_trials": os.cpu_count(),
     }
-    environment = os.environ | {"MLFLOW_TRACKING_URI": address}
-    command = [sys.executable, str(ROOT / "training" / "run.py")]
-    for task in ("prepare", "tune", "evaluate", "register"):
-        started = time.monotonic()
-        subprocess.run(
-            [*command, task, "--run-key", "benchmark", "--config", json.dumps(config)],
-            env=environment,
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        print(f"  {task}: {time.monotonic() - started:.1f} s")
-    client = mlflow.MlflowClient(address)
-    version = client.get_model_version_by_alias("employee_attrition", "challenger")
-    return float(client.get_run(version.run_id).data.metrics["roc_auc"])
-
-
-def our_procedure(employees: Employees) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
-    """Search, choose and fit on some rows; returns what gives probabilities for encoded rows."""
-    x, y = employees.x, employees.y
-    data = TrialData(x, y, split_folds(y, employees.groups, REPEATS, SEED))
-    with open_engine(data, CORES) as engine:
-        results = search(data, engine, trials=OUR_TRIALS, seed=SEED)
-        members, bias = choose(data, engine, results, seed=SEED)
-    blend = Blend(members, bias, SEED).fit(x, y)
-    return lambda rows: blend.predict_proba(rows)[:, 1]
-
-
-# ---- both ----
+    job = ["--run-key", "benchmark", "--config", json.dumps(config)]
+    return [
+        [sys.executable, str(ROOT / "training" / "run.py"), task, *job]
+        for task in ("prepare", "tune", "evaluate", "register")
+    ]
 
 
 @contextlib.contextmanager
@@ -233,35 +112,46 @@ def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.suffix != ".log")
 
 
-def timed_job(name: str, job: Callable[[Path, str], float], data: Path) -> dict[str, float]:
+def timed_job(commands: Sequence[Sequence[str]], model: str) -> dict[str, float]:
+    """Run the processes one after the other against a fresh MLflow server, in which ``model`` is registered then."""
     with mlflow_server() as (address, grown):
         started = time.monotonic()
-        # In a process of its own, so that both pay for their imports.
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            holdout_auc = process.submit(job, data, address).result()
+        for command in commands:
+            began = time.monotonic()
+            subprocess.run(
+                command,
+                cwd=ROOT,
+                env=os.environ | {"MLFLOW_TRACKING_URI": address},
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+            print(f"  {Path(command[1]).name} {command[2]}: {time.monotonic() - began:.1f} s", flush=True)
         wall = time.monotonic() - started
-        found = {"wall_s": round(wall, 1), "holdout_auc": round(holdout_auc, 4), "store_mib": round(grown(), 2)}
-    print(f"{name}: {found}")
-    return found
+        client = mlflow.MlflowClient(address)
+        version = client.get_model_version(model, "1")
+        assert version.run_id
+        holdout_auc = client.get_run(version.run_id).data.metrics["roc_auc"]
+        return {"wall_s": round(wall, 1), "holdout_auc": round(holdout_auc, 4), "store_mib": round(grown(), 2)}
 
 
 def cross_validate(employees: Employees, repeats: int) -> tuple[list[float], list[float]]:
     """ROC AUC of each outer fold: recipe, ours. Both see the same training and test rows."""
     folds = RepeatedStratifiedKFold(n_splits=FOLDS, n_repeats=repeats, random_state=SPLIT_SEED)
-    recipe, ours = [], []
+    theirs, ours = [], []
     for number, (_, test_rows) in enumerate(folds.split(np.zeros(len(employees.y)), employees.y)):
         test = np.zeros(len(employees.y), bool)
         test[test_rows] = True
         inside, outside = employees.take(~test), employees.take(test)
-        forest = recipe_search(feature_frame(inside), inside.y)
-        recipe.append(float(roc_auc_score(outside.y, forest.predict_proba(feature_frame(outside))[:, 1])))
-        ours.append(float(roc_auc_score(outside.y, our_procedure(inside)(outside.x))))
+        forest = recipe.search(recipe.feature_frame(inside), inside.y)
+        theirs.append(float(roc_auc_score(outside.y, forest.predict_proba(recipe.feature_frame(outside))[:, 1])))
+        blend = train(inside, trials=TRIALS, seed=SEED)
+        ours.append(float(roc_auc_score(outside.y, blend.predict_proba(outside.x)[:, 1])))
         print(
-            f"  fold {number + 1:2d} of {FOLDS * repeats}: recipe {recipe[-1]:.4f} (mean {np.mean(recipe):.4f}), "
+            f"  fold {number + 1:2d} of {FOLDS * repeats}: recipe {theirs[-1]:.4f} (mean {np.mean(theirs):.4f}), "
             f"ours {ours[-1]:.4f} (mean {np.mean(ours):.4f})",
             flush=True,
         )
-    return recipe, ours
+    return theirs, ours
 
 
 def main() -> None:
@@ -277,10 +167,12 @@ def main() -> None:
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     employees = read_employees(str(arguments.data))
     jobs = {
-        "published recipe": timed_job("published recipe", recipe_job, arguments.data),
-        "this project": timed_job("this project", our_job, arguments.data),
+        "published recipe": timed_job(recipe_commands(arguments.data), recipe.NAME),
+        "this project": timed_job(our_commands(arguments.data), MODEL),
     }
-    recipe, ours = cross_validate(employees, arguments.repeats)
+    for system, found in jobs.items():
+        print(f"{system}: {found}", flush=True)
+    their_aucs, our_aucs = cross_validate(employees, arguments.repeats)
     rows = [
         {
             "system": system,
@@ -290,15 +182,16 @@ def main() -> None:
             "trials": trials,
         }
         for system, aucs, trials in (
-            ("this project", ours, OUR_TRIALS),
-            ("published recipe", recipe, RECIPE_TRIALS),
+            ("this project", our_aucs, TRIALS),
+            ("published recipe", their_aucs, recipe.TRIALS),
         )
     ]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(rows, indent=2) + "\n")
     print(pd.DataFrame(rows).to_string(index=False))
-    share = rows[0]["wall_s"] / rows[1]["wall_s"], rows[0]["store_mib"] / rows[1]["store_mib"]
-    print(f"ours takes {share[0]:.2f} of the recipe's time and {share[1]:.3f} of its store; written to {arguments.out}")
+    ours, theirs = jobs["this project"], jobs["published recipe"]
+    time_share, store_share = (ours[figure] / theirs[figure] for figure in ("wall_s", "store_mib"))
+    print(f"{arguments.out}: ours takes {time_share:.2f} of the recipe's time, {store_share:.3f} of its store")
 
 
 if __name__ == "__main__":

@@ -175,6 +175,10 @@ def test_memory_limit_of_the_engine_makes_it_spill_and_not_fail(tmp_path):
     assert len(rows(tmp_path / "tables", "inference")) == 5000
 
 
+def test_engine_keeps_no_blocks_of_files_that_are_written_anew(engine):
+    assert engine.query("SELECT current_setting('enable_external_file_cache') AS kept") == [{"kept": False}]
+
+
 def test_landing_is_complete_only_with_its_manifest(messy):
     _, tables, counts = messy
     for closed in counts:

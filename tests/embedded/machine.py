@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import psutil
 
+from embedded.environment import Ports, port_setting
+
 
 def free_ports(count: int) -> list[int]:
     """Different ports, all free at this moment."""
@@ -17,6 +19,17 @@ def free_ports(count: int) -> list[int]:
     finally:
         for probe in probes:
             probe.close()
+
+
+def free_port() -> int:
+    """A port that is free at this moment."""
+    return free_ports(1)[0]
+
+
+def own_ports() -> dict[str, str]:
+    """Settings that give a stack ports which nobody else has."""
+    names = list(Ports.__dataclass_fields__)
+    return {port_setting(name): str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
 
 
 def runs(pid: int) -> bool:

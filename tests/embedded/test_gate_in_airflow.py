@@ -12,8 +12,8 @@ from rich.console import Console
 from embedded import preflight, processes
 from embedded.airflow_client import Airflow, AirflowError
 from embedded.demo_follow import Follower
-from embedded.environment import ROOT, Ports, Stack, port_setting
-from tests.embedded.machine import eventually, free_ports
+from embedded.environment import ROOT, Stack
+from tests.embedded.machine import eventually, own_ports
 
 pytestmark = pytest.mark.stack
 DAG, GATE = "gated", "await_approval"
@@ -43,9 +43,7 @@ def airflow(tmp_path_factory):
     dags = home / "dags"
     dags.mkdir()
     (dags / "gated.py").write_text(SOURCE)
-    names = list(Ports.__dataclass_fields__)
-    ports = {port_setting(name): str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
-    stack = Stack.read({"PATH": os.environ["PATH"], **ports, "ATTRITION_HOME": str(home)})
+    stack = Stack.read({"PATH": os.environ["PATH"], **own_ports(), "ATTRITION_HOME": str(home)})
     preflight.prepare_folders(stack)
     log = stack.logs / "airflow.log"
     environment = {**stack.airflow_environment(), "AIRFLOW__CORE__DAGS_FOLDER": str(dags)}

@@ -12,9 +12,9 @@ import pytest
 import requests
 
 from embedded import stack as stacks
-from embedded.environment import Ports, Stack, port_setting
+from embedded.environment import Stack
 from embedded.processes import leftovers
-from tests.embedded.machine import eventually, free_ports, runs
+from tests.embedded.machine import eventually, own_ports, runs
 from tests.embedded.terminal import Terminal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,10 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def stack(tmp_path):
     """A stack with a home and ports of its own; whatever a test leaves is ended."""
-    names = list(Ports.__dataclass_fields__)
-    ports = {port_setting(name): str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
     shell = {key: value for key, value in os.environ.items() if key != "ATTRITION_SETTINGS"}
-    made = Stack.read(shell | ports | {"ATTRITION_HOME": str(tmp_path / "home")})
+    made = Stack.read(shell | own_ports() | {"ATTRITION_HOME": str(tmp_path / "home")})
     yield made
     command(made, "down")
     assert leftovers(made.home) == []

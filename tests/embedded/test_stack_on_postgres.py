@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from embedded.airflow_client import Airflow
-from embedded.environment import MARKER, ROOT, Ports, Stack, port_setting
+from embedded.environment import MARKER, ROOT, Stack
 from tests.embedded import postgres
-from tests.plugins.conftest import free_port
+from tests.embedded.machine import free_port, own_ports
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(900)]
 MODEL = "employee_attrition"
@@ -32,8 +32,8 @@ def database():
 def stack(database, tmp_path_factory):
     """A stack of the tests' own whose Airflow uses the server; stopped at the end, and nothing left behind."""
     home = tmp_path_factory.mktemp("home")
-    ports = {port_setting(name): str(free_port()) for name in Ports.__dataclass_fields__}
-    made = Stack.read({**os.environ, **ports, "ATTRITION_HOME": str(home), "ATTRITION_AIRFLOW_DATABASE": database.url})
+    own = own_ports() | {"ATTRITION_HOME": str(home), "ATTRITION_AIRFLOW_DATABASE": database.url}
+    made = Stack.read(dict(os.environ) | own)
     try:
         yield made
     finally:

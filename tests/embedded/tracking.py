@@ -9,7 +9,7 @@ from pathlib import Path
 
 import requests
 
-from tests.embedded.machine import free_ports
+from tests.embedded.machine import free_port
 from tests.embedded.workspace import ROOT
 
 
@@ -19,7 +19,7 @@ class Tracking:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        self._port = free_ports(1)[0]
+        self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:

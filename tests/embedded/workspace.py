@@ -10,7 +10,7 @@ from pathlib import Path
 
 import requests
 
-from tests.embedded.machine import free_ports
+from tests.embedded.machine import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "token-of-a-test"
@@ -20,7 +20,7 @@ ENDED = ("TERMINATED", "SKIPPED", "INTERNAL_ERROR")
 class Workspace:
     def __init__(self, folder: Path, **environ: str) -> None:
         self.folder = folder
-        self.port = free_ports(1)[0]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.environ = environ
         self.process: subprocess.Popen[bytes] | None = None

@@ -13,8 +13,8 @@ from attrition.builders.inputs import Inputs, gather, write_context
 from attrition.publish import git_revision
 from attrition.registry import Version
 from tests.bundles import make_bundle
+from tests.embedded.machine import free_port
 from tests.kubernetes import cluster, real_airflow
-from tests.plugins.conftest import free_port
 
 REPOSITORY = "attrition-scoring-test"
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import mlflow
 import numpy as np
@@ -12,20 +12,17 @@ import pytest
 from serving.scoring.bundle import Bundle
 from tests.bundles import make_bundle
 from tests.curation.nights import END, START
-from tests.curation.simulate import CONTAINER, Export, log_lines
-from training import tags
-from training.config import JobConfig
+from tests.curation.simulate import CONTAINER, Export
+from tests.nightly import MODEL, export_answers, register_champion, write_outcomes
 from training.curation import landing, layout, run
 from training.curation.export import FolderSource
-from training.data import Employees, read_employees, write_snapshot
+from training.data import Employees, read_employees
 from training.monitoring.judge import read_verdicts
-from training.register import register
 from training.synthetic import make_employees
-from training.tracking import Tracker
 
 FIRST = date(2026, 11, 2)
 NIGHTS = [FIRST + timedelta(days=number) for number in range(3)]
-MODEL, EXPERIMENT = "employee_attrition", "/attrition"
+EXPERIMENT = "/attrition"
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +37,11 @@ def store(tmp_path_factory):
         data = home / "employees.csv"
         make_employees(600, 1).to_csv(data, index=False)
         bundle = make_bundle(home / "bundle", 1)
-        tracker = Tracker(JobConfig(data=str(data), model_name=MODEL, experiment=EXPERIMENT), "training-1")
-        training_run = tracker.start({})
-        snapshot = home / "employees.parquet"
         known = read_employees(str(data))
         # As after a retraining: some employees are there twice, with their record of the original set and a later one.
         twice = pd.concat([known.frame, known.frame.head(5)], ignore_index=True)
-        write_snapshot(Employees(twice, known.digest, np.arange(len(twice)) >= len(known.frame)), snapshot)
-        tracker.client.log_artifact(training_run.info.run_id, str(snapshot), "data")
-        version = register(tracker, training_run, bundle, {tags.TRAINING_RUN_ID: training_run.info.run_id})
-        tracker.client.set_registered_model_alias(MODEL, tags.CHAMPION, version.version)
-        yield tracker.client, bundle, data
+        trained_on = Employees(twice, known.digest, np.arange(len(twice)) >= len(known.frame))
+        yield register_champion(bundle, trained_on, EXPERIMENT), bundle, data
     mlflow.set_tracking_uri(None)
     mlflow.set_registry_uri(None)
 
@@ -63,24 +54,13 @@ def closed(store, tmp_path_factory):
     export = Export(home / "export", half_written=0)
     scorer = Bundle.load(bundle)
     for number, night in enumerate(NIGHTS):
-        people = make_employees(300, 50).drop(columns="Attrition")
+        people = make_employees(300, 50)
         if number:
             people["MonthlyIncome"] *= 2
-        when = datetime(night.year, night.month, night.day, 9, tzinfo=UTC)
-        records = people.to_dict("records")
-        answer = scorer.score(records)
-        for line in log_lines(
-            records, answer.classifier__predictions, answer.outliers__score, when=when, request_id=f"night-{night}",
-            client="hr", version="1",
-        ):  # fmt: skip
-            export.deliver(line, when, night)
-        export.close(night)
+        export_answers(export, scorer, night, people)
         landing.land(FolderSource(export.root / CONTAINER), home / "tables", night, START, END)
     feed = home / "outcomes"
-    feed.mkdir()
-    known = make_employees(300, 50)
-    rows = [f"{number},{left},2026-11-05" for number, left in zip(known.EmployeeNumber, known.Attrition, strict=True)]
-    (feed / "november.csv").write_text("\n".join(["EmployeeNumber,Attrition,effective_date", *rows]))
+    write_outcomes(feed, make_employees(300, 50), "2026-11-05")
     config = {
         "nights": [night.isoformat() for night in NIGHTS], "tables": str(home / "tables"), "outcomes": str(feed),
         "original": str(data), "model_name": MODEL, "experiment": EXPERIMENT,

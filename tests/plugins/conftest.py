@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,11 +11,7 @@ import requests
 from airflow.models.connection import Connection
 from airflow.sdk import BaseHook
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.embedded.machine import free_port
 
 
 @pytest.fixture(scope="session")

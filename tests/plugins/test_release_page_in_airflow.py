@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import requests
 
-from tests.embedded.machine import free_ports
+from tests.embedded.machine import free_port
 
 pytestmark = pytest.mark.stack
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.stack
 @pytest.fixture(scope="module")
 def airflow(mlflow_server, tmp_path_factory):
     """An API server on SQLite with our plugins; its address and a token of its user."""
-    home, port = tmp_path_factory.mktemp("airflow"), free_ports(1)[0]
+    home, port = tmp_path_factory.mktemp("airflow"), free_port()
     url = f"http://127.0.0.1:{port}"
     host, mlflow_port = mlflow_server.removeprefix("http://").split(":")
     (home / "passwords.json").write_text('{"rita": "secret"}')

@@ -5,12 +5,13 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+
+from tests.embedded.machine import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "a-key-of-the-tests"
@@ -27,14 +28,6 @@ class Answer(NamedTuple):
     @property
     def json(self) -> Any:
         return json.loads(self.body)
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def key_file(folder: Path, **keys: str) -> Path:

@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 from serving_bundles import Attrition
-from serving_processes import KEY, ROOT, Server, free_port, key_file
+from serving_processes import KEY, ROOT, Server, key_file
+
+from tests.embedded.machine import free_port
 
 HEADERS = {"X-API-Key": KEY, "Content-Type": "application/json"}
 

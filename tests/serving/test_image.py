@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from serving_bundles import Attrition
-from serving_processes import CLIENT, KEY, ROOT, free_port, key_file
+from serving_processes import CLIENT, KEY, ROOT, key_file
+
+from tests.embedded.machine import free_port
 
 pytestmark = pytest.mark.docker
 

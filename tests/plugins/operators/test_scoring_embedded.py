@@ -17,7 +17,7 @@ from attrition.builders.inputs import folder_digest
 from attrition.slot import Slot
 from embedded.scoring_host import SlotHost
 from tests.bundles import make_bundle
-from tests.plugins.conftest import free_port
+from tests.embedded.machine import free_port
 from tests.plugins.images import build_image
 from tests.plugins.operators.test_scoring_pods import context, make
 

@@ -17,7 +17,7 @@ from attrition.retraining import nights
 from attrition.retraining.sources import SourceError, open_source
 from tests.curation.nights import inference, open_duckdb
 from tests.curation.simulate import CONTAINER, Export
-from tests.plugins.conftest import free_port
+from tests.embedded.machine import free_port
 from training.curation import days, landing, layout, night
 from training.curation.schema import COLUMNS, SERVICE
 

@@ -17,21 +17,19 @@ from rich.console import Console
 
 from embedded.airflow_client import Airflow, AirflowError
 from embedded.demo_follow import Follower
-from embedded.environment import Ports, Stack, port_setting
+from embedded.environment import Stack
 from embedded.processes import leftovers
 from serving.scoring.bundle import Bundle
 from tests.bundles import make_bundle
 from tests.curation.nights import fingerprint
-from tests.curation.simulate import Export, log_lines
-from tests.embedded.machine import eventually, free_ports
+from tests.curation.simulate import Export
+from tests.embedded.machine import eventually, own_ports
+from tests.nightly import MODEL, export_answers, register_champion, write_outcomes
 from training import tags
-from training.config import JobConfig
 from training.curation import layout
 from training.data import holdout_rows, read_employees
 from training.monitoring.verdict import Verdict
-from training.register import register
 from training.synthetic import make_employees
-from training.tracking import Tracker
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
@@ -40,18 +38,16 @@ NIGHTLY, TRAIN, RELEASE, GATE = "attrition_retrain_nightly", "attrition_train", 
 TICK = (datetime.now(UTC) - timedelta(hours=2)).date()
 """The day on which the DAG was last due, at 02:00."""
 NIGHTS = [TICK - timedelta(days=number) for number in (3, 2, 1)]
-MODEL, EXPERIMENT = "employee_attrition", "/Shared/attrition"
+EXPERIMENT = "/Shared/attrition"
 
 
 @pytest.fixture
 def stack(tmp_path):
     """A stack that is up, with a home and ports of its own, and three trials for a training."""
-    names = list(Ports.__dataclass_fields__)
-    ports = {port_setting(name): str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
     configured = (ROOT / "config" / "embedded.toml").read_text().replace("[training]\n", "[training]\ntrials = 3\n")
     (tmp_path / "settings.toml").write_text(configured)
     own = {"ATTRITION_HOME": str(tmp_path / "home"), "ATTRITION_SETTINGS": str(tmp_path / "settings.toml")}
-    made = Stack.read(dict(os.environ) | ports | own)
+    made = Stack.read(dict(os.environ) | own_ports() | own)
     try:
         command(made, "up", "--detach")
         yield made
@@ -85,16 +81,9 @@ def make_champion(stack, folder):
     stack.data.parent.mkdir(parents=True, exist_ok=True)
     make_employees(600, 1).to_csv(stack.data, index=False)
     bundle = make_bundle(folder / "bundle", 1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", stack.mlflow_url)
-        mlflow.set_tracking_uri(stack.mlflow_url)
-        tracker = Tracker(JobConfig(data=str(stack.data), model_name=MODEL, experiment=EXPERIMENT), "first")
-        run = tracker.start({})
-        read_employees(str(stack.data)).frame.to_parquet(folder / "employees.parquet", index=False)
-        tracker.client.log_artifact(run.info.run_id, str(folder / "employees.parquet"), "data")
-        version = register(tracker, run, bundle, {tags.TRAINING_RUN_ID: run.info.run_id})
-        tracker.client.set_registered_model_alias(MODEL, tags.CHAMPION, version.version)
-        mlflow.set_tracking_uri(None)
+    mlflow.set_tracking_uri(stack.mlflow_url)
+    register_champion(bundle, read_employees(str(stack.data)), EXPERIMENT)
+    mlflow.set_tracking_uri(None)
     return Bundle.load(bundle)
 
 
@@ -106,20 +95,8 @@ def export_nights(stack, champion):
     export = Export(stack.home / "exports", half_written=0)
     asked = [make_employees(600, 1).head(300), changed_world(900, 50).head(450), changed_world(900, 50).tail(450)]
     for night, people in zip(NIGHTS, asked, strict=True):
-        when = datetime(night.year, night.month, night.day, 9, tzinfo=UTC)
-        records = people.drop(columns="Attrition").to_dict("records")
-        answer = champion.score(records)
-        for line in log_lines(
-            records, answer.classifier__predictions, answer.outliers__score, when=when, request_id=f"night-{night}",
-            client="hr", version="1",
-        ):  # fmt: skip
-            export.deliver(line, when, night)
-        export.close(night)
-    feed = stack.home / "outcomes"
-    feed.mkdir(parents=True)
-    known = changed_world(900, 50)
-    rows = [f"{number},{left},{TICK}" for number, left in zip(known.EmployeeNumber, known.Attrition, strict=True)]
-    (feed / "november.csv").write_text("\n".join(["EmployeeNumber,Attrition,effective_date", *rows]))
+        export_answers(export, champion, night, people)
+    write_outcomes(stack.home / "outcomes", changed_world(900, 50), TICK)
 
 
 def unpause(airflow, dag_id):

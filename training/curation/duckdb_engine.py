@@ -28,8 +28,8 @@ class DuckEngine(Engine):
                 "temp_directory": str(scratch),
                 "preserve_insertion_order": False,
                 "autoinstall_known_extensions": False,
-                # It keeps blocks of files by name. Where a file had been written anew, one read in a thousand met blocks
-                # of the earlier one, and failed at best (DuckDB 1.5.6).
+                # It keeps blocks of files by name. Of files written anew under their name, one read in a thousand met
+                # blocks of the earlier one, and failed at best (DuckDB 1.5.6).
                 "enable_external_file_cache": False,
             }
         )

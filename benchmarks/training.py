@@ -25,7 +25,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
@@ -48,12 +48,16 @@ SEED = 20
 MODEL = "employee_attrition"
 
 
-def recipe_commands(data: Path) -> list[list[str]]:
+Commands = dict[str, list[str]]
+"""The processes of a job, by name, in order."""
+
+
+def recipe_commands(data: Path) -> Commands:
     """The published notebook, one process."""
-    return [[sys.executable, "-m", "benchmarks.recipe", "--data", str(data)]]
+    return {"notebook": [sys.executable, "-m", "benchmarks.recipe", "--data", str(data)]}
 
 
-def our_commands(data: Path) -> list[list[str]]:
+def our_commands(data: Path) -> Commands:
     """The four tasks, each a process, as Databricks runs them."""
     config = {
         "data": str(data),
@@ -64,10 +68,10 @@ def our_commands(data: Path) -> list[list[str]]:
         "parallel_trials": os.cpu_count(),
     }
     job = ["--run-key", "benchmark", "--config", json.dumps(config)]
-    return [
-        [sys.executable, str(ROOT / "training" / "run.py"), task, *job]
+    return {
+        task: [sys.executable, str(ROOT / "training" / "run.py"), task, *job]
         for task in ("prepare", "tune", "evaluate", "register")
-    ]
+    }
 
 
 @contextlib.contextmanager
@@ -112,11 +116,11 @@ def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.suffix != ".log")
 
 
-def timed_job(commands: Sequence[Sequence[str]], model: str) -> dict[str, float]:
+def timed_job(commands: Commands, model: str) -> dict[str, float]:
     """Run the processes one after the other against a fresh MLflow server, in which ``model`` is registered then."""
     with mlflow_server() as (address, grown):
         started = time.monotonic()
-        for command in commands:
+        for name, command in commands.items():
             began = time.monotonic()
             subprocess.run(
                 command,
@@ -125,7 +129,7 @@ def timed_job(commands: Sequence[Sequence[str]], model: str) -> dict[str, float]
                 check=True,
                 stdout=subprocess.DEVNULL,
             )
-            print(f"  {Path(command[1]).name} {command[2]}: {time.monotonic() - began:.1f} s", flush=True)
+            print(f"  {name}: {time.monotonic() - began:.1f} s", flush=True)
         wall = time.monotonic() - started
         client = mlflow.MlflowClient(address)
         version = client.get_model_version(model, "1")

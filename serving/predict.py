@@ -6,7 +6,6 @@ Flask would take 45 microseconds a request for what is a single path here.
 import logging
 import re
 import secrets
-import threading
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from serving.problems import (
 )
 from serving.scoring.encode import UNKNOWN
 from serving.service import Service
+from serving.turns import Turns
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -58,33 +58,12 @@ def request_id(environ: "WSGIEnvironment") -> str:
     return str(chosen)
 
 
-class _Turn:
-    """One request computes at a time.
-
-    Threads that hand the interpreter to and fro around every call of native code get a sixth less done than one
-    after the other.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> bool:
-        """Wait for the turn; whether there was nobody to wait for."""
-        if self._lock.acquire(blocking=False):
-            return True
-        self._lock.acquire()
-        return False
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-
 class PredictEndpoint:
     """The WSGI application at ``/predict``."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._turn = _Turn()
+        self._turns = Turns()
         self._adjusted = service.settings.drift == "adjusted"
         contract = service.bundle.contract
         self._model = msgspec.json.encode(
@@ -125,7 +104,7 @@ class PredictEndpoint:
         if not service.lifecycle.warm.is_set():
             raise NotReady("the models are being loaded")
         body = _read_body(environ, service.settings.max_body)
-        with self._turn as alone:
+        with self._turns as alone:
             fields = self._fields(body)
             result = service.bundle.score_fields(fields, adjusted=self._adjusted, alone=alone)
             encoded = msgspec.json.encode(result)

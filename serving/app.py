@@ -59,8 +59,7 @@ def _add_routes(app: Flask, service: Service) -> None:
     @app.get("/readyz")
     def readyz() -> dict[str, str]:
         if not lifecycle.ready:
-            draining = lifecycle.draining.is_set()
-            raise NotReady("the server is draining" if draining else "the models are being loaded")
+            raise NotReady("the server is draining" if lifecycle.draining else "the models are being loaded")
         return {"status": "ready"}
 
     @app.get("/version")

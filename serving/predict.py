@@ -101,7 +101,7 @@ class PredictEndpoint:
             raise MethodNotAllowed("send records with POST", "POST")
         client = service.keys.client(environ.get("HTTP_X_API_KEY")) if service.keys else NOBODY
         environ[CLIENT] = client
-        if not service.lifecycle.warm.is_set():
+        if not service.lifecycle.warm:
             raise NotReady("the models are being loaded")
         body = _read_body(environ, service.settings.max_body)
         with self._turns as alone:

@@ -1,7 +1,6 @@
 """What one server process is made of, put together from the settings."""
 
 import mmap
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,11 +20,14 @@ STDOUT = 1
 
 @dataclass
 class Lifecycle:
-    """Whether this process takes requests."""
+    """Whether this process takes requests.
 
-    warm: threading.Event = field(default_factory=threading.Event)
+    Plain flags: a signal's handler sets one, and a lock that it waits for may be held by the very code it interrupts.
+    """
+
+    warm: bool = False
     """A prediction has been made in this process, so the models work here."""
-    draining: threading.Event = field(default_factory=threading.Event)
+    draining: bool = False
     """The process is about to stop: readiness has fallen, requests are still answered."""
     _stopping: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 1))
 
@@ -40,7 +42,7 @@ class Lifecycle:
 
     @property
     def ready(self) -> bool:
-        return self.warm.is_set() and not self.draining.is_set()
+        return self.warm and not self.draining
 
 
 @dataclass
@@ -79,4 +81,4 @@ class Service:
         if cpu_limit() > 1:
             self.bundle.start_assistant()
         self.bundle.score_fields(np.full((1, len(self.bundle.contract.fields)), np.nan))
-        self.lifecycle.warm.set()
+        self.lifecycle.warm = True

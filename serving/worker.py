@@ -35,7 +35,7 @@ class ScoringWorker(ThreadWorker):  # type: ignore[misc]
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: ``/readyz`` answers 503 from now on."""
-        self._service.lifecycle.draining.set()
+        self._service.lifecycle.draining = True
         super().handle_exit(sig, frame)
 
     def set_accept_enabled(self, enabled: bool) -> None:
@@ -75,7 +75,7 @@ class ScoringWorker(ThreadWorker):  # type: ignore[misc]
 
     def _serve_on(self) -> None:
         # A worker that is merely replaced has others beside it; the socket stays open in the master.
-        draining = self._service.lifecycle.draining.is_set()
+        draining = self._service.lifecycle.draining
         self._serve_until(time.monotonic() + (self._service.settings.drain_seconds if draining else 0))
 
     def _empty_backlog(self) -> None:

@@ -1,6 +1,7 @@
 """Running under gunicorn: forks, drain, logs of many workers, rotation of keys, an unwritable stdout."""
 
 import collections
+import contextlib
 import http.client
 import json
 import os
@@ -103,6 +104,17 @@ def test_readiness_falls_first_while_requests_are_still_served(attrition: Attrit
         assert "draining" in ready.json["detail"]
         assert server.request("GET", "/healthz").status == 200
         assert server.predict(attrition.records(1)).status == 200
+        assert server.process.wait(timeout=20) == 0
+
+
+def test_worker_that_gets_sigterm_over_and_over_ends_once(attrition: Attrition, tmp_path: Path) -> None:
+    """From its master and from whoever stops the whole group, at the same moment."""
+    with Server(tmp_path, attrition.folder, DRAIN_SECONDS=0) as server:
+        (worker,) = server.workers()
+        server.process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            for _ in range(20_000):
+                os.kill(worker, signal.SIGTERM)
         assert server.process.wait(timeout=20) == 0
 
 

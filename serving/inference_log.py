@@ -42,6 +42,10 @@ class InferenceLog:
         )
         self._redact = _redaction(contract, settings)
 
+    def takes_lines(self) -> bool:
+        """Whether lines can be expected to be taken without waiting."""
+        return self._writer.ready()
+
     def write(self, request_id: str, client: str, body: bytes, result: Result, encoded: bytes) -> None:
         """Log one request before it is answered; raises ``LogUnavailable``.
 

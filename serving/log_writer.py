@@ -32,6 +32,12 @@ class LineWriter:
         # One byte that all processes see: whether the last block was cut off in the middle of a line.
         self._state = mmap.mmap(-1, 1)
         self._descriptor = _own_descriptor(descriptor)
+        self._poll = select.poll()
+        self._poll.register(self._descriptor, select.POLLOUT)
+
+    def ready(self) -> bool:
+        """Whether a block is most likely taken at once: the last one was, or stdout has room again."""
+        return not self._thread_lock.locked() and (self._state[0] == _CLEAN or bool(self._poll.poll(0)))
 
     def write(self, lines: bytes) -> None:
         """Write complete lines, or raise ``LogUnavailable``; never interleaved with another block."""
@@ -63,11 +69,9 @@ class LineWriter:
     def _write_rest(self, rest: memoryview) -> None:
         """What a full pipe did not take at once, within the time limit."""
         deadline = time.monotonic() + self._timeout
-        poll = select.poll()
-        poll.register(self._descriptor, select.POLLOUT)
         while rest:
             remaining = deadline - time.monotonic()
-            if remaining <= 0 or not poll.poll(remaining * 1000):
+            if remaining <= 0 or not self._poll.poll(remaining * 1000):
                 raise LogUnavailable(f"stdout took no line for {self._timeout:g} s")
             try:
                 rest = rest[os.write(self._descriptor, rest) :]

@@ -104,9 +104,9 @@ class PredictEndpoint:
         if not service.lifecycle.warm:
             raise NotReady("the models are being loaded")
         body = _read_body(environ, service.settings.max_body)
-        with self._turns as alone:
+        with self._turns:
             fields = self._fields(body)
-            result = service.bundle.score_fields(fields, adjusted=self._adjusted, alone=alone)
+            result = service.bundle.score_fields(fields, adjusted=self._adjusted)
             encoded = msgspec.json.encode(result)
         try:
             service.log.write(identity, client, body, result, encoded)

@@ -9,23 +9,22 @@ from collections import deque
 
 
 class Turns:
-    """``with turns as alone:`` waits for the turn; ``alone`` tells whether there was nobody to wait for."""
+    """``with turns:`` waits for the turn."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._taken = False
         self._waiting: deque[threading.Lock] = deque()
 
-    def __enter__(self) -> bool:
+    def __enter__(self) -> None:
         with self._guard:
             if not self._taken:
                 self._taken = True
-                return True
+                return
             called = threading.Lock()
             called.acquire()
             self._waiting.append(called)
         called.acquire()
-        return False
 
     def __exit__(self, *_: object) -> None:
         with self._guard:

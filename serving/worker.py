@@ -1,4 +1,8 @@
-"""Gunicorn's threaded worker, with an end that loses nothing.
+"""Gunicorn's threaded worker, which serves predictions without changing threads, and with an end that loses nothing.
+
+The main thread watches all connections. A prediction that has arrived whole it serves itself, as that waits for
+nobody; everything else is left to the threads. Threads that pass every request and the interpreter to and fro get a
+quarter less done.
 
 After SIGTERM readiness falls, requests are still taken for a while, the listen backlog is served, and a
 connection that was promised to be kept is kept until its client has been told otherwise.
@@ -6,27 +10,33 @@ connection that was promised to be kept is kept until its client has been told o
 
 import ctypes
 import logging
-import select
 import selectors
 import socket
 import struct
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
+from serving.client_socket import ClientSocket
 from serving.service import Service
 
 _TICK = 0.1
-_LINGER = 0.001
-"""Seconds that a thread waits for the next request of its connection: about as long as a close client takes."""
+_LINGER = 0.001  # seconds: about as long as a close client takes for its next request
 _SO_ATTACH_FILTER = 26
 _log = logging.getLogger(__name__)
 
 
 class ScoringWorker(ThreadWorker):  # type: ignore[misc]
-    """``ThreadWorker`` that drains."""
+    """``ThreadWorker`` that serves predictions in its main thread, and drains."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._arriving: set[Any] = set()
+        """Connections whose prediction has begun to arrive."""
 
     @property
     def _service(self) -> Service:
@@ -48,30 +58,98 @@ class ScoringWorker(ThreadWorker):  # type: ignore[misc]
         if ending:
             self._finish_connections()
 
-    def handle(self, conn: Any) -> Any:
-        """Serve a connection's next request at once where it follows closely and every connection has its thread.
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Go on while requests follow closely: what gunicorn does between takes time, and is due now and then."""
+        end = time.monotonic() + _TICK
+        while events := self.poller.select(timeout):
+            for key, _ in events:
+                key.data(key.fileobj)
+            if not self.alive or self.nr_conns >= self.worker_connections or time.monotonic() > end:
+                return
+            timeout = _LINGER
 
-        Handing a connection back to gunicorn's main thread and out again is a third of what gunicorn does.
-        """
-        kept = super().handle(conn)
-        while kept is True and self.alive and self.nr_conns <= self.cfg.threads and _readable(conn.sock, _LINGER):
-            kept = super().handle(conn)
-        return kept
-
-    def finish_request(self, conn: Any, fs: Any) -> None:
-        """Keep a connection whose client was told so, though SIGTERM has come since.
-
-        Gunicorn would close it, and the client's next request would be lost; that one's answer says close.
-        """
-        kept = not fs.cancelled() and fs.exception() is None and fs.result() is True
-        if self.alive or not kept:
-            super().finish_request(conn, fs)
+    def enqueue_req(self, conn: Any) -> None:
+        """A new connection waits for its first request where idle ones do; else a request is a thread's."""
+        if conn.data_ready or self.cfg.is_ssl:
+            super().enqueue_req(conn)
             return
+        conn.sock = ClientSocket(conn.sock)
+        self._keep(conn)
+
+    def on_client_socket_readable(self, conn: Any, client: Any) -> None:
+        """Serve a prediction here once it has arrived whole and its log lines will be taken."""
+        seen = None if _read_ahead(conn) or not self._service.log.takes_lines() else client.prediction()
+        if seen is None:
+            self._leave_to_thread(conn)
+            return
+        size, whole = seen
+        if whole:
+            self._serve_here(conn)
+        elif conn not in self._arriving:
+            self._arriving.add(conn)
+            client.be_readable_at(size)
+            self._touch(conn)
+        else:  # the kernel has no room for all of it, or the client has gone
+            self._leave_to_thread(conn)
+
+    def murder_keepalived(self) -> None:
+        """Close idle connections; one whose prediction takes its time to arrive is a thread's to wait for."""
+        now = time.monotonic()
+        for conn in [conn for conn in self._arriving if conn.timeout <= now]:
+            self._leave_to_thread(conn)
+        super().murder_keepalived()
+
+    def finish_request(self, conn: Any, fs: "Future[Any]") -> None:
+        """Keep a connection whose client was told so, even if SIGTERM has come since; close others in a thread.
+
+        Gunicorn would close it, and the client's next request would be lost; that one's answer says close. And it
+        closes in this thread, which waits up to two seconds for the client to do so too.
+        """
+        if not fs.cancelled() and fs.exception() is None and fs.result() is True:
+            self._keep(conn)
+            return
+        self.nr_conns -= 1
+        self.tpool.submit(conn.close, graceful=True)
+
+    def _serve_here(self, conn: Any) -> None:
+        self._all_arrived(conn)
+        client = conn.sock
+        client.waits = False
+        kept = self.handle(conn)
+        client.waits = True
+        if kept is True and not client.unsent:
+            self._touch(conn)
+            return
+        self.poller.unregister(client)
+        self.keepalived_conns.remove(conn)
+        if client.unsent:
+            sending = self.tpool.submit(_send_rest, client, kept)
+            sending.add_done_callback(lambda sent: self.method_queue.defer(self.finish_request, conn, sent))
+        else:
+            self.finish_request(conn, _done(kept))
+
+    def _leave_to_thread(self, conn: Any) -> None:
+        self._all_arrived(conn)
+        conn.data_ready = True  # so no thread waits for the first byte
+        super().on_client_socket_readable(conn, conn.sock)
+
+    def _all_arrived(self, conn: Any) -> None:
+        if conn in self._arriving:
+            self._arriving.remove(conn)
+            conn.sock.be_readable_at(1)
+
+    def _keep(self, conn: Any) -> None:
         conn.sock.setblocking(False)
         conn.set_timeout()
         self.keepalived_conns.append(conn)
-        readable = partial(self.on_client_socket_readable, conn)
+        readable: Callable[[Any], None] = partial(self.on_client_socket_readable, conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, readable)
+
+    def _touch(self, conn: Any) -> None:
+        """Count the time of a kept connection anew; the one that times out first is in front."""
+        conn.set_timeout()
+        self.keepalived_conns.remove(conn)
+        self.keepalived_conns.append(conn)
 
     def _serve_on(self) -> None:
         # A worker that is merely replaced has others beside it; the socket stays open in the master.
@@ -113,7 +191,17 @@ def _refuse_new_connections(listener: socket.socket) -> None:
         _log.warning("the backlog may lose a connection at the end: %s", error)
 
 
-def _readable(sock: socket.socket, seconds: float) -> bool:
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
+def _read_ahead(conn: Any) -> bool:
+    """Whether the parser holds bytes of a request to come, so that the socket has only its rest."""
+    return bool(conn.initialized and conn.parser.unreader.buf.getbuffer().nbytes)
+
+
+def _send_rest(client: ClientSocket, kept: bool) -> bool:
+    client.send_rest()
+    return kept
+
+
+def _done(result: bool) -> "Future[bool]":
+    future: Future[bool] = Future()
+    future.set_result(result)
+    return future

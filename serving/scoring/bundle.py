@@ -19,10 +19,12 @@ from serving.scoring.drift import DriftReference, adjust
 from serving.scoring.encode import Columns, as_columns, encode_fields, feature_positions
 from serving.scoring.runtime import Model
 
-_WORTH_ASSISTANCE, _WORTH_IDLE_ASSISTANCE = 256, 64
-"""Records; with fewer, another thread costs more than it does. Where others wait, a second core has work without it."""
+_WORTH_ASSISTANCE = 64
+"""Records; with fewer, another thread costs more than it does."""
+_WORTH_SHARING = 256
+"""Records from which on the outlier scores take longer than all the rest, so that a part of them is left for later."""
 _SHARE = 0.7
-"""Of the outlier scores, for the assistant: they take as long as all the rest."""
+"""Of the outlier scores, for the assistant."""
 
 
 class BundleError(ValueError):
@@ -82,23 +84,15 @@ class Bundle:
         """Score a table (dict of columns); ``adjusted`` judges drift by the adjusted p-values."""
         return self.score_fields(encode_fields(columns, self.contract), adjusted=adjusted)
 
-    def score_fields(self, fields: NDArray[np.float64], *, adjusted: bool = False, alone: bool = True) -> Result:
-        """Score encoded fields, float64 ``[n, fields]`` as ``encode_fields`` makes them.
-
-        ``alone``: nobody else has work for this process, so a second thread helps with fewer records already.
-        """
+    def score_fields(self, fields: NDArray[np.float64], *, adjusted: bool = False) -> Result:
+        """Score encoded fields, float64 ``[n, fields]`` as ``encode_fields`` makes them."""
         x = fields.take(self._features, axis=1).astype(np.float32)
-        shared = int(len(x) * _SHARE)
-        worth = len(x) >= (_WORTH_IDLE_ASSISTANCE if alone else _WORTH_ASSISTANCE)
-        first_scores = self._assistant.begin(x[:shared]) if self._assistant and worth else None
+        assistant = self._assistant if len(x) >= _WORTH_ASSISTANCE else None
+        finish_scores = assistant.begin(_pieces(x)) if assistant else None
         # The classifier first: while it runs, the interpreter is free for the other thread to begin.
         probabilities = self.probabilities(x)
         p_values = self.drift.p_values(fields)
-        if first_scores:
-            others = self.outlier_scores(x[shared:])
-            scores = np.concatenate([first_scores(), others])
-        else:
-            scores = self.outlier_scores(x)
+        scores = np.concatenate(finish_scores()) if finish_scores else self.outlier_scores(x)
         adjusted_p_values = adjust(p_values)
         names = self.drift.names
         threshold = self.contract.drift_threshold
@@ -125,3 +119,9 @@ class Bundle:
         mean_path = self._outliers.run(x).astype(np.float64) / rule.trees
         scores: NDArray[np.float64] = np.exp2(-mean_path / rule.normaliser) + rule.offset
         return scores
+
+
+def _pieces(x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """What of a matrix the assistant and its client take in turn: few pieces, as a thread waits for each to begin."""
+    cut = int(len(x) * _SHARE)
+    return [x[:cut], x[cut:]] if len(x) >= _WORTH_SHARING else [x]

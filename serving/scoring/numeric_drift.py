@@ -64,7 +64,7 @@ class NumericDrift:
             sizes = n - missing
             share = (np.arange(n + 1) - missing[:, None]) / np.maximum(sizes, 1)[:, None]
             distance = self._function.take(cells, axis=1) + np.stack([share[:, 1:], -share[:, :-1]])
-        return self._look_up(np.maximum(distance.max(axis=(0, 2)), 0.0), sizes)
+        return self._look_up(np.maximum.reduce(distance, axis=(0, 2), initial=0.0), sizes)
 
     def _cells(self, values: NDArray[np.float64]) -> NDArray[np.int32]:
         cells = np.empty(values.shape, dtype=np.int32)

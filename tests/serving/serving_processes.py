@@ -39,9 +39,9 @@ def key_file(folder: Path, **keys: str) -> Path:
 
 
 class Server:
-    """One gunicorn with its workers; stdout and stderr go to files of ``folder``."""
+    """One gunicorn with its workers; stdout and stderr go to files of ``folder``, or stdout to a descriptor."""
 
-    def __init__(self, folder: Path, bundle: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, bundle: Path, descriptor: int | None = None, **settings: Any) -> None:
         self.port = free_port()
         self.stdout, self.stderr = folder / "stdout.log", folder / "stderr.log"
         defaults = {
@@ -57,7 +57,7 @@ class Server:
         environ["PYTHONPATH"] = str(ROOT)
         command = [sys.executable, "-m", "gunicorn", "-c", "python:serving.gunicorn_config", "serving.wsgi:app"]
         with self.stdout.open("ab") as out, self.stderr.open("ab") as err:
-            self.process = subprocess.Popen(command, env=environ, stdout=out, stderr=err, cwd=folder)
+            self.process = subprocess.Popen(command, env=environ, stdout=descriptor or out, stderr=err, cwd=folder)
 
     def __enter__(self) -> Self:
         try:

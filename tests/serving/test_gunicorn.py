@@ -137,6 +137,102 @@ def test_listen_backlog_is_served_at_the_end(attrition: Attrition, tmp_path: Pat
         assert server.process.wait(timeout=30) == 0
 
 
+def _message(records: list[dict[str, Any]]) -> bytes:
+    body = json.dumps(records).encode()
+    head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-API-Key: %s\r\nContent-Length: %d"
+    return (head % (KEY, len(body))).encode() + b"\r\n\r\n" + body
+
+
+def _answered(client: socket.socket) -> bytes:
+    """One whole answer."""
+    with client.makefile("rb") as stream:
+        head = b"".join(iter(stream.readline, b"\r\n"))
+        length = int(head.lower().partition(b"content-length:")[2].split()[0])
+        return head + stream.read(length)
+
+
+def test_clients_that_send_slowly_hold_up_nobody_and_are_answered(attrition: Attrition, tmp_path: Path) -> None:
+    """More of them than threads; the last one takes longer than an idle connection is kept."""
+    message = _message(attrition.records(20))
+    with Server(tmp_path, attrition.folder, THREADS=2, KEEPALIVE=1) as server:
+        slow = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(6)]
+        for client in slow:
+            client.sendall(message[:-1])
+        for _ in range(20):
+            assert server.predict(attrition.records(1)).status == 200
+        for client in slow[:-1]:
+            client.sendall(message[-1:])
+            assert _answered(client).startswith(b"HTTP/1.1 200")
+        time.sleep(2.5)
+        slow[-1].sendall(message[-1:])
+        assert _answered(slow[-1]).startswith(b"HTTP/1.1 200")
+        for client in slow:
+            client.close()
+
+
+def test_upload_that_breaks_off_is_no_servers_fault(attrition: Attrition, tmp_path: Path) -> None:
+    with Server(tmp_path, attrition.folder) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+            client.sendall(_message(attrition.records(20))[:-100])
+            time.sleep(0.2)
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(12) == b"HTTP/1.1 400"
+        assert server.predict(attrition.records(1)).status == 200
+
+
+def test_clients_that_do_not_read_their_answers_hold_up_nobody(attrition: Attrition, tmp_path: Path) -> None:
+    message = _message(attrition.records(900))
+    with Server(tmp_path, attrition.folder, THREADS=2) as server:
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", server.port))
+        sent = 0
+        client.settimeout(1)
+        with contextlib.suppress(TimeoutError):  # the server reads no further while its answers are not taken
+            while sent < 500:
+                client.sendall(message)
+                sent += 1
+        assert sent < 500
+        for _ in range(20):
+            assert server.predict(attrition.records(1)).status == 200
+        client.settimeout(20)
+        assert _answered(client).startswith(b"HTTP/1.1 200")
+        client.close()
+
+
+def test_full_log_pipe_fails_predictions_and_leaves_the_probes_quick(attrition: Attrition, tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    message = _message(attrition.records(1000))
+    with Server(tmp_path, attrition.folder, write_end, LOG_TIMEOUT=1) as server:
+        os.close(write_end)
+        clients = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(3)]
+        statuses: list[bytes] = []
+        while b"HTTP/1.1 503" not in statuses:  # nobody reads the pipe, so it fills
+            clients[0].sendall(message)
+            statuses.append(_answered(clients[0])[:12])
+            assert len(statuses) < 50
+        for client in clients:
+            client.sendall(message)
+        began = time.monotonic()
+        assert server.request("GET", "/healthz").status == 200
+        assert time.monotonic() - began < 1
+        for client in clients:
+            assert _answered(client).startswith(b"HTTP/1.1 503")
+        reader = threading.Thread(target=_read_all, args=(read_end,))
+        reader.start()
+        clients[0].sendall(message)
+        assert _answered(clients[0]).startswith(b"HTTP/1.1 200")
+        for client in clients:
+            client.close()
+    reader.join(20)
+
+
+def _read_all(descriptor: int) -> None:
+    with open(descriptor, "rb") as stream:
+        while stream.read(1 << 20):
+            pass
+
+
 def test_master_has_one_thread_and_workers_share_its_memory(attrition: Attrition, tmp_path: Path) -> None:
     with Server(tmp_path, attrition.folder, WORKERS=2) as server:
         for _ in range(20):

@@ -13,11 +13,10 @@ def test_turns_come_in_the_order_of_arrival() -> None:
     turns, order, threads = Turns(), [], []
 
     def take(number: int) -> None:
-        with turns as alone:
-            order.append((number, alone))
+        with turns:
+            order.append(number)
 
-    with turns as alone:
-        assert alone
+    with turns:
         for number in range(5):
             threads.append(threading.Thread(target=take, args=(number,)))
             threads[-1].start()
@@ -25,9 +24,7 @@ def test_turns_come_in_the_order_of_arrival() -> None:
                 time.sleep(0.001)
     for thread in threads:
         thread.join(10)
-    assert order == [(number, False) for number in range(5)]
-    with turns as alone:
-        assert alone
+    assert order == list(range(5))
 
 
 def test_two_turns_never_overlap_however_many_come() -> None:
@@ -49,5 +46,4 @@ def test_failure_passes_the_turn_on() -> None:
     turns = Turns()
     with pytest.raises(ZeroDivisionError), turns:
         raise ZeroDivisionError
-    with turns as alone:
-        assert alone
+    assert not turns._taken

@@ -25,6 +25,7 @@ from embedded.credentials import hashes_file
 from embedded.environment import HEARTBEAT_FILE, SLOTS, Stack
 from embedded.log_export import Exporter
 from embedded.scoring_child import SLOT_MARKER, Child
+from embedded.stop_signal import StopSignal
 
 READY_SECONDS = 60.0
 _POLL = 0.1
@@ -218,9 +219,8 @@ def main() -> int:
     """Host both slots and export their output, until SIGTERM or SIGINT."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     stack = Stack.read()
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = StopSignal()
+    stop.listen(signal.SIGINT, signal.SIGTERM)
     secrets = stack.home / "secrets"
     hosts = [
         SlotHost(

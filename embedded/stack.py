@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Any
 from embedded import preflight, processes
 from embedded.environment import PART_MARKER, ROOT, Stack
 from embedded.parts import Part, parts
+from embedded.stop_signal import StopSignal
 
 Say = Callable[[str], None]
 
@@ -91,14 +91,13 @@ class Supervisor:
     def __init__(self, stack: Stack, say: Say = print) -> None:
         self._stack = stack
         self._say = say
-        self._stop = threading.Event()
+        self._stop = StopSignal()
         self._running: dict[str, _Running] = {}
 
     def run(self) -> None:
         """Start all parts, keep them running, and stop them on SIGINT, SIGTERM or SIGHUP."""
         with _lock(self._stack):
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, lambda *_: self._stop.set())
+            self._stop.listen(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
             try:
                 self._start()
                 self._keep()
@@ -118,7 +117,7 @@ class Supervisor:
         for part in parts(self._stack):
             self._launch(part)
         self._await_ready(began)
-        if not self._stop.is_set():
+        if not self._stop.given:
             self._write_state("up")
             self._say(f"the stack is up after {time.monotonic() - began:.1f} s")
 

@@ -37,7 +37,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workers: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Processes; 0 means one a CPU of the container's limit."""
     threads: Count = 8
-    """Threads of a worker. While there are no more connections, each has its own; idle ones take none."""
+    """Threads of a worker, for what may wait for a client: slow uploads, unread answers, every other route."""
     max_body: Count = 5 * 1024 * 1024
     """Largest request body in bytes; more is answered with 413."""
     drift: Literal["raw", "adjusted"] = "raw"

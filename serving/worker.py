@@ -25,6 +25,7 @@ from serving.client_socket import ClientSocket
 from serving.service import Service
 
 _TICK = 0.1
+_CALM = 1.0  # seconds to wait for a moment without connections
 _LINGER = 0.001  # seconds: about as long as a close client takes for its next request
 _SO_ATTACH_FILTER = 26
 _log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class ScoringWorker(ThreadWorker):  # type: ignore[misc]
             self._empty_backlog()
         super().set_accept_enabled(enabled)
         if ending:
-            self._finish_connections()
+            self._serve_while(lambda: self.nr_conns > 0, self.cfg.graceful_timeout)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Go on while requests follow closely: what gunicorn does between takes time, and is due now and then."""
@@ -154,23 +155,26 @@ class ScoringWorker(ThreadWorker):  # type: ignore[misc]
     def _serve_on(self) -> None:
         # A worker that is merely replaced has others beside it; the socket stays open in the master.
         draining = self._service.lifecycle.draining
-        self._serve_until(time.monotonic() + (self._service.settings.drain_seconds if draining else 0))
+        self._serve_while(lambda: True, self._service.settings.drain_seconds if draining else 0)
 
     def _empty_backlog(self) -> None:
+        """Accept until nobody waits, best at a moment when nobody is served: a socket is closed at once then.
+
+        What comes between the last look at the backlog and the closing is reset.
+        """
         if self._service.lifecycle.stopping:
             for listener, address in zip(self.sockets, self._service.settings.binds, strict=True):
                 if not address.startswith("fd://"):  # others listen on a socket that was handed to us
                     _refuse_new_connections(listener.sock)
-        while any(key.data == self.accept for key, _ in self.poller.select(0)):
-            self.wait_for_and_dispatch_events(timeout=0)
+        self._serve_while(lambda: self.nr_conns > 0 or self._backlog(), _CALM)
+        self._serve_while(self._backlog, self.cfg.graceful_timeout)
 
-    def _finish_connections(self) -> None:
-        end = time.monotonic() + self.cfg.graceful_timeout
-        while self.nr_conns > 0 and time.monotonic() < end:
-            self._serve_until(time.monotonic() + _TICK)
+    def _backlog(self) -> bool:
+        return any(key.data == self.accept for key, _ in self.poller.select(0))
 
-    def _serve_until(self, moment: float) -> None:
-        while (left := moment - time.monotonic()) > 0:
+    def _serve_while(self, needed: Callable[[], bool], seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and needed():
             self.notify()
             self.wait_for_and_dispatch_events(timeout=min(left, _TICK))
             self.murder_keepalived()

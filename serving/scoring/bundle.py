@@ -23,7 +23,7 @@ _WORTH_ASSISTANCE = 64
 """Records; with fewer, another thread costs more than it does."""
 _WORTH_SHARING = 256
 """Records from which on the outlier scores take longer than all the rest, so that a part of them is left for later."""
-_SHARE = 0.7
+_SHARE = 0.8
 """Of the outlier scores, for the assistant."""
 
 

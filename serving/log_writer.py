@@ -32,12 +32,10 @@ class LineWriter:
         # One byte that all processes see: whether the last block was cut off in the middle of a line.
         self._state = mmap.mmap(-1, 1)
         self._descriptor = _own_descriptor(descriptor)
-        self._poll = select.poll()
-        self._poll.register(self._descriptor, select.POLLOUT)
 
     def ready(self) -> bool:
         """Whether a block is most likely taken at once: the last one was, or stdout has room again."""
-        return not self._thread_lock.locked() and (self._state[0] == _CLEAN or bool(self._poll.poll(0)))
+        return not self._thread_lock.locked() and (self._state[0] == _CLEAN or bool(self._room().poll(0)))
 
     def write(self, lines: bytes) -> None:
         """Write complete lines, or raise ``LogUnavailable``; never interleaved with another block."""
@@ -69,9 +67,10 @@ class LineWriter:
     def _write_rest(self, rest: memoryview) -> None:
         """What a full pipe did not take at once, within the time limit."""
         deadline = time.monotonic() + self._timeout
+        room = self._room()
         while rest:
             remaining = deadline - time.monotonic()
-            if remaining <= 0 or not self._poll.poll(remaining * 1000):
+            if remaining <= 0 or not room.poll(remaining * 1000):
                 raise LogUnavailable(f"stdout took no line for {self._timeout:g} s")
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
@@ -79,6 +78,12 @@ class LineWriter:
                 continue
             except OSError as error:
                 raise LogUnavailable(f"stdout cannot be written: {error.strerror}") from error
+
+    def _room(self) -> select.poll:
+        """What waits until the descriptor can be written; for one thread."""
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        return poll
 
 
 def _own_descriptor(descriptor: int) -> int:

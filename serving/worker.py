@@ -1,8 +1,8 @@
 """Gunicorn's threaded worker, which serves predictions without changing threads, and with an end that loses nothing.
 
 The main thread watches all connections. A prediction that has arrived whole it serves itself, as that waits for
-nobody; everything else is left to the threads. Threads that pass every request and the interpreter to and fro get a
-quarter less done.
+nobody; everything else is left to the threads. Passing every request and the interpreter to and fro between threads
+takes a fifth of the requests.
 
 After SIGTERM readiness falls, requests are still taken for a while, the listen backlog is served, and a
 connection that was promised to be kept is kept until its client has been told otherwise.
@@ -103,8 +103,8 @@ class ScoringWorker(ThreadWorker):  # type: ignore[misc]
     def finish_request(self, conn: Any, fs: "Future[Any]") -> None:
         """Keep a connection whose client was told so, even if SIGTERM has come since; close others in a thread.
 
-        Gunicorn would close it, and the client's next request would be lost; that one's answer says close. And it
-        closes in this thread, which waits up to two seconds for the client to do so too.
+        Gunicorn would close the former, and the client's next request would be lost; that one's answer says close.
+        It would close the latter in this thread, and wait up to two seconds for the client to close its end too.
         """
         if not fs.cancelled() and fs.exception() is None and fs.result() is True:
             self._keep(conn)

@@ -4,10 +4,8 @@ import gc
 
 from serving.app import create_app
 from serving.cpu import cpu_limit
-from serving.memory import keep_freed_memory
 from serving.settings import read_settings
 
-keep_freed_memory()
 _settings = read_settings()
 app = create_app(_settings, _settings.workers or cpu_limit())
 # What is loaded stays loaded: the collector need not walk it, nor unshare its pages in the workers.

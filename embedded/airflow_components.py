@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from embedded import processes
+from embedded.stop_signal import StopSignal
 
 COMPONENTS = ("scheduler", "dag-processor", "triggerer", "api-server")
 _ARGUMENTS = {
@@ -57,21 +58,16 @@ class Components:
     def __init__(self, logs: Path) -> None:
         self._logs = logs
         self._running: dict[str, int] = {}
-        self._stopping = False
+        self._stop = StopSignal()
 
     def run(self) -> None:
         """Start all and restart those that die, until SIGTERM or SIGINT."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        self._stop.listen(signal.SIGTERM, signal.SIGINT)
         for name in COMPONENTS:
             self._start(name)
-        while not self._stopping:
+        while not self._stop.wait(_POLL):
             self._restart_ended()
-            time.sleep(_POLL)
         processes.stop(self._running.values(), grace=_GRACE)
-
-    def _on_signal(self, *_: object) -> None:
-        self._stopping = True
 
     def _start(self, name: str) -> None:
         if name == "scheduler":

@@ -71,15 +71,17 @@ class ScoringWorker(ThreadWorker):  # type: ignore[misc]
 
     def enqueue_req(self, conn: Any) -> None:
         """A new connection waits for its first request where idle ones do; else a request is a thread's."""
-        if conn.data_ready or self.cfg.is_ssl:
+        if conn.data_ready:
             super().enqueue_req(conn)
             return
-        conn.sock = ClientSocket(conn.sock)
+        if not self.cfg.is_ssl:  # what has arrived is then for TLS alone to tell
+            conn.sock = ClientSocket(conn.sock)
         self._keep(conn)
 
     def on_client_socket_readable(self, conn: Any, client: Any) -> None:
         """Serve a prediction here once it has arrived whole and its log lines will be taken."""
-        seen = None if _read_ahead(conn) or not self._service.log.takes_lines() else client.prediction()
+        may_serve = isinstance(client, ClientSocket) and not _read_ahead(conn) and self._service.log.takes_lines()
+        seen = client.prediction() if may_serve else None
         if seen is None:
             self._leave_to_thread(conn)
             return
@@ -101,24 +103,28 @@ class ScoringWorker(ThreadWorker):  # type: ignore[misc]
         super().murder_keepalived()
 
     def finish_request(self, conn: Any, fs: "Future[Any]") -> None:
+        """A thread is done with a request."""
+        self._keep_or_close(conn, not fs.cancelled() and fs.exception() is None and fs.result() is True)
+
+    def _keep_or_close(self, conn: Any, kept: bool) -> None:
         """Keep a connection whose client was told so, even if SIGTERM has come since; close others in a thread.
 
         Gunicorn would close the former, and the client's next request would be lost; that one's answer says close.
         It would close the latter in this thread, and wait up to two seconds for the client to close its end too.
         """
-        if not fs.cancelled() and fs.exception() is None and fs.result() is True:
+        if kept:
             self._keep(conn)
-            return
-        self.nr_conns -= 1
-        self.tpool.submit(conn.close, graceful=True)
+        else:
+            self.nr_conns -= 1
+            self.tpool.submit(conn.close, graceful=True)
 
     def _serve_here(self, conn: Any) -> None:
-        self._all_arrived(conn)
+        self._no_longer_arriving(conn)
         client = conn.sock
         client.waits = False
-        kept = self.handle(conn)
+        kept: bool = self.handle(conn)
         client.waits = True
-        if kept is True and not client.unsent:
+        if kept and not client.unsent:
             self._touch(conn)
             return
         self.poller.unregister(client)
@@ -127,14 +133,14 @@ class ScoringWorker(ThreadWorker):  # type: ignore[misc]
             sending = self.tpool.submit(_send_rest, client, kept)
             sending.add_done_callback(lambda sent: self.method_queue.defer(self.finish_request, conn, sent))
         else:
-            self.finish_request(conn, _done(kept))
+            self._keep_or_close(conn, kept)
 
     def _leave_to_thread(self, conn: Any) -> None:
-        self._all_arrived(conn)
+        self._no_longer_arriving(conn)
         conn.data_ready = True  # so no thread waits for the first byte
         super().on_client_socket_readable(conn, conn.sock)
 
-    def _all_arrived(self, conn: Any) -> None:
+    def _no_longer_arriving(self, conn: Any) -> None:
         if conn in self._arriving:
             self._arriving.remove(conn)
             conn.sock.be_readable_at(1)
@@ -178,7 +184,6 @@ class ScoringWorker(ThreadWorker):  # type: ignore[misc]
             self.notify()
             self.wait_for_and_dispatch_events(timeout=min(left, _TICK))
             self.murder_keepalived()
-            self.murder_pending()
 
 
 def _refuse_new_connections(listener: socket.socket) -> None:
@@ -203,9 +208,3 @@ def _read_ahead(conn: Any) -> bool:
 def _send_rest(client: ClientSocket, kept: bool) -> bool:
     client.send_rest()
     return kept
-
-
-def _done(result: bool) -> "Future[bool]":
-    future: Future[bool] = Future()
-    future.set_result(result)
-    return future

@@ -122,6 +122,6 @@ class Bundle:
 
 
 def _pieces(x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """What of a matrix the assistant and its client take in turn: few pieces, as a thread waits for each to begin."""
+    """The pieces of a matrix for two threads: few, as the assistant waits for the interpreter after each."""
     cut = int(len(x) * _SHARE)
     return [x[:cut], x[cut:]] if len(x) >= _WORTH_SHARING else [x]

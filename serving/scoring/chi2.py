@@ -1,7 +1,6 @@
 """The chi-square test over the categories of two samples, equal to ``scipy.stats.chi2_contingency``."""
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,21 +16,15 @@ def p_values(observed: NDArray[np.float64], reference: NDArray[np.float64]) -> N
     nothing to tell, so its p-value is 1.
     """
     columns = observed + reference
-    sizes, totals = _total(observed), _total(columns)
-    freedom = _total(columns > 0) - 1
+    sizes, totals = observed.sum(axis=1), columns.sum(axis=1)
+    freedom = (columns > 0).sum(axis=1) - 1
     expected = columns * (sizes / np.maximum(totals, 1))[:, None]
     yates = np.where(freedom == 1, 0.5, 0.0)[:, None]
     # Both rows of a field's table differ from what is expected by the same amount.
     difference = np.maximum(np.abs(observed - expected) - yates, 0.0)
     terms = difference * difference / np.maximum(columns, 1)
-    statistic = _total(terms) * (totals * totals / np.maximum(sizes * (totals - sizes), 1))
+    statistic = terms.sum(axis=1) * (totals * totals / np.maximum(sizes * (totals - sizes), 1))
     return np.array(list(map(survival, statistic.tolist(), freedom.tolist())))
-
-
-def _total(rows: NDArray[Any]) -> NDArray[Any]:
-    """The sum of each row. The method ``sum`` takes longer than this to begin, and the rows are short."""
-    total: NDArray[Any] = np.add.reduce(rows, axis=1)
-    return total
 
 
 def survival(x: float, freedom: int) -> float:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ import pytest
 from serving_bundles import Attrition
 from serving_processes import KEY, ROOT, Server, key_file
 
+from tests.certificate import write_certificate
 from tests.embedded.machine import free_port
 
 HEADERS = {"X-API-Key": KEY, "Content-Type": "application/json"}
@@ -75,6 +77,20 @@ class Load:
             thread.join()
 
 
+def _message(records: list[dict[str, Any]]) -> bytes:
+    body = json.dumps(records).encode()
+    head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-API-Key: %s\r\nContent-Length: %d"
+    return (head % (KEY, len(body))).encode() + b"\r\n\r\n" + body
+
+
+def _answered(client: socket.socket) -> bytes:
+    """One whole answer."""
+    with client.makefile("rb") as stream:
+        head = b"".join(iter(stream.readline, b"\r\n"))
+        length = int(head.lower().partition(b"content-length:")[2].split()[0])
+        return head + stream.read(length)
+
+
 def test_sigterm_under_load_loses_no_request_and_logs_each_once(attrition: Attrition, tmp_path: Path) -> None:
     bodies = [json.dumps(attrition.records(count)).encode() for count in (1, 30, 100)]
     with Server(tmp_path, attrition.folder, WORKERS=2, DRAIN_SECONDS=1) as server:
@@ -120,35 +136,18 @@ def test_worker_that_gets_sigterm_over_and_over_ends_once(attrition: Attrition, 
 
 def test_listen_backlog_is_served_at_the_end(attrition: Attrition, tmp_path: Path) -> None:
     """Connections that wait while all threads are busy are answered after SIGTERM."""
-    large = json.dumps(attrition.records(3000)).encode()
-    small = json.dumps(attrition.records(1)).encode()
-    head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    head += "X-API-Key: %s\r\nContent-Length: %d\r\n\r\n"
+    large, small = _message(attrition.records(3000)), _message(attrition.records(1))
     with Server(tmp_path, attrition.folder, THREADS=1, DRAIN_SECONDS=0) as server:
         waiting = []
-        for body in [large, *[small] * 20]:
+        for message in [large, *[small] * 20]:
             client = socket.create_connection(("127.0.0.1", server.port), timeout=30)
-            client.sendall((head % (KEY, len(body))).encode() + body)
+            client.sendall(message)
             waiting.append(client)
         server.process.send_signal(signal.SIGTERM)
         for client in waiting:
             assert client.recv(12) == b"HTTP/1.1 200"
             client.close()
         assert server.process.wait(timeout=30) == 0
-
-
-def _message(records: list[dict[str, Any]]) -> bytes:
-    body = json.dumps(records).encode()
-    head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-API-Key: %s\r\nContent-Length: %d"
-    return (head % (KEY, len(body))).encode() + b"\r\n\r\n" + body
-
-
-def _answered(client: socket.socket) -> bytes:
-    """One whole answer."""
-    with client.makefile("rb") as stream:
-        head = b"".join(iter(stream.readline, b"\r\n"))
-        length = int(head.lower().partition(b"content-length:")[2].split()[0])
-        return head + stream.read(length)
 
 
 def test_clients_that_send_slowly_hold_up_nobody_and_are_answered(attrition: Attrition, tmp_path: Path) -> None:
@@ -231,6 +230,35 @@ def _read_all(descriptor: int) -> None:
     with open(descriptor, "rb") as stream:
         while stream.read(1 << 20):
             pass
+
+
+def test_predictions_over_gunicorns_own_tls_are_answered_on_a_kept_connection(
+    attrition: Attrition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = write_certificate(tmp_path)
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", f"--certfile {certificate} --keyfile {certificate}")
+    trusted = ssl.create_default_context(cafile=str(certificate))
+    server = Server(tmp_path, attrition.folder)
+    try:
+        connection = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=20, context=trusted)
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                connection.connect()
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        kept = connection.sock
+        for _ in range(3):
+            connection.request("POST", "/predict", json.dumps(attrition.records(2)), HEADERS)
+            answer = connection.getresponse()
+            assert (answer.status, len(json.loads(answer.read())["outliers__score"])) == (200, 2)
+            time.sleep(0.1)
+        assert connection.sock is kept
+        connection.close()
+    finally:
+        server.stop()
 
 
 def test_master_has_one_thread_and_workers_share_its_memory(attrition: Attrition, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from attrition.builders import BuildError, Built, WrongModelError
 from attrition.builders.acr import RUN_ID as RUN_ID_KEY
 from attrition.builders.acr import AcrBuilder
 from attrition.builders.inputs import Inputs
-from tests.plugins.builders.azure_double import DIGEST, RUN_ID, AzureDouble, write_certificate
+from tests.certificate import write_certificate
+from tests.plugins.builders.azure_double import DIGEST, RUN_ID, AzureDouble
 
 INPUTS = Inputs(
     model_name="employee_attrition",

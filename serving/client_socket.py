@@ -31,6 +31,8 @@ class ClientSocket:
         self.waits = True
         """Whether ``sendall`` waits for a client that does not read; else it keeps what was not taken."""
         self.unsent = bytearray()
+        self.last_served = 0.0
+        """A time of ``time.monotonic``."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)

@@ -63,7 +63,7 @@ class ScoringWorker(ThreadWorker):  # type: ignore[misc]
         """Go on while requests follow closely: what gunicorn does between takes time, and is due now and then."""
         end = time.monotonic() + _TICK
         while events := self.poller.select(timeout):
-            for key, _ in events:
+            for key, _ in sorted(events, key=_last_served):
                 key.data(key.fileobj)
             if not self.alive or self.nr_conns >= self.worker_connections or time.monotonic() > end:
                 return
@@ -124,6 +124,7 @@ class ScoringWorker(ThreadWorker):  # type: ignore[misc]
         client.waits = False
         kept: bool = self.handle(conn)
         client.waits = True
+        client.last_served = time.monotonic()
         if kept and not client.unsent:
             self._touch(conn)
             return
@@ -184,6 +185,11 @@ class ScoringWorker(ThreadWorker):  # type: ignore[misc]
             self.notify()
             self.wait_for_and_dispatch_events(timeout=min(left, _TICK))
             self.murder_keepalived()
+
+
+def _last_served(event: tuple[selectors.SelectorKey, int]) -> float:
+    """Who was served longest ago is first: a client that just misses a round would else wait for two, every time."""
+    return getattr(event[0].fileobj, "last_served", 0.0)
 
 
 def _refuse_new_connections(listener: socket.socket) -> None:

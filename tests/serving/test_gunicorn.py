@@ -77,10 +77,11 @@ class Load:
             thread.join()
 
 
-def _message(records: list[dict[str, Any]]) -> bytes:
+def _message(records: list[dict[str, Any]], request_id: str = "a-test") -> bytes:
     body = json.dumps(records).encode()
-    head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-API-Key: %s\r\nContent-Length: %d"
-    return (head % (KEY, len(body))).encode() + b"\r\n\r\n" + body
+    headers = {"Host": "x", **HEADERS, "X-Request-ID": request_id, "Content-Length": str(len(body))}
+    lines = ["POST /predict HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def _answered(client: socket.socket) -> bytes:
@@ -167,6 +168,31 @@ def test_clients_that_send_slowly_hold_up_nobody_and_are_answered(attrition: Att
         assert _answered(slow[-1]).startswith(b"HTTP/1.1 200")
         for client in slow:
             client.close()
+
+
+def test_client_that_was_served_longest_ago_is_served_first(attrition: Attrition, tmp_path: Path) -> None:
+    """Both ask while the server is busy, the other one first."""
+    large, small = _message(attrition.records(1200)), attrition.records(1)
+    rounds = 10
+    with Server(tmp_path, attrition.folder) as server:
+        clients = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(4)]
+        earlier, later, *busy = clients
+        for number in range(rounds):
+            for client in (earlier, later):
+                client.sendall(_message(small))
+                _answered(client)
+            for client in busy:
+                client.sendall(large)
+            later.sendall(_message(small, f"later-{number}"))
+            earlier.sendall(_message(small, f"earlier-{number}"))
+            for client in clients:
+                _answered(client)
+            earlier, later = later, earlier
+        for client in clients:
+            client.close()
+        answered = [line["request_id"] for line in server.log_lines() if line.get("type") == "OutputData"]
+    in_turn = [answered.index(f"earlier-{number}") < answered.index(f"later-{number}") for number in range(rounds)]
+    assert sum(in_turn) > rounds / 2  # a busy machine may part the two so far that they are not both waiting
 
 
 def test_upload_that_breaks_off_is_no_servers_fault(attrition: Attrition, tmp_path: Path) -> None:

@@ -1,30 +1,33 @@
 """The chi-square test over the categories of two samples, equal to ``scipy.stats.chi2_contingency``."""
 
 import math
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
 
 _GAMMA_OF_THREE_HALVES = math.sqrt(math.pi) / 2
 
 
-def p_values(observed: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
-    """P-values of fields, one a row: counts by category of a sample and of the reference, ``[fields, categories]``.
+def p_value(observed: Sequence[float], reference: Sequence[float]) -> float:
+    """The p-value of counts by category of a sample and of the reference.
 
-    Rows may be padded: a category with neither sample nor reference counts is left out. With two
-    categories Yates' correction applies, as in SciPy. A field with an empty sample or one category has
-    nothing to tell, so its p-value is 1.
+    A category with neither is left out. With two categories Yates' correction applies, as in SciPy. An empty sample
+    or one category have nothing to tell, so their p-value is 1.
     """
-    columns = observed + reference
-    sizes, totals = observed.sum(axis=1), columns.sum(axis=1)
-    freedom = (columns > 0).sum(axis=1) - 1
-    expected = columns * (sizes / np.maximum(totals, 1))[:, None]
-    yates = np.where(freedom == 1, 0.5, 0.0)[:, None]
-    # Both rows of a field's table differ from what is expected by the same amount.
-    difference = np.maximum(np.abs(observed - expected) - yates, 0.0)
-    terms = difference * difference / np.maximum(columns, 1)
-    statistic = terms.sum(axis=1) * (totals * totals / np.maximum(sizes * (totals - sizes), 1))
-    return np.array(list(map(survival, statistic.tolist(), freedom.tolist())))
+    size = sum(observed)
+    others = sum(reference)
+    if not size or not others:
+        return 1.0
+    share = size / (size + others)
+    freedom, statistic, difference = -1, 0.0, 0.0
+    for count, in_reference in zip(observed, reference, strict=True):
+        column = count + in_reference
+        if column:
+            freedom += 1
+            # Both rows of the table differ from what is expected by the same amount.
+            difference = count - column * share
+            statistic += difference * difference / column
+    if freedom == 1 and difference:  # which is that of either category
+        statistic *= (max(abs(difference) - 0.5, 0.0) / difference) ** 2
+    return survival(statistic / (share * (1 - share)), freedom)
 
 
 def survival(x: float, freedom: int) -> float:

@@ -1,14 +1,15 @@
 """Gunicorn's threaded worker, which serves predictions without changing threads, and with an end that loses nothing.
 
-The main thread watches all connections. A prediction that has arrived whole it serves itself, as that waits for
-nobody; everything else is left to the threads. Passing every request and the interpreter to and fro between threads
-takes a fifth of the requests.
+The main thread watches all connections. A plain prediction that has arrived whole it serves itself, as that waits for
+nobody; everything else is left to the threads, and to gunicorn's HTTP. Passing every request and the interpreter to
+and fro between threads takes a fifth of the requests.
 
 After SIGTERM readiness falls, requests are still taken for a while, the listen backlog is served, and a
 connection that was promised to be kept is kept until its client has been told otherwise.
 """
 
 import ctypes
+import io
 import logging
 import selectors
 import socket
@@ -16,12 +17,13 @@ import struct
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from gunicorn.workers.gthread import ThreadWorker
 
-from serving.client_socket import ClientSocket
+from serving.prediction_http import Prediction, answer_head, be_readable_at, prediction, send_now
 from serving.service import Service
 
 _TICK = 0.1
@@ -31,8 +33,17 @@ _SO_ATTACH_FILTER = 26
 _log = logging.getLogger(__name__)
 
 
+class _Answered(NamedTuple):
+    """What the access log wants to know of a response."""
+
+    status_code: int
+    sent: int
+
+
 class ScoringWorker(ThreadWorker):  # type: ignore[misc]
     """``ThreadWorker`` that serves predictions in its main thread, and drains."""
+
+    alive: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -74,23 +85,20 @@ class ScoringWorker(ThreadWorker):  # type: ignore[misc]
         if conn.data_ready:
             super().enqueue_req(conn)
             return
-        if not self.cfg.is_ssl:  # what has arrived is then for TLS alone to tell
-            conn.sock = ClientSocket(conn.sock)
         self._keep(conn)
 
     def on_client_socket_readable(self, conn: Any, client: Any) -> None:
         """Serve a prediction here once it has arrived whole and its log lines will be taken."""
-        may_serve = isinstance(client, ClientSocket) and not _read_ahead(conn) and self._service.log.takes_lines()
-        seen = client.prediction() if may_serve else None
+        # Under TLS nobody but OpenSSL knows what has arrived.
+        may_serve = not self.cfg.is_ssl and not _read_ahead(conn) and self._service.log.takes_lines()
+        seen = prediction(client) if may_serve else None
         if seen is None:
             self._leave_to_thread(conn)
-            return
-        size, whole = seen
-        if whole:
-            self._serve_here(conn)
+        elif seen.whole:
+            self._serve_here(conn, seen)
         elif conn not in self._arriving:
             self._arriving.add(conn)
-            client.be_readable_at(size)
+            be_readable_at(client, seen.size)
             self._touch(conn)
         else:  # the kernel has no room for all of it, or the client has gone
             self._leave_to_thread(conn)
@@ -118,23 +126,54 @@ class ScoringWorker(ThreadWorker):  # type: ignore[misc]
             self.nr_conns -= 1
             self.tpool.submit(conn.close, graceful=True)
 
-    def _serve_here(self, conn: Any) -> None:
+    def _serve_here(self, conn: Any, seen: Prediction) -> None:
         self._no_longer_arriving(conn)
-        client = conn.sock
-        client.waits = False
-        kept: bool = self.handle(conn)
-        client.waits = True
-        client.last_served = time.monotonic()
-        if kept and not client.unsent:
+        try:
+            kept, unsent = self._answer(conn, seen)
+        except OSError as error:
+            _log.debug("the client has gone: %s", error)
+            kept, unsent = False, b""
+        conn.last_served = time.monotonic()
+        if kept and not unsent:
             self._touch(conn)
             return
-        self.poller.unregister(client)
+        self.poller.unregister(conn.sock)
         self.keepalived_conns.remove(conn)
-        if client.unsent:
-            sending = self.tpool.submit(_send_rest, client, kept)
+        if unsent:
+            sending = self.tpool.submit(_send_rest, conn.sock, unsent, kept)
             sending.add_done_callback(lambda sent: self.method_queue.defer(self.finish_request, conn, sent))
         else:
             self._keep_or_close(conn, kept)
+
+    def _answer(self, conn: Any, seen: Prediction) -> tuple[bool, bytes]:
+        """Answer a prediction; returns whether its connection is kept, and what the client has not taken yet."""
+        began = time.perf_counter()
+        conn.sock.recv(seen.head)
+        content = conn.sock.recv(seen.size - seen.head)
+        address = conn.client[0] if isinstance(conn.client, tuple) else ""
+        environ = {**seen.environ, "REMOTE_ADDR": address, "wsgi.input": io.BytesIO(content)}
+        started: list[Any] = []
+        body = b"".join(self.wsgi(environ, lambda *start: started.extend(start)))
+        status, headers = started
+        self._count_request()
+        kept = (
+            seen.keeps
+            and self.alive
+            and self.cfg.keepalive > 0
+            and len(self.keepalived_conns) <= self.max_keepalived
+            and len(content) == seen.size - seen.head
+        )
+        unsent = send_now(conn.sock, answer_head(status, headers, kept), body)
+        took = timedelta(seconds=time.perf_counter() - began)
+        self.log.access(_Answered(int(status[:3]), len(body)), None, environ, took)
+        return kept, unsent
+
+    def _count_request(self) -> None:
+        """As gunicorn does: after so many requests a worker is replaced."""
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("Autorestarting worker after current request.")
+            self.alive = False
 
     def _leave_to_thread(self, conn: Any) -> None:
         self._no_longer_arriving(conn)
@@ -144,7 +183,7 @@ class ScoringWorker(ThreadWorker):  # type: ignore[misc]
     def _no_longer_arriving(self, conn: Any) -> None:
         if conn in self._arriving:
             self._arriving.remove(conn)
-            conn.sock.be_readable_at(1)
+            be_readable_at(conn.sock, 1)
 
     def _keep(self, conn: Any) -> None:
         conn.sock.setblocking(False)
@@ -189,7 +228,8 @@ class ScoringWorker(ThreadWorker):  # type: ignore[misc]
 
 def _last_served(event: tuple[selectors.SelectorKey, int]) -> float:
     """Who was served longest ago is first: a client that just misses a round would else wait for two, every time."""
-    return getattr(event[0].fileobj, "last_served", 0.0)
+    readable = event[0].data
+    return getattr(readable.args[0], "last_served", 0.0) if isinstance(readable, partial) else 0.0
 
 
 def _refuse_new_connections(listener: socket.socket) -> None:
@@ -211,6 +251,7 @@ def _read_ahead(conn: Any) -> bool:
     return bool(conn.initialized and conn.parser.unreader.buf.getbuffer().nbytes)
 
 
-def _send_rest(client: ClientSocket, kept: bool) -> bool:
-    client.send_rest()
+def _send_rest(client: socket.socket, unsent: bytes, kept: bool) -> bool:
+    client.setblocking(True)
+    client.sendall(unsent)
     return kept

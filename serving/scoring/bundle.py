@@ -92,19 +92,22 @@ class Bundle:
         # The classifier first: while it runs, the interpreter is free for the other thread to begin.
         probabilities = self.probabilities(x)
         p_values = self.drift.p_values(fields)
-        scores = np.concatenate(finish_scores()) if finish_scores else self.outlier_scores(x)
         adjusted_p_values = adjust(p_values)
         names = self.drift.names
         threshold = self.contract.drift_threshold
         judged = adjusted_p_values if adjusted else p_values
+        drift: dict[str, Any] = {
+            "drift__threshold": threshold,
+            "drift__sample_size": len(fields),
+            "drift__is_drift": dict(zip(names, (judged < threshold).tolist(), strict=True)),
+            "drift__p_value": dict(zip(names, p_values.tolist(), strict=True)),
+            "drift__adjusted_p_value": dict(zip(names, adjusted_p_values.tolist(), strict=True)),
+            "drift__magnitude": dict(zip(names, (1 - p_values).tolist(), strict=True)),
+        }
+        scores = np.concatenate(finish_scores()) if finish_scores else self.outlier_scores(x)
         return Result(
             classifier__predictions=probabilities.tolist(),
-            drift__threshold=threshold,
-            drift__sample_size=len(fields),
-            drift__is_drift=dict(zip(names, (judged < threshold).tolist(), strict=True)),
-            drift__p_value=dict(zip(names, p_values.tolist(), strict=True)),
-            drift__adjusted_p_value=dict(zip(names, adjusted_p_values.tolist(), strict=True)),
-            drift__magnitude=dict(zip(names, (1 - p_values).tolist(), strict=True)),
+            **drift,
             outliers__is_outlier=(scores > 0).tolist(),
             outliers__score=scores.tolist(),
         )

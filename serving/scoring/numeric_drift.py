@@ -67,12 +67,11 @@ class NumericDrift:
         return self._look_up(np.maximum.reduce(distance, axis=(0, 2), initial=0.0), sizes)
 
     def _cells(self, values: NDArray[np.float64]) -> NDArray[np.int32]:
-        cells = np.empty(values.shape, dtype=np.int32)
-        slots = values[self._tabled] - self._shift
+        slots = values - self._shift
         np.maximum(slots, self._below, out=slots)  # clip() takes longer
         np.minimum(slots, self._above, out=slots)
-        np.fmax(slots, self._below - 1, out=slots)  # a missing value, which the others let through
-        cells[self._tabled] = self._table[slots.astype(np.intp)]
+        np.fmax(slots, self._missing, out=slots)  # a missing value, which the others let through
+        cells = self._table[slots.astype(np.intp)]
         for field in self._searched:
             distinct, row = self._distinct[field], values[field]
             found = np.searchsorted(distinct, row, "left") + np.searchsorted(distinct, row, "right")
@@ -102,23 +101,23 @@ class NumericDrift:
         return np.concatenate(p_values)
 
     def _lay_out_tables(self, whole: Sequence[bool]) -> None:
-        """For each field of whole numbers: missing, below all, each integer of the span, above all -> cell."""
-        tables = {}
+        """For each field: missing, below all, each integer of the span, above all -> cell."""
+        tables = []
+        self._searched = []
         for field, distinct in enumerate(self._distinct):
-            low, high = distinct[0], distinct[-1]
-            if whole[field] and high - low < _TABLE_SPAN:
-                integers = np.arange(low - 1, high + 2)
-                cells = np.searchsorted(distinct, integers, "left") + np.searchsorted(distinct, integers, "right")
-                tables[field] = np.concatenate([[_MISSING], cells + self._first_cells[field]])
-        self._searched = [field for field in range(len(self._distinct)) if field not in tables]
-        tabled = np.array(list(tables), dtype=np.intp)
-        self._tabled = tabled if self._searched else slice(None)
-        self._table = np.concatenate([*tables.values(), []]).astype(np.int32)
-        ends = np.cumsum([len(table) for table in tables.values()], dtype=np.intp)[:, None]
-        starts = ends - np.array([len(table) for table in tables.values()])[:, None]
-        lowest = np.array([self._distinct[field][0] for field in tables])[:, None]
-        self._below, self._above = starts + 1.0, ends - 1.0  # slots of what is below and above all
-        self._shift = lowest - 2 - starts
+            integers = np.empty(0)
+            if whole[field] and distinct[-1] - distinct[0] < _TABLE_SPAN:
+                integers = np.arange(distinct[0] - 1, distinct[-1] + 2)
+            else:
+                self._searched.append(field)
+            cells = np.searchsorted(distinct, integers, "left") + np.searchsorted(distinct, integers, "right")
+            tables.append(np.concatenate([[_MISSING], cells + self._first_cells[field]]))
+        self._table = np.concatenate([*tables, []]).astype(np.int32)
+        starts = np.cumsum([0, *map(len, tables)], dtype=np.intp)[:, None]
+        # Slots of the table: of a missing value, and of what is below and above all.
+        self._missing = starts[:-1].astype(np.float64)
+        self._below, self._above = starts[:-1] + 1.0, starts[1:] - 1.0
+        self._shift = np.array([distinct[0] for distinct in self._distinct])[:, None] - 2 - starts[:-1]
 
 
 @functools.lru_cache(maxsize=32)

@@ -19,6 +19,9 @@ _TABLE_SPAN = 65_536
 _REMEMBERED = 20_000
 """P-values kept, a few MiB. Exact ones are costly, and the same statistics come again and again."""
 
+_MANY = 300
+"""Values of a field from which on to count what falls into each cell takes less time than to put them in order."""
+
 _MISSING = 0  # the cell of a missing value, shared by all fields
 
 
@@ -32,17 +35,15 @@ class NumericDrift:
         """
         self._sizes = np.array([len(reference) for reference in references], dtype=np.int64)
         up_to, before = [np.array([np.inf])], [np.array([-np.inf])]
-        first = 1
         self._distinct: list[NDArray[np.float64]] = []
-        self._first_cells: list[int] = []
         for reference in references:
             distinct, counts = np.unique(reference, return_counts=True)
             ranks = np.concatenate([[0], np.cumsum(counts)]) / len(reference)
             self._distinct.append(distinct)
-            self._first_cells.append(first)
             up_to.append(np.repeat(ranks, 2)[1:])  # cells: before u1, on u1, between u1 and u2, on u2, ...
             before.append(np.repeat(ranks, 2)[:-1])
-            first += 2 * len(distinct) + 1
+        self._lengths = np.array([2 * len(distinct) + 1 for distinct in self._distinct], dtype=np.intp)
+        self._first_cells = 1 + np.cumsum(self._lengths) - self._lengths
         # By cell: minus the reference's distribution function at a value, and that function just before it.
         self._function = np.stack([-np.concatenate(up_to), np.concatenate(before)])
         self._single = self._single_record_p_values()
@@ -54,6 +55,11 @@ class NumericDrift:
         cells = self._cells(values)
         if cells.shape[1] == 1:
             return self._single[cells[:, 0]]
+        find = self._by_count if cells.shape[1] > _MANY else self._by_order
+        return self._look_up(*find(cells))
+
+    def _by_order(self, cells: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Each field's statistic and the size of its sample, from every value and its rank."""
         cells.sort(axis=1)  # missing ones first
         n = cells.shape[1]
         if cells[:, 0].all():
@@ -64,7 +70,16 @@ class NumericDrift:
             sizes = n - missing
             share = (np.arange(n + 1) - missing[:, None]) / np.maximum(sizes, 1)[:, None]
             distance = self._function.take(cells, axis=1) + np.stack([share[:, 1:], -share[:, :-1]])
-        return self._look_up(np.maximum.reduce(distance, axis=(0, 2), initial=0.0), sizes)
+        return np.maximum.reduce(distance, axis=(0, 2), initial=0.0), sizes
+
+    def _by_count(self, cells: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The same, from the values up to the end of each cell: the functions are farthest apart at one of these."""
+        up_to = np.bincount(cells.ravel(), minlength=self._function.shape[1]).cumsum()
+        before = up_to[self._first_cells - 1]
+        sizes = up_to[self._first_cells + self._lengths - 1] - before
+        share = (up_to[1:] - np.repeat(before, self._lengths)) / np.repeat(np.maximum(sizes, 1), self._lengths)
+        distance = np.abs(share + self._function[0, 1:])
+        return np.where(sizes, np.maximum.reduceat(distance, self._first_cells - 1), 0.0), sizes
 
     def _cells(self, values: NDArray[np.float64]) -> NDArray[np.int32]:
         slots = values - self._shift

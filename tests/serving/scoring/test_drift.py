@@ -89,7 +89,8 @@ def test_asymptotic_ks_is_close_to_scipys_where_samples_are_too_large_for_exact_
     assert found[0] == pytest.approx(result.pvalue, abs=5e-3)
 
 
-def test_fractional_and_wide_references_are_searched_with_the_same_answer() -> None:
+@pytest.mark.parametrize("n", [40, 400])
+def test_fractional_and_wide_references_are_searched_with_the_same_answer(n: int) -> None:
     rng = np.random.default_rng(1)
     references = [
         rng.normal(size=300),
@@ -99,16 +100,18 @@ def test_fractional_and_wide_references_are_searched_with_the_same_answer() -> N
     ]
     drift = NumericDrift(references, [False, True, True, False])
     samples = np.stack(
-        [rng.normal(0.3, 1, 40), rng.integers(0, 10**7, 40), rng.integers(-2, 9, 40), rng.integers(0, 10, 40) / 2]
+        [rng.normal(0.3, 1, n), rng.integers(0, 10**7, n), rng.integers(-2, 9, n), rng.integers(0, 10, n) / 2]
     )
     samples[0, 3] = samples[2, 5] = np.nan
     expected = [stats.ks_2samp(r, s[~np.isnan(s)]).pvalue for r, s in zip(references, samples, strict=True)]
     np.testing.assert_allclose(drift.p_values(samples), expected, atol=TOLERANCE)
 
 
-def test_field_without_any_value_has_p_value_one() -> None:
+@pytest.mark.parametrize("n", [3, 400])
+def test_field_without_any_value_has_p_value_one(n: int) -> None:
     drift = NumericDrift([np.arange(10.0), np.arange(10.0)], [True, False])
-    samples = np.array([[np.nan, np.nan, np.nan], [1.0, 2.0, np.nan]])
+    samples = np.full((2, n), np.nan)
+    samples[1, :2] = 1.0, 2.0
     p_values = drift.p_values(samples)
     assert p_values[0] == 1.0
     assert p_values[1] == pytest.approx(stats.ks_2samp(np.arange(10.0), [1.0, 2.0]).pvalue, abs=TOLERANCE)

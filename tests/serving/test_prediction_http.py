@@ -5,6 +5,10 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from gunicorn.config import Config
+from gunicorn.http.parser import RequestParser
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
 
 from serving.prediction_http import LARGEST, answer_head, be_readable_at, prediction, send_now
 
@@ -124,6 +128,43 @@ def test_request_with_anything_unusual_is_left_alone(
     client.sendall(request_)
     assert _readable(server, 5)
     assert prediction(server) is None
+
+
+_WORDS = b"Host Content-Length Connection X-API-Key Transfer-Encoding Te x 5 05 chunked keep-alive close [{}]".split()
+_SIGNS = [b"\r\n", b"\r", b"\n", b": ", b":", b" ", b"\t", b",", b"_", b"-", b"\x00", b"\xff"]
+_PIECES = st.sampled_from(_WORDS + _SIGNS)
+
+
+@st.composite
+def _messages(draw: st.DrawFn) -> bytes:
+    """A plain prediction with more header lines, of which some bytes are then replaced, or left out."""
+    lines = draw(st.lists(st.lists(_PIECES, max_size=4).map(b"".join), max_size=3))
+    message = HEAD.replace(b"Host", b"".join(line + b"\r\n" for line in lines) + b"Host") + b"[{}] "
+    for _ in range(draw(st.integers(0, 2))):
+        place = draw(st.integers(0, len(message)))
+        message = message[:place] + draw(st.just(b"") | _PIECES) + message[place + draw(st.integers(0, 3)) :]
+    return message
+
+
+@given(_messages())
+@settings(max_examples=1000, deadline=None)
+def test_what_is_taken_as_plain_is_what_gunicorn_reads(message: bytes) -> None:
+    """Else a proxy in front, or gunicorn on the same connection, might see another request than we do."""
+    client, server = socket.socketpair()
+    with client, server:
+        client.sendall(message)
+        seen = prediction(server)
+    event("left alone" if seen is None else "plain")
+    if seen is None:
+        return
+    theirs = next(RequestParser(Config(), iter([message]), ("127.0.0.1", 1)))
+    assert (theirs.method, theirs.path, theirs.query) == ("POST", "/predict", "")
+    ours = {name.removeprefix("HTTP_"): value for name, value in seen.environ.items()}
+    assert {name.replace("-", "_"): value for name, value in theirs.headers}.items() <= ours.items()
+    assert len(theirs.headers) == len(seen.environ) - 3
+    assert theirs.should_close() is not seen.keeps
+    if seen.whole:
+        assert theirs.body.read() == message[seen.head : seen.size]
 
 
 def test_what_a_client_does_not_take_is_given_back(pair: tuple[socket.socket, socket.socket]) -> None:

@@ -163,9 +163,11 @@ class ScoringWorker(ThreadWorker):  # type: ignore[misc]
             and len(self.keepalived_conns) <= self.max_keepalived
             and len(content) == seen.size - seen.head
         )
-        unsent = send_now(conn.sock, answer_head(status, headers, kept), body)
-        took = timedelta(seconds=time.perf_counter() - began)
-        self.log.access(_Answered(int(status[:3]), len(body)), None, environ, took)
+        try:
+            unsent = send_now(conn.sock, answer_head(status, headers, kept), body)
+        finally:
+            took = timedelta(seconds=time.perf_counter() - began)
+            self.log.access(_Answered(int(status[:3]), len(body)), None, environ, took)
         return kept, unsent
 
     def _count_request(self) -> None:

@@ -9,14 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.scoring.assistant import Assistant
-from serving.scoring.contract import (
-    CLASSIFIER_FILE,
-    OUTLIERS_FILE,
-    Contract,
-    read_contract,
-)
+from serving.scoring.contract import CLASSIFIER_FILE, OUTLIERS_FILE, Contract, read_contract
 from serving.scoring.drift import DriftReference, adjust
-from serving.scoring.encode import Columns, as_columns, encode_fields, feature_positions
+from serving.scoring.encode import Columns, as_columns, encode_fields, feature_matrix, feature_positions
 from serving.scoring.runtime import Model
 
 _WORTH_ASSISTANCE = 64
@@ -86,24 +81,12 @@ class Bundle:
 
     def score_fields(self, fields: NDArray[np.float64], *, adjusted: bool = False) -> Result:
         """Score encoded fields, float64 ``[n, fields]`` as ``encode_fields`` makes them."""
-        x = fields.take(self._features, axis=1).astype(np.float32)
+        x = feature_matrix(fields, self._features)
         assistant = self._assistant if len(x) >= _WORTH_ASSISTANCE else None
         finish_scores = assistant.begin(_pieces(x)) if assistant else None
         # The classifier first: while it runs, the interpreter is free for the other thread to begin.
         probabilities = self.probabilities(x)
-        p_values = self.drift.p_values(fields)
-        adjusted_p_values = adjust(p_values)
-        names = self.drift.names
-        threshold = self.contract.drift_threshold
-        judged = adjusted_p_values if adjusted else p_values
-        drift: dict[str, Any] = {
-            "drift__threshold": threshold,
-            "drift__sample_size": len(fields),
-            "drift__is_drift": dict(zip(names, (judged < threshold).tolist(), strict=True)),
-            "drift__p_value": dict(zip(names, p_values.tolist(), strict=True)),
-            "drift__adjusted_p_value": dict(zip(names, adjusted_p_values.tolist(), strict=True)),
-            "drift__magnitude": dict(zip(names, (1 - p_values).tolist(), strict=True)),
-        }
+        drift = self._drift(fields, adjusted)
         scores = np.concatenate(finish_scores()) if finish_scores else self.outlier_scores(x)
         return Result(
             classifier__predictions=probabilities.tolist(),
@@ -111,6 +94,22 @@ class Bundle:
             outliers__is_outlier=(scores > 0).tolist(),
             outliers__score=scores.tolist(),
         )
+
+    def _drift(self, fields: NDArray[np.float64], adjusted: bool) -> dict[str, Any]:
+        """The drift members of ``Result``."""
+        p_values = self.drift.p_values(fields)
+        adjusted_p_values = adjust(p_values)
+        names = self.drift.names
+        threshold = self.contract.drift_threshold
+        judged = adjusted_p_values if adjusted else p_values
+        return {
+            "drift__threshold": threshold,
+            "drift__sample_size": len(fields),
+            "drift__is_drift": dict(zip(names, (judged < threshold).tolist(), strict=True)),
+            "drift__p_value": dict(zip(names, p_values.tolist(), strict=True)),
+            "drift__adjusted_p_value": dict(zip(names, adjusted_p_values.tolist(), strict=True)),
+            "drift__magnitude": dict(zip(names, (1 - p_values).tolist(), strict=True)),
+        }
 
     def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """P(attrition) of each row of the encoded matrix ``[n, features]``."""

@@ -34,7 +34,7 @@ def encode_columns(columns: Columns, contract: Contract) -> NDArray[np.float32]:
     Missing is ``None`` or NaN. A column that is not there counts as missing in every row. Values are not
     checked against the contract's ranges. Raises ``EncodeError``, naming the field, for a value of a wrong type.
     """
-    return feature_matrix(encode_fields(columns, contract), contract)
+    return feature_matrix(encode_fields(columns, contract), feature_positions(contract))
 
 
 def encode_records(records: Sequence[Mapping[str, Any]], contract: Contract) -> NDArray[np.float32]:
@@ -56,9 +56,9 @@ def encode_fields(columns: Columns, contract: Contract) -> NDArray[np.float64]:
     return matrix
 
 
-def feature_matrix(fields: NDArray[np.float64], contract: Contract) -> NDArray[np.float32]:
+def feature_matrix(fields: NDArray[np.float64], features: NDArray[np.intp]) -> NDArray[np.float32]:
     """The columns of ``encode_fields`` that the models see, as float32 ``[n, features]``."""
-    return fields.take(feature_positions(contract), axis=1).astype(np.float32)
+    return fields.take(features, axis=1).astype(np.float32)
 
 
 def feature_positions(contract: Contract) -> NDArray[np.intp]:

@@ -109,8 +109,8 @@ class NumericDrift:
     def _single_record_p_values(self) -> NDArray[np.float64]:
         """The p-value of a one-value sample, by cell."""
         p_values = [np.ones(1)]
-        for first, distinct, m in zip(self._first_cells, self._distinct, self._sizes, strict=True):
-            cells = slice(first, first + 2 * len(distinct) + 1)
+        for first, length, m in zip(self._first_cells, self._lengths, self._sizes, strict=True):
+            cells = slice(first, first + length)
             statistic = np.maximum(1 + self._function[0, cells], self._function[1, cells])
             p_values.append(ks.p_values(np.rint(statistic * m).astype(np.int64), 1, int(m)))
         return np.concatenate(p_values)

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -30,6 +30,14 @@ _DRIFT_KEYS = tuple(key for key in Result.__struct_fields__ if key.startswith("d
 _RECORD_KEYS = tuple(key for key in Result.__struct_fields__ if not key.startswith("drift__"))
 
 
+class Entry(NamedTuple):
+    """What is known of a request before its result."""
+
+    head: bytes
+    """What all of its lines say."""
+    input_lines: list[Piece]
+
+
 class InferenceLog:
     """Writes the input and the output of a request. Thread-safe."""
 
@@ -46,11 +54,8 @@ class InferenceLog:
         """Whether lines can be expected to be taken without waiting."""
         return self._writer.ready()
 
-    def write(self, request_id: str, client: str, body: bytes, result: Result, encoded: bytes) -> None:
-        """Log one request before it is answered; raises ``LogUnavailable``.
-
-        ``body`` is the valid request, ``encoded`` is ``result`` as JSON.
-        """
+    def entry(self, request_id: str, client: str, body: bytes, records: int) -> Entry:
+        """Word the input of a valid request; nothing is written yet, so this can be done while the models run."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         head = b',"request_id":"%b","timestamp":"%b"%b%b' % (
             request_id.encode(),
@@ -58,10 +63,12 @@ class InferenceLog:
             self._model,
             msgspec.json.encode(client),
         )
-        records = len(result.outliers__score)
-        lines = self._lines(b"InputData", head, self._input_chunks(body, records))
-        lines += self._lines(b"OutputData", head, _output_chunks(result, encoded))
-        self._writer.write(b"".join(lines))
+        return Entry(head, self._lines(b"InputData", head, self._input_chunks(body, records)))
+
+    def write(self, entry: Entry, result: Result, encoded: bytes) -> None:
+        """Log one request before it is answered; ``encoded`` is ``result`` as JSON. Raises ``LogUnavailable``."""
+        output_lines = self._lines(b"OutputData", entry.head, _output_chunks(result, encoded))
+        self._writer.write(b"".join(entry.input_lines + output_lines))
 
     def _lines(self, kind: bytes, head: bytes, chunks: list[Chunk]) -> list[Piece]:
         lines: list[Piece] = []

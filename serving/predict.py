@@ -106,10 +106,12 @@ class PredictEndpoint:
         body = _read_body(environ, service.settings.max_body)
         with self._turns:
             fields = self._fields(body)
-            result = service.bundle.score_fields(fields, adjusted=self._adjusted)
+            finish = service.bundle.begin(fields, adjusted=self._adjusted)
+            entry = service.log.entry(identity, client, body, len(fields))
+            result = finish()
             encoded = msgspec.json.encode(result)
         try:
-            service.log.write(identity, client, body, result, encoded)
+            service.log.write(entry, result, encoded)
         except LogUnavailable as error:
             service.metrics.unlogged()
             if service.settings.log_required:

@@ -1,6 +1,6 @@
 """A model bundle, loaded: encoded records in, probabilities, outliers and drift out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -81,19 +81,27 @@ class Bundle:
 
     def score_fields(self, fields: NDArray[np.float64], *, adjusted: bool = False) -> Result:
         """Score encoded fields, float64 ``[n, fields]`` as ``encode_fields`` makes them."""
+        return self.begin(fields, adjusted=adjusted)()
+
+    def begin(self, fields: NDArray[np.float64], *, adjusted: bool = False) -> Callable[[], Result]:
+        """Score encoded fields; returns what waits for the assistant, so that its client can do other work before."""
         x = feature_matrix(fields, self._features)
         assistant = self._assistant if len(x) >= _WORTH_ASSISTANCE else None
         finish_scores = assistant.begin(_pieces(x)) if assistant else None
         # The classifier first: while it runs, the interpreter is free for the other thread to begin.
         probabilities = self.probabilities(x)
         drift = self._drift(fields, adjusted)
-        scores = np.concatenate(finish_scores()) if finish_scores else self.outlier_scores(x)
-        return Result(
-            classifier__predictions=probabilities.tolist(),
-            **drift,
-            outliers__is_outlier=(scores > 0).tolist(),
-            outliers__score=scores.tolist(),
-        )
+
+        def finish() -> Result:
+            scores = np.concatenate(finish_scores()) if finish_scores else self.outlier_scores(x)
+            return Result(
+                classifier__predictions=probabilities.tolist(),
+                **drift,
+                outliers__is_outlier=(scores > 0).tolist(),
+                outliers__score=scores.tolist(),
+            )
+
+        return finish
 
     def _drift(self, fields: NDArray[np.float64], adjusted: bool) -> dict[str, Any]:
         """The drift members of ``Result``."""

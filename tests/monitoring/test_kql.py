@@ -79,8 +79,9 @@ class Workspace:
         release = Release(model_name="employee_attrition", model_version=version)
         writer = Writer()
         log = InferenceLog(contract, release, Settings(auth="off"), writer)
-        body = b"[%b]" % b",".join([b'{"Age":36}'] * len(result.outliers__score))
-        log.write(request_id, "hr", body, result, msgspec.json.encode(result))
+        records = len(result.outliers__score)
+        entry = log.entry(request_id, "hr", b"[%b]" % b",".join([b'{"Age":36}'] * records), records)
+        log.write(entry, result, msgspec.json.encode(result))
         for line in writer.lines * times:
             self.log(line, age=age)
 

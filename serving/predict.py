@@ -107,7 +107,7 @@ class PredictEndpoint:
         with self._turns:
             fields = self._fields(body)
             finish = service.bundle.begin(fields, adjusted=self._adjusted)
-            entry = service.log.entry(identity, client, body, len(fields))
+            entry = service.log.entry(identity, client, body, len(fields))  # while the assistant scores outliers
             result = finish()
             encoded = msgspec.json.encode(result)
         try:

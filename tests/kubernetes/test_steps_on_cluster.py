@@ -155,7 +155,7 @@ def test_tag_that_names_other_content_than_its_digest_is_undone(staging, images)
 def test_image_that_cannot_be_pulled_fails_with_the_clusters_reason(staging, images):
     let_run(images["one"])
     missing = {**images["one"], "image": f"{REPOSITORY}:no-such-tag", "version": "9"}
-    with pytest.raises(AirflowException, match=r"manifests: (ErrImagePull|ImagePullBackOff): .*no-such-tag"):
+    with pytest.raises(AirflowException, match=r"manifests \(.*:no-such-tag\): (ErrImagePull|ImagePullBackOff): "):
         end(*begin("deploy", missing, run="j", patience=15))
     until(lambda: not cluster.release_pods(STEPS), "the pod is gone")
     assert targets.current("scoring_staging") == images["one"]

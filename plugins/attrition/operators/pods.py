@@ -163,12 +163,15 @@ def _client(work: Work) -> PodParts:
 
 
 def waiting(pod: k8s.V1Pod | None) -> str:
-    """Why containers of a pod wait, one line each, such as an image that cannot be pulled."""
+    """Why containers of a pod wait, one line each, such as an image that cannot be pulled.
+
+    The cluster's message names the image only where the registry got as far as to look for it.
+    """
     if pod is None or pod.status is None:
         return ""
     statuses = [*(pod.status.init_container_statuses or ()), *(pod.status.container_statuses or ())]
     return "\n".join(
-        f"{status.name}: {status.state.waiting.reason}: {status.state.waiting.message or 'no message'}"
+        f"{status.name} ({status.image}): {status.state.waiting.reason}: {status.state.waiting.message or 'no message'}"
         for status in statuses
         if status.state.waiting and status.state.waiting.reason not in ("PodInitializing", "ContainerCreating")
     )

@@ -202,6 +202,19 @@ def test_restart_is_told_from_the_start_of_the_container(status, expected):
     assert pods.restarted_since(status, 100.0) is expected
 
 
+def test_container_that_waits_is_named_with_its_image_and_the_clusters_reason():
+    def status(name, reason, message=None):
+        state = k8s.V1ContainerState(waiting=k8s.V1ContainerStateWaiting(reason=reason, message=message))
+        return k8s.V1ContainerStatus(name=name, image=IMAGE, image_id="", ready=False, restart_count=0, state=state)
+
+    pulled = status("manifests", "ErrImagePull", "dial tcp: lookup registry.example.com: no such host")
+    found = k8s.V1PodStatus(init_container_statuses=[pulled], container_statuses=[status("base", "PodInitializing")])
+    assert pods.waiting(k8s.V1Pod(status=found)) == (
+        f"manifests ({IMAGE}): ErrImagePull: dial tcp: lookup registry.example.com: no such host"
+    )
+    assert pods.waiting(None) == ""
+
+
 def reentered(monkeypatch, operator, report, error=None):
     """Resume a task whose pod has ended with this report."""
 

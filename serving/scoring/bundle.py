@@ -103,6 +103,17 @@ class Bundle:
 
         return finish
 
+    def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """P(attrition) of each row of the encoded matrix ``[n, features]``."""
+        return self._classifier.run(x).astype(np.float64)
+
+    def outlier_scores(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The outlier score of each row of the encoded matrix; above 0 is an outlier."""
+        rule = self.contract.outliers
+        mean_path = self._outliers.run(x).astype(np.float64) / rule.trees
+        scores: NDArray[np.float64] = np.exp2(-mean_path / rule.normaliser) + rule.offset
+        return scores
+
     def _drift(self, fields: NDArray[np.float64], adjusted: bool) -> dict[str, Any]:
         """The drift members of ``Result``."""
         p_values = self.drift.p_values(fields)
@@ -118,17 +129,6 @@ class Bundle:
             "drift__adjusted_p_value": dict(zip(names, adjusted_p_values.tolist(), strict=True)),
             "drift__magnitude": dict(zip(names, (1 - p_values).tolist(), strict=True)),
         }
-
-    def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
-        """P(attrition) of each row of the encoded matrix ``[n, features]``."""
-        return self._classifier.run(x).astype(np.float64)
-
-    def outlier_scores(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The outlier score of each row of the encoded matrix; above 0 is an outlier."""
-        rule = self.contract.outliers
-        mean_path = self._outliers.run(x).astype(np.float64) / rule.trees
-        scores: NDArray[np.float64] = np.exp2(-mean_path / rule.normaliser) + rule.offset
-        return scores
 
 
 def _pieces(x: NDArray[np.float32]) -> list[NDArray[np.float32]]:

@@ -107,7 +107,7 @@ def release_pods(place: str) -> list[str]:
     return [found["metadata"]["name"] for found in get(place, "pods", "-l", "app.kubernetes.io/name=scoring-release")]
 
 
-def until(reached: Callable[[], object], what: str, seconds: float = 180) -> None:
+def until(reached: Callable[[], object], what: str, seconds: float = 90) -> None:
     """Wait for something that comes about by itself, such as the end of a pod that is being deleted."""
     deadline = time.monotonic() + seconds
     while not reached():

@@ -129,7 +129,9 @@ def test_kill_of_the_task_takes_the_pod_along_and_undoes_the_rollout(staging, im
     operator, _, _ = begin("deploy", images["broken"], run="d")
     until(lambda: targets.current("scoring_staging") == images["broken"], "the rollout has begun")
     operator.on_kill()
-    until(lambda: not cluster.release_pods(STEPS), "the pod is gone")
+    # 45 s for the script to undo the rollout. Where the kubelet's collection of dead containers, once a minute, takes
+    # them away before the kubelet has seen them end, it looks at the pod again after up to 90 s.
+    until(lambda: not cluster.release_pods(STEPS), "the pod is gone", 180)
     assert targets.current("scoring_staging") == images["one"]
     assert cluster.running(STEPS)["deployments"] == {"scoring": images["one"]["image"]}
 

@@ -71,7 +71,7 @@ test-spark: setup ## Tests on local Spark, in an environment of its own (require
 	@cmp -s requirements-spark.txt .venv-spark/installed.txt || { \
 	  $(BIN)/uv pip install --quiet --python $(SPARK) --require-hashes -r requirements-spark.txt && \
 	  cp requirements-spark.txt .venv-spark/installed.txt; }
-	$(SPARK) -m pytest -m spark tests/curation/test_spark.py tests/training/test_spark_engine.py $(ARGS)
+	$(SPARK) -m pytest -m spark tests/training/inference_log/test_spark.py tests/training/search/test_spark_executor.py $(ARGS)
 
 test-postgres: setup ## Tests with Airflow on PostgreSQL
 	$(RUN) -m pytest -m postgres $(ARGS)
@@ -106,5 +106,5 @@ bench-training: setup ## The training job beside the published recipe (DATA=, RE
 bench-serving: setup ## The scoring server against an empty route and the naive way (benchmarks/serving.md)
 	$(RUN) -m benchmarks.serving $(ARGS)
 
-clean: down ## Stop the stack and delete its data (.attrition)
-	rm -rf "$${ATTRITION_HOME:-.attrition}"
+clean: down ## Stop the stack and delete its data (.lifecycle)
+	rm -rf "$${LIFECYCLE_HOME:-.lifecycle}"

@@ -28,7 +28,7 @@ MEMORY = "1GB"
 
 def make_export(folder: Path, lines: int, full: bool) -> int:
     """Write ``lines`` exported lines as five-minute blobs; returns their bytes. 1 % are delivered twice."""
-    from training.synthetic import make_employees
+    from use_cases.attrition.sample import make_employees
 
     rng = random.Random(1)
     people = [
@@ -69,10 +69,12 @@ def make_export(folder: Path, lines: int, full: bool) -> int:
 
 def run_ours(folder: Path, work: Path) -> int:
     """Copy, read and curate with this project; returns the rows of table ``inference``."""
-    from training.curation import days, landing, layout, night
-    from training.curation.engine import open_engine
-    from training.curation.export import FolderSource
-    from training.curation.schema import COLUMNS, SERVICE
+    from training.inference_log import day_tables as days
+    from training.inference_log import landing, layout
+    from training.inference_log import parse as night
+    from training.inference_log.azure_export import FolderSource
+    from training.inference_log.schema import COLUMNS, SERVICE
+    from training.inference_log.sql_engine import open_engine
 
     _lap("imported")
     engine = open_engine(COLUMNS, work / "spill", MEMORY, 2)

@@ -2,12 +2,12 @@
 
 import os
 
-from training.blend import Blend
-from training.data import Employees
-from training.engine import open_engine
-from training.trial_result import REPEATS
-from training.trials import TrialData, split_folds
-from training.tune import choose, search
+from training.data.dataset import Employees
+from training.search.ensemble import Blend
+from training.search.executor import open_engine
+from training.search.study import choose, search
+from training.search.trial_result import REPEATS
+from training.search.trials import TrialData, split_folds
 
 
 def train(employees: Employees, *, trials: int, seed: int) -> Blend:

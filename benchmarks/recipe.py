@@ -24,8 +24,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from training.data import Employees, holdout_rows, read_employees
-from training.fields import FEATURES
+from training.data.dataset import Employees, holdout_rows, read_employees
+from use_cases.attrition.fields import FEATURES
 
 NAME = "recipe"
 """Of its experiment and of its registered model."""

@@ -34,10 +34,10 @@ from benchmarks.http_load import Measured, http_request, measure
 from benchmarks.procedure import train
 from serving.scoring.contract import Contract, read_contract
 from serving.scoring.encode import encode_columns
-from training.bundle import as_records, write_bundle
-from training.data import Employees, read_employees
-from training.models import STARTING_POINTS
-from training.outliers import Outliers
+from training.data.dataset import Employees, read_employees
+from training.export.bundle import as_records, write_bundle
+from training.export.outliers import Outliers
+from training.search.models import STARTING_POINTS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, RESULTS = ROOT / "benchmarks" / "serving.md", ROOT / "benchmarks" / "results" / "serving.json"
@@ -270,7 +270,7 @@ def write(results: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__.partition("\n")[0])
-    default = os.environ.get("ATTRITION_TEST_DATA", ROOT.parent / "shared" / "data" / "emp_attrition.csv")
+    default = os.environ.get("LIFECYCLE_TEST_DATA", ROOT.parent / "shared" / "data" / "emp_attrition.csv")
     parser.add_argument("--data", type=Path, default=default, help="training data (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=3)

@@ -5,7 +5,7 @@
 Both systems get the same data and a fresh MLflow server each (SQLite, artifacts in a folder):
 
 - **The recipe** (``benchmarks/recipe.py``): ten trials, every trial's model logged, the best one registered.
-- **This project**: the four tasks of ``training/run.py``, 30 trials.
+- **This project**: the four tasks of ``training/training_job.py``, 30 trials.
 
 ``wall_s`` is the time of all their processes, imports included; ``store_mib`` what the server keeps afterwards, its
 empty database subtracted. ``cv_auc_*`` is 5 x 5 repeated stratified cross-validation of the whole
@@ -36,7 +36,7 @@ from sklearn.model_selection import RepeatedStratifiedKFold
 
 from benchmarks import recipe
 from benchmarks.procedure import train
-from training.data import Employees, read_employees
+from training.data.dataset import Employees, read_employees
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "training.json"
@@ -69,7 +69,7 @@ def our_commands(data: Path) -> Commands:
     }
     job = ["--run-key", "benchmark", "--config", json.dumps(config)]
     return {
-        task: [sys.executable, str(ROOT / "training" / "run.py"), task, *job]
+        task: [sys.executable, str(ROOT / "training" / "training_job.py"), task, *job]
         for task in ("prepare", "tune", "evaluate", "register")
     }
 

@@ -9,11 +9,11 @@ export HOME=/tmp
 SERVER=${SERVER:-$(kubectl config view --minify -o jsonpath='{.clusters[0].cluster.server}')}
 case $SERVER in
   *//127.* | *//localhost* | *//0.0.0.0*)
-    echo "the cluster's address $SERVER is this container itself: set ATTRITION_KUBE_SERVER to one that containers reach" >&2
+    echo "the cluster's address $SERVER is this container itself: set LIFECYCLE_KUBE_SERVER to one that containers reach" >&2
     exit 1 ;;
 esac
 k() { kubectl --server="$SERVER" "$@"; }
-apply() { k apply --server-side --force-conflicts --field-manager=attrition-compose "$@"; }
+apply() { k apply --server-side --force-conflicts --field-manager=lifecycle-compose "$@"; }
 
 for place in staging production; do
   namespace=attrition-$place

@@ -145,7 +145,7 @@ def prepare(root: Path = MADE) -> None:
     employees = root / "data" / "employees.csv"
     if not employees.exists():
         # In a process of its own, as it is a command: it needs pandas, and this module needs none.
-        subprocess.run([sys.executable, "-m", "training.synthetic", "--out", str(employees)], check=True)
+        subprocess.run([sys.executable, "-m", "use_cases.attrition.sample", "--out", str(employees)], check=True)
         os.chown(employees, APP, APP)
     (root / "data" / "outcomes").mkdir(exist_ok=True)
     os.chown(root / "data" / "outcomes", APP, APP)
@@ -154,7 +154,7 @@ def prepare(root: Path = MADE) -> None:
 def show(root: Path = MADE) -> str:
     """Where to sign in, and the API keys."""
     made = load_or_make(root / "secrets")
-    port = os.environ.get("ATTRITION_AIRFLOW_PORT", "8080")
+    port = os.environ.get("LIFECYCLE_AIRFLOW_PORT", "8080")
     lines = [f"Airflow     http://127.0.0.1:{port}  {made.airflow_user} / {made.airflow_password}"]
     lines += [f"{place:<11} X-API-Key: {key}" for place, key in made.api_keys.items()]
     return "\n".join(lines)

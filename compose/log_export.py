@@ -25,7 +25,7 @@ from azure.storage.blob import BlobServiceClient, ContainerClient
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
-from embedded.container_log import CONTAINER, Origin, blob_name, encoded, record
+from embedded.emulators.container_log import CONTAINER, Origin, blob_name, encoded, record
 
 KUBECONFIGS = Path("/run/kube")
 SELECTOR = "app.kubernetes.io/name=scoring"

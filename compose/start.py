@@ -1,7 +1,7 @@
 """Entry point of the stack's containers: take the service's secrets into the environment, become its command.
 
 ``python -m compose.start airflow scheduler``. Secrets lie in a volume, in the JSON file that
-``ATTRITION_SECRETS`` names, and so in no image, no compose file and no ``docker inspect``. A variable that
+``LIFECYCLE_SECRETS`` names, and so in no image, no compose file and no ``docker inspect``. A variable that
 the container was given, such as an ``AIRFLOW_CONN_...`` of your own cloud, is left as it is.
 """
 
@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-VARIABLE = "ATTRITION_SECRETS"
+VARIABLE = "LIFECYCLE_SECRETS"
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def _table(head: str, rows: Iterable[tuple[str, ...]]) -> str:
 
 def settings() -> str:
     """Every setting of ``config/*.toml``, by table."""
-    classes = _classes("plugins/attrition/settings.py")
+    classes = _classes("plugins/lifecycle/settings.py")
     tables = {
         "(top)": "Settings",
         "[model]": "Model",
@@ -88,7 +88,7 @@ def server() -> str:
 
 def contract() -> str:
     """The fields of a request."""
-    from training.contract import request_contract
+    from training.export.contract import request_contract
 
     rows = []
     for field in request_contract().fields:
@@ -102,7 +102,7 @@ def contract() -> str:
 
 def tags() -> str:
     """Names in MLflow: tags, aliases, artifacts."""
-    found = _documented(ast.parse((ROOT / "training/tags.py").read_text()).body)
+    found = _documented(ast.parse((ROOT / "training/registry/tags.py").read_text()).body)
     return _table("Name|", [(f"`{value.strip(chr(39))}`", text) for _, _, value, text in found])
 
 
@@ -123,7 +123,7 @@ def reference() -> str:
 
 def evidence_schema() -> str:
     """The published schema of the evidence document."""
-    from attrition import evidence
+    from lifecycle.evidence import document as evidence
 
     return json.dumps(evidence.schema(), indent=2) + "\n"
 

@@ -59,7 +59,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "api-key":
         print(stack.credentials.api_keys[arguments.slot])
         return 0
-    from embedded.demo import Demo  # rich and the rest of it: `make status` need not wait for them
+    from embedded.demo.walk import Demo  # rich and the rest of it: `make status` need not wait for them
 
     return Demo(stack, data=arguments.data, approve=arguments.approve, keep=arguments.keep == "yes").run()
 

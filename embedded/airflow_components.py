@@ -158,7 +158,7 @@ def main() -> None:
     """Import, migrate, fork."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     home = Path(os.environ["AIRFLOW_HOME"])
-    logs = Path(os.environ["ATTRITION_HOME"]) / "logs"
+    logs = Path(os.environ["LIFECYCLE_HOME"]) / "logs"
     for module in _FIRST:
         importlib.import_module(module)
     _migrate(home, logs)

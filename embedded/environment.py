@@ -12,9 +12,9 @@ from dotenv import dotenv_values
 from embedded.credentials import Credentials
 
 ROOT = Path(__file__).resolve().parents[1]
-MARKER = "ATTRITION_STACK"
+MARKER = "LIFECYCLE_STACK"
 """Set for every process of a stack, to the stack's home: this is how leftovers are found."""
-PART_MARKER = "ATTRITION_PART"
+PART_MARKER = "LIFECYCLE_PART"
 """Set for every process of a part, to its name."""
 SLOTS = ("staging", "production")
 HEARTBEAT_FILE = "heartbeat"
@@ -32,7 +32,7 @@ class ConfigurationError(ValueError):
 
 @dataclass(frozen=True)
 class Ports:
-    """Loopback ports; each is the setting ``ATTRITION_<NAME>_PORT``."""
+    """Loopback ports; each is the setting ``LIFECYCLE_<NAME>_PORT``."""
 
     airflow: int = 8080
     mlflow: int = 5050
@@ -57,7 +57,7 @@ class Ports:
 
 def port_setting(name: str) -> str:
     """The environment variable that sets a port."""
-    return f"ATTRITION_{name.upper()}_PORT"
+    return f"LIFECYCLE_{name.upper()}_PORT"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Stack:
         """The stack that the environment and the clone's ``.env`` describe; the environment wins."""
         from_file = {key: value or "" for key, value in dotenv_values(ROOT / ".env").items()}
         shell = from_file | dict(environ)
-        home = Path(shell.get("ATTRITION_HOME") or ROOT / ".attrition").expanduser().resolve()
+        home = Path(shell.get("LIFECYCLE_HOME") or ROOT / ".lifecycle").expanduser().resolve()
         return cls(home=home, ports=Ports.read(shell), shell=shell)
 
     @property
@@ -117,8 +117,8 @@ class Stack:
             **kept,
             **ports,
             MARKER: str(self.home),
-            "ATTRITION_HOME": str(self.home),
-            "ATTRITION_SETTINGS": self.shell.get("ATTRITION_SETTINGS") or str(ROOT / "config/embedded.toml"),
+            "LIFECYCLE_HOME": str(self.home),
+            "LIFECYCLE_SETTINGS": self.shell.get("LIFECYCLE_SETTINGS") or str(ROOT / "config/embedded.toml"),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}",
             "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}",
             "PYTHONUNBUFFERED": "1",
@@ -135,7 +135,7 @@ class Stack:
         """For Airflow's components: configuration and connections."""
         secrets, ports, home = self.credentials, self.ports, self.home / "airflow"
         # Waiting writers wait 30 s for SQLite's lock; the default of 5 s shows as "Database error" in the UI.
-        database = self.shell.get("ATTRITION_AIRFLOW_DATABASE") or f"sqlite:///{home}/airflow.db?timeout=30"
+        database = self.shell.get("LIFECYCLE_AIRFLOW_DATABASE") or f"sqlite:///{home}/airflow.db?timeout=30"
         passwords = home / "passwords.json"
         return {
             **self.environment(),

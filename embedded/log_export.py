@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from embedded.container_log import CONTAINER, Origin, blob_name, encoded, record
+from embedded.emulators.container_log import CONTAINER, Origin, blob_name, encoded, record
 
 _STATE_FILE = "export.json"
 _POLL = 0.2

@@ -86,7 +86,7 @@ def _minilake(stack: Stack) -> Part:
     health = f"{stack.minilake_url}/_minilake/health"
     return Part(
         name="minilake",
-        argv=[sys.executable, "-m", "embedded.minilake"],
+        argv=[sys.executable, "-m", "embedded.emulators.minilake"],
         env=stack.minilake_environment(),
         checks=[Check("minilake (databricks)", lambda _: bool(_get(health)), stack.minilake_url)],
     )

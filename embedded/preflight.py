@@ -58,7 +58,7 @@ def _disk(home: Path) -> list[str]:
         return []
     return [
         f"{free} MiB of disk are free at {place}, {MIN_DISK_MIB} are needed: "
-        "make room, or set ATTRITION_HOME to a folder on another disk"
+        "make room, or set LIFECYCLE_HOME to a folder on another disk"
     ]
 
 

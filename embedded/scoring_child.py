@@ -13,9 +13,9 @@ from pathlib import Path
 
 import requests
 
-from attrition.slot import Running, Unit
+from lifecycle.hooks.slot import Running, Unit
 
-SLOT_MARKER = "ATTRITION_SCORING_SLOT"
+SLOT_MARKER = "LIFECYCLE_SCORING_SLOT"
 """Set for every scoring server, to its slot's folder."""
 DRAIN_SECONDS = 0.5
 """For how long a server that is told to stop still accepts; its successor accepts on the same socket."""

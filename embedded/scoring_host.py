@@ -20,12 +20,12 @@ from typing import Literal
 import msgspec
 import psutil
 
-from attrition.slot import DESIRED_FILE, STATUS_FILE, Desired, Status, Unit
 from embedded.credentials import hashes_file
 from embedded.environment import HEARTBEAT_FILE, SLOTS, Stack
 from embedded.log_export import Exporter
 from embedded.scoring_child import SLOT_MARKER, Child
 from embedded.stop_signal import StopSignal
+from lifecycle.hooks.slot import DESIRED_FILE, STATUS_FILE, Desired, Status, Unit
 
 READY_SECONDS = 60.0
 _POLL = 0.1

@@ -15,13 +15,13 @@ REPORT=${REPORT:-/airflow/xcom/return.json}
 TERMINATION=${TERMINATION:-/dev/termination-log}
 RECORD=scoring-record # the ConfigMap that keeps the manifests of the last good release
 KINDS=deployment,service,serviceaccount,configmap,ingress,networkpolicy,horizontalpodautoscaler,poddisruptionbudget
-OURS=app.kubernetes.io/managed-by=attrition-release
+OURS=app.kubernetes.io/managed-by=lifecycle-release
 DEPLOYMENT=scoring
 [ "$STEP" = canary ] && DEPLOYMENT=scoring-canary
 
 k() { kubectl --namespace "$NAMESPACE" "$@"; }
 say() { echo "$(date -u +%H:%M:%S) $*"; }
-apply() { k apply --server-side --force-conflicts --field-manager=attrition-release -f "$1"; }
+apply() { k apply --server-side --force-conflicts --field-manager=lifecycle-release -f "$1"; }
 
 render() { # the overlay with this image's name, digest, version and namespace pinned, into rendered.yaml
   local name=${IMAGE%@*} pin part

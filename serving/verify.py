@@ -5,7 +5,7 @@
     python -m serving.verify watch URL --bundle PATH        errors and latency over a time, from /metrics
 
 The image build runs the first, a pod in the cluster (or a process of the embedded stack) the others. The
-API key is read from the environment variable ``ATTRITION_API_KEY``. The report is JSON, written to
+API key is read from the environment variable ``LIFECYCLE_API_KEY``. The report is JSON, written to
 ``--report``; failed checks are also the last lines of the output. Exit code 1 means a check failed.
 """
 
@@ -25,7 +25,7 @@ from serving.metrics_text import Metrics
 from serving.verify_client import Client, Failed, expect
 from serving.verify_report import Report, percentile_ms
 
-KEY_VARIABLE = "ATTRITION_API_KEY"
+KEY_VARIABLE = "LIFECYCLE_API_KEY"
 TOLERANCE = 1e-6
 _SETTLED = 20
 """Answers in a row, each over a new connection, that must come from the expected version."""

@@ -19,18 +19,18 @@ os.environ["AIRFLOW_HOME"] = f"{_HOME}/airflow"
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(ROOT / "dags")
 os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(ROOT / "plugins")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-os.environ["ATTRITION_SETTINGS"] = str(ROOT / "config" / "embedded.toml")
-os.environ.setdefault("ATTRITION_HOME", f"{_HOME}/home")
-os.environ.setdefault("ATTRITION_AIRFLOW_PORT", "8080")
-os.environ.setdefault("ATTRITION_MLFLOW_PORT", "5050")
+os.environ["LIFECYCLE_SETTINGS"] = str(ROOT / "config" / "embedded.toml")
+os.environ.setdefault("LIFECYCLE_HOME", f"{_HOME}/home")
+os.environ.setdefault("LIFECYCLE_AIRFLOW_PORT", "8080")
+os.environ.setdefault("LIFECYCLE_MLFLOW_PORT", "5050")
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The IBM HR data set: ``ATTRITION_TEST_DATA``, or the copy beside the clone."""
-    path = Path(os.environ.get("ATTRITION_TEST_DATA", ROOT.parent / "shared" / "data" / "emp_attrition.csv"))
+    """The IBM HR data set: ``LIFECYCLE_TEST_DATA``, or the copy beside the clone."""
+    path = Path(os.environ.get("LIFECYCLE_TEST_DATA", ROOT.parent / "shared" / "data" / "emp_attrition.csv"))
     if not path.is_file():
-        pytest.skip(f"the IBM HR data set is not at {path}: name it with ATTRITION_TEST_DATA")
+        pytest.skip(f"the IBM HR data set is not at {path}: name it with LIFECYCLE_TEST_DATA")
     return path
 
 
@@ -53,9 +53,9 @@ def pytest_unconfigure() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """A skip is a failure where ``ATTRITION_SKIPS_FAIL`` is set, as in CI: there everything can be run."""
+    """A skip is a failure where ``LIFECYCLE_SKIPS_FAIL`` is set, as in CI: there everything can be run."""
     report = yield
-    if report.skipped and os.environ.get("ATTRITION_SKIPS_FAIL"):
+    if report.skipped and os.environ.get("LIFECYCLE_SKIPS_FAIL"):
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped, and ATTRITION_SKIPS_FAIL allows none: {report.longrepr}"
+        report.longrepr = f"{item.nodeid} was skipped, and LIFECYCLE_SKIPS_FAIL allows none: {report.longrepr}"
     return report

@@ -82,7 +82,7 @@ YOURS = "compose/own.env"  # ignored by git
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_names_and_paths_that_a_page_uses_are_in_the_code(page):
-    names = set(re.findall(r"\b(?:attrition_|ATTRITION_|SCORING_)\w*\w\b", TEXT[page]))
+    names = set(re.findall(r"\b(?:attrition_|LIFECYCLE_|SCORING_)\w*\w\b", TEXT[page]))
     assert {name for name in names if name not in CODE} == set()
     paths = set(re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]+)`", TEXT[page])) - {YOURS}
     assert {path for path in paths if not (ROOT / path).exists() and not (page.parent / path).exists()} == set()

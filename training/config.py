@@ -1,8 +1,8 @@
-"""What a training job is told: ``--config`` of ``training/run.py``."""
+"""What a training job is told: ``--config`` of ``training/training_job.py``."""
 
 import msgspec
 
-from training.gate import Floors
+from training.evaluation.acceptance import Floors
 
 
 class ConfigError(ValueError):

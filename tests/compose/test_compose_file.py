@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from attrition import builders, settings
 from compose import init
+from lifecycle import builders, settings
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docker-compose.yaml"

@@ -9,8 +9,8 @@ import pytest
 from kubernetes import client
 
 from compose.log_export import Exporter
-from tests.embedded.machine import eventually
-from training.curation.export import is_export
+from tests.support.machine import eventually
+from training.inference_log.azure_export import is_export
 
 LINES = [
     b'2026-11-02T09:04:59.999999999Z {"type":"InputData","level":"info"}',

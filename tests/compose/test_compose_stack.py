@@ -17,7 +17,7 @@ import requests
 
 from compose import init
 from tests.compose.command import ROOT, Project, find
-from tests.embedded.machine import free_ports
+from tests.support.machine import free_ports
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1500)]
 HERE = ROOT / "tests" / "compose"
@@ -47,7 +47,7 @@ def project(command):
         command,
         f"attrition-test-{os.getpid()}",
         [ROOT / "docker-compose.yaml", HERE / "stand-ins.yaml", HERE / "without-cluster.yaml"],
-        {f"ATTRITION_{name}_PORT": port for name, port in ports.items()},
+        {f"LIFECYCLE_{name}_PORT": port for name, port in ports.items()},
     )
     try:
         yield made
@@ -90,7 +90,7 @@ def test_compose_file_is_valid(command):
 
 def test_own_cluster_leaves_k3s_out_and_mounts_the_given_kubeconfig(command, tmp_path):
     files = [ROOT / "docker-compose.yaml", ROOT / "compose" / "own-cluster.yaml"]
-    config = Project(command, "own", files, {"ATTRITION_KUBECONFIG": str(tmp_path / "mine")}).config()
+    config = Project(command, "own", files, {"LIFECYCLE_KUBECONFIG": str(tmp_path / "mine")}).config()
     assert "k3s" not in config["services"]
     cluster = config["services"]["cluster"]
     assert {"source": str(tmp_path / "mine"), "target": "/admin.kubeconfig"}.items() <= next(
@@ -101,7 +101,7 @@ def test_own_cluster_leaves_k3s_out_and_mounts_the_given_kubeconfig(command, tmp
 
 def test_own_cluster_without_a_kubeconfig_is_refused_with_what_to_do(command):
     files = [ROOT / "docker-compose.yaml", ROOT / "compose" / "own-cluster.yaml"]
-    done = Project(command, "own", files, {"ATTRITION_KUBECONFIG": ""}).run("config", "--quiet", ok=False)
+    done = Project(command, "own", files, {"LIFECYCLE_KUBECONFIG": ""}).run("config", "--quiet", ok=False)
     assert done.returncode != 0
     assert "name the kubeconfig of your cluster" in done.stderr
 
@@ -164,7 +164,7 @@ def secrets_of(stack):
 @pytest.fixture(scope="session")
 def airflow(stack):
     """Airflow's address, and the header of the generated user."""
-    url = f"http://127.0.0.1:{stack.variables['ATTRITION_AIRFLOW_PORT']}"
+    url = f"http://127.0.0.1:{stack.variables['LIFECYCLE_AIRFLOW_PORT']}"
     login = {"username": "admin", "password": secrets_of(stack)["airflow_password"]}
     token = requests.post(f"{url}/auth/token", json=login, timeout=60).json()["access_token"]
     return f"{url}/api/v2", {"Authorization": f"Bearer {token}"}
@@ -210,7 +210,7 @@ def test_training_run_registers_a_version_and_leaves_lineage_from_its_data_to_it
 
 
 def test_minilake_answers_the_connection_of_airflow_and_nobody_else(stack):
-    url = f"http://127.0.0.1:{stack.variables['ATTRITION_MINILAKE_PORT']}/api/2.2/jobs/list"
+    url = f"http://127.0.0.1:{stack.variables['LIFECYCLE_MINILAKE_PORT']}/api/2.2/jobs/list"
     token = secrets_of(stack)["minilake_token"]
     assert requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=60).status_code == 200
     assert requests.get(url, headers={"Authorization": "Bearer dev"}, timeout=60).status_code == 403
@@ -250,7 +250,7 @@ def test_databases_take_their_own_owner_alone(stack):
 
 
 def test_builder_lets_the_scheduler_build_and_push_to_the_registry(stack):
-    registry = f"localhost:{stack.variables['ATTRITION_REGISTRY_PORT']}/check"
+    registry = f"localhost:{stack.variables['LIFECYCLE_REGISTRY_PORT']}/check"
     script = (
         "import docker, io; engine = docker.DockerClient('tcp://builder:2375');"
         "context = io.BytesIO(b'FROM debian:bookworm-slim\\nLABEL a=b');"

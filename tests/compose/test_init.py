@@ -60,7 +60,7 @@ def test_files_of_other_images_belong_to_their_users():
 
 def test_show_names_address_and_keys(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "chown", lambda *_: None)
-    monkeypatch.setenv("ATTRITION_AIRFLOW_PORT", "8123")
+    monkeypatch.setenv("LIFECYCLE_AIRFLOW_PORT", "8123")
     (tmp_path / "secrets").mkdir()
     made = init.load_or_make(tmp_path / "secrets")
     shown = init.show(tmp_path)

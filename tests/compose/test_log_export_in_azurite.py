@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from attrition.retraining.sources import open_source
 from compose import init
-from embedded.container_log import CONTAINER
+from embedded.emulators.container_log import CONTAINER
+from lifecycle.hooks.log_storage import open_source
 from tests.compose.test_compose_log_export import LINES, cluster  # noqa: F401 - a fixture
-from tests.embedded.machine import eventually, free_ports
+from tests.support.machine import eventually, free_ports
 
 pytestmark = pytest.mark.azurite
 ROOT = Path(__file__).resolve().parents[2]

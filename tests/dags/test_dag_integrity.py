@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
-from attrition.defaults import TAGS, notify_failure
+from lifecycle.defaults import TAGS, notify_failure
 from tests.plugins.operators.test_scoring_pods import STEPS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,7 @@ def test_the_list_of_dags_is_exact(dags):
 
 @pytest.mark.parametrize("dag_id", sorted(DAGS))
 def test_dag_file_is_named_after_its_dag_and_is_short(dag_id):
-    lines = (ROOT / "dags" / f"{dag_id}.py").read_text().splitlines()
+    lines = (ROOT / "dags" / f"{dag_id.removeprefix('attrition_')}.py").read_text().splitlines()
     assert 40 < len(lines) <= 190
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.embedded.workspace import Workspace
+from tests.support.workspace import Workspace
 
 
 @pytest.fixture

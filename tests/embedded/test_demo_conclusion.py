@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from embedded.demo import Demo, DemoError
-from embedded.demo_view import TaskView
+from embedded.demo.view import TaskView
+from embedded.demo.walk import Demo, DemoError
 from embedded.environment import Stack
 
 ADMIN = {"id": "admin", "name": "admin"}
@@ -16,7 +16,7 @@ ADMIN = {"id": "admin", "name": "admin"}
 
 def make_demo(tmp_path, *, approve=None, chosen=None, now=None):
     """A demo at its end: the gate was answered with ``chosen``, and production answers with version ``now``."""
-    demo = Demo(Stack.read({"ATTRITION_HOME": str(tmp_path)}), data=None, approve=approve, keep=True)
+    demo = Demo(Stack.read({"LIFECYCLE_HOME": str(tmp_path)}), data=None, approve=approve, keep=True)
     answer = {"chosen_options": chosen, "responded_by_user": ADMIN if chosen else None}
     demo._airflow = SimpleNamespace(
         question=lambda *_: answer, result=lambda *_: {"version": "2"}, link=lambda *_: "http://airflow/run"

@@ -14,7 +14,7 @@ from embedded.scoring_child import SLOT_MARKER
 def demo(home, *arguments):
     return subprocess.run(
         [sys.executable, "-m", "embedded", "demo", *arguments],
-        cwd=ROOT, env={"PATH": os.environ["PATH"], "ATTRITION_HOME": str(home)}, stdin=subprocess.DEVNULL,
+        cwd=ROOT, env={"PATH": os.environ["PATH"], "LIFECYCLE_HOME": str(home)}, stdin=subprocess.DEVNULL,
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 
@@ -70,12 +70,12 @@ def test_example_of_the_environment_names_every_setting_that_is_read():
     """What is read from the shell: by the Makefile's demo, by the stack, and through it by tasks and jobs."""
     sources = [file for folder in ("embedded", "plugins", "training") for file in (ROOT / folder).rglob("*.py")]
     text = "\n".join(file.read_text() for file in [*sources, ROOT / "tests" / "conftest.py"])
-    between_processes = {MARKER, PART_MARKER, SLOT_MARKER, "ATTRITION_API_KEY"}
-    settings = set(re.findall(r'"(ATTRITION_[A-Z_]+)"', text)) - between_processes
+    between_processes = {MARKER, PART_MARKER, SLOT_MARKER, "LIFECYCLE_API_KEY"}
+    settings = set(re.findall(r'"(LIFECYCLE_[A-Z_]+)"', text)) - between_processes
     settings |= {port_setting(name) for name in Ports.__dataclass_fields__} | {"PYTHON", "VENV"}
     settings |= set(
         re.findall(r"--\w+ \"\$\((\w+)\)\"", (ROOT / "Makefile").read_text().split("\ndemo:")[1].split("\nup:")[0])
     )
     named = set(re.findall(r"^#(\w+)=", (ROOT / "env.example").read_text(), re.MULTILINE))
-    assert {"DATA", "APPROVE", "KEEP", "ATTRITION_HOME", "ATTRITION_SETTINGS"} <= settings
+    assert {"DATA", "APPROVE", "KEEP", "LIFECYCLE_HOME", "LIFECYCLE_SETTINGS"} <= settings
     assert settings - named == set()

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 
-from embedded.demo_follow import log_lines
-from embedded.demo_view import TaskView, View, timing_table
+from embedded.demo.follow import log_lines
+from embedded.demo.view import TaskView, View, timing_table
 
 LOG = [
     {"event": "::group::Log message source details"},
@@ -20,7 +20,7 @@ LOG = [
             {
                 "exc_type": "AirflowFailException",
                 "exc_value": "the job failed:\nValueError: column Attrition is missing",
-                "frames": [{"filename": "run.py", "lineno": 7, "name": "main"}],
+                "frames": [{"filename": "training_job.py", "lineno": 7, "name": "main"}],
             }
         ],
     },

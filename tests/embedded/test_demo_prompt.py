@@ -5,13 +5,13 @@ import time
 
 import pytest
 
-from tests.embedded.terminal import Terminal
+from tests.support.terminal import Terminal
 
 QUESTION = "Approve version 1 for production? [y/N] "
 PROMPT = f"""
 import sys, time
 from pathlib import Path
-from embedded.demo_prompt import ask
+from embedded.demo.prompt import ask
 
 started, go, answered = map(Path, sys.argv[1:])
 started.touch()
@@ -95,7 +95,7 @@ def test_closed_input_is_no_answer(terminal):
 TABLE = """
 import time
 from rich.console import Console
-from embedded.demo_view import TaskView, View
+from embedded.demo.view import TaskView, View
 
 console = Console(highlight=False)
 view = View(console)

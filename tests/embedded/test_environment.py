@@ -22,7 +22,7 @@ def stack(tmp_path):
         "PYTHONPATH": "/other/code",
     }
     kept = {"PATH": "/usr/bin", "HTTPS_PROXY": "http://proxy", "AIRFLOW_CONN_SMTP_DEFAULT": "smtp://localhost"}
-    return Stack.read({"ATTRITION_HOME": str(tmp_path), **foreign, **kept})
+    return Stack.read({"LIFECYCLE_HOME": str(tmp_path), **foreign, **kept})
 
 
 def test_what_would_mislead_the_processes_is_not_taken_over_from_the_shell(stack):
@@ -73,13 +73,13 @@ def test_secrets_are_made_once_and_only_their_owner_reads_them(stack):
 
 @pytest.mark.parametrize("value", ["http", "0", "70000", "-1"])
 def test_port_that_is_none_is_refused_with_its_setting(tmp_path, value):
-    with pytest.raises(ConfigurationError, match=r"ATTRITION_MLFLOW_PORT is .*: give a port number"):
-        Stack.read({"ATTRITION_HOME": str(tmp_path), "ATTRITION_MLFLOW_PORT": value})
+    with pytest.raises(ConfigurationError, match=r"LIFECYCLE_MLFLOW_PORT is .*: give a port number"):
+        Stack.read({"LIFECYCLE_HOME": str(tmp_path), "LIFECYCLE_MLFLOW_PORT": value})
 
 
 def test_two_parts_on_one_port_are_refused(tmp_path):
-    with pytest.raises(ConfigurationError, match="ATTRITION_MLFLOW_PORT, ATTRITION_STAGING_PORT name the same port"):
-        Stack.read({"ATTRITION_HOME": str(tmp_path), "ATTRITION_MLFLOW_PORT": "9", "ATTRITION_STAGING_PORT": "9"})
+    with pytest.raises(ConfigurationError, match="LIFECYCLE_MLFLOW_PORT, LIFECYCLE_STAGING_PORT name the same port"):
+        Stack.read({"LIFECYCLE_HOME": str(tmp_path), "LIFECYCLE_MLFLOW_PORT": "9", "LIFECYCLE_STAGING_PORT": "9"})
 
 
 def test_too_little_disk_is_one_line_that_says_what_to_do(stack, monkeypatch):

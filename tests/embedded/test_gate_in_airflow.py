@@ -11,9 +11,9 @@ from rich.console import Console
 
 from embedded import preflight, processes
 from embedded.airflow_client import Airflow, AirflowError
-from embedded.demo_follow import Follower
+from embedded.demo.follow import Follower
 from embedded.environment import ROOT, Stack
-from tests.embedded.machine import eventually, own_ports
+from tests.support.machine import eventually, own_ports
 
 pytestmark = pytest.mark.stack
 DAG, GATE = "gated", "await_approval"
@@ -23,7 +23,7 @@ SOURCE = """
 from datetime import timedelta
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import dag
-from attrition.sensors.gate import ManualGateSensor
+from lifecycle.sensors.approval import ManualGateSensor
 
 DIGEST = "{{ var.value.get(run_id, 'first') }}"
 
@@ -45,7 +45,7 @@ def airflow(tmp_path_factory):
     dags = home / "dags"
     dags.mkdir()
     (dags / "gated.py").write_text(SOURCE)
-    stack = Stack.read({"PATH": os.environ["PATH"], **own_ports(), "ATTRITION_HOME": str(home)})
+    stack = Stack.read({"PATH": os.environ["PATH"], **own_ports(), "LIFECYCLE_HOME": str(home)})
     preflight.prepare_folders(stack)
     log = stack.logs / "airflow.log"
     environment = {**stack.airflow_environment(), "AIRFLOW__CORE__DAGS_FOLDER": str(dags)}

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.embedded.machine import eventually, runs
-from tests.embedded.workspace import ROOT, python_task, result
+from tests.support.machine import eventually, runs
+from tests.support.workspace import ROOT, python_task, result
 
 SHOW_ENVIRONMENT = """
 import json, os, sys
@@ -40,7 +40,7 @@ def test_job_imports_its_published_package_and_not_the_clones(shared_workspace):
     """A module of this name exists in the clone too; the published one has to win, from a nested folder."""
     shared_workspace.put("/Shared/code/abc/training/marker_of_a_test.py", "WHERE = __file__\n")
     path = shared_workspace.put(
-        "/Shared/code/abc/training/run.py",
+        "/Shared/code/abc/training/training_job.py",
         "import pathlib, sys\n"
         "sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))\n"
         "import training, training.marker_of_a_test as marker\n"

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from tests.embedded.workspace import python_task, result
+from tests.support.workspace import python_task, result
 
 PRINT_ARGUMENTS = "import sys\nprint('|'.join(sys.argv[1:]))\n"
 

@@ -17,8 +17,8 @@ from airflow.providers.databricks.triggers.databricks import DatabricksExecution
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import TaskDeferred
 
-from tests.embedded.machine import eventually, runs
-from tests.embedded.workspace import TOKEN, python_task
+from tests.support.machine import eventually, runs
+from tests.support.workspace import TOKEN, python_task
 
 CLUSTER = {"new_cluster": {"spark_version": "16.4.x", "num_workers": 1}}
 FAST = {"polling_period_seconds": 1}

@@ -4,8 +4,8 @@ import signal
 
 import pytest
 
-from tests.embedded.machine import eventually, runs
-from tests.embedded.workspace import python_task, result
+from tests.support.machine import eventually, runs
+from tests.support.workspace import python_task, result
 
 SLEEPER = "import os, sys, time\nopen(sys.argv[1], 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
 

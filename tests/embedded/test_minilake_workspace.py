@@ -5,8 +5,8 @@ import base64
 import pytest
 import requests
 
-from embedded.minilake.__main__ import check_version
-from tests.embedded.workspace import python_task, result
+from embedded.emulators.minilake.__main__ import check_version
+from tests.support.workspace import python_task, result
 
 SCRIPT = "print('ran')\n"
 NOTEBOOK = "# Databricks notebook source\nprint('ran')\n"

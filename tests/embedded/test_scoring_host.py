@@ -8,11 +8,11 @@ import psutil
 import pytest
 import requests
 
-from attrition.slot import Desired, SlotError, Unit
 from embedded.scoring_child import SLOT_MARKER
-from tests.bundles import make_bundle
-from tests.embedded.machine import eventually, runs
-from tests.embedded.scoring import Host, Load, make_image
+from lifecycle.hooks.slot import Desired, SlotError, Unit
+from tests.support.bundles import make_bundle
+from tests.support.machine import eventually, runs
+from tests.support.scoring import Host, Load, make_image
 
 pytestmark = pytest.mark.stack
 TIMEOUT = 60

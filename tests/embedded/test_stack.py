@@ -14,8 +14,8 @@ import requests
 from embedded import stack as stacks
 from embedded.environment import Stack
 from embedded.processes import leftovers
-from tests.embedded.machine import eventually, own_ports, runs
-from tests.embedded.terminal import Terminal
+from tests.support.machine import eventually, own_ports, runs
+from tests.support.terminal import Terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def stack(tmp_path):
     """A stack with a home and ports of its own; whatever a test leaves is ended."""
-    shell = {key: value for key, value in os.environ.items() if key != "ATTRITION_SETTINGS"}
-    made = Stack.read(shell | own_ports() | {"ATTRITION_HOME": str(tmp_path / "home")})
+    shell = {key: value for key, value in os.environ.items() if key != "LIFECYCLE_SETTINGS"}
+    made = Stack.read(shell | own_ports() | {"LIFECYCLE_HOME": str(tmp_path / "home")})
     yield made
     command(made, "down")
     assert leftovers(made.home) == []
@@ -99,7 +99,7 @@ def test_busy_port_stops_the_start_with_its_number_and_its_setting(stack):
     assert result.returncode == 1
     assert result.stderr.strip() == (
         f"port {stack.ports.mlflow} is in use by another program: stop that, "
-        "or set ATTRITION_MLFLOW_PORT to a free port"
+        "or set LIFECYCLE_MLFLOW_PORT to a free port"
     )
 
 
@@ -107,7 +107,7 @@ def test_busy_port_is_told_by_a_detached_start_too(stack):
     with socket.create_server(("127.0.0.1", stack.ports.production)):
         result = command(stack, "up", "--detach")
     assert result.returncode == 1
-    assert "set ATTRITION_PRODUCTION_PORT to a free port" in result.stderr
+    assert "set LIFECYCLE_PRODUCTION_PORT to a free port" in result.stderr
 
 
 def test_down_without_a_stack_says_that_there_is_nothing_to_stop(stack):

@@ -12,8 +12,8 @@ import pytest
 
 from embedded.airflow_client import Airflow
 from embedded.environment import MARKER, ROOT, Stack
-from tests.embedded import postgres
-from tests.embedded.machine import free_port, own_ports
+from tests.support import postgres
+from tests.support.machine import free_port, own_ports
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(900)]
 MODEL = "employee_attrition"
@@ -32,7 +32,7 @@ def database():
 def stack(database, tmp_path_factory):
     """A stack of the tests' own whose Airflow uses the server; stopped at the end, and nothing left behind."""
     home = tmp_path_factory.mktemp("home")
-    own = own_ports() | {"ATTRITION_HOME": str(home), "ATTRITION_AIRFLOW_DATABASE": database.url}
+    own = own_ports() | {"LIFECYCLE_HOME": str(home), "LIFECYCLE_AIRFLOW_DATABASE": database.url}
     made = Stack.read(dict(os.environ) | own)
     try:
         yield made
@@ -91,7 +91,7 @@ def test_two_training_runs_on_postgres_go_side_by_side_and_register_a_version_ea
     assert first[0] < second[1], "one after the other"
     assert second[0] < first[1], "one after the other"
     new = [
-        version.tags["attrition_run_key"]
+        version.tags["lifecycle_run_key"]
         for version in registry.search_model_versions(f"name = '{MODEL}'")
         if version.version not in before
     ]

@@ -15,13 +15,14 @@ from airflow.models.connection import Connection
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
-from attrition import publish, settings
-from attrition.operators.training import TrainingRunOperator
-from tests.embedded.machine import eventually
-from tests.embedded.tracking import Tracking
-from tests.embedded.workspace import TOKEN, Workspace
-from training import tags
-from training.synthetic import make_employees
+from lifecycle import settings
+from lifecycle.operators.training_run import TrainingRunOperator
+from lifecycle.tasks import publish
+from tests.support.machine import eventually
+from tests.support.tracking import Tracking
+from tests.support.workspace import TOKEN, Workspace
+from training.registry import tags
+from use_cases.attrition.sample import make_employees
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
 MODEL, TRIALS = "employee_attrition", 3
@@ -198,7 +199,7 @@ def test_bad_data_fails_at_once_with_the_jobs_traceback_and_the_page_of_its_run(
     assert "Age: the column is missing" in str(failed.value)
     assert page in str(failed.value)
     assert "Traceback (most recent call last)" not in str(failed.value)
-    assert 'training/run.py", line' in capsys.readouterr().out
+    assert 'training/training_job.py", line' in capsys.readouterr().out
 
 
 def test_mlflow_down_at_the_start_fails_with_its_address_and_the_cleared_task_goes_on(task, lake, tracking):
@@ -213,7 +214,7 @@ def test_mlflow_down_at_the_start_fails_with_its_address_and_the_cleared_task_go
 
 
 def test_workspace_down_at_the_start_fails_after_retries_and_the_cleared_task_starts_one_run(task, lake, monkeypatch):
-    monkeypatch.setattr("attrition.operators.training._OUTAGE_TRIES", 2)
+    monkeypatch.setattr("lifecycle.operators.training_run._OUTAGE_TRIES", 2)
     lake.stop(signal.SIGTERM)
     began = time.monotonic()
     with pytest.raises(AirflowException, match=r"API requests to Databricks failed 2 times .*refused"):

@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.golden import check_golden
+from tests.support.golden import check_golden
 
 ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "k8s"
@@ -140,7 +140,7 @@ def test_everything_is_pinned_to_one_digest_version_and_namespace(rendered):
     for found in objects(rendered):
         assert found["metadata"]["annotations"]["attrition/digest"] == DIGEST
         assert found["metadata"]["labels"]["app.kubernetes.io/version"] == "3"
-        assert found["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "attrition-release"
+        assert found["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "lifecycle-release"
         assert found["metadata"]["namespace"].startswith("attrition-")
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import docker
 import pytest
 
-from attrition.builders.engine import EngineBuilder
-from attrition.builders.inputs import Inputs, gather, write_context
-from attrition.publish import git_revision
-from attrition.registry import Version
-from tests.bundles import make_bundle
-from tests.embedded.machine import free_port
+from lifecycle.builders.context import Inputs, gather, write_context
+from lifecycle.builders.docker_engine import EngineBuilder
+from lifecycle.hooks.registry import Version
+from lifecycle.tasks.publish import git_revision
 from tests.kubernetes import cluster, real_airflow
+from tests.support.bundles import make_bundle
+from tests.support.machine import free_port
 
 REPOSITORY = "attrition-scoring-test"
 
@@ -109,7 +109,7 @@ class Planter:
             repository=REPOSITORY,
             base_image="python:3.11-slim",
             revision=git_revision(),
-            data_digest=self._airflow.version_tags(version)["attrition_data_digest"],
+            data_digest=self._airflow.version_tags(version)["lifecycle_data_digest"],
         )
 
     def crash_loop(self, version: str, bundle: Path) -> None:

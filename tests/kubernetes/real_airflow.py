@@ -14,7 +14,7 @@ from embedded import preflight, processes
 from embedded.environment import ROOT, Stack
 from embedded.parts import Part, parts
 from tests.kubernetes import cluster
-from training import tags
+from training.registry import tags
 
 ADMIN, STRANGER = "admin", "mallory"
 MODEL = "employee_attrition"
@@ -37,8 +37,8 @@ class Airflow:
     """Scheduler, triggerer, dag processor and API server, and what the tests do with them."""
 
     def __init__(self, home: Path, ports: dict[str, int], kubeconfigs: dict[str, Path]) -> None:
-        variables = {f"ATTRITION_{name.upper()}_PORT": str(port) for name, port in ports.items()}
-        variables |= {"ATTRITION_HOME": str(home), "ATTRITION_SETTINGS": str(Path(__file__).with_name("settings.toml"))}
+        variables = {f"LIFECYCLE_{name.upper()}_PORT": str(port) for name, port in ports.items()}
+        variables |= {"LIFECYCLE_HOME": str(home), "LIFECYCLE_SETTINGS": str(Path(__file__).with_name("settings.toml"))}
         self.stack = Stack.read({**os.environ, **variables})
         preflight.prepare_folders(self.stack)
         secrets = self.stack.credentials
@@ -63,7 +63,7 @@ class Airflow:
         began = time.time()
         for part in chosen:
             environment = {**part.env, **(self._overrides if part.name == "airflow" else {})}
-            environment["ATTRITION_PART"] = part.name
+            environment["LIFECYCLE_PART"] = part.name
             processes.start(part.argv, env=environment, log=self.stack.logs / f"{part.name}.log", cwd=ROOT)
         for part in chosen:
             self._await(part, began)

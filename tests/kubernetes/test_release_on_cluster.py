@@ -46,7 +46,7 @@ def test_first_release_runs_the_built_digest_in_both_places(airflow, first):
         assert deployment["metadata"]["annotations"]["attrition/digest"] == built["digest"]
         assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == built["image"]
     assert airflow.result(first.run, "verify_staging")["passed"]
-    assert airflow.version_tags(first.version)["attrition_approved_digest"] == built["digest"]
+    assert airflow.version_tags(first.version)["lifecycle_approved_digest"] == built["digest"]
     assert airflow.aliases()["champion"] == first.version
 
 
@@ -157,7 +157,7 @@ def test_rejection_leaves_production_alone_and_restores_staging(airflow, second,
     states = airflow.states("attrition_release", rejected.run)
     assert states["record_rejection"] == "success"
     assert states["deploy_canary"] == states["deploy_production"] == states["promote"] == "skipped"
-    assert airflow.version_tags(rejected.version)["attrition_approval"] == "rejected"
+    assert airflow.version_tags(rejected.version)["lifecycle_approval"] == "rejected"
     assert airflow.aliases()["champion"] == second.version
     assert airflow.note(rejected.run) == f"Version {rejected.version} rejected by admin: the drift worries me"
 

@@ -14,16 +14,17 @@ from airflow.sdk import DAG, BaseHook
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 from kubernetes import client, config
 
-from attrition import settings, targets
-from attrition.builders.engine import EngineBuilder
-from attrition.builders.inputs import write_context
-from attrition.operators.scoring import ScoringStepOperator
 from compose.log_export import Exporter
+from lifecycle import settings
+from lifecycle.builders.context import write_context
+from lifecycle.builders.docker_engine import EngineBuilder
+from lifecycle.hooks import targets
+from lifecycle.operators.release_step import ScoringStepOperator
 from tests.compose.test_compose_log_export import Container, records
 from tests.kubernetes import cluster
 from tests.kubernetes.cluster import STEPS, until
 from tests.kubernetes.conftest import NoRegistry, empty_places
-from tests.plugins.images import inputs_of
+from tests.support.images import inputs_of
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 
@@ -61,7 +62,7 @@ def images(engine, bundles, tmp_path_factory):
 def staging(engine, tmp_path, monkeypatch):
     """Connection ``scoring_staging`` to that namespace, with Airflow's own rights, and the tests' settings."""
     for name in ("AIRFLOW", "MLFLOW"):
-        monkeypatch.setenv(f"ATTRITION_{name}_PORT", "1")
+        monkeypatch.setenv(f"LIFECYCLE_{name}_PORT", "1")
     configured = settings.read(cluster.ROOT / "tests" / "kubernetes" / "settings.toml")
     place = msgspec.structs.replace(configured.scoring.staging, namespace=cluster.namespace(STEPS))
     scoring = msgspec.structs.replace(configured.scoring, staging=place)

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pyarrow.parquet as pq
 import pytest
 
-from tests.curation.nights import open_duckdb, process, rows, unpaired
-from tests.curation.simulate import CONTAINER, Export, log_lines, random_record
 from tests.monitoring.test_kql import Workspace
+from tests.support.nights import open_duckdb, process, rows, unpaired
+from tests.support.simulate import CONTAINER, Export, log_lines, random_record
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import requests
 from airflow.models.connection import Connection
 from airflow.sdk import BaseHook
 
-from tests.embedded.machine import free_port
+from tests.support.machine import free_port
 
 
 @pytest.fixture(scope="session")

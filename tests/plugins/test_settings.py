@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from attrition import settings
+from lifecycle import settings
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 
@@ -15,7 +15,7 @@ def test_shipped_settings_file_is_valid_and_named_after_its_environment(path):
 
 
 def test_missing_file_names_the_variable(tmp_path):
-    with pytest.raises(settings.SettingsError, match="ATTRITION_SETTINGS"):
+    with pytest.raises(settings.SettingsError, match="LIFECYCLE_SETTINGS"):
         settings.read(tmp_path / "none.toml")
 
 
@@ -42,6 +42,6 @@ def test_wrong_file_is_refused_with_file_and_field(tmp_path, text, message):
 
 
 def test_variables_are_expanded_from_the_environment(tmp_path, monkeypatch):
-    monkeypatch.setenv("ATTRITION_AIRFLOW_PORT", "9999")
-    monkeypatch.setenv("ATTRITION_MLFLOW_PORT", "9998")
+    monkeypatch.setenv("LIFECYCLE_AIRFLOW_PORT", "9999")
+    monkeypatch.setenv("LIFECYCLE_MLFLOW_PORT", "9998")
     assert settings.read(CONFIG / "embedded.toml").airflow_url == "http://127.0.0.1:9999"

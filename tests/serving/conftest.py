@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving_bundles import Attrition, write_flats
-from serving_processes import Server
 
 from serving.scoring.bundle import Bundle
+from tests.support.serving_bundles import Attrition, write_flats
+from tests.support.serving_processes import Server
 
 
 @pytest.fixture(scope="session")

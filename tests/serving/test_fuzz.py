@@ -8,8 +8,9 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from serving_bundles import Attrition
-from serving_processes import KEY, Server
+
+from tests.support.serving_bundles import Attrition
+from tests.support.serving_processes import KEY, Server
 
 FUZZ = settings(
     max_examples=120,

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving_bundles import Attrition
-from serving_processes import KEY, ROOT, Server, key_file
 
-from tests.certificate import write_certificate
-from tests.embedded.machine import free_port
+from tests.support.certificate import write_certificate
+from tests.support.machine import free_port
+from tests.support.serving_bundles import Attrition
+from tests.support.serving_processes import KEY, ROOT, Server, key_file
 
 HEADERS = {"X-API-Key": KEY, "Content-Type": "application/json"}
 

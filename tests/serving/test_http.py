@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from serving_bundles import Attrition
-from serving_processes import CLIENT, KEY, Server
 
 from serving.scoring.bundle import Bundle
+from tests.support.serving_bundles import Attrition
+from tests.support.serving_processes import CLIENT, KEY, Server
 
 PUBLISHED_KEYS = {
     "classifier__predictions",

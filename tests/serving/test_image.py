@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from serving_bundles import Attrition
-from serving_processes import CLIENT, KEY, ROOT, key_file
 
-from tests.embedded.machine import free_port
+from tests.support.machine import free_port
+from tests.support.serving_bundles import Attrition
+from tests.support.serving_processes import CLIENT, KEY, ROOT, key_file
 
 pytestmark = pytest.mark.docker
 

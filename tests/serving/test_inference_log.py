@@ -5,12 +5,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from serving_bundles import Attrition
 
 from serving.inference_log import LINE_LIMIT, InferenceLog
 from serving.scoring.bundle import Bundle
 from serving.scoring.records import RecordReader
 from serving.settings import Release, Settings
+from tests.support.serving_bundles import Attrition
 
 
 class Collector:

@@ -5,12 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
-from serving_processes import key_file
 
 from serving import keys
 from serving.keys import ApiKeys
 from serving.problems import KeyMissing, KeyRefused
 from serving.settings import SettingsError
+from tests.support.serving_processes import key_file
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,10 @@ import json
 import shutil
 
 import pytest
-from serving_processes import KEY
 
 from serving import verify
 from serving.metrics_text import Metrics
+from tests.support.serving_processes import KEY
 
 CHECKS = ["version", "health", "ready", "golden answers", "contract", "keys", "load"]
 

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def synthetic_frame():
-    from training.synthetic import make_employees
+    from use_cases.attrition.sample import make_employees
 
     return make_employees(600, 3)
 
@@ -24,14 +24,14 @@ def synthetic_file(synthetic_frame, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def synthetic(synthetic_file):
-    from training.data import read_employees
+    from training.data.dataset import read_employees
 
     return read_employees(str(synthetic_file))
 
 
 @pytest.fixture(scope="session")
 def real(real_data):
-    from training.data import read_employees
+    from training.data.dataset import read_employees
 
     return read_employees(str(real_data))
 

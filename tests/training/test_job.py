@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 
 from serving.scoring.bundle import Bundle
-from training import run as job
-from training import tags
+from training import training_job as job
 from training.config import ConfigError
-from training.data_error import DataError
-from training.register import fetch_bundle, pinned_requirements
-from training.tracking import TRIAL, Tracker, TrackingError
+from training.data.data_error import DataError
+from training.registry import tags
+from training.registry.register import fetch_bundle, pinned_requirements
+from training.registry.tracking import TRIAL, Tracker, TrackingError
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "employee_attrition"
@@ -209,11 +209,11 @@ def test_repeated_register_leaves_an_alias_alone_that_a_release_has_moved(first,
 def test_task_that_fails_marks_the_run_failed_and_a_retry_goes_on(store, synthetic_file, monkeypatch):
     text = config(synthetic_file)
     run("prepare", "broken", text)
-    monkeypatch.setenv("ATTRITION_ENGINE", "dask")
-    with pytest.raises(ValueError, match="ATTRITION_ENGINE is 'dask'"):
+    monkeypatch.setenv("LIFECYCLE_ENGINE", "dask")
+    with pytest.raises(ValueError, match="LIFECYCLE_ENGINE is 'dask'"):
         run("tune", "broken", text)
     assert runs_of(store, "broken")[0].info.status == "FAILED"
-    monkeypatch.delenv("ATTRITION_ENGINE")
+    monkeypatch.delenv("LIFECYCLE_ENGINE")
     run("tune", "broken", text)
     assert runs_of(store, "broken")[0].info.status == "RUNNING"
 
@@ -253,10 +253,19 @@ def test_published_code_runs_as_a_file_from_anywhere(synthetic_frame, tmp_path):
     shutil.copytree(ROOT / "training", code / "training", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "serving" / "scoring", code / "serving" / "scoring")
     (code / "serving" / "__init__.py").touch()
+    shutil.copytree(ROOT / "use_cases", code / "use_cases", ignore=shutil.ignore_patterns("__pycache__"))
     bad = tmp_path / "bad.csv"
     synthetic_frame.assign(Age="old").to_csv(bad, index=False)
     ended = subprocess.run(
-        [sys.executable, str(code / "training" / "run.py"), "prepare", "--run-key", "k", "--config", config(bad)],
+        [
+            sys.executable,
+            str(code / "training" / "training_job.py"),
+            "prepare",
+            "--run-key",
+            "k",
+            "--config",
+            config(bad),
+        ],
         capture_output=True,
         text=True,
         cwd=tmp_path,

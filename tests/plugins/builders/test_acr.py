@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import pytest
 from airflow.models.connection import Connection
 
-from attrition.builders import BuildError, Built, WrongModelError
-from attrition.builders.acr import RUN_ID as RUN_ID_KEY
-from attrition.builders.acr import AcrBuilder
-from attrition.builders.inputs import Inputs
-from tests.certificate import write_certificate
-from tests.plugins.builders.azure_double import DIGEST, RUN_ID, AzureDouble
+from lifecycle.builders import BuildError, Built, WrongModelError
+from lifecycle.builders.acr import RUN_ID as RUN_ID_KEY
+from lifecycle.builders.acr import AcrBuilder
+from lifecycle.builders.context import Inputs
+from tests.support.azure_double import DIGEST, RUN_ID, AzureDouble
+from tests.support.certificate import write_certificate
 
 INPUTS = Inputs(
     model_name="employee_attrition",
@@ -90,7 +90,7 @@ def test_build_uploads_the_context_schedules_one_run_and_returns_the_digest(azur
 
 
 def test_log_of_the_run_is_copied_line_by_line_and_once(azure, context, caplog):
-    with caplog.at_level(logging.INFO, logger="attrition.builders.acr"):
+    with caplog.at_level(logging.INFO, logger="lifecycle.builders.acr"):
         builder(azure).build(INPUTS, context, Memory())
     assert [line for line in caplog.messages if line.startswith("Step")] == ["Step 1/2", "Step 2/2"]
 

@@ -12,14 +12,15 @@ import requests
 from airflow.models.connection import Connection
 from airflow.sdk.exceptions import AirflowFailException
 
-from attrition import registry, settings, targets
-from attrition.builders.inputs import folder_digest
-from attrition.slot import Slot
 from embedded.scoring_host import SlotHost
-from tests.bundles import make_bundle
-from tests.embedded.machine import free_port
-from tests.plugins.images import build_image
+from lifecycle import settings
+from lifecycle.builders.context import folder_digest
+from lifecycle.hooks import registry, targets
+from lifecycle.hooks.slot import Slot
 from tests.plugins.operators.test_scoring_pods import context, make
+from tests.support.bundles import make_bundle
+from tests.support.images import build_image
+from tests.support.machine import free_port
 
 KEY = "a key for tests"
 
@@ -69,7 +70,7 @@ def slot(host, connections, monkeypatch):
             conn_id=name, conn_type="gunicorn", host="127.0.0.1", port=host.port, password=KEY, extra=extra
         )
     monkeypatch.setattr(registry, "approved", lambda name, version, digest: True)
-    monkeypatch.setattr("attrition.operators.steps.VERIFY_SECONDS", 1.0)
+    monkeypatch.setattr("lifecycle.operators.steps.VERIFY_SECONDS", 1.0)
     return Slot(connections["scoring_production"])
 
 
@@ -152,7 +153,7 @@ def test_verify_of_another_model_fails_with_the_first_wrong_answer(slot, images)
 
 def test_verify_of_another_version_fails_and_names_both(slot, images, monkeypatch):
     do("deploy", images["1"], run="j")
-    monkeypatch.setattr("attrition.operators.steps.SETTLE_SECONDS", 1.0)
+    monkeypatch.setattr("lifecycle.operators.steps.SETTLE_SECONDS", 1.0)
     with pytest.raises(AirflowFailException, match="the server runs version 1, not 2"):
         do("verify", images["2"], run="j")
 

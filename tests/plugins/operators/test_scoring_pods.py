@@ -13,10 +13,10 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes.client import ApiClient
 from kubernetes.client import models as k8s
 
-from attrition import registry, targets
-from attrition.operators import pods
-from attrition.operators.scoring import ScoringStepOperator
-from tests.golden import check_golden
+from lifecycle.hooks import registry, targets
+from lifecycle.operators import pods
+from lifecycle.operators.release_step import ScoringStepOperator
+from tests.support.golden import check_golden
 
 GOLDEN = Path(__file__).with_name("golden")
 DIGEST = "sha256:" + "ab" * 32
@@ -131,7 +131,7 @@ def test_api_key_is_a_reference_and_never_a_value():
     environment = pod_of(make("verify", "staging"))["spec"]["containers"][0]["env"]
     assert environment == [
         {
-            "name": "ATTRITION_API_KEY",
+            "name": "LIFECYCLE_API_KEY",
             "valueFrom": {"secretKeyRef": {"name": "scoring-client-key", "key": "api-key"}},
         }
     ]

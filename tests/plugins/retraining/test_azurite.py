@@ -13,13 +13,15 @@ import requests
 from airflow.models.connection import Connection
 from azure.storage.blob import BlobServiceClient
 
-from attrition.retraining import nights
-from attrition.retraining.sources import SourceError, open_source
-from tests.curation.nights import inference, open_duckdb
-from tests.curation.simulate import CONTAINER, Export
-from tests.embedded.machine import free_port
-from training.curation import days, landing, layout, night
-from training.curation.schema import COLUMNS, SERVICE
+from lifecycle.hooks.log_storage import SourceError, open_source
+from lifecycle.retraining import nights
+from tests.support.machine import free_port
+from tests.support.nights import inference, open_duckdb
+from tests.support.simulate import CONTAINER, Export
+from training.inference_log import day_tables as days
+from training.inference_log import landing, layout
+from training.inference_log import parse as night
+from training.inference_log.schema import COLUMNS, SERVICE
 
 pytestmark = pytest.mark.azurite
 
@@ -116,7 +118,7 @@ def test_tables_in_a_storage_account_take_the_landed_lines(logs, tmp_path):
     export.request(export._moment(FIRST), records=3)
     export.close(FIRST)
     tables = nights.tables_path("abfs://logs@tables/attrition")
-    from training.curation.export import FolderSource
+    from training.inference_log.azure_export import FolderSource
 
     source = FolderSource(export.root / CONTAINER)
     manifest = landing.land(source, tables, FIRST, FIRST, FIRST)

@@ -13,11 +13,12 @@ from airflow.models.connection import Connection
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
-from attrition import airflow_api, settings
-from attrition.retraining import alerts, decision
-from training.curation import layout
-from training.metrics import Estimate
-from training.monitoring.verdict import Quality, Verdict
+from lifecycle import settings
+from lifecycle.hooks import airflow_api
+from lifecycle.retraining import alerts, decision
+from training.drift.verdict import Quality, Verdict
+from training.evaluation.binary import Estimate
+from training.inference_log import layout
 
 QUIET = Verdict(night="2026-11-02", status="quiet", champion="3", records=300, used=200, note="quiet night")
 DRIFTED = msgspec.structs.replace(
@@ -207,8 +208,8 @@ def test_alert_is_sent_by_mail(server, connections):
     assert all(alerts.send(alert) for alert in (ALERT, *OTHERS))
     assert [f"2026-11-02.{kind}@" in mail for kind, mail in zip(KINDS, server.seen, strict=True)] == [True] * 4
     mail = server.seen[0]
-    assert "Message-ID: <2026-11-02.drift@embedded.attrition>" in mail
-    assert "Subject: [attrition, embedded] drift in the night of 2026-11-02" in mail
+    assert "Message-ID: <2026-11-02.drift@embedded.lifecycle>" in mail
+    assert "Subject: [lifecycle, embedded] drift in the night of 2026-11-02" in mail
     assert "To: b@example.com, c@example.com" in mail
     assert "Age drifts" in mail
 

@@ -16,20 +16,20 @@ import requests
 from rich.console import Console
 
 from embedded.airflow_client import Airflow, AirflowError
-from embedded.demo_follow import Follower
+from embedded.demo.follow import Follower
 from embedded.environment import Stack
 from embedded.processes import leftovers
 from serving.scoring.bundle import Bundle
-from tests.bundles import make_bundle
-from tests.curation.nights import fingerprint
-from tests.curation.simulate import Export
-from tests.embedded.machine import eventually, own_ports
-from tests.nightly import MODEL, export_answers, register_champion, write_outcomes
-from training import tags
-from training.curation import layout
-from training.data import holdout_rows, read_employees
-from training.monitoring.verdict import Verdict
-from training.synthetic import make_employees
+from tests.support.bundles import make_bundle
+from tests.support.machine import eventually, own_ports
+from tests.support.nightly import MODEL, export_answers, register_champion, write_outcomes
+from tests.support.nights import fingerprint
+from tests.support.simulate import Export
+from training.data.dataset import holdout_rows, read_employees
+from training.drift.verdict import Verdict
+from training.inference_log import layout
+from training.registry import tags
+from use_cases.attrition.sample import make_employees
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
@@ -46,7 +46,7 @@ def stack(tmp_path):
     """A stack that is up, with a home and ports of its own, and three trials for a training."""
     configured = (ROOT / "config" / "embedded.toml").read_text().replace("[training]\n", "[training]\ntrials = 3\n")
     (tmp_path / "settings.toml").write_text(configured)
-    own = {"ATTRITION_HOME": str(tmp_path / "home"), "ATTRITION_SETTINGS": str(tmp_path / "settings.toml")}
+    own = {"LIFECYCLE_HOME": str(tmp_path / "home"), "LIFECYCLE_SETTINGS": str(tmp_path / "settings.toml")}
     made = Stack.read(dict(os.environ) | own_ports() | own)
     try:
         command(made, "up", "--detach")

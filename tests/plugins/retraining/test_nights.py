@@ -8,12 +8,12 @@ import pytest
 from airflow.models.connection import Connection
 from airflow.sdk.exceptions import AirflowFailException
 
-from attrition import settings
-from attrition.retraining import nights
-from attrition.retraining.sources import SourceError, open_source
-from tests.curation.simulate import CONTAINER, Export
-from training.curation import landing, layout
-from training.curation.run import NightlyConfig
+from lifecycle import settings
+from lifecycle.hooks.log_storage import SourceError, open_source
+from lifecycle.retraining import nights
+from tests.support.simulate import CONTAINER, Export
+from training.inference_log import landing, layout
+from training.nightly_job import NightlyConfig
 
 TODAY = date(2026, 11, 10)
 

@@ -5,11 +5,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from serving_bundles import Attrition
 
 from serving.scoring.assistant import Assistant
 from serving.scoring.bundle import Bundle
 from serving.scoring.encode import encode_fields
+from tests.support.serving_bundles import Attrition
 
 SIZES = (1, 63, 64, 255, 256, 1000)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from serving_bundles import Attrition, flats_columns
-from serving_processes import ROOT
 
 from serving.scoring.bundle import Bundle, BundleError
 from serving.scoring.contract import CLASSIFIER_FILE, CONTRACT_FILE, DRIFT_FILE, OUTLIERS_FILE
+from tests.support.serving_bundles import Attrition, flats_columns
+from tests.support.serving_processes import ROOT
 
 
 def test_probabilities_equal_scikit_learns_on_all_rows(attrition: Attrition, bundle: Bundle) -> None:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
-from serving_bundles import Attrition
 
 from serving.scoring import chi2, ks
 from serving.scoring.bundle import Bundle
@@ -14,6 +13,7 @@ from serving.scoring.category_drift import CategoryDrift
 from serving.scoring.drift import adjust
 from serving.scoring.encode import as_columns, encode_fields
 from serving.scoring.numeric_drift import NumericDrift
+from tests.support.serving_bundles import Attrition
 
 TOLERANCE = 1e-9
 

@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from serving_bundles import FLATS, Attrition, flats_columns
 
 from serving.scoring.bundle import Bundle
 from serving.scoring.contract import Contract, OutlierRule
 from serving.scoring.encode import EncodeError, as_columns, encode_columns, encode_fields, encode_records
 from serving.scoring.records import RecordReader
+from tests.support.serving_bundles import FLATS, Attrition, flats_columns
 
 FLATS_CONTRACT = Contract(1, "flats", "Flat Finder", "", FLATS, OutlierRule(1, 1.0, -0.5), 10)
 

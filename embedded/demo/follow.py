@@ -1,0 +1,114 @@
+"""Follow DAG runs to their end, and say why one failed."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from embedded.airflow_client import Airflow
+from embedded.demo.view import TaskView, View
+
+_POLL = 1.0
+_LINES = 25
+_ENDED = ("success", "failed")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A task that failed: the cause from its log, and where to look."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    log_lines: list[str]
+    link: str
+
+
+class Follower:
+    """Watches the runs it has been given; all of them stay on the screen."""
+
+    def __init__(self, airflow: Airflow, console: Console) -> None:
+        self._airflow = airflow
+        self._console = console
+        self._view = View(console)
+        self._runs: list[tuple[str, str]] = []
+        self._told: set[tuple[str, str, int]] = set()
+        self.tasks: dict[tuple[str, str], TaskView] = {}
+        """DAG and task id to the last that was seen of it."""
+
+    def wait(self, dag_id: str, run_id: str, *, question: str | None = None) -> str:
+        """Follow a run until it ends (returns ``success`` or ``failed``) or until ``question`` is asked.
+
+        :param question: the task that asks; ``awaiting_input`` is returned while it waits for an answer.
+        """
+        if (dag_id, run_id) not in self._runs:
+            self._runs.append((dag_id, run_id))
+        with self._view.following():
+            while True:
+                self._refresh()
+                asking = self.tasks.get((dag_id, question or ""))
+                if asking and asking.state == "awaiting_input" and self.asks(dag_id, run_id, asking.task_id):
+                    return "awaiting_input"
+                state = str(self._airflow.run(dag_id, run_id)["state"])
+                if state in _ENDED:
+                    self._refresh()
+                    return state
+                time.sleep(_POLL)
+
+    def failures(self, dag_id: str, run_id: str) -> list[Failure]:
+        """The tasks of a run that failed themselves, first first."""
+        failed = [task for task in self._airflow.tasks(dag_id, run_id) if task["state"] == "failed"]
+        failed.sort(key=lambda task: task["end_date"] or "")
+        return [self._failure(task) for task in failed]
+
+    def _failure(self, task: dict[str, Any]) -> Failure:
+        dag_id, run_id, task_id = task["dag_id"], task["dag_run_id"], task["task_id"]
+        log = self._airflow.log(dag_id, run_id, task_id, task["try_number"])
+        return Failure(dag_id, run_id, task_id, log_lines(log), self._airflow.link(dag_id, run_id, task_id))
+
+    def asks(self, dag_id: str, run_id: str, task_id: str) -> bool:
+        """Whether a task waits for an answer at this moment."""
+        if self._airflow.task(dag_id, run_id, task_id)["state"] != "awaiting_input":
+            return False
+        return not self._airflow.question(dag_id, run_id, task_id)["response_received"]
+
+    def _refresh(self) -> None:
+        for dag_id, run_id in self._runs:
+            tasks = self._airflow.tasks(dag_id, run_id)
+            for task in sorted(tasks, key=lambda task: task["start_date"] or "9"):
+                self.tasks[dag_id, task["task_id"]] = TaskView.of(task)
+                self._tell_retry(task)
+        self._view.update(self.tasks.values())
+
+    def _tell_retry(self, task: dict[str, Any]) -> None:
+        """Say once why a try failed that Airflow is going to repeat."""
+        key = (task["dag_id"], task["task_id"], task["try_number"])
+        if task["state"] == "up_for_retry" and key not in self._told:
+            self._told.add(key)
+            cause = self._failure(task).log_lines[-3:]
+            self._console.print(
+                f"[yellow]{task['task_id']}: try {task['try_number']} failed and will be repeated[/]\n"
+                + "\n".join(f"  {escape(line)}" for line in cause),
+                soft_wrap=True,
+            )
+
+
+def log_lines(log: list[dict[str, Any]], limit: int = _LINES) -> list[str]:
+    """The last lines of a task's log for people: messages, and exceptions with what caused them."""
+    lines: list[str] = []
+    for entry in log:
+        event = str(entry.get("event", ""))
+        if not event.startswith("::"):
+            lines += event.splitlines()
+        for error in entry.get("error_detail") or []:
+            lines += list(_exception(error))
+    return lines[-limit:]
+
+
+def _exception(error: dict[str, Any]) -> Iterator[str]:
+    for frame in (error.get("frames") or [])[-3:]:
+        yield f"  {frame.get('filename')}:{frame.get('lineno')} in {frame.get('name')}"
+    yield from f"{error.get('exc_type')}: {error.get('exc_value')}".splitlines()

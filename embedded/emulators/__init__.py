@@ -1,0 +1,1 @@
+"""Stand-ins for cloud services, shared by the laptop stack and Docker Compose."""

@@ -1,0 +1,140 @@
+"""What goes into a serving image, and the folder that every builder is given.
+
+    serving/      the server, its requirements and its Dockerfile
+    bundle/       the model version's bundle
+    k8s/          the manifests that deploy this very image
+    release.json  where all of it comes from; the server's /version shows it
+    sbom.json     CycloneDX, from serving/requirements.txt
+
+The tag follows from all of that but the date, so the same inputs have the same tag.
+"""
+
+import hashlib
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lifecycle.builders.sbom import bill_of_materials
+
+ROOT = Path(__file__).resolve().parents[3]
+CODE_FOLDERS = ("serving", "k8s")
+DOCKERFILE = "serving/Dockerfile"
+RELEASE_FILE = "release.json"
+SBOM_FILE = "sbom.json"
+_HASH_LENGTH = 12
+_IGNORED = ("__pycache__", ".mypy_cache", ".ruff_cache", ".DS_Store")
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files of a folder that count, in a stable order; caches do not."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in _IGNORED]
+        found += [Path(parent) / name for name in names if name not in _IGNORED]
+    return sorted(found)
+
+
+def folder_digest(folder: Path, *names: str) -> str:
+    """SHA-256 (64 hexadecimal digits) over paths and contents of ``folder``, or of the named parts of it."""
+    digest = hashlib.sha256()
+    for part in names or (".",):
+        for path in files_below(folder / part):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+class Inputs(msgspec.Struct, frozen=True):
+    """All that an image follows from."""
+
+    model_name: str
+    model_version: str
+    run_id: str
+    data_digest: str
+    revision: str
+    """Git revision of the serving code; never part of the tag, for it says nothing about content."""
+    code_hash: str
+    bundle_hash: str
+    repository: str
+    base_image: str
+
+    @property
+    def key(self) -> str:
+        """Digest of everything that changes the image: what a builder looks its own work up by."""
+        parts = (
+            self.model_name, self.model_version, self.run_id, self.data_digest,
+            self.code_hash, self.bundle_hash, self.base_image,
+        )  # fmt: skip
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    @property
+    def tag(self) -> str:
+        """Model version and a hash of code, bundle and base image, for example ``v3-0123456789ab``."""
+        return f"v{self.model_version}-{self.key[:_HASH_LENGTH]}"
+
+
+def gather(*, model: Any, bundle: Path, repository: str, base_image: str, revision: str, data_digest: str) -> Inputs:
+    """Describe an image of ``model`` (an ``lifecycle.hooks.registry.Version``) with its downloaded ``bundle``."""
+    return Inputs(
+        model_name=model.name,
+        model_version=str(model.version),
+        run_id=model.run_id,
+        data_digest=data_digest,
+        revision=revision,
+        code_hash=folder_digest(ROOT, *CODE_FOLDERS)[:16],
+        bundle_hash=folder_digest(bundle),
+        repository=repository,
+        base_image=base_image,
+    )
+
+
+def release_document(inputs: Inputs) -> dict[str, str]:
+    """What ``release.json`` says, ``created`` being now."""
+    return {
+        "model_name": inputs.model_name,
+        "model_version": inputs.model_version,
+        "run_id": inputs.run_id,
+        "data_digest": inputs.data_digest,
+        "revision": inputs.revision,
+        "code_hash": inputs.code_hash,
+        "sbom_digest": sbom_digest(inputs),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def write_context(inputs: Inputs, bundle: Path, destination: Path) -> None:
+    """Lay out the build context in the empty or new folder ``destination``."""
+    destination.mkdir(parents=True, exist_ok=True)
+    for name in CODE_FOLDERS:
+        shutil.copytree(ROOT / name, destination / name, ignore=shutil.ignore_patterns(*_IGNORED))
+    shutil.copytree(bundle, destination / "bundle")
+    release = msgspec.json.format(msgspec.json.encode(release_document(inputs)), indent=2)
+    (destination / RELEASE_FILE).write_bytes(release)
+    (destination / SBOM_FILE).write_text(sbom(inputs))
+
+
+def sbom(inputs: Inputs) -> str:
+    """The text of ``sbom.json``; the same inputs have the same, so its digest is known without the image."""
+    requirements = (ROOT / "serving" / "requirements.txt").read_text()
+    return bill_of_materials(inputs.model_name, inputs.tag, requirements)
+
+
+def sbom_digest(inputs: Inputs) -> str:
+    """``sha256:`` and 64 hexadecimal digits over ``sbom.json``."""
+    return f"sha256:{hashlib.sha256(sbom(inputs).encode()).hexdigest()}"
+
+
+def build_arguments(inputs: Inputs, context: Path) -> dict[str, str]:
+    """What ``serving/Dockerfile`` asks for: the base image, and what its OCI labels say."""
+    release = msgspec.json.decode((context / RELEASE_FILE).read_bytes())
+    return {
+        "BASE_IMAGE": inputs.base_image,
+        "REVISION": inputs.revision,
+        "MODEL_NAME": inputs.model_name,
+        "MODEL_VERSION": inputs.model_version,
+        "CREATED": release["created"],
+    }

@@ -1,0 +1,123 @@
+"""Build with a Docker engine, and push where the connection names a registry.
+
+Connection type ``docker``: ``host`` (and port) is the registry, empty for none; ``login`` and
+``password`` are the registry's; the extra ``engine`` is the engine's address, by default that of the
+environment (``DOCKER_HOST`` or the local socket).
+
+Without a registry the image stays on the engine. It then has no repository digest, so its image id
+stands in for one, and the tag to deploy carries that id: whoever runs it compares the two.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import docker
+from docker.errors import APIError, DockerException, NotFound
+
+from lifecycle.builders import BuildError, Built, Memory, build_failed
+from lifecycle.builders.context import DOCKERFILE, Inputs, build_arguments
+
+log = logging.getLogger(__name__)
+
+KEY_LABEL = "attrition.inputs"
+_ENGINE_TIMEOUT = 60
+
+
+class EngineBuilder:
+    """Builds through docker-py; finds an image again by the label that holds its inputs' key."""
+
+    def __init__(self, connection: Any) -> None:
+        port = f":{connection.port}" if connection.port else ""
+        self._registry = f"{connection.host}{port}" if connection.host else ""
+        self._login = {"username": connection.login, "password": connection.password} if connection.login else None
+        engine = connection.extra_dejson.get("engine")
+        try:
+            self._client = (
+                docker.DockerClient(base_url=engine, timeout=_ENGINE_TIMEOUT)
+                if engine
+                else docker.from_env(timeout=_ENGINE_TIMEOUT)
+            )
+            self._client.ping()
+        except DockerException as error:
+            raise BuildError(
+                f"connection {connection.conn_id!r}: the Docker engine does not answer: {error}"
+            ) from error
+
+    def find(self, inputs: Inputs) -> Built | None:
+        for image in self._client.images.list(filters={"label": f"{KEY_LABEL}={inputs.key}"}):
+            if not self._registry:
+                return self._local(inputs, image)
+            if (built := self._pushed(inputs, image)) is not None:
+                return built
+        return None
+
+    def build(self, inputs: Inputs, context: Path, memory: Memory) -> Built:
+        name = f"{self._repository(inputs)}:{inputs.tag}"
+        self._run_build(name, inputs, context)
+        image = self._client.images.get(name)
+        if not self._registry:
+            return self._local(inputs, image)
+        self._push(inputs)
+        image.reload()
+        built = self._pushed(inputs, image)
+        if built is None:
+            raise BuildError(f"the registry took {name}, but the engine reports no digest of it")
+        return built
+
+    def cancel(self) -> None:
+        """Closing the connection ends the build: the engine stops with its client."""
+        self._client.close()
+
+    def _repository(self, inputs: Inputs) -> str:
+        return f"{self._registry}/{inputs.repository}" if self._registry else inputs.repository
+
+    def _run_build(self, name: str, inputs: Inputs, context: Path) -> None:
+        lines: list[str] = []
+        try:
+            answers = self._client.api.build(
+                path=str(context),
+                dockerfile=DOCKERFILE,
+                tag=name,
+                rm=True,
+                forcerm=True,
+                decode=True,
+                buildargs=build_arguments(inputs, context),
+                labels={KEY_LABEL: inputs.key},
+            )
+            for answer in answers:
+                if line := answer.get("stream", "").rstrip():
+                    log.info("%s", line)
+                    lines.append(line)
+                if error := answer.get("error"):
+                    raise build_failed(f"the image could not be built: {error.strip()}", "\n".join(lines))
+        except APIError as error:
+            raise BuildError(f"the Docker engine refused the build: {error.explanation or error}") from error
+
+    def _push(self, inputs: Inputs) -> None:
+        answers = self._client.images.push(
+            self._repository(inputs), tag=inputs.tag, auth_config=self._login, stream=True, decode=True
+        )
+        for answer in answers:
+            if error := answer.get("error"):
+                raise BuildError(f"the image could not be pushed to {self._registry}: {error}")
+
+    def _local(self, inputs: Inputs, image: Any) -> Built:
+        """Tag an image of this engine by its own id, so that the tag tells its content."""
+        tag = f"{inputs.tag}-{image.id.removeprefix('sha256:')[:12]}"
+        image.tag(inputs.repository, tag=tag)
+        return Built(image=f"{inputs.repository}:{tag}", digest=image.id)
+
+    def _pushed(self, inputs: Inputs, image: Any) -> Built | None:
+        """The image by its digest in the registry; ``None`` where the registry does not hold it."""
+        repository = self._repository(inputs)
+        for reference in image.attrs.get("RepoDigests") or ():
+            if not reference.startswith(f"{repository}@"):
+                continue
+            try:
+                self._client.images.get_registry_data(reference, auth_config=self._login)
+            except NotFound:
+                continue
+            digest = reference.partition("@")[2]
+            return Built(image=reference, digest=digest)
+        return None

@@ -1,0 +1,94 @@
+"""Build without an engine: a folder with the content of the image, from which gunicorn runs.
+
+Connection type ``fs``; its extra ``path`` is the folder of images.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lifecycle.builders import BuildError, Built, Memory, build_failed
+from lifecycle.builders.context import Inputs, folder_digest
+
+_KEY_FILE = ".inputs"
+"""Beside the images: ``<tag>.inputs`` holds the key and the digest of a finished one."""
+_CHECK_SECONDS = 120
+
+
+class _Record(msgspec.Struct, frozen=True):
+    key: str
+    digest: str
+
+
+class BundleBuilder:
+    """Lays out ``<images>/<tag>/``, checks it as the Dockerfile does, and moves it into place in one step."""
+
+    def __init__(self, connection: Any) -> None:
+        path = connection.extra_dejson.get("path")
+        if not path:
+            raise BuildError(f"connection {connection.conn_id!r} of type fs needs extra.path: the folder of images")
+        self._images = Path(path)
+        self._check: subprocess.Popen[str] | None = None
+
+    def find(self, inputs: Inputs) -> Built | None:
+        folder = self._images / inputs.tag
+        try:
+            record = msgspec.json.decode(self._record(inputs).read_bytes(), type=_Record)
+        except FileNotFoundError:
+            return None
+        if record.key != inputs.key or not folder.is_dir():
+            return None
+        if (found := f"sha256:{folder_digest(folder)}") != record.digest:
+            raise BuildError(
+                f"the image {folder} was changed after it was built: its digest is {found}, "
+                f"it was built as {record.digest}. Delete the folder, then run the task again"
+            )
+        return Built(image=str(folder), digest=record.digest)
+
+    def build(self, inputs: Inputs, context: Path, memory: Memory) -> Built:
+        self._images.mkdir(parents=True, exist_ok=True)
+        folder = self._images / inputs.tag
+        # Next to its place, so that the move is a rename: a killed build leaves no half image under a tag.
+        with tempfile.TemporaryDirectory(dir=self._images, prefix=f".{inputs.tag}-") as scratch:
+            staged = Path(scratch) / "image"
+            shutil.copytree(context, staged)
+            self._verify(staged)
+            digest = f"sha256:{folder_digest(staged)}"
+            if folder.exists():  # a build that was killed before it wrote its record, so nothing runs it
+                shutil.rmtree(folder)
+            staged.rename(folder)
+        part = self._record(inputs).with_suffix(".part")
+        part.write_bytes(msgspec.json.encode(_Record(key=inputs.key, digest=digest)))
+        part.replace(self._record(inputs))
+        return Built(image=str(folder), digest=digest)
+
+    def cancel(self) -> None:
+        if self._check is not None:
+            self._check.terminate()
+
+    def _record(self, inputs: Inputs) -> Path:
+        return self._images / f"{inputs.tag}{_KEY_FILE}"
+
+    def _verify(self, staged: Path) -> None:
+        """Load the bundle with the image's own code and compare its golden answers."""
+        self._check = subprocess.Popen(
+            [sys.executable, "-B", "-m", "serving.verify", "bundle", "bundle"],
+            cwd=staged,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(staged)},
+        )
+        try:
+            output, _ = self._check.communicate(timeout=_CHECK_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._check.kill()
+            self._check.communicate()
+            raise BuildError(f"the bundle did not load within {_CHECK_SECONDS} s") from None
+        if self._check.returncode:
+            raise build_failed("the image does not answer as its model was registered", output)

@@ -1,0 +1,198 @@
+"""The evidence document of one release: what was known when a person decided, and what they decided.
+
+It is kept as a JSON artifact of the training run, because Airflow deletes its own record of an approval
+together with the task. Its schema is published as ``docs/evidence.schema.json``.
+"""
+
+import hashlib
+from typing import Annotated, Any
+
+import msgspec
+
+from lifecycle.hooks import registry
+from lifecycle.hooks.registry import Version
+from lifecycle.sensors.approval import Decision
+from training.registry import tags
+
+SCHEMA_VERSION = 1
+
+
+class Release(msgspec.Struct, kw_only=True):
+    """Who asked for what, and when."""
+
+    key: str
+    dag_id: str
+    run_id: str
+    requested_by: str
+    requested_at: str
+    note: str = ""
+
+
+class Model(msgspec.Struct, kw_only=True):
+    """The version that is released, and where it comes from."""
+
+    name: str
+    version: str
+    training_run_id: str
+    data_digest: str
+    git_revision: str
+    verdict: str
+
+
+class Image(msgspec.Struct, kw_only=True):
+    """What was built for it."""
+
+    reference: str
+    digest: str
+    sbom_digest: str
+
+
+class Running(msgspec.Struct, kw_only=True):
+    """What a place ran before this release touched it."""
+
+    version: str
+    digest: str
+    image: str
+
+
+class Night(msgspec.Struct, kw_only=True):
+    """The drift of one nightly window."""
+
+    window: str
+    """The night, an ISO date."""
+    verdict: str
+    drifted_fields: int = 0
+    confirmed: str = ""
+    """Fields that drifted for several nights in a row, joined by commas."""
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"properties": properties, "required": list(properties)}
+
+
+_METRICS = {
+    "description": "By name: the figure and its 95 % interval.",
+    "additionalProperties": _object(value={"type": "number"}, low={"type": "number"}, high={"type": "number"}),
+}
+Evaluation = Annotated[
+    dict[str, Any],
+    msgspec.Meta(
+        description="The training run's evaluation.json, whole.",
+        extra_json_schema=_object(
+            verdict={"enum": ["passed", "failed"]},
+            reasons={"type": "array", "items": {"type": "string"}},
+            challenger={"type": "object", **_METRICS},
+            champion={"type": ["object", "null"], **_METRICS},
+            comparison={"type": ["object", "null"]},
+            floors={
+                "type": "array",
+                "items": _object(
+                    name={"type": "string"},
+                    value={"type": "number"},
+                    limit={"type": "number"},
+                    passed={"type": "boolean"},
+                ),
+            },
+            fairness={"type": "object", "description": "Groups, rates and largest gaps with their intervals."},
+            data=_object(digest={"type": "string"}, rows={"type": "integer"}),
+        ),
+    ),
+]
+StagingReport = Annotated[
+    dict[str, Any],
+    msgspec.Meta(
+        description="What verify_staging found: its checks and the short load run.",
+        extra_json_schema=_object(
+            passed={"type": "boolean"},
+            checks={
+                "type": "array",
+                "items": _object(name={"type": "string"}, passed={"type": "boolean"}, detail={"type": "string"}),
+            },
+        ),
+    ),
+]
+
+
+class Evidence(msgspec.Struct, kw_only=True):
+    """Everything the gate shows, and the decision."""
+
+    schema_version: int = SCHEMA_VERSION
+    release: Release
+    model: Model
+    evaluation: Evaluation
+    image: Image
+    staging_report: StagingReport
+    replaces: Running | None = None
+    """What production runs, and a failed release puts back."""
+    drift: list[Night] = []
+    """The last nights, newest first."""
+    stage_seconds: dict[str, float] = {}
+    """Time spent by task, up to the gate."""
+    decision: Decision | None = None
+
+
+def path(key: str) -> str:
+    """Artifact path of a release's evidence within the training run."""
+    return f"evidence/{key}.json"
+
+
+def encode(document: Evidence) -> bytes:
+    """The document as stored: indented, and the same bytes for the same content."""
+    return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2)
+
+
+def _sha256(stored: bytes) -> str:
+    return f"sha256:{hashlib.sha256(stored).hexdigest()}"
+
+
+def digest(document: Evidence) -> str:
+    """``sha256:`` and 64 hexadecimal digits over the stored bytes."""
+    return _sha256(encode(document))
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of the document."""
+    return msgspec.json.schema(Evidence)
+
+
+def store(document: Evidence) -> str:
+    """Write the document into MLflow, tag the model version with its place and digest, return the digest.
+
+    Written whole every time, so that a repeated try leaves the same document.
+    """
+    model = document.model
+    mlflow_client = registry.client()
+    mlflow_client.log_text(model.training_run_id, encode(document).decode(), path(document.release.key))
+    found = digest(document)
+    version = Version(name=model.name, version=model.version, run_id=model.training_run_id, tags={})
+    registry.set_tags(version, {tags.EVIDENCE: path(document.release.key), tags.EVIDENCE_DIGEST: found})
+    return found
+
+
+def read(training_run_id: str, key: str) -> Evidence:
+    """The evidence of an earlier step or release."""
+    return msgspec.json.decode(registry.training_text(training_run_id, path(key)), type=Evidence)
+
+
+def approval(document: Evidence) -> str:
+    """What the model version's tag says of an approval: digest and place of the document that holds it."""
+    return f"{digest(document)} {path(document.release.key)}"
+
+
+def read_approved(version: Version) -> Evidence:
+    """The evidence of a version's last approval; it must still have the digest that was tagged."""
+    approved_digest = version.tags.get(tags.APPROVED_DIGEST, "")
+    kept, _, artifact = version.tags.get(registry.approval_tag(approved_digest), "").partition(" ")
+    if not kept:
+        raise registry.RegistryError(
+            f"model {version.name} version {version.version} was never approved for production: "
+            "release it with attrition_release"
+        )
+    stored = registry.training_text(version.run_id, artifact).encode()
+    document = msgspec.json.decode(stored, type=Evidence)
+    if _sha256(stored) != kept or document.image.digest != approved_digest:
+        raise registry.RegistryError(
+            f"the evidence of version {version.version} ({artifact} of run {version.run_id}) is not the one "
+            "that was approved: its digest differs from the version's tag. Release the version again"
+        )
+    return document

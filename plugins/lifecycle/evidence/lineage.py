@@ -1,0 +1,80 @@
+"""What the steps took and made, as OpenLineage tells it: data set, training run, model version, image, deployment.
+
+The operators answer the OpenLineage provider with these after they have succeeded; where no transport is
+configured, nobody asks. A data set keeps its name from release to release, and its version facet says which
+one it was: the digest of data and image, the id of a run, the number of a model version.
+"""
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from lifecycle import settings
+from lifecycle.hooks import registry
+from training.registry import tags
+
+if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
+    from openlineage.client.event_v2 import Dataset
+
+    Lineage = OperatorLineage[Any, Any]
+
+
+def _dataset(namespace: str, name: str, version: str) -> "Dataset":
+    # Imported here: the client takes a while, and the operators that import this module are imported by DAG files.
+    from openlineage.client.event_v2 import Dataset
+    from openlineage.client.facet_v2 import dataset_version_dataset
+
+    facets: dict[str, Any] = {"version": dataset_version_dataset.DatasetVersionDatasetFacet(version)} if version else {}
+    return Dataset(namespace=namespace, name=name, facets=facets)
+
+
+def _data(location: str, digest: str) -> "Dataset":
+    """A file or URI; ``abfss://container@account/path`` is namespace and name as OpenLineage lists them."""
+    parts = urlsplit(location)
+    namespace = f"{parts.scheme}://{parts.netloc}" if parts.scheme else "file"
+    return _dataset(namespace, parts.path, digest)
+
+
+def _model(version: str) -> "Dataset":
+    configured = settings.load()
+    return _dataset(configured.mlflow_url, f"models/{configured.model.name}", version)
+
+
+def _image(reference: str, digest: str) -> "Dataset":
+    """An image of a registry, or the embedded stack's folder."""
+    name = reference.removesuffix(f"@{digest}")
+    if name.startswith("/"):
+        return _dataset("file", name, digest)
+    server, _, repository = name.rpartition("/")
+    return _dataset(f"oci://{server}" if server else "oci", repository, digest)
+
+
+def trained(data: str, run_key: str) -> "Lineage":
+    """The data became a training run and, where the verdict allowed it, a model version."""
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    run_id = registry.training_run(run_key)
+    version = registry.by_training_run(run_id) if run_id else None
+    source = _data(data, version.tags.get(tags.DATA_DIGEST, "") if version else "")
+    configured = settings.load()
+    made = [_dataset(configured.mlflow_url, f"experiments{configured.model.experiment}", run_id)] if run_id else []
+    if version:
+        made.append(_model(version.version))
+    return OperatorLineage(inputs=[source], outputs=made)
+
+
+def built(version: str, reference: str, digest: str) -> "Lineage":
+    """The model version became an image."""
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    return OperatorLineage(inputs=[_model(version)], outputs=[_image(reference, digest)])
+
+
+def deployed(reference: str, digest: str, place: str) -> "Lineage":
+    """The image runs in a place: ``staging``, ``production`` or ``production-canary``."""
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    environment = settings.load().environment
+    return OperatorLineage(
+        inputs=[_image(reference, digest)], outputs=[_dataset(f"attrition://{environment}", place, digest)]
+    )

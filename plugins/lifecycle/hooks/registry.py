@@ -1,0 +1,248 @@
+"""The model registry: which version is challenger, champion, in staging, approved.
+
+Everything goes through MLflow's client on connection ``mlflow``. An ``http`` connection is a tracking
+server; a ``databricks`` connection is a workspace with Unity Catalog as the registry.
+"""
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from airflow.sdk import BaseHook
+
+from lifecycle import settings
+from training.registry import tags
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+CONNECTION_ID = "mlflow"
+
+
+class RegistryError(ValueError):
+    """Raised when the registry does not hold what a release asks for."""
+
+
+class Version(msgspec.Struct, frozen=True):
+    """One registered model version, as the releases see it."""
+
+    name: str
+    version: str
+    run_id: str
+    tags: dict[str, str]
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def image(self) -> str | None:
+        return self.tags.get(tags.IMAGE)
+
+    @property
+    def digest(self) -> str | None:
+        return self.tags.get(tags.IMAGE_DIGEST)
+
+
+def _databricks_environment(connection: Any) -> dict[str, str]:
+    """The unified-authentication variables that MLflow and the Databricks SDK read, from a connection."""
+    extra = connection.extra_dejson
+    variables = {"DATABRICKS_HOST": f"https://{connection.host.removeprefix('https://')}"}
+    if token := extra.get("token") or (connection.password if not connection.login else None):
+        variables["DATABRICKS_TOKEN"] = token
+    elif tenant := extra.get("azure_tenant_id"):
+        variables |= {
+            "ARM_TENANT_ID": tenant,
+            "ARM_CLIENT_ID": connection.login,
+            "ARM_CLIENT_SECRET": connection.password,
+        }
+    elif extra.get("use_azure_managed_identity"):
+        variables["ARM_USE_MSI"] = "true"
+    else:
+        variables |= {
+            "DATABRICKS_CLIENT_ID": connection.login,
+            "DATABRICKS_CLIENT_SECRET": connection.password,
+        }
+    return variables
+
+
+def client(conn_id: str = CONNECTION_ID) -> "MlflowClient":
+    """An MLflow client for tracking and registry; also sets the process's MLflow addresses."""
+    connection = BaseHook.get_connection(conn_id)
+    if connection.conn_type == "databricks":
+        os.environ.update(_databricks_environment(connection))
+        tracking, registry = "databricks", "databricks-uc"
+    elif connection.conn_type == "http":
+        port = f":{connection.port}" if connection.port else ""
+        tracking = registry = f"{connection.schema or 'http'}://{connection.host}{port}"
+        if connection.login:
+            os.environ["MLFLOW_TRACKING_USERNAME"] = connection.login
+            os.environ["MLFLOW_TRACKING_PASSWORD"] = connection.password or ""
+    else:
+        raise RegistryError(
+            f"connection {conn_id!r} has type {connection.conn_type!r}: use http (an MLflow server) or databricks"
+        )
+    os.environ.update(MLFLOW_TRACKING_URI=tracking, MLFLOW_REGISTRY_URI=registry)
+    # Imported here: mlflow takes seconds, and DAG files import this module.
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking)
+    mlflow.set_registry_uri(registry)
+    return mlflow.MlflowClient(tracking, registry)
+
+
+def _found(error: Exception) -> bool:
+    """Whether an MLflow error means something else than 'there is no such thing'."""
+    code = getattr(error, "error_code", "")
+    return code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
+
+
+def _version(found: Any) -> Version:
+    return Version(
+        name=found.name,
+        version=str(found.version),
+        run_id=found.run_id or "",
+        tags=dict(found.tags),
+        aliases=tuple(found.aliases or ()),
+    )
+
+
+def by_alias(alias: str, *, mlflow_client: "MlflowClient | None" = None) -> Version | None:
+    """The version that an alias names, or ``None`` where the alias or the model is not there."""
+    from mlflow.exceptions import MlflowException
+
+    name = settings.load().model.name
+    try:
+        return _version((mlflow_client or client()).get_model_version_by_alias(name, alias))
+    except MlflowException as error:
+        if _found(error):
+            raise
+        return None
+
+
+def resolve(version: str | int | None = None, *, alias: str = tags.CHALLENGER) -> Version:
+    """The version to act on: a given number, else the one that ``alias`` names.
+
+    Raises ``RegistryError`` where there is none.
+    """
+    from mlflow.exceptions import MlflowException
+
+    name = settings.load().model.name
+    mlflow_client = client()
+    if version is None or str(version) == "":
+        if found := by_alias(alias, mlflow_client=mlflow_client):
+            return found
+        raise RegistryError(
+            f"model {name} has no version with alias {alias!r}: run attrition_train first, or give a version number"
+        )
+    try:
+        return _version(mlflow_client.get_model_version(name, str(version)))
+    except MlflowException as error:
+        if _found(error):
+            raise
+        raise RegistryError(f"model {name} has no version {version}: choose one that the registry lists") from error
+
+
+def training_run(run_key: str) -> str | None:
+    """Id of the training run with this key, or ``None``."""
+    mlflow_client = client()
+    experiment = mlflow_client.get_experiment_by_name(settings.load().model.experiment)
+    if experiment is None:
+        return None
+    found = mlflow_client.search_runs([experiment.experiment_id], f"tags.`{tags.RUN_KEY}` = '{run_key}'")
+    return str(found[0].info.run_id) if found else None
+
+
+def by_training_run(run_id: str) -> Version | None:
+    """The version that a training run registered, or ``None`` when it registered nothing."""
+    # By run and not by tag: Unity Catalog finds no versions by tag.
+    found = client().search_model_versions(f"name = '{settings.load().model.name}'")
+    return next((_version(version) for version in found if version.run_id == run_id), None)
+
+
+def download_bundle(name: str, version: str, destination: Path) -> Path:
+    """Fetch a version's bundle into ``destination`` (made anew) and return it."""
+    client()
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as scratch:
+        model = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=scratch))
+        bundle = model / "artifacts" / "bundle"
+        if not bundle.is_dir():
+            raise RegistryError(
+                f"model {name} version {version} holds no artifacts/bundle: it was not made by attrition_train"
+            )
+        shutil.rmtree(destination, ignore_errors=True)
+        shutil.copytree(bundle, destination)
+    return destination
+
+
+def training_text(run_id: str, path: str) -> str:
+    """A text artifact of a training run, as it is stored."""
+    client()
+    import mlflow
+
+    return str(mlflow.artifacts.load_text(f"runs:/{run_id}/{path}"))
+
+
+def training_artifact(run_id: str, path: str) -> dict[str, Any]:
+    """A JSON artifact of a training run, for example its ``evaluation.json``."""
+    loaded: dict[str, Any] = json.loads(training_text(run_id, path))
+    return loaded
+
+
+def set_tags(version: Version, values: dict[str, str]) -> None:
+    """Write tags of a model version; the same call twice leaves the same registry."""
+    mlflow_client = client()
+    for key, value in values.items():
+        mlflow_client.set_model_version_tag(version.name, version.version, key, value)
+
+
+def approval_tag(digest: str) -> str:
+    """The tag of a model version that holds the approval of one image digest."""
+    return tags.APPROVAL_OF + digest.removeprefix("sha256:")
+
+
+def approved(name: str, version: str, digest: str) -> bool:
+    """Whether a person approved exactly this image digest for this version."""
+    found = client().get_model_version(name, version)
+    return bool(digest and found.tags.get(approval_tag(digest)))
+
+
+def mark_staging(version: str | None) -> None:
+    """Let alias ``staging`` name the version that runs in staging, or nothing."""
+    name = settings.load().model.name
+    mlflow_client = client()
+    if version:
+        mlflow_client.set_registered_model_alias(name, tags.STAGING, version)
+    elif by_alias(tags.STAGING, mlflow_client=mlflow_client):
+        mlflow_client.delete_registered_model_alias(name, tags.STAGING)
+
+
+def promote(version: Version, digest: str) -> Version | None:
+    """Make ``version`` the champion and the old one ``previous_champion``; returns the one it replaced.
+
+    May be interrupted and repeated at any point: the old champion is kept before the alias moves, and a
+    version that is already champion moves nothing.
+    """
+    mlflow_client = client()
+    champion = by_alias(tags.CHAMPION, mlflow_client=mlflow_client)
+    set_tags(
+        version,
+        {tags.IMAGE_DIGEST: digest, tags.RELEASED_AT: datetime.now(UTC).isoformat(timespec="seconds")},
+    )
+    if champion and champion.version == version.version:
+        log.info("version %s is the champion already", version.version)
+    else:
+        if champion:
+            mlflow_client.set_registered_model_alias(version.name, tags.PREVIOUS_CHAMPION, champion.version)
+        mlflow_client.set_registered_model_alias(version.name, tags.CHAMPION, version.version)
+    challenger = by_alias(tags.CHALLENGER, mlflow_client=mlflow_client)
+    if challenger and challenger.version == version.version:
+        mlflow_client.delete_registered_model_alias(version.name, tags.CHALLENGER)
+    return by_alias(tags.PREVIOUS_CHAMPION, mlflow_client=mlflow_client)

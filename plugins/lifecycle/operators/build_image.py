@@ -1,0 +1,92 @@
+"""The operator that builds a model version's serving image, once."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from lifecycle import settings
+from training.registry import tags
+
+
+class BuildImageOperator(BaseOperator):
+    """Build the serving image of one registered model version, or find the one built from the same inputs.
+
+    The context is ``serving/``, the version's bundle and ``k8s/``. The type of the connection chooses the
+    builder (``lifecycle.builders``). Killing the task cancels the build.
+
+    :param conn_id: the registry's connection: azure_container_registry, azure, docker or fs.
+    :param model_name: registered model. (templated)
+    :param model_version: its version. (templated)
+
+    Returns ``{"image", "tag", "digest", "sbom_digest", "reused"}``; what is deployed later is the digest.
+    """
+
+    template_fields = ("model_name", "model_version")
+
+    def __init__(self, *, model_name: str, model_version: str, conn_id: str = "registry", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+        self.model_name = model_name
+        self.model_version = model_version
+        self._builder: Any = None
+        self._built: Any = None
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Download the bundle, look for an image with these inputs, build it if there is none."""
+        # Imported here: these take a second, and DAG files import this module.
+        from lifecycle import builders
+        from lifecycle.builders import context as build_inputs
+        from lifecycle.hooks import registry
+        from lifecycle.tasks.publish import git_revision
+
+        scoring = settings.load().scoring
+        model = registry.resolve(self.model_version)
+        if model.name != self.model_name:
+            raise AirflowFailException(
+                f"this environment releases model {model.name!r}, not {self.model_name!r}: "
+                "see model.name in the settings file"
+            )
+        self._builder = builders.choose(self.conn_id)
+        with tempfile.TemporaryDirectory() as scratch:
+            bundle = registry.download_bundle(model.name, model.version, Path(scratch) / "bundle")
+            inputs = build_inputs.gather(
+                model=model,
+                bundle=bundle,
+                repository=scoring.repository,
+                base_image=scoring.base_image,
+                revision=git_revision(),
+                data_digest=model.tags.get(tags.DATA_DIGEST, ""),
+            )
+            self.log.info("image %s:%s from inputs %s", inputs.repository, inputs.tag, inputs)
+            built = self._builder.find(inputs)
+            reused = built is not None
+            if built is None:
+                folder = Path(scratch) / "context"
+                build_inputs.write_context(inputs, bundle, folder)
+                try:
+                    built = self._builder.build(inputs, folder, context["task_state_store"])
+                except builders.WrongModelError as error:
+                    raise AirflowFailException(str(error)) from error
+        self._built = built
+        self.log.info("%s %s, digest %s", "found" if reused else "built", built.image, built.digest)
+        return {
+            "image": built.image,
+            "tag": inputs.tag,
+            "digest": built.digest,
+            "sbom_digest": build_inputs.sbom_digest(inputs),
+            "reused": reused,
+        }
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Model version and image, where OpenLineage is configured."""
+        from lifecycle.evidence import lineage
+
+        return lineage.built(self.model_version, self._built.image, self._built.digest)
+
+    def on_kill(self) -> None:
+        """Stop the build that is under way; the next try finds or repeats it."""
+        if self._builder is not None:
+            self._builder.cancel()

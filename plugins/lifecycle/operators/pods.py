@@ -1,0 +1,210 @@
+"""The pods that do a release's steps inside the target cluster.
+
+All of them meet the restricted pod security standard, mount no more than they need, and only the deploy
+pods can talk to the cluster's API, as the service account of ``k8s/rbac``.
+"""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from kubernetes.client import models as k8s
+
+from lifecycle import settings
+from lifecycle.hooks import targets
+from lifecycle.operators.steps import Work, verify_arguments
+
+DEPLOYER_ACCOUNT = "scoring-deployer"
+CLIENT_ACCOUNT = "default"
+KEY_SECRET, KEY_SECRET_KEY = "scoring-client-key", "api-key"
+"""The Secret with the API key of the verification client, made by an administrator."""
+REPORT = Path("/airflow/xcom/return.json")
+USER = 10001
+_WORK = "/work"
+_SPARE_SECONDS = 300
+"""What a pod may take beyond its own limit, for pulling images and undoing."""
+_KINDS = "deployment,service,serviceaccount,configmap,ingress,networkpolicy,horizontalpodautoscaler,poddisruptionbudget"
+
+
+class PodParts(msgspec.Struct, frozen=True):
+    """What differs between the pods of the steps; arguments of ``KubernetesPodOperator``."""
+
+    image: str
+    cmds: list[str]
+    arguments: list[str]
+    env_vars: list[k8s.V1EnvVar]
+    active_deadline_seconds: int
+    service_account_name: str
+    automount_service_account_token: bool
+    init_containers: list[k8s.V1Container] = []
+    volumes: list[k8s.V1Volume] = []
+    volume_mounts: list[k8s.V1VolumeMount] = []
+
+
+def container_security() -> k8s.V1SecurityContext:
+    """For every container of every pod, the report's sidecar too."""
+    return k8s.V1SecurityContext(
+        allow_privilege_escalation=False,
+        read_only_root_filesystem=True,
+        capabilities=k8s.V1Capabilities(drop=["ALL"]),
+    )
+
+
+def pod_security() -> k8s.V1PodSecurityContext:
+    """For every pod."""
+    return k8s.V1PodSecurityContext(
+        run_as_non_root=True,
+        run_as_user=USER,
+        run_as_group=USER,
+        fs_group=USER,
+        seccomp_profile=k8s.V1SeccompProfile(type="RuntimeDefault"),
+    )
+
+
+def resources() -> k8s.V1ResourceRequirements:
+    """Small: these pods wait most of the time."""
+    return k8s.V1ResourceRequirements(requests={"cpu": "50m", "memory": "64Mi"}, limits={"cpu": "1", "memory": "256Mi"})
+
+
+def labels(work: Work) -> dict[str, str]:
+    """``attrition/key`` is the action key that a second try finds the pod by."""
+    return {
+        "app.kubernetes.io/name": "scoring-release",
+        "app.kubernetes.io/part-of": "attrition",
+        "attrition/step": work.step,
+        "attrition/key": work.key,
+    }
+
+
+def pod_parts(work: Work) -> PodParts:
+    """The pod of one step."""
+    if work.step in ("verify", "watch"):
+        return _client(work)
+    return _deployer(work) if work.digest else _remover(work)
+
+
+def _deployer(work: Work) -> PodParts:
+    """An init container of the image brings its manifests and ``deploy.sh``; kubectl's image runs it."""
+    configured = settings.load()
+    place = targets.place(work.target)
+    timeout = configured.release.rollout_timeout
+    mount = k8s.V1VolumeMount(name="work", mount_path=_WORK)
+    environment = {
+        "STEP": "canary" if work.step == "canary" else "deploy",
+        "TARGET": place.overlay,
+        "NAMESPACE": place.namespace,
+        "IMAGE": work.image,
+        "DIGEST": work.digest,
+        "VERSION": work.version,
+        "REPLICAS": str(place.replicas),
+        "LEAVE_OUT": " ".join(configured.scoring.leave_out),
+        "TIMEOUT": str(timeout),
+        "HOME": _WORK,  # kubectl keeps its cache there
+        "TMPDIR": _WORK,
+    }
+    return PodParts(
+        image=configured.scoring.kubectl_image,
+        cmds=["bash"],
+        arguments=[f"{_WORK}/k8s/deploy.sh"],
+        env_vars=[k8s.V1EnvVar(name=name, value=value) for name, value in environment.items()],
+        active_deadline_seconds=timeout + _SPARE_SECONDS,
+        service_account_name=DEPLOYER_ACCOUNT,
+        automount_service_account_token=True,
+        volumes=[_scratch()],
+        volume_mounts=[mount],
+        init_containers=[
+            k8s.V1Container(
+                name="manifests",
+                image=work.image,
+                image_pull_policy="IfNotPresent",
+                command=["cp", "-R", "/app/k8s", f"{_WORK}/"],
+                volume_mounts=[mount],
+                resources=resources(),
+                security_context=container_security(),
+            )
+        ],
+    )
+
+
+def _remover(work: Work) -> PodParts:
+    """Takes away everything that releases made here: there was nothing before the first one."""
+    namespace = shlex.quote(targets.place(work.target).namespace)
+    script = (
+        f"kubectl -n {namespace} delete {_KINDS} -l app.kubernetes.io/managed-by=lifecycle-release"
+        f" && kubectl -n {namespace} delete configmap scoring-record --ignore-not-found"
+        f' && echo \'{{"digest": "", "version": "", "since": "", "previous": null}}\' >{REPORT}'
+    )
+    return PodParts(
+        image=settings.load().scoring.kubectl_image,
+        cmds=["bash"],
+        arguments=["-c", script],
+        env_vars=[k8s.V1EnvVar(name="HOME", value=_WORK)],
+        active_deadline_seconds=_SPARE_SECONDS,
+        service_account_name=DEPLOYER_ACCOUNT,
+        automount_service_account_token=True,
+        volumes=[_scratch()],
+        volume_mounts=[k8s.V1VolumeMount(name="work", mount_path=_WORK)],
+    )
+
+
+def _client(work: Work) -> PodParts:
+    """The verification client of the very image that it verifies, with the golden answers it carries."""
+    service = targets.CANARY if work.step == "watch" else targets.DEPLOYMENT
+    key = k8s.V1SecretKeySelector(name=KEY_SECRET, key=KEY_SECRET_KEY)
+    return PodParts(
+        image=work.image,
+        cmds=["python"],
+        arguments=["-B", *verify_arguments(work, f"http://{service}", Path("/app/bundle"), REPORT)],
+        env_vars=[k8s.V1EnvVar(name="LIFECYCLE_API_KEY", value_from=k8s.V1EnvVarSource(secret_key_ref=key))],
+        active_deadline_seconds=settings.load().release.canary_seconds + _SPARE_SECONDS,
+        service_account_name=CLIENT_ACCOUNT,
+        automount_service_account_token=False,
+    )
+
+
+def waiting(pod: k8s.V1Pod | None) -> str:
+    """Why containers of a pod wait, one line each, such as an image that cannot be pulled.
+
+    The cluster's message names the image only where the registry got as far as to look for it.
+    """
+    if pod is None or pod.status is None:
+        return ""
+    statuses = [*(pod.status.init_container_statuses or ()), *(pod.status.container_statuses or ())]
+    return "\n".join(
+        f"{status.name} ({status.image}): {status.state.waiting.reason}: {status.state.waiting.message or 'no message'}"
+        for status in statuses
+        if status.state.waiting and status.state.waiting.reason not in ("PodInitializing", "ContainerCreating")
+    )
+
+
+def restarted_since(status: Any, moment: float) -> bool:
+    """Whether a container (its ``V1ContainerStatus``) has ended after ``moment`` (seconds since 1970).
+
+    Told from when it was started last: the end of the former run is not always known to the cluster.
+    """
+    if status.state.terminated:
+        return True
+    running = status.state.running
+    return status.restart_count > 0 and (running is None or running.started_at.timestamp() >= moment)
+
+
+def _scratch() -> k8s.V1Volume:
+    return k8s.V1Volume(name="work", empty_dir=k8s.V1EmptyDirVolumeSource(size_limit="64Mi"))
+
+
+def finish(pod: k8s.V1Pod, sidecar_image: Any) -> k8s.V1Pod:
+    """Give the report's sidecar what the provider leaves open: our image, pull policy, limits, and an end.
+
+    ``sidecar_image`` is what the connection says, if anything; the provider's default is an image of a public
+    registry, which a private cluster cannot pull. As the first process of its container the sidecar ignores
+    SIGTERM unless it traps it: a pod that is killed would stay for its whole grace period.
+    """
+    base, *others = pod.spec.containers
+    for container in others:
+        container.image = sidecar_image or base.image
+        container.command = ["sh", "-c", 'trap "exit 0" INT TERM; while true; do sleep 1; done']
+        container.image_pull_policy = "IfNotPresent"
+        container.resources = resources()
+        container.security_context = container_security()
+    return pod

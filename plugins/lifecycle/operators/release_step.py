@@ -1,0 +1,243 @@
+"""The one operator behind every step that touches a scoring target.
+
+Imported by DAG files, so mind what it imports: the provider's pod operator costs seconds already.
+"""
+
+import time
+from typing import Any
+
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.cncf.kubernetes.utils.xcom_sidecar import PodDefaults
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from kubernetes.client import V1Pod
+from kubernetes.client.exceptions import ApiException
+
+from lifecycle.hooks import targets
+from lifecycle.hooks.slot import Slot
+from lifecycle.hooks.targets import Place
+from lifecycle.idempotency import action_key
+from lifecycle.operators import pods
+from lifecycle.operators.local_steps import EmbeddedSteps
+from lifecycle.operators.steps import Step, StepError, Work, failed_checks, refuse_unapproved
+
+
+class ScoringStepOperator(KubernetesPodOperator):
+    """Do one step of a release at one target, in a pod of the cluster or on the embedded scoring host.
+
+    The type of the connection decides. ``kubernetes``: a pod does the step, watched without a worker
+    slot, found again after a restart of Airflow, and gone afterwards. ``gunicorn``: the same step through
+    the scoring host's slot.
+
+    - ``deploy``: roll the image out; a failed rollout is undone. Returns ``{"digest", "version", "since",
+      "previous": {"image", "digest", "version"} or None}``.
+    - ``canary``: start one instance beside what runs, behind the same address; removed again if it fails.
+    - ``watch``: follow the canary's errors and latency for ``release.canary_seconds``.
+    - ``verify``: ask the target for health, version, golden answers, errors and a short load.
+    - ``restore``: put back a given image, or remove the deployment where ``digest`` is empty.
+
+    ``verify`` and ``watch`` return ``{"passed", "checks": [{"name", "passed", "detail"}], "requests",
+    "errors", "p50_ms", "p95_ms", ...}``; the report of a failed one is pushed as XCom too.
+
+    A step that fails for a reason of the release raises ``AirflowFailException`` with that reason, for
+    trying again would not help; a cluster that does not answer raises what may be tried again.
+
+    :param conn_id: ``scoring_staging`` or ``scoring_production``.
+    :param step: what to do.
+    :param image: what to deploy, as ``BuildImageOperator`` returned it. (templated)
+    :param digest: its digest; empty only for a ``restore`` to nothing. (templated)
+    :param version: its model version. (templated)
+    :param approved_digest: the digest that was approved; production takes no other. (templated)
+    :param target: ``staging`` or ``production``; follows from ``conn_id`` where it is not given.
+    """
+
+    template_fields = (*KubernetesPodOperator.template_fields, "digest", "version", "approved_digest")
+
+    def __init__(
+        self,
+        *,
+        conn_id: str,
+        step: Step,
+        image: str,
+        digest: str,
+        version: str,
+        approved_digest: str = "",
+        target: Place | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            kubernetes_conn_id=conn_id,
+            image=image,
+            # The name is the action key: a second pod of the same action cannot exist.
+            random_name_suffix=False,
+            # Waits without a worker slot. A killed Airflow leaves the pod at work and finds it again; a
+            # killed task takes its pod along, and deploy.sh undoes what it has begun.
+            deferrable=True,
+            durable=True,
+            on_kill_action="delete_pod",
+            on_finish_action="delete_pod",
+            termination_grace_period=45,
+            startup_timeout_seconds=180,
+            do_xcom_push=True,
+            image_pull_policy="IfNotPresent",
+            security_context=pods.pod_security(),
+            container_security_context=pods.container_security(),
+            xcom_sidecar_container_security_context=pods.container_security(),
+            container_resources=pods.resources(),
+            # deploy.sh writes its reason there; a client that dies without one leaves its last lines.
+            termination_message_policy="FallbackToLogsOnError",
+            log_events_on_failure=True,
+            log_pod_spec_on_failure=False,
+            **kwargs,
+        )
+        self.conn_id = conn_id
+        self.step: Step = step
+        self.digest = digest
+        self.version = version
+        self.approved_digest = approved_digest
+        self.target = target or targets.target_of(conn_id)
+        self._embedded: EmbeddedSteps | None = None
+        self._report: dict[str, Any] | None = None
+        self._deployed_image = ""
+
+    def execute(self, context: Any) -> Any:
+        """Refuse what was not approved, then do the step where the connection says."""
+        work = self._work(context)
+        running = targets.current(self.conn_id) or {}
+        refuse_unapproved(work, self.approved_digest, running.get("digest", ""))
+        connection = BaseHook.get_connection(self.conn_id)
+        if connection.conn_type == "gunicorn":
+            return self._run_embedded(connection, work, context)
+        self._shape_pod(work)
+        return super().execute(context)
+
+    def on_kill(self) -> None:
+        """Leave nothing behind: the pod goes, and its script undoes an unfinished rollout."""
+        if self._embedded is not None:
+            self._embedded.stop()
+        else:
+            super().on_kill()
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Image and deployment, where OpenLineage is configured."""
+        from lifecycle.evidence import lineage
+
+        place = {"deploy": self.target, "restore": self.target, "canary": f"{self.target}-canary"}.get(self.step)
+        if place is None or not self.digest:
+            return None
+        return lineage.deployed(self._deployed_image or self.image or "", self.digest, place)
+
+    def _work(self, context: Any) -> Work:
+        instance = context["ti"]
+        key = action_key(
+            dag_id=instance.dag_id,
+            run_id=instance.run_id,
+            task_id=instance.task_id,
+            purpose=f"{self.step}-{self.target}",
+        )
+        return Work(self.step, self.target, self.image or "", self.digest, self.version, key)
+
+    # --- the embedded stack ---
+
+    def _run_embedded(self, connection: Any, work: Work, context: Any) -> dict[str, Any]:
+        self._embedded = EmbeddedSteps(Slot(connection), work)
+        try:
+            report = self._embedded.run()
+        except StepError as error:
+            raise AirflowFailException(f"{self.step} at {self.target} failed: {error}") from error
+        return self._judged(report, context)
+
+    # --- Kubernetes ---
+
+    def _shape_pod(self, work: Work) -> None:
+        """Turn this operator into that of the step's own pod."""
+        self._deployed_image = work.image  # for ``image`` becomes the pod's own
+        parts = pods.pod_parts(work)
+        for name in parts.__struct_fields__:
+            setattr(self, name, getattr(parts, name))
+        self.name = work.key
+        self.namespace = targets.place(self.target).namespace
+        self.labels = pods.labels(work)
+
+    def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> V1Pod:
+        """The provider's pod, with a sidecar that a private and hardened cluster can run."""
+        pod = super().build_pod_request_obj(context, dry_run=dry_run)
+        extra = BaseHook.get_connection(self.conn_id).extra_dejson
+        return pods.finish(pod, extra.get("xcom_sidecar_container_image"))
+
+    def get_or_create_pod(self, pod_request_obj: V1Pod, context: Any) -> V1Pod:
+        """Wait until an ended try's pod of the same name is gone, then find or make ours."""
+        metadata = pod_request_obj.metadata
+        deadline = time.monotonic() + 2 * (self.termination_grace_period or 0)
+        while self._is_ending(metadata.name, metadata.namespace):
+            if time.monotonic() > deadline:
+                raise AirflowException(f"pod {metadata.name} of an earlier try does not come to its end")
+            time.sleep(1)
+        return super().get_or_create_pod(pod_request_obj, context)
+
+    def _is_ending(self, name: str, namespace: str) -> bool:
+        try:
+            return self.hook.get_pod(name, namespace).metadata.deletion_timestamp is not None
+        except ApiException as error:
+            if error.status == 404:
+                return False
+            raise
+
+    def convert_config_file_to_dict(self) -> None:
+        """Leave KUBECONFIG of the worker alone: the connection says which cluster it is.
+
+        The provider would hand both to the trigger, which refuses two answers to one question.
+        """
+        self._config_dict = None
+
+    def trigger_reentry(self, context: Any, event: dict[str, Any]) -> Any:
+        """Take the pod's report; a report of failure is the task's, and no retry helps against it."""
+        try:
+            super().trigger_reentry(context, event)
+        except AirflowException as error:
+            if self._report is None:
+                # The provider looks at no init container, so it knows no better than "took too long".
+                raise AirflowException(f"{error}\n{pods.waiting(self.pod)}".strip()) from error
+            if reason := self._report.get("error"):
+                message = f"{self.step} at {self.target} failed: {reason}"
+                raise AirflowFailException(message) from error
+        if self._report is None:
+            raise AirflowException(
+                f"the pod of {self.step} at {self.target} is gone without its report: clear the task to do it again"
+            )
+        return self._judged(self._report, context)
+
+    def extract_xcom(self, pod: V1Pod, *, ignore_kill_failure: bool = True) -> dict[Any, Any] | None:
+        """The pod's report; ``None`` where it never came to run, so that the real cause is what is raised."""
+        if not self.pod_manager.container_is_running(pod, PodDefaults.SIDECAR_CONTAINER_NAME):
+            return None
+        self._report = super().extract_xcom(pod, ignore_kill_failure=ignore_kill_failure)
+        if self._report and self.step in ("verify", "watch"):
+            self._check_restarts(self._report)
+        return self._report
+
+    def _check_restarts(self, report: dict[str, Any]) -> None:
+        """Add the check that no container of the target was restarted while it was looked at."""
+        found = self.client.list_namespaced_pod(targets.place(self.target).namespace, label_selector=targets.SELECTOR)
+        restarted = [
+            pod.metadata.name
+            for pod in found.items
+            for status in pod.status.container_statuses or ()
+            if not pod.metadata.deletion_timestamp and pods.restarted_since(status, report["started"])
+        ]
+        seen = f"restarted: {', '.join(restarted)}" if restarted else f"none of {len(found.items)} pods"
+        report["checks"].append({"name": "no restart", "passed": not restarted, "detail": seen})
+        report["passed"] = report["passed"] and not restarted
+
+    # --- both ---
+
+    def _judged(self, report: dict[str, Any], context: Any) -> dict[str, Any]:
+        """The report, unless it says that a check failed: then that is the task's failure.
+
+        Pushed here as well as returned: a pod that has ended before the task could wait for it is taken
+        up within ``execute``, whose caller drops what the provider's way through returns.
+        """
+        context["ti"].xcom_push(key="return_value", value=report)
+        if report.get("passed", True):
+            return report
+        raise AirflowFailException(f"{self.step} at {self.target} failed:\n{failed_checks(report)}")

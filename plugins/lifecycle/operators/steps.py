@@ -1,0 +1,78 @@
+"""What the steps of a release have in common, wherever they run."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from airflow.sdk.exceptions import AirflowFailException
+
+from lifecycle import settings
+from lifecycle.hooks.targets import Place
+
+Step = Literal["deploy", "canary", "watch", "verify", "restore"]
+VERIFY_SECONDS = 5.0
+"""Length of the load run of ``verify``."""
+SETTLE_SECONDS = 20.0
+"""For how long after a rollout an old version may still answer."""
+VERIFY_MAX_P95_MS = 1000.0
+"""Generous: staging is small and shared. The canary watch has the service's own limit."""
+
+
+class StepError(RuntimeError):
+    """Raised when a step did not succeed; the message is the real cause, from where it happened."""
+
+
+class Work(msgspec.Struct, frozen=True):
+    """One step to do."""
+
+    step: Step
+    target: Place
+    image: str
+    digest: str
+    version: str
+    key: str
+    """``lifecycle.idempotency.action_key``: names pods and generations."""
+
+
+def verify_arguments(work: Work, url: str, bundle: Path, report: Path) -> list[str]:
+    """The verification client's command line, after ``python``, for ``verify`` and ``watch``."""
+    release = settings.load().release
+    watch = work.step == "watch"
+    return [
+        "-m", "serving.verify", "watch" if watch else "server", url,
+        "--bundle", str(bundle),
+        "--version", work.version,
+        "--seconds", f"{release.canary_seconds if watch else VERIFY_SECONDS:g}",
+        "--max-p95-ms", f"{release.canary_max_p95_ms if watch else VERIFY_MAX_P95_MS:g}",
+        "--max-error-rate", f"{release.canary_max_error_rate if watch else 0:g}",
+        "--settle-seconds", f"{SETTLE_SECONDS:g}",
+        "--report", str(report),
+    ]  # fmt: skip
+
+
+def failed_checks(report: dict[str, Any]) -> str:
+    """The checks of a verification report that did not pass, one line each."""
+    return "\n".join(f"{check['name']}: {check['detail']}" for check in report["checks"] if not check["passed"])
+
+
+def refuse_unapproved(work: Work, approved_digest: str, running_digest: str) -> None:
+    """Let nothing into production but a digest that a person approved; raises ``AirflowFailException``.
+
+    Putting back what runs there already changes nothing and needs no approval; neither does removing it.
+    """
+    if work.target != "production" or work.step in ("watch", "verify"):
+        return
+    if work.step == "restore" and work.digest in ("", running_digest):
+        return
+    if work.step != "restore" and (not work.digest or approved_digest != work.digest):
+        raise AirflowFailException(
+            f"production refuses digest {work.digest or '(none)'}: the approval is for "
+            f"{approved_digest or 'no digest'}. Release it through attrition_release and its gate"
+        )
+    from lifecycle.hooks import registry  # imported here: mlflow takes seconds
+
+    if not registry.approved(settings.load().model.name, work.version, work.digest):
+        raise AirflowFailException(
+            f"production refuses digest {work.digest}: the registry knows no approval of it for version "
+            f"{work.version}. Release it through attrition_release and its gate"
+        )

@@ -1,0 +1,121 @@
+"""What became of each release and rollback: the evidence in MLflow beside the runs in Airflow.
+
+Evidence stays for good while runs get deleted, and a run that failed before its gate left no evidence: a
+line of the history may come from either or from both.
+"""
+
+import msgspec
+
+from lifecycle.evidence import links
+from lifecycle.release_page.airflow_view import ROLLBACK_DAG, AirflowView, Run
+from lifecycle.release_page.registry_view import Release
+from lifecycle.sensors.approval import Decision
+
+Kind = str
+"""Colours the line: ``good``, ``bad``, ``open`` or ``quiet``."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One line of the history."""
+
+    when: str
+    what: str
+    kind: Kind
+    version: str = ""
+    digest: str = ""
+    asked_by: str = ""
+    decided_by: str = ""
+    comment: str = ""
+    run_url: str = ""
+    """The DAG run in Airflow; empty where it is not known to be there any more."""
+    evidence_url: str = ""
+    """The training run that keeps the evidence."""
+    answer_url: str = ""
+    """Where to answer the gate, while it waits."""
+
+
+def compose(releases: list[Release] | None, airflow: AirflowView | None, airflow_url: str) -> list[Entry]:
+    """All releases and rollbacks, newest first; ``None`` for what could not be read."""
+    runs = {(run.dag_id, run.dag_run_id): run for run in airflow.runs} if airflow else {}
+    waiting = airflow.waiting if airflow else frozenset()
+    entries = []
+    for release in releases or []:
+        asked = release.document.release
+        run = runs.pop((asked.dag_id, asked.run_id), None)
+        entries.append(_released(release, run, asked.run_id in waiting, airflow_url))
+    gate = "the gate" if releases is not None else ""
+    entries += [_without_evidence(run, run.dag_run_id in waiting, gate, airflow_url) for run in runs.values()]
+    return sorted(entries, key=lambda entry: entry.when, reverse=True)
+
+
+def _released(release: Release, run: Run | None, waits: bool, airflow_url: str) -> Entry:
+    document, decision = release.document, release.document.decision
+    asked = document.release
+    run_url = links.airflow_run(airflow_url, asked.dag_id, asked.run_id) if run else ""
+    what, kind = ("waits for approval", "open") if waits else _outcome(decision, run.state if run else "")
+    return Entry(
+        when=decision.decided_at if decision else asked.requested_at,
+        what=what,
+        kind=kind,
+        version=document.model.version,
+        digest=document.image.digest,
+        asked_by=asked.requested_by,
+        decided_by=decision.decided_by if decision else "",
+        comment=(decision.comment if decision else asked.note) or "",
+        run_url=run_url,
+        evidence_url=f"{release.run_url}/artifacts" if release.run_url else "",
+        answer_url=_answer_url(run_url) if waits else "",
+    )
+
+
+def _answer_url(run_url: str) -> str:
+    return f"{run_url}/tasks/await_approval/required_actions"
+
+
+def _outcome(decision: Decision | None, state: str) -> tuple[str, Kind]:
+    """What a release has come to, from the decision and the state of its run (empty: unknown)."""
+    if decision is None:
+        return {
+            "failed": ("failed before the gate", "bad"),
+            "running": ("on its way to the gate", "open"),
+            "queued": ("on its way to the gate", "open"),
+        }.get(state, ("ended without a decision", "quiet"))
+    if not decision.approved:
+        return ("rejected", "bad") if decision.decided_by != "nobody" else ("not answered in time", "bad")
+    return {
+        "success": ("released", "good"),
+        "failed": ("approved, but failed", "bad"),
+        "running": ("approved, on its way to production", "open"),
+    }.get(state, ("approved", "good"))
+
+
+def _without_evidence(run: Run, waits: bool, gate: str, airflow_url: str) -> Entry:
+    """A rollback, or a release that has not come to ``gate``; where that is empty, nobody knows how far it came."""
+    rollback = run.dag_id == ROLLBACK_DAG
+    conf = run.conf or {}
+    reason = str(conf.get("reason") or "") if rollback else ""
+    run_url = links.airflow_run(airflow_url, run.dag_id, run.dag_run_id)
+    what, kind = ("waits for approval", "open") if waits else _state(run.state, rollback, gate)
+    return Entry(
+        when=run.end_date or run.run_after,
+        what=what,
+        kind=kind,
+        version=str(conf.get("version") or ""),
+        asked_by=run.triggering_user_name or "",
+        comment=". ".join(part for part in (reason, run.note) if part),
+        run_url=run_url,
+        answer_url=_answer_url(run_url) if waits else "",
+    )
+
+
+def _state(state: str, rollback: bool, gate: str) -> tuple[str, Kind]:
+    if state == "queued":  # another one runs, or the DAG is paused
+        return f"{'rollback ' if rollback else ''}waits to start", "open"
+    if rollback:
+        ended = {"success": ("rolled back", "good"), "failed": ("rollback failed", "bad")}
+        return ended.get(state, ("rollback is under way", "open"))
+    ended = {
+        "success": (f"ended before {gate}" if gate else "run ended", "quiet"),
+        "failed": (f"failed before {gate}" if gate else "run failed", "bad"),
+    }
+    return ended.get(state, (f"on its way to {gate}" if gate else "under way", "open"))

@@ -1,0 +1,225 @@
+"""What the page shows of MLflow: places, candidate, evidence of releases, and the nights' drift."""
+
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from lifecycle import settings
+from lifecycle.evidence import gate_body, links
+from lifecycle.evidence.document import Evidence
+from lifecycle.hooks import registry
+from lifecycle.hooks.registry import Version
+from training.registry import tags
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+VERSIONS = 25
+"""Newest model versions whose releases are shown."""
+DOCUMENTS = 60
+"""Evidence documents that are read at most."""
+NIGHTS = 30
+_READERS = 6
+
+
+RunUrl = Callable[[str], str]
+"""From a run's id to its page."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """What runs in staging or production, as the registry says; no version where nothing does."""
+
+    name: str
+    version: str = ""
+    digest: str = ""
+    since: str = ""
+    approved_by: str = ""
+    run_url: str = ""
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """The challenger beside the champion."""
+
+    version: str
+    champion: str
+    verdict: str
+    decision: str
+    """``approved``, ``rejected`` or nothing yet."""
+    reasons: list[str]
+    metrics: list[tuple[str, str, str]]
+    floors: list[dict[str, Any]]
+    run_url: str
+
+
+class Release(msgspec.Struct, frozen=True):
+    """One evidence document, with the address of the training run that keeps it."""
+
+    document: Evidence
+    run_url: str
+
+
+class Night(msgspec.Struct, frozen=True):
+    """The verdict of one night."""
+
+    window: str
+    verdict: str
+    note: str
+    confirmed: str
+    """What has drifted for several nights in a row; mostly empty."""
+    drifted: int
+    """Fields that drifted in this night."""
+    run_url: str
+
+    @property
+    def kind(self) -> str:
+        """Colours the bar: ``bad`` where drift is confirmed, ``open`` where something drifted."""
+        if self.confirmed:
+            return "bad"
+        return "open" if self.drifted else "quiet"
+
+
+class RegistryView(msgspec.Struct, frozen=True):
+    """Everything that the page takes from MLflow."""
+
+    model: str
+    places: list[Place]
+    candidate: Candidate | None
+    releases: list[Release]
+    nights: list[Night]
+    """Oldest first."""
+    unreadable: list[str]
+    """Evidence that could not be read, and why."""
+
+
+def read() -> RegistryView:
+    """Ask MLflow for all of it; takes seconds the first time, for the client's import.
+
+    Raises ``MlflowException`` where MLflow does not answer, ``RegistryError`` or ``AirflowNotFoundException``
+    where connection ``mlflow`` is wrong or missing.
+    """
+    # A page is looked at, so it had rather say that MLflow is down than wait the client's minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    client = registry.client()
+    model = settings.load().model
+    staging, champion, challenger = (
+        registry.by_alias(alias, mlflow_client=client) for alias in (tags.STAGING, tags.CHAMPION, tags.CHALLENGER)
+    )
+    experiment = client.get_experiment_by_name(model.experiment)
+    run_url = functools.partial(
+        links.mlflow_run, settings.load().mlflow_url, experiment.experiment_id if experiment else ""
+    )
+    releases, unreadable = _releases(client, run_url)
+    return RegistryView(
+        model=model.name,
+        places=[
+            _place("Staging", staging, tags.STAGED_AT, run_url, releases),
+            _place("Production", champion, tags.RELEASED_AT, run_url, releases),
+        ],
+        candidate=_candidate(challenger, champion, run_url) if challenger else None,
+        releases=releases,
+        nights=_nights(client),
+        unreadable=unreadable,
+    )
+
+
+def _place(name: str, version: Version | None, since_tag: str, run_url: RunUrl, releases: list[Release]) -> Place:
+    if version is None:
+        return Place(name)
+    return Place(
+        name,
+        version=version.version,
+        digest=version.digest or "",
+        since=version.tags.get(since_tag, ""),
+        approved_by=_approver(version, releases),
+        run_url=run_url(version.run_id),
+    )
+
+
+def _approver(version: Version, releases: list[Release]) -> str:
+    """Who approved this digest last. Not the version's tag: a later release of it that was rejected clears that."""
+    decisions = [
+        document.decision
+        for document in (release.document for release in releases)
+        if document.decision and document.decision.approved
+        if (document.model.version, document.image.digest) == (version.version, version.digest)
+    ]
+    return max(decisions, key=lambda decision: decision.decided_at).decided_by if decisions else ""
+
+
+def _candidate(challenger: Version, champion: Version | None, run_url: RunUrl) -> Candidate:
+    evaluation = _evaluation(challenger.run_id)
+    return Candidate(
+        version=challenger.version,
+        champion=champion.version if champion else "",
+        verdict=challenger.tags.get(tags.VERDICT, ""),
+        decision=challenger.tags.get(tags.APPROVAL, ""),
+        reasons=evaluation.get("reasons", []),
+        metrics=gate_body.metric_rows(evaluation),
+        floors=evaluation.get("floors", []),
+        run_url=run_url(challenger.run_id),
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _evaluation(run_id: str) -> dict[str, Any]:
+    """A training run's ``evaluation.json``, which is written once."""
+    return registry.training_artifact(run_id, tags.EVALUATION_FILE)
+
+
+def _releases(client: "MlflowClient", run_url: RunUrl) -> tuple[list[Release], list[str]]:
+    """The evidence documents of the newest versions, and what could not be read."""
+    found = client.search_model_versions(f"name = '{settings.load().model.name}'", max_results=200)
+    newest = sorted(found, key=lambda version: int(version.version), reverse=True)[:VERSIONS]
+    runs = list(dict.fromkeys(version.run_id for version in newest if version.run_id))
+    releases: list[Release] = []
+    unreadable: list[str] = []
+    with ThreadPoolExecutor(_READERS) as pool:
+        listed = pool.map(lambda run_id: [(run_id, item) for item in client.list_artifacts(run_id, "evidence")], runs)
+        files = [file for folder in listed for file in folder][:DOCUMENTS]
+        for (run_id, item), document in zip(files, pool.map(_document, files), strict=True):
+            if isinstance(document, Evidence):
+                releases.append(Release(document, run_url(run_id)))
+            else:
+                unreadable.append(f"{item.path} of run {run_id}: {document}")
+    return releases, unreadable
+
+
+def _document(file: tuple[str, Any]) -> Evidence | str:
+    """The evidence document in an artifact, or why it is none."""
+    run_id, item = file
+    try:
+        return _read_document(run_id, item.path, item.file_size)
+    except msgspec.MsgspecError as error:
+        return str(error)
+
+
+@functools.lru_cache(maxsize=512)
+def _read_document(run_id: str, path: str, size: int) -> Evidence:
+    """Read once for each size: a document is only ever appended to, by the decision."""
+    import mlflow
+
+    return msgspec.json.decode(mlflow.artifacts.load_text(f"runs:/{run_id}/{path}"), type=Evidence)
+
+
+def _nights(client: "MlflowClient") -> list[Night]:
+    experiment = client.get_experiment_by_name(f"{settings.load().model.experiment}-monitoring")
+    if experiment is None:
+        return []
+    runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"], max_results=NIGHTS)
+    return [
+        Night(
+            window=run.data.tags.get(tags.WINDOW, ""),
+            verdict=run.data.tags.get(tags.VERDICT, ""),
+            note=run.data.tags.get(tags.NOTE, ""),
+            confirmed=run.data.tags.get(tags.CONFIRMED, ""),
+            drifted=int(run.data.metrics.get(tags.DRIFTED_FIELDS, 0)),
+            run_url=links.mlflow_run(settings.load().mlflow_url, experiment.experiment_id, run.info.run_id),
+        )
+        for run in reversed(runs)
+    ]

@@ -1,0 +1,35 @@
+"""The page *Model releases* in Airflow's own menu (`lifecycle.release_page`)."""
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.plugins_manager import AirflowPlugin
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+
+async def model_releases(scope: "Scope", receive: "Receive", send: "Send") -> None:
+    """The page's application, imported by its first request.
+
+    Every Airflow process loads this file, tasks included, and only the API server needs FastAPI and Jinja.
+    """
+    from lifecycle.release_page.app import application
+
+    await application()(scope, receive, send)
+
+
+class ModelReleasesPlugin(AirflowPlugin):
+    name = "attrition_model_releases"
+    fastapi_apps: list[Any] = [{"app": model_releases, "url_prefix": "/attrition", "name": "Model releases"}]
+    external_views: list[Any] = [
+        {
+            "name": "Model releases",
+            # No slash in front: it is relative to the address that Airflow is served under.
+            "href": "attrition/releases",
+            "destination": "nav",
+            "nav_top_level": True,
+            "icon": "attrition/static/icon.svg",
+            "icon_dark_mode": "attrition/static/icon-dark.svg",
+            "url_route": "model_releases",
+        }
+    ]

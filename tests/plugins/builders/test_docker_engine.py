@@ -1,0 +1,180 @@
+"""Builds by a real Docker engine, from the real Dockerfile."""
+
+import shutil
+
+import docker
+import pytest
+import requests
+from airflow.models.connection import Connection
+
+from lifecycle.builders import BuildError, WrongModelError
+from lifecycle.builders.context import write_context
+from lifecycle.builders.docker_engine import KEY_LABEL, EngineBuilder
+from tests.support.bundles import make_bundle
+from tests.support.images import inputs_of
+from tests.support.registry_double import RegistryDouble
+
+REPOSITORY = "attrition-scoring-unit-test"
+
+
+def no_engine():
+    try:
+        docker.from_env().ping()
+    except docker.errors.DockerException as error:
+        return f"no Docker engine answers ({error}): start dockerd"
+    return None
+
+
+def builder(**arguments):
+    return EngineBuilder(Connection(conn_id="registry", conn_type="docker", **arguments))
+
+
+def inputs(bundle, version="3"):
+    import msgspec
+
+    return msgspec.structs.replace(inputs_of(bundle, version), repository=REPOSITORY)
+
+
+@pytest.fixture(scope="module")
+def engine():
+    if why := no_engine():
+        pytest.skip(why)
+    client = docker.from_env()
+    yield client
+    for image in client.images.list(name=REPOSITORY):
+        client.images.remove(image.id, force=True)
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles")
+    return [make_bundle(folder / str(seed), seed) for seed in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def built(engine, bundles, tmp_path_factory):
+    context = tmp_path_factory.mktemp("build") / "context"
+    write_context(inputs(bundles[0]), bundles[0], context)
+    return builder().build(inputs(bundles[0]), context, {})
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(900)
+def test_local_image_is_deployed_by_a_tag_that_carries_its_id(engine, built, bundles):
+    image = engine.images.get(built.image)
+    assert image.id == built.digest
+    assert built.image == f"{REPOSITORY}:{inputs(bundles[0]).tag}-{built.digest[7:19]}"
+
+
+@pytest.mark.docker
+def test_image_says_what_it_is_and_is_small(engine, built, bundles):
+    image = engine.images.get(built.image)
+    assert image.labels["org.opencontainers.image.revision"] == "abc"
+    assert image.labels["org.opencontainers.image.version"] == "3"
+    assert image.labels[KEY_LABEL] == inputs(bundles[0]).key
+    assert image.attrs["Config"]["User"] == "10001:10001"
+    assert image.attrs["Size"] < 320e6
+
+
+@pytest.mark.docker
+def test_same_inputs_are_found_by_label_and_other_inputs_are_not(built, bundles):
+    assert builder().find(inputs(bundles[0])) == built
+    assert builder().find(inputs(bundles[1])) is None
+    assert builder().find(inputs(bundles[0], "4")) is None
+
+
+@pytest.mark.docker
+def test_image_serves_its_release_from_a_read_only_root(engine, built):
+    container = engine.containers.run(
+        built.image,
+        detach=True,
+        read_only=True,
+        cap_drop=["ALL"],
+        environment={"SCORING_AUTH": "off", "SCORING_BIND": "0.0.0.0:8080", "SCORING_WORKERS": "1"},
+    )
+    try:
+        container.reload()
+        address = container.attrs["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+        session = requests.Session()
+        session.mount("http://", requests.adapters.HTTPAdapter(max_retries=_patient()))
+        answer = session.get(f"http://{address}:8080/version", timeout=10).json()
+    finally:
+        container.remove(force=True)
+    assert answer["model"] == {"name": "employee_attrition", "version": "3"}
+    assert (answer["revision"], answer["data_digest"], answer["run_id"]) == ("abc", "d", "run")
+    assert answer["sbom_digest"].startswith("sha256:")
+
+
+def _patient():
+    from urllib3.util import Retry
+
+    return Retry(connect=20, backoff_factor=0.1, backoff_max=1)
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(900)
+def test_bundle_with_another_model_fails_the_build(engine, built, bundles, tmp_path):
+    wrong = tmp_path / "wrong"
+    shutil.copytree(bundles[0], wrong)
+    shutil.copy(bundles[1] / "classifier.onnx", wrong)
+    write_context(inputs(wrong), wrong, tmp_path / "context")
+    with pytest.raises(WrongModelError, match="FAILED bundle: the model is not the one that was registered"):
+        builder().build(inputs(wrong), tmp_path / "context", {})
+    assert builder().find(inputs(wrong)) is None
+
+
+@pytest.fixture
+def registry(engine):
+    """A registry of this machine, which wants a login."""
+    double = RegistryDouble("builder", "secret")
+    yield double
+    double.close()
+    for image in engine.images.list(name=f"127.0.0.1:{double.port}/{REPOSITORY}"):
+        engine.images.remove(image.id, force=True)
+
+
+def pushing(registry, **login):
+    login = {"login": "builder", "password": "secret", **login}
+    return builder(host="127.0.0.1", port=registry.port, **login)
+
+
+@pytest.fixture
+def small(bundles, tmp_path):
+    """Inputs and a context that builds in a moment; what is looked at is the way to the registry."""
+    (tmp_path / "serving").mkdir()
+    (tmp_path / "serving" / "Dockerfile").write_text("FROM scratch\nCOPY release.json /release.json\n")
+    (tmp_path / "release.json").write_text('{"created": "2026-11-21T09:00:00+00:00"}')
+    return inputs(bundles[0], "7"), tmp_path
+
+
+@pytest.mark.docker
+def test_image_is_pushed_and_named_by_the_digest_that_the_registry_keeps(registry, small):
+    asked, context = small
+    built = pushing(registry).build(asked, context, {})
+    assert built.image == f"127.0.0.1:{registry.port}/{REPOSITORY}@{built.digest}"
+    assert (REPOSITORY, built.digest) in registry.manifests
+    assert registry.manifests[REPOSITORY, asked.tag] == registry.manifests[REPOSITORY, built.digest]
+    assert pushing(registry).find(asked) == built
+
+
+@pytest.mark.docker
+def test_image_that_the_registry_has_lost_is_built_and_pushed_again(registry, small):
+    asked, context = small
+    built = pushing(registry).build(asked, context, {})
+    registry.manifests.clear()
+    assert pushing(registry).find(asked) is None
+    assert pushing(registry).build(asked, context, {}) == built
+    assert (REPOSITORY, built.digest) in registry.manifests
+
+
+@pytest.mark.docker
+def test_registry_that_refuses_the_login_fails_the_build_by_its_name(registry, small):
+    asked, context = small
+    with pytest.raises(BuildError, match=f"could not be pushed to 127.0.0.1:{registry.port}: .*(auth|denied)"):
+        pushing(registry, password="wrong").build(asked, context, {})
+    assert registry.manifests == {}
+
+
+def test_engine_that_does_not_answer_is_named_with_its_connection():
+    with pytest.raises(BuildError, match="'registry': the Docker engine does not answer"):
+        builder(extra={"engine": "tcp://127.0.0.1:9"})

@@ -1,0 +1,132 @@
+"""The builder of the embedded stack: folders with the content of an image."""
+
+import hashlib
+import json
+import shutil
+
+import pytest
+from airflow.models.connection import Connection
+
+from lifecycle import builders
+from lifecycle.builders import BuildError, WrongModelError
+from lifecycle.builders.context import write_context
+from tests.support.bundles import make_bundle
+from tests.support.images import build_image, bundle_builder, inputs_of
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles")
+    return [make_bundle(folder / str(seed), seed) for seed in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, bundles):
+    """An images folder with one image, and that image."""
+    images = tmp_path_factory.mktemp("images")
+    return images, build_image(images, tmp_path_factory.mktemp("context"), bundles[0], "3")
+
+
+def test_image_folder_holds_what_the_image_holds(built):
+    images, image = built
+    names = {path.name for path in (images / inputs_tag(image)).iterdir()}
+    assert names == {"serving", "bundle", "k8s", "release.json", "sbom.json"}
+    assert image.digest.startswith("sha256:")
+    assert len(image.digest) == len("sha256:") + 64
+
+
+def inputs_tag(image):
+    return image.image.rpartition("/")[2]
+
+
+def test_release_file_says_where_the_image_comes_from(built):
+    images, image = built
+    folder = images / inputs_tag(image)
+    release = json.loads((folder / "release.json").read_text())
+    assert release.pop("sbom_digest") == f"sha256:{hashlib.sha256((folder / 'sbom.json').read_bytes()).hexdigest()}"
+    assert release.pop("created")
+    assert release.pop("code_hash")
+    assert release == {
+        "model_name": "employee_attrition",
+        "model_version": "3",
+        "run_id": "run",
+        "data_digest": "d",
+        "revision": "abc",
+    }
+
+
+def test_same_inputs_find_the_image_and_other_inputs_do_not(built, bundles):
+    images, image = built
+    assert bundle_builder(images).find(inputs_of(bundles[0], "3")) == image
+    assert bundle_builder(images).find(inputs_of(bundles[1], "3")) is None
+    assert bundle_builder(images).find(inputs_of(bundles[0], "4")) is None
+
+
+def test_tag_names_the_version_and_changes_with_the_bundle(bundles):
+    tags = [inputs_of(bundle, "3").tag for bundle in bundles]
+    assert tags[0] == inputs_of(bundles[0], "3").tag
+    assert tags[0] != tags[1]
+    assert all(tag.startswith("v3-") for tag in tags)
+
+
+def test_image_that_was_changed_after_its_build_is_refused(built, bundles, tmp_path):
+    images = tmp_path / "images"
+    shutil.copytree(built[0], images)
+    (images / inputs_tag(built[1]) / "serving" / "app.py").write_text("# other code\n")
+    with pytest.raises(BuildError, match="was changed after it was built"):
+        bundle_builder(images).find(inputs_of(bundles[0], "3"))
+
+
+def test_caches_of_a_running_server_do_not_change_the_digest(built, bundles, tmp_path):
+    images = tmp_path / "images"
+    shutil.copytree(built[0], images)
+    cache = images / inputs_tag(built[1]) / "serving" / "__pycache__"
+    cache.mkdir(exist_ok=True)
+    (cache / "app.cpython-311.pyc").write_bytes(b"cache")
+    assert bundle_builder(images).find(inputs_of(bundles[0], "3")).digest == built[1].digest
+
+
+def test_bundle_with_another_model_is_refused_and_leaves_nothing(bundles, tmp_path):
+    wrong = tmp_path / "wrong"
+    shutil.copytree(bundles[0], wrong)
+    shutil.copy(bundles[1] / "classifier.onnx", wrong)
+    images = tmp_path / "images"
+    with pytest.raises(WrongModelError, match="example 0 should be"):
+        build_image(images, tmp_path / "context", wrong, "3")
+    assert list(images.iterdir()) == []
+
+
+def test_folder_that_a_killed_build_left_is_built_anew(bundles, tmp_path):
+    inputs = inputs_of(bundles[0], "3")
+    images = tmp_path / "images"
+    (images / inputs.tag).mkdir(parents=True)
+    (images / inputs.tag / "half.txt").write_text("half")
+    assert bundle_builder(images).find(inputs) is None
+    image = build_image(images, tmp_path / "context", bundles[0], "3")
+    assert not (images / inputs.tag / "half.txt").exists()
+    assert bundle_builder(images).find(inputs) == image
+
+
+def test_bill_of_materials_lists_every_pin_and_is_the_same_twice(bundles, tmp_path):
+    texts = []
+    for name in ("a", "b"):
+        write_context(inputs_of(bundles[0], "3"), bundles[0], tmp_path / name)
+        texts.append((tmp_path / name / "sbom.json").read_text())
+    assert texts[0] == texts[1]
+    components = {component["name"] for component in json.loads(texts[0])["components"]}
+    assert {"flask", "gunicorn", "numpy", "onnxruntime", "msgspec"} <= components
+    assert all(component["hashes"] for component in json.loads(texts[0])["components"])
+
+
+def test_connection_type_chooses_the_builder_and_an_unknown_one_lists_them(connections, tmp_path):
+    connections["registry"] = Connection(conn_id="registry", conn_type="fs", extra={"path": str(tmp_path)})
+    assert type(builders.choose("registry")).__name__ == "BundleBuilder"
+    connections["registry"] = Connection(conn_id="registry", conn_type="ftp")
+    with pytest.raises(BuildError, match=r"type 'ftp'.*use one of fs, docker, azure_container_registry, azure"):
+        builders.choose("registry")
+
+
+def test_fs_connection_without_a_path_is_refused_by_name(connections):
+    connections["registry"] = Connection(conn_id="registry", conn_type="fs")
+    with pytest.raises(BuildError, match=r"'registry' of type fs needs extra\.path"):
+        builders.choose("registry")

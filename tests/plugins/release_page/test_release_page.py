@@ -1,0 +1,243 @@
+"""The page Model releases, over a real MLflow server; Airflow's side is given as the API answers it."""
+
+import re
+import uuid
+
+import pytest
+import requests
+from airflow.api_fastapi.core_api.security import get_user
+from airflow.models.connection import Connection
+from fastapi.testclient import TestClient
+
+from lifecycle import settings
+from lifecycle.hooks import registry
+from lifecycle.release_page import airflow_view, app, chart, history, registry_view
+from lifecycle.release_page.airflow_view import AirflowView, Run
+from lifecycle.release_page.registry_view import Night
+from tests.support.release_page_data import past
+from training.registry import tags
+
+
+def run(run_id, state="success", dag_id="attrition_release", **more):
+    return Run(dag_id=dag_id, dag_run_id=run_id, state=state, run_after="2026-11-01T00:00:00Z", **more)
+
+
+RUNS = AirflowView(
+    runs=[
+        run("manual__1"),
+        run("manual__2"),
+        run("manual__3", "failed"),
+        run("manual__4", "running"),
+        run("manual__5", "failed", note="build_image failed: no registry"),
+        run("manual__7", "queued", dag_id="attrition_rollback"),
+        run(
+            "manual__6",
+            dag_id="attrition_rollback",
+            triggering_user_name="rita",
+            conf={"reason": "error rate doubled"},
+            note="Version 1 is in production",
+        ),
+    ],
+    waiting=frozenset({"manual__4"}),
+)
+
+
+def settings_of(name):
+    return settings.Settings(
+        environment="test", airflow_url="http://airflow", mlflow_url="http://mlflow", model=settings.Model(name, name)
+    )
+
+
+@pytest.fixture
+def configured(mlflow_connection, monkeypatch):
+    """Settings with a model that nobody has trained yet."""
+    found = settings_of(f"model_{uuid.uuid4().hex[:8]}")
+    monkeypatch.setattr(settings, "load", lambda: found)
+
+
+@pytest.fixture(scope="module")
+def written_past(mlflow_server):
+    """Settings of a model with a past; the versions' run ids."""
+    found = settings_of(f"model_{uuid.uuid4().hex[:8]}")
+    host, port = mlflow_server.removeprefix("http://").split(":")
+    connection = Connection(conn_id="mlflow", conn_type="http", host=host, port=int(port))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "load", lambda: found)
+        patch.setattr(registry.BaseHook, "get_connection", lambda conn_id: connection)
+        past(registry.client())
+    return found
+
+
+@pytest.fixture
+def with_past(configured, written_past, monkeypatch):
+    """The settings of a model with a past."""
+    monkeypatch.setattr(settings, "load", lambda: written_past)
+
+
+@pytest.fixture
+def page(configured, monkeypatch):
+    """The page for somebody who may see it; Airflow answers with ``RUNS``."""
+    monkeypatch.setattr(airflow_view, "read", lambda token: RUNS)
+    monkeypatch.setattr("airflow.api_fastapi.core_api.security._requires_access", lambda **_: None)
+    monkeypatch.setattr("airflow.models.dag.DagModel.get_team_name", lambda *_: None)
+    application = app.application.__wrapped__()
+    application.dependency_overrides[get_user] = lambda: None
+    return TestClient(application)
+
+
+def text_of(answer):
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text))
+
+
+def test_page_of_an_empty_registry_says_what_to_do_in_every_part(page):
+    answer = page.get("/releases")
+    assert answer.status_code == 200
+    shown = text_of(answer)
+    for part in ("Nothing has been released yet", "Nothing has been deployed yet", "No version has the alias"):
+        assert part in shown
+    assert "No night has been judged yet" in shown
+
+
+def test_page_shows_places_candidate_history_and_drift(page, with_past):
+    answer = page.get("/releases")
+    assert answer.status_code == 200
+    shown = text_of(answer)
+    for part in (
+        "Version 4 beside champion version 3",
+        "0.861 (0.822 to 0.897)",
+        "0.847 (0.806 to 0.884)",
+        "fairness_gap 0.38 0.35 met Age, 95% interval 0.20 to 0.55",
+        "latency_ms 7.2 5 missed",
+        "Approved by hana",
+        "released",
+        "rejected",
+        "approved, but failed",
+        "waits for approval",
+        "failed before the gate",
+        "rolled back",
+        "rollback waits to start",
+        "error rate doubled. Version 1 is in production",
+        "drifted: 7 of 34 fields drifted",
+    ):
+        assert part in shown, part
+    assert answer.text.count("<rect") == 30
+    assert "http://airflow/dags/attrition_release/runs/manual__4/tasks/await_approval/required_actions" in answer.text
+    assert re.search(r"http://mlflow/#/experiments/\d+/runs/[0-9a-f]{32}/artifacts", answer.text)
+
+
+def test_page_escapes_what_people_typed_and_allows_no_foreign_script(page, with_past):
+    answer = page.get("/releases")
+    assert "<script>alert" not in answer.text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in answer.text
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert "unsafe" not in answer.headers["Content-Security-Policy"]
+    assert " style=" not in answer.text
+    assert " onclick=" not in answer.text
+
+
+def test_page_asks_mlflow_once_for_many_readers(page, monkeypatch):
+    asked = []
+    read = registry_view.read
+    monkeypatch.setattr(registry_view, "read", lambda: asked.append(1) or read())
+    with page:
+        for _ in range(5):
+            assert page.get("/releases").status_code == 200
+    assert len(asked) == 1
+
+
+def test_mlflow_down_is_said_and_what_airflow_knows_is_still_shown(page, connections, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    connections["mlflow"] = Connection(conn_id="mlflow", conn_type="http", host="127.0.0.1", port=9)
+    answer = page.get("/releases")
+    assert answer.status_code == 503
+    shown = text_of(answer)
+    for part in ("MLflow cannot be read", "rolled back", "run ended", "run failed", "waits for approval"):
+        assert part in shown
+    assert "manual__4/tasks/await_approval/required_actions" in answer.text
+    assert "before the gate" not in shown, "without MLflow nobody knows how far they came"
+
+
+def test_mlflow_connection_missing_is_said(page, monkeypatch):
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    def missing(conn_id):
+        raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
+
+    monkeypatch.setattr(registry.BaseHook, "get_connection", missing)
+    answer = page.get("/releases")
+    assert answer.status_code == 503
+    assert "The conn_id `mlflow`" in answer.text.replace("&#39;", "'")
+
+
+def test_mlflow_that_does_not_answer_in_time_is_said(page, monkeypatch):
+    import threading
+
+    release = threading.Event()
+    monkeypatch.setattr(app, "DEADLINE_SECONDS", 0.1)
+    monkeypatch.setattr(registry_view, "read", lambda: release.wait(1))
+    try:
+        answer = page.get("/releases")
+    finally:
+        release.set()
+    assert answer.status_code == 503
+    assert "has not answered within 0.1 s" in answer.text
+
+
+def test_airflow_api_down_is_said_and_the_registry_is_still_shown(page, monkeypatch):
+    def down(token):
+        raise requests.ConnectionError("connection refused")
+
+    monkeypatch.setattr(airflow_view, "read", down)
+    answer = page.get("/releases")
+    assert answer.status_code == 200
+    assert "Airflow's API cannot be read" in answer.text
+    assert "What runs where" in answer.text
+
+
+def test_evidence_that_is_none_is_named_and_the_rest_is_shown(page, with_past):
+    run_id = registry.by_alias(tags.CHAMPION).run_id
+    registry.client().log_text(run_id, '{"release": 1}', "evidence/broken.json")
+    registry.client().log_text(run_id, "not json", "evidence/worse.json")
+    shown = text_of(page.get("/releases"))
+    assert "evidence/broken.json of run" in shown
+    assert "evidence/worse.json of run" in shown
+    assert "waits for approval" in shown
+
+
+def test_caller_without_a_login_is_refused(configured, monkeypatch):
+    monkeypatch.setattr("airflow.models.dag.DagModel.get_team_name", lambda *_: None)
+    answer = TestClient(app.application.__wrapped__()).get("/releases")
+    assert answer.status_code == 401
+    assert "Version" not in answer.text
+
+
+def test_style_and_script_are_served_from_the_page_itself(page):
+    for name in ("page.css", "page.js", "icon.svg"):
+        assert page.get(f"/static/{name}").status_code == 200
+    assert "http" not in page.get("/static/page.css").text.replace("http://www.w3.org", "")
+
+
+def test_approver_of_what_runs_is_shown_after_a_later_rejection_of_the_same_version(page, with_past):
+    champion = registry.by_alias(tags.CHAMPION)
+    registry.set_tags(champion, {tags.APPROVAL: "rejected", tags.APPROVED_BY: ""})
+    assert "Approved by hana" in text_of(page.get("/releases"))
+
+
+def test_history_is_sorted_and_outlives_airflows_runs(with_past):
+    releases = registry_view.read().releases
+    forgotten = history.compose(releases, AirflowView([], frozenset()), "http://airflow")
+    assert [entry.when for entry in forgotten] == sorted((entry.when for entry in forgotten), reverse=True)
+    assert {entry.what for entry in forgotten} == {"approved", "rejected", "ended without a decision"}
+    assert {entry.run_url for entry in forgotten} == {""}
+
+
+@pytest.mark.parametrize("count", [1, 30, 45])
+def test_chart_keeps_every_bar_within_its_frame(count):
+    drawn = chart.draw([Night(f"2026-10-{n:02}", "drifted", "", "", n, "u") for n in range(1, count + 1)])
+    assert len(drawn.bars) == min(count, 30)
+    for bar in drawn.bars:
+        assert drawn.left <= bar.x
+        assert bar.x + bar.width <= drawn.width
+        assert 0 <= bar.y <= drawn.base
+        assert bar.y + bar.height == pytest.approx(drawn.base, abs=0.11)
+    assert drawn.bars[-1].label

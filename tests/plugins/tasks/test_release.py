@@ -1,0 +1,398 @@
+"""The registry and the evidence document, on a real MLflow server."""
+
+import json
+import uuid
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import jsonschema
+import msgspec
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from lifecycle import settings
+from lifecycle.evidence import document as evidence
+from lifecycle.evidence import gate_body
+from lifecycle.hooks import airflow_api, registry
+from lifecycle.tasks import release
+from training.registry import tags
+
+METRIC = {"value": 0.85, "low": 0.8, "high": 0.9}
+EVALUATION = {
+    "challenger": {"roc_auc": METRIC},
+    "champion": None,
+    "comparison": {},
+    "floors": [{"name": "roc_auc", "value": 0.85, "limit": 0.7, "passed": True}],
+    "fairness": {},
+    "data": {"digest": "d1", "rows": 1470},
+    "verdict": "passed",
+    "reasons": ["all floors met"],
+}
+BUILT = {"image": "registry/scoring@sha256:aa", "digest": "sha256:aa", "sbom_digest": "sha256:bb"}
+APPROVED = {"approved": True, "decided_by": "rita", "decided_at": "2026-11-21T09:00:00+00:00", "comment": "fine",
+            "digest": BUILT["digest"]}  # fmt: skip
+REPORT = {"passed": True, "checks": [{"name": "health", "passed": True, "detail": "200"}]}
+NOTHING = {"version": "", "digest": "", "image": ""}
+
+
+@pytest.fixture
+def model(mlflow_connection, monkeypatch):
+    """A registered model of its own for each test; ``add()`` registers a version with a training run."""
+    name = f"model_{uuid.uuid4().hex[:8]}"
+    configured = settings.Settings(
+        environment="test", airflow_url="http://airflow", mlflow_url="http://mlflow", model=settings.Model(name, name)
+    )
+    monkeypatch.setattr(settings, "load", lambda: configured)
+    monkeypatch.setattr(airflow_api, "set_run_note", lambda *arguments: None)
+    monkeypatch.setattr(release.targets, "current", lambda conn_id: None)
+    client = registry.client()
+    client.create_registered_model(name)
+    experiment = client.create_experiment(name)
+
+    def add(run_key="key"):
+        run = client.create_run(experiment, tags={tags.RUN_KEY: run_key})
+        client.log_text(run.info.run_id, json.dumps(EVALUATION), tags.EVALUATION_FILE)
+        client.set_terminated(run.info.run_id)
+        version = client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id)
+        client.set_model_version_tag(name, version.version, tags.RUN_KEY, run_key)
+        client.set_model_version_tag(name, version.version, tags.VERDICT, "passed")
+        client.set_registered_model_alias(name, tags.CHALLENGER, version.version)
+        return registry.resolve(version.version)
+
+    return SimpleNamespace(name=name, add=add, client=client)
+
+
+def context(run_id="run-1", **params):
+    run = SimpleNamespace(
+        dag_id="attrition_release",
+        run_id=run_id,
+        run_type="manual",
+        run_after=datetime(2026, 11, 21, tzinfo=UTC),
+        triggering_user_name="omar",
+    )
+    instance = SimpleNamespace(
+        dag_id=run.dag_id,
+        run_id=run_id,
+        get_task_breadcrumbs=lambda **_: [{"task_id": "build_image", "duration": 2.04}, {"task_id": "x"}],
+        get_dr_count=lambda **_: 0,
+        get_task_states=lambda **_: {},
+    )
+    return {"dag_run": run, "ti": instance, "params": params, "triggering_asset_events": {}}
+
+
+def candidate(version, production=NOTHING):
+    return {"name": version.name, "version": version.version, "production": production}
+
+
+def alias(name):
+    found = registry.by_alias(name)
+    return found.version if found else None
+
+
+def test_resolve_without_a_challenger_says_what_to_do(model):
+    with pytest.raises(registry.RegistryError, match="run attrition_train first"):
+        registry.resolve(None)
+
+
+def test_resolve_unknown_version_is_refused_by_number(model):
+    with pytest.raises(registry.RegistryError, match="no version 99"):
+        registry.resolve(99)
+
+
+def test_requested_version_is_the_typed_one_then_the_assets_then_none(model):
+    event = SimpleNamespace(extra={"version": "7"})
+    by_asset = {**context(), "triggering_asset_events": {"asset": [event]}}
+    assert release.requested_version(context(version=3)) == "3"
+    assert release.requested_version(by_asset) == "7"
+    assert release.requested_version(context()) is None
+
+
+def test_version_is_found_by_the_key_of_its_training_run(model):
+    made = model.add("key-a")
+    assert registry.by_training_run(registry.training_run("key-a")).version == made.version
+    assert registry.training_run("key-b") is None
+    assert registry.by_training_run("no such run") is None
+
+
+def test_gather_evidence_twice_leaves_one_document_and_the_staging_alias(model):
+    version = model.add()
+    first = release.gather_evidence(context(), candidate(version), BUILT, REPORT)
+    assert release.gather_evidence(context(), candidate(version), BUILT, REPORT) == first
+    stored = evidence.read(version.run_id, release.release_key(context()))
+    assert stored.stage_seconds == {"build_image": 2.0}
+    assert stored.release.requested_by == "omar"
+    assert alias(tags.STAGING) == version.version
+    assert registry.resolve(version.version).tags[tags.EVIDENCE_DIGEST] == first["digest"]
+
+
+def test_evidence_holds_every_item_and_fits_the_published_schema(model, request):
+    monitoring = model.client.create_experiment(f"{model.name}-monitoring")
+    for day, fields in (("2026-11-19", 0), ("2026-11-20", 2)):
+        marks = {tags.WINDOW: day, tags.NOTE: f"{fields} fields drifted", tags.CONFIRMED: "Age" if fields else ""}
+        night = model.client.create_run(monitoring, tags=marks)
+        model.client.log_metric(night.info.run_id, tags.DRIFTED_FIELDS, fields)
+    version = model.add()
+    model.client.set_model_version_tag(model.name, version.version, tags.DATA_DIGEST, "d1")
+    running = {"version": "1", "digest": "sha256:old", "image": "i"}
+    body = release.gather_evidence(context(), candidate(version, running), BUILT, REPORT)["body"]
+    stored = registry.training_artifact(version.run_id, evidence.path(release.release_key(context())))
+    schema = json.loads((request.config.rootpath / "docs" / "evidence.schema.json").read_text())
+    jsonschema.validate(stored, schema)
+    assert [(night["window"], night["drifted_fields"]) for night in stored["drift"]] == [
+        ("2026-11-20", 2),
+        ("2026-11-19", 0),
+    ]
+    assert "2026-11-20: 2 fields drifted **Confirmed: Age.**" in body
+    assert stored["model"]["data_digest"] == "d1"
+    assert stored["model"]["training_run_id"] == version.run_id
+    assert stored["image"]["sbom_digest"] == "sha256:bb"
+    assert stored["stage_seconds"] == {"build_image": 2.0}
+    assert stored["replaces"] == running
+    without_fairness = {name: value for name, value in stored["evaluation"].items() if name != "fairness"}
+    with pytest.raises(jsonschema.ValidationError, match="'fairness' is a required property"):
+        jsonschema.validate({**stored, "evaluation": without_fairness}, schema)
+
+
+def test_gate_body_shows_metrics_digest_checks_and_what_is_replaced(model):
+    version = model.add()
+    running = {"version": "1", "digest": "sha256:old", "image": "i"}
+    body = release.gather_evidence(context(note="spring"), candidate(version, running), BUILT, REPORT)["body"]
+    for part in ("0.850 (0.800 to 0.900)", "sha256:aa", "sha256:old", "health", "spring", "omar", "all floors met"):
+        assert part in body
+
+
+def decide(
+    version,
+    run_id="run-1",
+    approved=True,
+    built=BUILT,
+    production=NOTHING,
+):
+    """Gather the evidence of a release of a version and answer its gate."""
+    now, given = context(run_id), candidate(version, production)
+    release.gather_evidence(now, given, built, REPORT)
+    if approved:
+        return release.record_approval(now, given, {**APPROVED, "digest": built["digest"]})
+    return release.record_rejection(now, given, {**APPROVED, "approved": False})
+
+
+def test_approval_binds_this_digest_and_no_other(model):
+    version = model.add()
+    release.gather_evidence(context(), candidate(version), BUILT, REPORT)
+    assert not registry.approved(version.name, version.version, "sha256:aa")
+    assert release.record_approval(context(), candidate(version), APPROVED) == "sha256:aa"
+    assert registry.approved(version.name, version.version, "sha256:aa")
+    assert not registry.approved(version.name, version.version, "sha256:other")
+    assert not registry.approved(version.name, version.version, "")
+    kept = evidence.read_approved(registry.resolve(version.version))
+    assert (kept.decision.decided_by, kept.decision.comment) == ("rita", "fine")
+
+
+def test_approval_of_another_image_than_the_evidence_has_by_now_binds_nothing(model):
+    version = model.add()
+    release.gather_evidence(context(), candidate(version), {**BUILT, "digest": "sha256:rebuilt"}, REPORT)
+    with pytest.raises(
+        AirflowFailException, match="rita approved sha256:aa, and the evidence is now of sha256:rebuilt"
+    ):
+        release.record_approval(context(), candidate(version), APPROVED)
+    assert tags.APPROVAL not in registry.resolve(version.version).tags
+    assert not registry.approved(version.name, version.version, "sha256:rebuilt")
+
+
+@pytest.mark.parametrize(("state", "restores"), [("success", True), ("upstream_failed", False), (None, False)], ids=str)
+def test_production_is_put_back_only_where_this_try_was_approved(state, restores):
+    """A result of ``record_approval`` outlives a clear; the gate or the build may then fail."""
+    now = context()
+    now["ti"].get_task_states = lambda dag_id, task_ids, run_ids: {run_ids[0]: {task_ids[0]: state}}
+    if restores:
+        release.skip_unless_approved(now)
+    else:
+        with pytest.raises(AirflowSkipException, match="before production was touched"):
+            release.skip_unless_approved(now)
+
+
+def test_gate_that_was_cleared_and_answered_no_takes_its_own_approval_back(model):
+    version = model.add()
+    decide(version)
+    decide(version, approved=False)
+    assert not registry.approved(version.name, version.version, "sha256:aa")
+    assert registry.resolve(version.version).tags[tags.APPROVAL] == "rejected"
+
+
+@pytest.mark.parametrize("built", [BUILT, {**BUILT, "digest": "sha256:cc"}], ids=["same image", "newer image"])
+def test_rejected_release_of_what_runs_leaves_its_approval_and_its_way_back(model, built):
+    first = released(model)
+    decide(first, "again", approved=False, built=built)
+    assert registry.resolve(first.version).tags[tags.APPROVAL] == "rejected"
+    assert registry.approved(first.name, first.version, "sha256:aa")
+    assert not registry.approved(first.name, first.version, "sha256:cc")
+    assert release.resolve_rollback(context(version=int(first.version)))["digest"] == "sha256:aa"
+
+
+def test_second_approval_of_a_version_leaves_the_first_image_restorable(model):
+    version = model.add()
+    decide(version)
+    decide(version, "again", built={**BUILT, "digest": "sha256:cc"})
+    assert registry.approved(version.name, version.version, "sha256:aa")
+    assert registry.approved(version.name, version.version, "sha256:cc")
+    assert release.resolve_rollback(context(version=int(version.version)))["digest"] == "sha256:cc"
+
+
+def test_rejection_says_what_staging_gets_back_the_champion_as_it_runs_now(model, monkeypatch):
+    running = {"version": "1", "digest": "sha256:old", "image": "i"}
+    monkeypatch.setattr(release.targets, "current", lambda conn_id: running if conn_id == release.PRODUCTION else None)
+    assert decide(model.add(), approved=False) == running
+
+
+def test_approval_of_a_release_whose_production_has_changed_goes_no_further(model, monkeypatch):
+    monkeypatch.setattr(
+        release.targets, "current", lambda conn_id: {"version": "1", "digest": "sha256:back", "image": "i"}
+    )
+    with pytest.raises(AirflowFailException, match=r"version 1 \(sha256:back\) runs there, not 2 \(sha256:two\)"):
+        decide(model.add(), production={"version": "2", "digest": "sha256:two", "image": "i"})
+
+
+def test_approval_that_is_recorded_again_after_its_rollout_is_no_change_of_production(model, monkeypatch):
+    monkeypatch.setattr(
+        release.targets, "current", lambda conn_id: {"version": "1", "digest": "sha256:aa", "image": "i"}
+    )
+    assert decide(model.add()) == "sha256:aa"
+
+
+def test_approval_while_a_rollback_runs_goes_no_further(model):
+    version = model.add()
+    now = context()
+    release.gather_evidence(now, candidate(version), BUILT, REPORT)
+    now["ti"].get_dr_count = lambda dag_id, states: int((dag_id, states) == ("attrition_rollback", ["running"]))
+    with pytest.raises(AirflowFailException, match="attrition_rollback is changing production"):
+        release.record_approval(now, candidate(version), APPROVED)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "run", "found"),
+    [
+        pytest.param({"record_approval": None}, "running", None, id="at its gate"),
+        pytest.param({"record_approval": "running"}, "running", "r", id="being approved"),
+        pytest.param({"record_approval": "success", "promote": None}, "running", "r", id="in production"),
+        pytest.param(
+            {"record_approval": "success", "promote": "upstream_failed", "restore_production": "deferred"},
+            "running",
+            "r",
+            id="restoring",
+        ),
+        pytest.param(
+            {"record_approval": "success", "promote": "success", "restore_production": "skipped"},
+            "running",
+            None,
+            id="done",
+        ),
+        pytest.param({"record_approval": "success", "promote": None}, "failed", None, id="marked as failed"),
+    ],
+)
+def test_rollback_is_refused_from_the_approval_of_a_release_to_its_end(model, tasks, run, found):
+    now = context(version=1)
+    now["ti"].get_task_states = lambda dag_id, task_ids: {"r": tasks}
+    now["ti"].get_dagrun_state = lambda dag_id, run_id: run
+    assert release.release_in_production(now["ti"]) == found
+    if found:
+        with pytest.raises(AirflowFailException, match="release r is changing production: try again when it has ended"):
+            release.resolve_rollback(now)
+
+
+def test_promote_moves_aliases_once_however_often_it_runs(model):
+    first, second = model.add("a"), model.add("b")
+    release.promote(context(), candidate(first), "sha256:1")
+    assert (alias(tags.CHAMPION), alias(tags.PREVIOUS_CHAMPION)) == (first.version, None)
+    for _ in range(2):
+        release.promote(context(), candidate(second), "sha256:2")
+        assert (alias(tags.CHAMPION), alias(tags.PREVIOUS_CHAMPION)) == (second.version, first.version)
+    assert alias(tags.CHALLENGER) is None
+
+
+def test_promote_killed_between_its_aliases_is_completed_by_the_next_try(model, monkeypatch):
+    first, second = model.add("a"), model.add("b")
+    release.promote(context(), candidate(first), "sha256:1")
+    # What a kill after the first alias leaves behind.
+    model.client.set_registered_model_alias(model.name, tags.PREVIOUS_CHAMPION, first.version)
+    release.promote(context(), candidate(second), "sha256:2")
+    assert (alias(tags.CHAMPION), alias(tags.PREVIOUS_CHAMPION)) == (second.version, first.version)
+
+
+def released(model):
+    """A version that was released and then replaced: what a rollback finds."""
+    first, second = model.add("a"), model.add("b")
+    for number, version in enumerate((first, second)):
+        decide(version, f"run-{number}")
+        release.promote(context(), candidate(version), BUILT["digest"])
+    return first
+
+
+def test_rollback_starts_from_the_evidence_of_the_earlier_release(model):
+    first = released(model)
+    earlier = release.resolve_rollback(context(version=None, reason="errors"))
+    assert (earlier["version"], earlier["digest"], earlier["image"]) == (first.version, "sha256:aa", BUILT["image"])
+
+
+@pytest.mark.parametrize("rejected", [False, True], ids=["not released", "rejected"])
+def test_rollback_to_a_version_that_was_never_approved_is_refused(model, rejected):
+    released(model)
+    third = model.add("c")
+    if rejected:
+        decide(third, "run-3", approved=False)
+    with pytest.raises(registry.RegistryError, match="never approved"):
+        release.resolve_rollback(context(version=int(third.version)))
+
+
+def test_rollback_refuses_evidence_that_was_changed_after_the_approval(model):
+    first = released(model)
+    found = registry.resolve(first.version)
+    document = evidence.read_approved(found)
+    document.image.digest = "sha256:smuggled"
+    model.client.log_text(found.run_id, evidence.encode(document).decode(), found.tags[tags.EVIDENCE])
+    with pytest.raises(registry.RegistryError, match="not the one that was approved"):
+        release.resolve_rollback(context(version=int(first.version)))
+
+
+def test_tags_have_names_that_unity_catalog_takes():
+    names = {value for name, value in vars(tags).items() if isinstance(value, str) and value.startswith("attrition")}
+    assert {tags.RUN_KEY, tags.APPROVAL_OF, tags.CONFIRMED} <= names
+    for name in [*names, registry.approval_tag("sha256:" + "ab" * 32)]:
+        assert not set(name) & set(".,-=/: "), name
+
+
+def test_connection_of_another_type_is_refused_by_name(connections):
+    from airflow.models.connection import Connection
+
+    connections["mlflow"] = Connection(conn_id="mlflow", conn_type="ftp", host="x")
+    with pytest.raises(registry.RegistryError, match="'ftp': use http"):
+        registry.client()
+
+
+def test_published_schema_is_the_documents(request):
+    published = request.config.rootpath / "docs" / "evidence.schema.json"
+    assert json.loads(published.read_text()) == evidence.schema(), "renew it: make docs"
+
+
+def test_gate_body_marks_what_failed():
+    document = msgspec.convert(
+        {
+            "release": dict.fromkeys(("key", "dag_id", "run_id", "requested_by", "requested_at"), "x"),
+            "model": dict.fromkeys(
+                ("name", "version", "training_run_id", "data_digest", "git_revision", "verdict"), "x"
+            ),
+            "evaluation": {
+                **EVALUATION,
+                "floors": [
+                    {"name": "brier", "value": 1, "limit": 0.1, "passed": False},
+                    {"name": "gap", "value": 0.4, "limit": 0.3, "passed": True, "note": "Age, 95% interval 0.2 to 0.6"},
+                ],
+            },
+            "image": dict.fromkeys(("reference", "digest", "sbom_digest"), "x"),
+            "staging_report": {"checks": [{"name": "golden answers", "passed": False, "detail": "0.2 off"}]},
+        },
+        evidence.Evidence,
+    )
+    body = gate_body.render(document, mlflow_url="http://m", experiment_id="1")
+    assert "| brier | 1 | 0.1 | **missed** |" in body
+    assert "| gap | 0.4 | 0.3 | met: Age, 95% interval 0.2 to 0.6 |" in body
+    assert "**failed** 0.2 off" in body

@@ -1,0 +1,54 @@
+"""What tests of the nightly run begin with: a champion in the registry, its answers in the export, HR's outcomes."""
+
+import tempfile
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pandas as pd
+from mlflow import MlflowClient
+
+from serving.scoring.bundle import Bundle
+from tests.support.simulate import Export, log_lines
+from training.config import JobConfig
+from training.data.dataset import Employees, write_snapshot
+from training.registry import tags
+from training.registry.register import register
+from training.registry.tracking import Tracker
+
+MODEL = "employee_attrition"
+
+
+def register_champion(bundle: Path, employees: Employees, experiment: str) -> MlflowClient:
+    """Register ``bundle`` as version 1, trained on ``employees``, and as what production runs.
+
+    MLflow's tracking and registry addresses are those of the process; returns a client of theirs.
+    """
+    tracker = Tracker(JobConfig(data="employees.csv", model_name=MODEL, experiment=experiment), "training-1")
+    run = tracker.start({})
+    with tempfile.TemporaryDirectory() as scratch:
+        snapshot = Path(scratch) / "employees.parquet"
+        write_snapshot(employees, snapshot)
+        tracker.client.log_artifact(run.info.run_id, str(snapshot), "data")
+    version = register(tracker, run, bundle, {tags.TRAINING_RUN_ID: run.info.run_id})
+    tracker.client.set_registered_model_alias(MODEL, tags.CHAMPION, version.version)
+    return tracker.client
+
+
+def export_answers(export: Export, champion: Bundle, night: date, people: pd.DataFrame) -> None:
+    """One request of that day with all of these people, answered by the champion; the night's export is complete."""
+    when = datetime(night.year, night.month, night.day, 9, tzinfo=UTC)
+    records = people.drop(columns="Attrition").to_dict("records")
+    answer = champion.score(records)
+    for line in log_lines(
+        records, answer.classifier__predictions, answer.outliers__score, when=when, request_id=f"night-{night}",
+        client="hr", version="1",
+    ):  # fmt: skip
+        export.deliver(line, when, night)
+    export.close(night)
+
+
+def write_outcomes(feed: Path, people: pd.DataFrame, effective: date | str) -> None:
+    """What HR reports of these people, in a feed folder that is made."""
+    feed.mkdir(parents=True)
+    outcomes = people[["EmployeeNumber", "Attrition"]].assign(effective_date=str(effective))
+    outcomes.to_csv(feed / "november.csv", index=False)

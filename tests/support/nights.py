@@ -1,0 +1,71 @@
+"""Run a night of the curation in a test, and read what it made."""
+
+import hashlib
+from collections import Counter
+from datetime import UTC, date
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from tests.support.simulate import CONTAINER, Export
+from training.inference_log import day_tables as days
+from training.inference_log import landing
+from training.inference_log import parse as night
+from training.inference_log.azure_export import FolderSource
+from training.inference_log.schema import COLUMNS, SERVICE
+from training.inference_log.sql_engine import Engine, open_engine
+
+START = date(2026, 1, 1)
+END = date(2026, 12, 31)
+PART_ROWS = 400
+"""So few that the days of these tests are made in parts."""
+CURATED = ("inference", "unpaired", "quarantine")
+
+
+def open_duckdb(scratch: Path, part_rows: int = PART_ROWS) -> Engine:
+    engine = open_engine(COLUMNS, scratch, "300MB", 2)
+    engine.part_rows = part_rows
+    return engine
+
+
+def curate(engine: Engine, export: Export, tables: Path, closed: date) -> days.Counts:
+    """Let the export write the night, then copy and curate it."""
+    export.close(closed)
+    return process(engine, export.root / CONTAINER, tables, closed)
+
+
+def process(engine: Engine, container: Path, tables: Path, closed: date) -> days.Counts:
+    landing.land(FolderSource(container), tables, closed, START, END)
+    night.stage(engine, tables, closed, COLUMNS, SERVICE)
+    return days.rebuild(engine, tables, closed, COLUMNS)
+
+
+def rows(tables: Path, table: str) -> list[dict]:
+    """All rows of a curated table."""
+    files = sorted((tables / table).rglob("*.parquet"))
+    return [row for file in files for row in pq.read_table(file, partitioning=None).to_pylist()]
+
+
+def inference(tables: Path, like: dict) -> dict:
+    """Table ``inference`` in the shape of ``Export.rows``; fails on a row that is there twice."""
+    names = next(iter(like.values())).keys()
+    found = {}
+    for row in rows(tables, "inference"):
+        key = (row["request_id"], row["event_time"].replace(tzinfo=UTC), row["record"])
+        assert key not in found, f"{key} is there twice"
+        found[key] = {name: row[name] for name in names}
+    return found
+
+
+def unpaired(tables: Path) -> Counter:
+    keys = ("request_id", "event_time", "record", "type", "reason")
+    return Counter(
+        tuple(row[k].replace(tzinfo=UTC) if k == "event_time" else row[k] for k in keys)
+        for row in rows(tables, "unpaired")
+    )
+
+
+def fingerprint(tables: Path) -> dict[str, str]:
+    """Path to hash of every file of the curated tables and of the nights' counts."""
+    files = [file for table in (*CURATED, "nights") for file in (tables / table).rglob("*") if file.is_file()]
+    return {str(file.relative_to(tables)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

@@ -1,0 +1,136 @@
+"""A registry with a past, for the tests of the page Model releases: written through MLflow's client, as the DAGs do."""
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+
+from lifecycle import settings
+from lifecycle.evidence import document as evidence
+from lifecycle.hooks import registry
+from lifecycle.sensors.approval import Decision
+from training.registry import tags
+
+EVALUATION = {
+    "challenger": {
+        "roc_auc": {"value": 0.861, "low": 0.822, "high": 0.897},
+        "pr_auc": {"value": 0.642, "low": 0.561, "high": 0.718},
+        "brier": {"value": 0.094, "low": 0.083, "high": 0.106},
+        "calibration_error": {"value": 0.031, "low": 0.019, "high": 0.052},
+        "recall_top_20": {"value": 0.701, "low": 0.628, "high": 0.774},
+    },
+    "champion": {
+        "roc_auc": {"value": 0.847, "low": 0.806, "high": 0.884},
+        "brier": {"value": 0.099, "low": 0.087, "high": 0.112},
+    },
+    "floors": [
+        {"name": "roc_auc", "value": 0.861, "limit": 0.7, "passed": True},
+        {
+            "name": "fairness_gap",
+            "value": 0.38,
+            "limit": 0.35,
+            "passed": True,
+            "note": "Age, 95% interval 0.20 to 0.55",
+        },
+        {"name": "latency_ms", "value": 7.2, "limit": 5.0, "passed": False},
+    ],
+    "verdict": "passed",
+    "reasons": ["ROC AUC is 0.014 (0.002 to 0.027) above the champion's"],
+}
+START = datetime(2026, 10, 1, 9, 30, tzinfo=UTC)
+
+
+def train(client, experiment, *, alias=tags.CHALLENGER):
+    """Register a version as the training job does."""
+    name = settings.load().model.name
+    run = client.create_run(experiment)
+    client.log_text(run.info.run_id, json.dumps(EVALUATION), tags.EVALUATION_FILE)
+    client.set_terminated(run.info.run_id)
+    version = client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id)
+    client.set_model_version_tag(name, version.version, tags.VERDICT, "passed")
+    client.set_registered_model_alias(name, alias, version.version)
+    return registry.resolve(version.version)
+
+
+def release(version, number, *, decision=None, note=""):
+    """Write the evidence of a release of ``version``, decided or not."""
+    asked = START + timedelta(days=7 * number)
+    digest = f"sha256:{hashlib.sha256(bytes([number])).hexdigest()}"
+    document = evidence.Evidence(
+        release=evidence.Release(
+            key=f"release-{number}",
+            dag_id="attrition_release",
+            run_id=f"manual__{number}",
+            requested_by="omar",
+            requested_at=asked.isoformat(),
+            note=note,
+        ),
+        model=evidence.Model(
+            name=version.name,
+            version=version.version,
+            training_run_id=version.run_id,
+            data_digest="sha256:d1",
+            git_revision="abc1234",
+            verdict="passed",
+        ),
+        evaluation=EVALUATION,
+        image=evidence.Image(reference="scoring", digest=digest, sbom_digest="sha256:ee"),
+        staging_report={"checks": []},
+    )
+    if decision:
+        approved, by, comment = decision
+        document.decision = Decision(approved, by, (asked + timedelta(hours=2)).isoformat(), comment)
+    evidence.store(document)
+    registry.set_tags(
+        version,
+        {
+            tags.IMAGE_DIGEST: document.image.digest,
+            tags.STAGED_AT: asked.isoformat(),
+            **(
+                {
+                    tags.APPROVAL: "approved" if document.decision.approved else "rejected",
+                    tags.APPROVED_BY: document.decision.decided_by if document.decision.approved else "",
+                }
+                if document.decision
+                else {}
+            ),
+        },
+    )
+    registry.mark_staging(version.version)
+    return document
+
+
+def nights(client, count=30):
+    """The runs of the nightly DAG: quiet weeks, then drift that grows until it is confirmed."""
+    experiment = client.create_experiment(f"{settings.load().model.experiment}-monitoring")
+    for index in range(count):
+        drifted = max(0, index - 22)
+        day = (START + timedelta(days=index)).date().isoformat()
+        verdict = "drifted" if drifted else "quiet"
+        note = f"{verdict}: {drifted} of 34 fields drifted, 412 records"
+        run = client.create_run(
+            experiment,
+            tags={
+                tags.WINDOW: day,
+                tags.NOTE: note,
+                tags.VERDICT: verdict,
+                tags.CONFIRMED: "Age" if index > 26 else "",
+            },
+            start_time=int((START + timedelta(days=index)).timestamp() * 1000),
+        )
+        client.log_metric(run.info.run_id, tags.DRIFTED_FIELDS, drifted)
+
+
+def past(client):
+    """A rejected release, one that replaced another in production, and one that waits at its gate."""
+    name = settings.load().model.name
+    client.create_registered_model(name)
+    experiment = client.create_experiment(settings.load().model.experiment)
+    first, second, third, fourth = (train(client, experiment) for _ in range(4))
+    release(first, 1, decision=(True, "rita", "first release: as good as the spreadsheet"))
+    registry.promote(first, registry.resolve(first.version).digest)
+    release(second, 2, decision=(False, "rita", "recall of the sales team is worse <script>alert(1)</script>"))
+    release(third, 3, decision=(True, "hana", "fairness gap accepted until the autumn data"))
+    registry.promote(third, registry.resolve(third.version).digest)
+    release(fourth, 4, note="autumn data")
+    client.set_registered_model_alias(name, tags.CHALLENGER, fourth.version)
+    nights(client)

@@ -1,0 +1,238 @@
+"""The data contract at the door: what is read, what is refused, and how it is told."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from training.data.data_error import DataError
+from training.data.dataset import (
+    HOLDOUT_SHARE,
+    compared_rows,
+    holdout_rows,
+    read_employees,
+    read_snapshot,
+    write_snapshot,
+)
+from use_cases.attrition.fields import COLUMNS, FEATURES, FIELDS
+
+
+def broken(change):
+    """A file writer: CSV of a frame that ``change`` has altered (in place, or by returning another)."""
+
+    def write(frame, path):
+        altered = frame.copy().astype(object)
+        result = change(altered)
+        (altered if result is None else result).to_csv(path, index=False)
+
+    return write
+
+
+def cells(column, rows, value):
+    """Put ``value`` into ``rows`` of a column."""
+
+    def change(frame):
+        frame.loc[frame.index[:rows], column] = value
+
+    return broken(change)
+
+
+def raw(content: bytes):
+    return lambda frame, path: path.write_bytes(content)
+
+
+def without_leavers_in_holdout(frame):
+    frame.loc[holdout_rows(frame["EmployeeNumber"].to_numpy(int)), "Attrition"] = "No"
+
+
+FAULTS = {
+    "file is missing": (lambda frame, path: None, "file: it does not exist where the job runs"),
+    "file is empty": (raw(b""), "file: it is empty: a header line and one line for each employee"),
+    "file is a picture": (raw(b"\x89PNG\r\n\x1a\n\x00\xff\xfe"), "file: it is not UTF-8 text"),
+    "file is UTF-16": (
+        lambda frame, path: frame.to_csv(path, index=False, encoding="utf-16"),
+        "file: it is not UTF-8 text",
+    ),
+    "lines of different length": (
+        raw(b"Age,Attrition\n41,Yes\n41,Yes,3,4\n"),
+        "file: it is not a CSV table (Error tokenizing data. C error: Expected 2 fields in line 3, saw 4)",
+    ),
+    "lines longer than the header": (
+        lambda frame, path: path.write_text(frame.to_csv(index=False).replace("\n", ",9\n").replace(",9\n", "\n", 1)),
+        "file: it is not a CSV table (Length of header or names does not match length of data",
+    ),
+    "prose instead of a table": (raw(b"Dear HR,\nhere is the list.\n"), "table: none of the 35 columns is there"),
+    "semicolons": (
+        lambda frame, path: frame.to_csv(path, index=False, sep=";"),
+        "table: none of the 35 columns is there; is it separated by commas, with a header line?",
+    ),
+    "header only": (broken(lambda frame: frame.head(0)), "table: fewer than 200 rows"),
+    "column missing": (broken(lambda frame: frame.drop(columns="OverTime")), "OverTime: the column is missing"),
+    "label missing": (broken(lambda frame: frame.drop(columns="Attrition")), "Attrition: the column is missing"),
+    "extra column": (
+        broken(lambda frame: frame.assign(Salary=1)),
+        "Salary: the column is not expected",
+    ),
+    "column twice": (
+        broken(lambda frame: pd.concat([frame, frame[["Age"]]], axis=1)),
+        "Age: the column is there more than once",
+    ),
+    "text in a number": (cells("Age", 3, "forty"), "Age: 3 rows: not a number (lines 2, 3, 4)"),
+    "fraction in a whole number": (cells("JobLevel", 1, 2.5), "JobLevel: 1 row: not a whole number (line 2)"),
+    "number too small": (cells("Age", 2, 7), "Age: 2 rows: outside 16 to 100 (lines 2, 3)"),
+    "number too large": (cells("WorkLifeBalance", 7, 9), "7 rows: outside 1 to 4 (lines 2, 3, 4, 5, 6, ...)"),
+    "infinite number": (cells("MonthlyIncome", 1, "inf"), "MonthlyIncome: 1 row: outside 0 to 1e+06"),
+    "unknown category": (
+        cells("Department", 4, "Legal"),
+        "Department: 4 rows: not one of Human Resources, Research & Development, Sales",
+    ),
+    "other label": (cells("Attrition", 2, "Maybe"), "Attrition: 2 rows: not one of Yes, No"),
+    "label empty": (cells("Attrition", 5, None), "Attrition: 5 rows: the value is missing"),
+    "employee number empty": (cells("EmployeeNumber", 1, None), "EmployeeNumber: 1 row: the value is missing"),
+    "employee number twice": (
+        broken(lambda frame: pd.concat([frame, frame.iloc[[0, 5]]])),
+        "table: 2 rows: EmployeeNumber occurs more than once (lines 602, 603)",
+    ),
+    "column without values": (cells("DailyRate", 600, None), "table: DailyRate has no value at all"),
+    "one class only": (
+        cells("Attrition", 600, "No"),
+        "table: Attrition is Yes in fewer than 25 rows: both outcomes are needed",
+    ),
+    "hold-out without leavers": (
+        broken(lambda frame: without_leavers_in_holdout(frame)),
+        "table: only 0 leavers fall into the hold-out",
+    ),
+    "too few rows": (broken(lambda frame: frame.head(120)), "table: fewer than 200 rows: too little to train"),
+}
+
+
+@pytest.mark.parametrize(("write", "message"), FAULTS.values(), ids=FAULTS)
+def test_bad_file_is_refused_and_says_why(write, message, synthetic_frame, tmp_path):
+    path = tmp_path / "employees.csv"
+    write(synthetic_frame, path)
+    with pytest.raises(DataError) as refused:
+        read_employees(str(path))
+    assert message in str(refused.value)
+    assert str(path) in str(refused.value)
+    assert "nothing is trained or registered" in str(refused.value)
+
+
+def test_bad_file_is_told_with_all_its_faults_at_once(synthetic_frame, tmp_path):
+    frame = synthetic_frame.astype(object).drop(columns="Gender")
+    frame.loc[frame.index[:2], "Age"] = "x"
+    frame.loc[frame.index[:9], "OverTime"] = "often"
+    frame["Extra"] = 1
+    frame.to_csv(tmp_path / "bad.csv", index=False)
+    with pytest.raises(DataError, match="has 4 faults") as refused:
+        read_employees(str(tmp_path / "bad.csv"))
+    assert [(fault.column, fault.rows) for fault in refused.value.faults] == [
+        ("Gender", None),
+        ("Extra", None),
+        ("OverTime", 9),
+        ("Age", 2),
+    ]
+
+
+def test_parquet_that_is_none_is_refused(tmp_path):
+    path = tmp_path / "employees.parquet"
+    path.write_bytes(b"no parquet")
+    with pytest.raises(DataError, match=r"cannot be read as CSV .* or Parquet"):
+        read_employees(str(path))
+
+
+def test_location_that_is_empty_is_refused():
+    with pytest.raises(DataError, match="no location is given: set the parameter data"):
+        read_employees("")
+
+
+def test_real_file_with_byte_order_mark_is_read(real_data, real):
+    assert real_data.read_bytes().startswith(b"\xef\xbb\xbf")
+    assert real.x.shape == (1470, len(FEATURES))
+    assert real.y.sum() == 237
+    assert not np.isnan(real.x).any()
+
+
+def test_same_data_as_csv_and_parquet_has_the_same_digest(synthetic, synthetic_frame, tmp_path):
+    synthetic_frame.to_parquet(tmp_path / "employees.parquet", index=False)
+    other = read_employees(str(tmp_path / "employees.parquet"))
+    assert other.digest == synthetic.digest
+    np.testing.assert_array_equal(other.x, synthetic.x)
+
+
+def test_changed_value_changes_the_digest(synthetic, synthetic_frame, tmp_path):
+    changed = synthetic_frame.copy()
+    changed.loc[changed.index[-1], "Age"] = 61
+    changed.to_csv(tmp_path / "changed.csv", index=False)
+    assert read_employees(str(tmp_path / "changed.csv")).digest != synthetic.digest
+
+
+def test_missing_feature_values_are_accepted_as_missing(synthetic_frame, tmp_path):
+    frame = synthetic_frame.astype(object)
+    frame.loc[frame.index[:5], ["Age", "Department"]] = None
+    frame.to_csv(tmp_path / "gaps.csv", index=False)
+    x = read_employees(str(tmp_path / "gaps.csv")).x
+    assert np.isnan(x).sum() == 10
+
+
+def test_curated_table_with_technical_columns_and_periods_is_read(synthetic_frame, tmp_path):
+    frame = synthetic_frame.assign(source="original", effective_date=pd.Timestamp("2026-01-01"))
+    later = frame.head(50).assign(source="inference", effective_date=pd.Timestamp("2026-06-01"))
+    later["Department"] = "Legal"  # the service accepts categories that it does not know
+    table = pd.concat([later, frame]).sample(frac=1, random_state=1)
+    (tmp_path / "curated").mkdir()
+    table.iloc[:300].to_parquet(tmp_path / "curated" / "a.parquet", index=False)
+    table.iloc[300:].to_parquet(tmp_path / "curated" / "b.parquet", index=False)
+    employees = read_employees(str(tmp_path / "curated"))
+    assert len(employees.frame) == 650
+    assert (employees.x[:, 1] == -1).sum() == 50
+    # Row order and digest must not depend on how the engine wrote the table.
+    table.sample(frac=1, random_state=2).to_parquet(tmp_path / "one.parquet", index=False)
+    assert read_employees(str(tmp_path / "one.parquet")).digest == employees.digest
+
+
+def test_rows_of_recent_outcomes_are_known_after_a_snapshot_and_compared_on_alone(synthetic_frame, tmp_path):
+    frame = synthetic_frame.assign(effective_date=None)
+    later = synthetic_frame.assign(effective_date="2026-06-01")
+    pd.concat([frame, later]).to_parquet(tmp_path / "curated.parquet", index=False)
+    employees = read_employees(str(tmp_path / "curated.parquet"))
+    assert employees.recent.sum() == len(later)
+    write_snapshot(employees, tmp_path / "snapshot.parquet")
+    again = read_snapshot(tmp_path / "snapshot.parquet")
+    assert again.digest == employees.digest
+    np.testing.assert_array_equal(again.recent, employees.recent)
+    holdout = again.take(holdout_rows(again.groups))
+    np.testing.assert_array_equal(compared_rows(holdout), holdout.recent)
+    assert 0 < holdout.recent.sum() == len(holdout.y) / 2
+
+
+def test_too_few_recent_rows_leave_the_comparison_on_all(synthetic_frame, tmp_path):
+    frame = synthetic_frame.assign(effective_date=None)
+    later = synthetic_frame.head(20).assign(effective_date="2026-06-01")
+    pd.concat([frame, later]).to_parquet(tmp_path / "curated.parquet", index=False)
+    assert compared_rows(read_employees(str(tmp_path / "curated.parquet"))).all()
+
+
+def test_holdout_follows_from_the_employee_number_alone(synthetic):
+    groups = synthetic.groups
+    chosen = holdout_rows(groups)
+    assert abs(chosen.mean() - HOLDOUT_SHARE) < 0.06
+    np.testing.assert_array_equal(holdout_rows(groups[::-1]), chosen[::-1])
+    np.testing.assert_array_equal(holdout_rows(groups[100:]), chosen[100:])
+
+
+def test_constant_and_identifying_fields_are_in_requests_but_no_features():
+    outside = {field.name for field in FIELDS if not field.feature}
+    assert outside == {"EmployeeCount", "StandardHours", "Over18", "EmployeeNumber"}
+    assert len(FIELDS) == 34
+    assert len(COLUMNS) == 35
+
+
+def test_snapshot_gives_the_same_data_back(synthetic_frame, tmp_path):
+    frame = synthetic_frame.astype(object)
+    frame.loc[frame.index[:5], ["Age", "Department"]] = None
+    frame.to_csv(tmp_path / "gaps.csv", index=False)
+    employees = read_employees(str(tmp_path / "gaps.csv"))
+    write_snapshot(employees, tmp_path / "snapshot.parquet")
+    again = read_snapshot(tmp_path / "snapshot.parquet")
+    assert again.digest == employees.digest
+    np.testing.assert_array_equal(again.x, employees.x)
+    assert again.columns()["Department"][0] is None

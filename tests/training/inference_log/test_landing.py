@@ -1,0 +1,167 @@
+"""Every byte of the export is copied once, whatever grows, comes back or is half written."""
+
+import gzip
+from datetime import date, timedelta
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.inference_log import landing, layout
+from training.inference_log.azure_export import FolderSource, is_export
+
+NIGHT = date(2026, 11, 2)
+FOLDER = "WorkspaceResourceId=/subscriptions/s/workspaces/w/y=2026/m=11/d=02/h=09/m=05"
+
+
+class Bytes:
+    """A source of one blob that is given in memory, read in small pieces."""
+
+    def __init__(self, content, piece=7):
+        self.content, self.piece = content, piece
+
+    def blobs(self, first, last):
+        return [landing.Blob("blob", len(self.content))]
+
+    def read(self, name, start, end):
+        for at in range(start, end, self.piece):
+            yield self.content[at : min(at + self.piece, end)]
+
+
+def copied(tables):
+    """(blob, offset, line) of all landed lines, from the files that manifests name."""
+    found = []
+    for night in layout.partitions(tables, "landing"):
+        manifest = landing.read_manifest(tables, night)
+        blobs = {part.file_no: part.blob for part in manifest.ranges}
+        for name in manifest.files:
+            for row in pq.read_table(layout.night_folder(tables, "landing", night) / name).to_pylist():
+                found.append((blobs[row["file_no"]], row["byte_offset"], row["line"]))
+    return found
+
+
+def land(source, tables, nights=1):
+    for number in range(nights):
+        landing.land(source, tables, NIGHT + timedelta(days=number), NIGHT, NIGHT)
+
+
+def test_lines_are_copied_with_their_offsets(tmp_path):
+    land(Bytes(b"one\ntwo\n\nthree\n"), tmp_path)
+    assert copied(tmp_path) == [("blob", 0, "one\n"), ("blob", 4, "two\n"), ("blob", 8, "\n"), ("blob", 9, "three\n")]
+
+
+def test_half_written_line_waits_for_the_night_in_which_it_is_whole(tmp_path):
+    source = Bytes(b"one\ntw")
+    land(source, tmp_path)
+    assert copied(tmp_path) == [("blob", 0, "one\n")]
+    source.content += b"o\n"
+    landing.land(source, tmp_path, NIGHT + timedelta(days=1), NIGHT, NIGHT)
+    assert copied(tmp_path) == [("blob", 0, "one\n"), ("blob", 4, "two\n")]
+
+
+def test_night_that_was_copied_is_not_copied_again_when_the_blob_has_grown(tmp_path):
+    source = Bytes(b"one\n")
+    first = landing.land(source, tmp_path, NIGHT, NIGHT, NIGHT)
+    source.content += b"two\n"
+    assert landing.land(source, tmp_path, NIGHT, NIGHT, NIGHT) == first
+
+
+def test_copy_without_manifest_is_done_again_from_the_start(tmp_path):
+    land(Bytes(b"one\ntwo\n"), tmp_path)
+    folder = layout.night_folder(tmp_path, "landing", NIGHT)
+    (folder / layout.MANIFEST).unlink()
+    (folder / "lines-00007.parquet").write_bytes(b"left by a killed run")
+    land(Bytes(b"one\ntwo\n"), tmp_path)
+    assert [line for _, _, line in copied(tmp_path)] == ["one\n", "two\n"]
+    assert not (folder / "lines-00007.parquet").exists()
+
+
+def test_night_whose_copy_was_removed_gets_its_bytes_back_and_no_others(tmp_path):
+    source = Bytes(b"one\n")
+    land(source, tmp_path)
+    source.content += b"two\n"
+    landing.land(source, tmp_path, NIGHT + timedelta(days=1), NIGHT, NIGHT)
+    (layout.night_folder(tmp_path, "landing", NIGHT) / layout.MANIFEST).unlink()
+    land(source, tmp_path)
+    assert copied(tmp_path) == [("blob", 0, "one\n"), ("blob", 4, "two\n")]
+
+
+def test_gzip_blob_that_grows_by_a_member_is_copied_once(tmp_path):
+    source = Bytes(gzip.compress(b"one\ntwo\n"))
+    land(source, tmp_path, nights=2)
+    source.content += gzip.compress(b"three\n")
+    landing.land(source, tmp_path, NIGHT + timedelta(days=2), NIGHT, NIGHT)
+    assert copied(tmp_path) == [("blob", 0, "one\n"), ("blob", 4, "two\n"), ("blob", 8, "three\n")]
+
+
+def test_gzip_blob_that_is_cut_short_gives_the_lines_before_the_cut(tmp_path):
+    whole = gzip.compress(b"".join(b"line %d\n" % number for number in range(5000)))
+    land(Bytes(whole[:-200], piece=4096), tmp_path)
+    lines = [line for _, _, line in copied(tmp_path)]
+    assert lines == [f"line {number}\n" for number in range(len(lines))]
+    assert len(lines) > 3000
+    landing.land(Bytes(whole, piece=4096), tmp_path, NIGHT + timedelta(days=1), NIGHT, NIGHT)
+    assert len(copied(tmp_path)) == 5000
+
+
+def test_bytes_that_are_no_utf8_are_escaped_in_their_line_only(tmp_path):
+    land(Bytes("ü\n".encode() + b'{"a":"\xff"}\n' + b"{}\n", piece=100), tmp_path)
+    assert [line for _, _, line in copied(tmp_path)] == ["ü\n", '{"a":"\\xff"}\n', "{}\n"]
+
+
+def test_large_blob_is_cut_into_several_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(landing, "FILE_BYTES", 1000)
+    lines = [f"line {number:04d}\n" for number in range(1000)]
+    manifest = landing.land(Bytes("".join(lines).encode(), piece=500), tmp_path, NIGHT, NIGHT, NIGHT)
+    assert len(manifest.files) > 5
+    assert [line for _, _, line in copied(tmp_path)] == lines
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=8), st.integers(0, 60))
+def test_gaps_and_ranges_together_cover_each_byte_and_gaps_none_that_was_covered(ranges, size):
+    covered = [(min(pair), max(pair)) for pair in ranges]
+    inside = {byte for start, end in covered for byte in range(start, end)}
+    found = [byte for start, end in landing.gaps(covered, size) for byte in range(start, end)]
+    assert sorted(found) == [byte for byte in range(size) if byte not in inside]
+
+
+@given(st.lists(st.binary(max_size=12), min_size=1, max_size=6), st.integers(1, 9))
+def test_blob_that_grows_by_any_parts_over_nights_is_copied_exactly_once(tmp_path_factory, parts, piece):
+    tables = tmp_path_factory.mktemp("tables")
+    source = Bytes(b"#", piece)  # the first byte tells it from gzip
+    for number, part in enumerate(parts):
+        source.content += part
+        landing.land(source, tables, NIGHT + timedelta(days=number), NIGHT, NIGHT)
+    whole = source.content[: source.content.rfind(b"\n") + 1]
+    expected, offset = [], 0
+    for line in whole.split(b"\n")[:-1]:
+        expected.append(("blob", offset, (line + b"\n").decode("utf-8", "backslashreplace")))
+        offset += len(line) + 1
+    assert copied(tables) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("x/PT05M.json", True), ("x/PT5M.json", True), ("x/PT05M_12.json", True), ("PT05M.json.gz", True),
+        ("x/PT15M.json", False), ("x/PT05M.json.tmp", False), ("x/aPT05M.json", False), ("x/PT05M_.json", False),
+    ],
+)  # fmt: skip
+def test_blob_names(name, expected):
+    assert is_export(name) is expected
+
+
+def test_folder_source_lists_the_blobs_of_the_days_of_every_workspace(tmp_path):
+    other = FOLDER.replace("/w/", "/another/")
+    kept = [f"{FOLDER}/PT05M.json", f"{FOLDER}/PT05M_1.json", f"{other}/PT05M.json"]
+    for name in [*kept, f"{FOLDER}/notes.txt", FOLDER.replace("d=02", "d=03") + "/PT05M.json"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x\n")
+    found = FolderSource(tmp_path).blobs(NIGHT, NIGHT)
+    assert [blob.name for blob in found] == sorted(kept)
+    assert b"".join(FolderSource(tmp_path).read(kept[0], 1, 2)) == b"\n"
+
+
+def test_folder_source_without_a_folder_holds_nothing(tmp_path):
+    assert FolderSource(tmp_path / "missing").blobs(NIGHT, NIGHT) == []

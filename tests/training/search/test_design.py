@@ -1,0 +1,80 @@
+"""The design matrix: what a missing, unknown or extreme value means."""
+
+import numpy as np
+import pytest
+
+from training.search.design import Design
+from use_cases.attrition.fields import feature_index
+
+
+@pytest.fixture(scope="module")
+def fitted(synthetic):
+    return Design(knots=2).fit(synthetic.x, synthetic.y)
+
+
+def test_linear_design_is_standardised(fitted, synthetic):
+    columns = fitted.transform(synthetic.x)
+    np.testing.assert_allclose(columns.mean(axis=0), 0, atol=1e-6)
+    spread = columns.std(axis=0)
+    np.testing.assert_allclose(spread[spread > 0], 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, -1.0, 99.0], ids=["missing", "unknown", "never seen"])
+def test_category_that_is_not_known_moves_a_linear_model_in_no_direction(value, fitted, synthetic):
+    row = synthetic.x[:1].copy()
+    row[0, feature_index("JobRole")] = value
+    own = fitted.fields() == feature_index("JobRole")
+    np.testing.assert_allclose(fitted.transform(row)[0, own], 0, atol=1e-5)
+
+
+def test_missing_level_moves_a_linear_model_in_no_direction(fitted, synthetic):
+    row = synthetic.x[:1].copy()
+    row[0, feature_index("JobLevel")] = np.nan
+    own = fitted.fields() == feature_index("JobLevel")
+    assert own.sum() == 4
+    np.testing.assert_allclose(fitted.transform(row)[0, own], 0, atol=1e-5)
+
+
+def test_level_above_all_seen_counts_as_the_highest_seen(fitted, synthetic):
+    rows = np.repeat(synthetic.x[:1], 2, axis=0)
+    rows[:, feature_index("NumCompaniesWorked")] = [9, 40]
+    columns = fitted.transform(rows)
+    np.testing.assert_array_equal(columns[0], columns[1])
+
+
+def test_missing_number_counts_as_the_median_and_a_huge_one_as_the_largest_seen(fitted, synthetic):
+    column = feature_index("MonthlyIncome")
+    rows = np.repeat(synthetic.x[:1], 4, axis=0)
+    rows[:, column] = [np.nan, np.median(synthetic.x[:, column]), 1e6, synthetic.x[:, column].max()]
+    columns = fitted.transform(rows)
+    np.testing.assert_array_equal(columns[0], columns[1])
+    np.testing.assert_array_equal(columns[2], columns[3])
+
+
+def test_alpha_leaves_out_fields_that_say_nothing_by_the_training_rows_alone(synthetic):
+    noise, kept = feature_index("HourlyRate"), 0
+    for seed in range(12):
+        x = synthetic.x.copy()
+        x[:, noise] = np.random.default_rng(seed).integers(30, 100, len(x))
+        fields = Design(alpha=0.1).fit(x, synthetic.y).fields()
+        kept += noise in fields
+        assert feature_index("OverTime") in fields
+    assert kept <= 4  # one in ten by chance
+    assert noise in Design(alpha=1.0).fit(synthetic.x, synthetic.y).fields()
+
+
+def test_constant_or_empty_column_is_left_out(synthetic):
+    x = synthetic.x.copy()
+    x[:, feature_index("DailyRate")] = 7
+    x[1:, feature_index("Age")] = np.nan
+    design = Design().fit(x, synthetic.y)
+    assert not {feature_index("DailyRate"), feature_index("Age")} & set(design.fields())
+    assert np.isfinite(design.transform(x)).all()
+
+
+def test_tree_design_keeps_exact_values(synthetic):
+    design = Design(linear=False).fit(synthetic.x, synthetic.y)
+    columns = design.transform(synthetic.x)
+    assert columns.dtype == np.float32
+    numbers = columns[:, len(design.asked_) :]
+    np.testing.assert_array_equal(numbers, synthetic.x[:, design.number_columns_])

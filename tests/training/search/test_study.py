@@ -1,0 +1,127 @@
+"""The search: the same trials for a seed, wherever it runs and however often it is interrupted."""
+
+import numpy as np
+import pytest
+
+from training.search.ensemble import fit_weights
+from training.search.executor import ENGINE_VARIABLE, LocalEngine, open_engine
+from training.search.models import FAMILIES
+from training.search.study import choose, search
+from training.search.trial_result import REPEATS
+from training.search.trials import FOLDS, TrialData, split_folds
+
+TRIALS = 5
+
+
+class InlineEngine:
+    """Fits one after the other in this process, and counts them."""
+
+    name = "inline"
+
+    def __init__(self, data):
+        self.data = data
+        self.fits = 0
+
+    def map(self, function, tasks):
+        self.fits += len(tasks)
+        return [function(self.data, task) for task in tasks]
+
+
+@pytest.fixture(scope="module")
+def data(synthetic):
+    return TrialData(synthetic.x, synthetic.y, split_folds(synthetic.y, synthetic.groups, REPEATS, 1))
+
+
+@pytest.fixture(scope="module")
+def results(data):
+    return search(data, InlineEngine(data), trials=TRIALS, seed=5)
+
+
+def figures(results):
+    return [(result.number, result.parameters, result.scores) for result in results]
+
+
+def test_search_with_the_same_seed_gives_the_same_trials_on_two_processes(data, results):
+    with LocalEngine(data, 2) as engine:
+        again = search(data, engine, trials=TRIALS, seed=5)
+        assert figures(again) == figures(results)
+        inline = choose(data, InlineEngine(data), results, seed=5)
+        assert choose(data, engine, again, seed=5) == inline
+
+
+def test_search_with_another_seed_gives_other_trials(data, results):
+    other = search(data, InlineEngine(data), trials=TRIALS, seed=6)
+    assert figures(other) != figures(results)
+
+
+class RehearsedEngine:
+    """Answers at once: linear models know the outcome, the other families guess."""
+
+    name = "rehearsed"
+
+    def __init__(self, data):
+        self.data = data
+
+    def map(self, function, tasks):
+        answers = []
+        for task in tasks:
+            y = self.data.y[self.data.fold_of[task.repeat] == task.fold]
+            noise = np.random.default_rng(task.fold).random(len(y))
+            answers.append(y + noise if task.parameters["family"] == "logistic" else noise)
+        return answers
+
+
+def test_search_tries_every_family_first_and_prunes_what_is_worse(data):
+    results = search(data, RehearsedEngine(data), trials=20, seed=5)
+    assert {result.parameters["family"] for result in results[:3]} == set(FAMILIES)
+    assert [result.number for result in results] == list(range(20))
+    assert all(len(result.scores) == (1 if result.pruned else REPEATS) for result in results)
+    pruned = {result.parameters["family"] for result in results if result.pruned}
+    assert pruned
+    assert "logistic" not in pruned
+
+
+def test_resumed_search_takes_recorded_trials_and_computes_only_the_rest(data, results):
+    engine, recorded = InlineEngine(data), []
+    known = {result.number: result for result in results[:4]}
+    again = search(data, engine, trials=TRIALS, seed=5, recorded=known, record=recorded.append)
+    assert figures(again) == figures(results)
+    assert [result.number for result in recorded] == [4]
+    assert engine.fits == FOLDS * sum(len(result.scores) for result in results[4:])
+
+
+def test_fold_holds_both_outcomes_and_never_splits_an_employee(synthetic):
+    groups = np.repeat(np.arange(300), 2)
+    folds = split_folds(synthetic.y, groups, 2, 1)
+    assert folds.shape == (2, 600)
+    for repeat in folds:
+        assert all(len(set(repeat[groups == group])) == 1 for group in range(300))
+        assert all(0 < synthetic.y[repeat == fold].mean() < 1 for fold in range(FOLDS))
+    assert (folds[0] != folds[1]).any()
+
+
+def test_blend_gives_a_misleading_member_no_weight_and_calibrates_the_rest():
+    rng = np.random.default_rng(0)
+    odds = rng.normal(-1.5, 1.2, 4000)
+    y = (rng.random(4000) < 1 / (1 + np.exp(-odds))).astype(np.int64)
+    misleading = rng.normal(size=4000) - (y - y.mean())
+    scores = np.column_stack([2 * odds + 1, misleading])  # the first is right but overconfident
+    members, bias = fit_weights([{"family": "logistic"}, {"family": "forest"}], scores, y)
+    assert [member.parameters["family"] for member in members] == ["logistic"]
+    assert members[0].weight == pytest.approx(0.5, abs=0.05)
+    assert bias == pytest.approx(-0.5, abs=0.1)
+
+
+def test_member_joins_the_blend_only_if_it_pays_for_itself():
+    rng = np.random.default_rng(1)
+    first, second, copy = rng.normal(size=(3, 1500))
+    y = (rng.random(1500) < 1 / (1 + np.exp(-(first + 0.8 * second)))).astype(np.int64)
+    scores = np.column_stack([first, second, first + 0.3 * copy])  # the third says what the first says
+    members, _ = fit_weights([{"family": "logistic"}, {"family": "boosting"}, {"family": "forest"}], scores, y)
+    assert [member.parameters["family"] for member in members] == ["logistic", "boosting"]
+
+
+def test_unknown_engine_is_refused(data, monkeypatch):
+    monkeypatch.setenv(ENGINE_VARIABLE, "dask")
+    with pytest.raises(ValueError, match="LIFECYCLE_ENGINE is 'dask': use spark or local"), open_engine(data, 1):
+        pass

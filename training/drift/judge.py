@@ -1,0 +1,68 @@
+"""Judge one curated night: read the window and the outcomes, decide, and write verdict and report."""
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from training.drift.reference import Reference
+from training.drift.report import render
+from training.drift.verdict import QUALITY_ROWS, Limits, Quality, Verdict, decide, judge_quality, judge_window
+from training.drift.window import read_window
+from training.inference_log import layout
+from training.inference_log.outcomes import labelled_columns
+from training.inference_log.sql_engine import Column, Engine
+from use_cases.attrition.fields import LABEL
+
+_EARLIER = 60
+"""Nights that are looked back on."""
+
+
+def judge(
+    engine: Engine,
+    tables: Path,
+    night: date,
+    columns: Sequence[Column],
+    reference: Reference | None,
+    limits: Limits,
+    *,
+    by_hand: bool = False,
+) -> Verdict:
+    """Write ``verdict.json`` and ``report.html`` of a night that has been curated and labelled."""
+    folder = layout.night_folder(tables, "nights", night)
+    fields = [field.name for field in reference.fields] if reference else []
+    window = read_window(engine, tables, night, columns, fields, reference.version if reference else "")
+    verdict = judge_window(night.isoformat(), window, reference, limits)
+    labelled = layout.night_folder(tables, "labelled", night)
+    engine.view("labelled", [labelled] if labelled.exists() else [], labelled_columns(columns))
+    verdict = msgspec.structs.replace(
+        verdict,
+        labels=engine.query("SELECT COUNT(*) AS n FROM labelled")[0]["n"],
+        quality=_quality(engine, reference.version, limits) if reference else None,
+        data=str(layout.night_folder(tables, "training", night)),
+        counts=layout.read_json(folder / layout.COUNTS) or {},
+    )
+    earlier = read_verdicts(tables, before=night)
+    verdict = decide(verdict, earlier, limits, by_hand=by_hand)
+    layout.write_text(folder / layout.REPORT, render(verdict, window, reference, earlier, limits))
+    # Last: the file says that the night has been judged.
+    layout.write_json(folder / layout.VERDICT, msgspec.to_builtins(verdict))
+    return verdict
+
+
+def read_verdicts(tables: Path, before: date) -> list[Verdict]:
+    """The verdicts of the nights before, the latest last."""
+    nights = [night for night in layout.partitions(tables, "nights") if night < before][-_EARLIER:]
+    found = [layout.read_json(layout.night_folder(tables, "nights", night) / layout.VERDICT) for night in nights]
+    return [msgspec.convert(content, Verdict) for content in found if content is not None]
+
+
+def _quality(engine: Engine, version: str, limits: Limits) -> Quality:
+    rows = engine.query(
+        f"SELECT prediction, CASE WHEN {LABEL} = 'Yes' THEN 1 ELSE 0 END AS y FROM labelled "
+        f"WHERE model_version = '{version}' ORDER BY effective_date DESC, EmployeeNumber LIMIT {QUALITY_ROWS}"
+    )
+    predictions = np.array([row["prediction"] for row in rows], np.float64)
+    return judge_quality(predictions, np.array([row["y"] for row in rows], np.int64), limits.live_auc_floor)

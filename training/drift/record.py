@@ -1,0 +1,70 @@
+"""Keep a night's verdict and report in MLflow, one run for each night, found by its night."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+
+from mlflow.entities import Metric, RunTag
+
+from training.config import JobConfig
+from training.drift.verdict import Verdict
+from training.inference_log import layout
+from training.registry import tags
+from training.registry.tracking import Tracker
+
+
+def monitoring_tracker(model_name: str, experiment: str, night: date) -> Tracker:
+    """The night's place in the experiment ``<experiment>-monitoring``."""
+    config = JobConfig(data="", model_name=model_name, experiment=f"{experiment}-monitoring")
+    return Tracker(config, f"night-{night.isoformat()}")
+
+
+def record(tracker: Tracker, tables: Path, night: date, verdict: Verdict) -> str:
+    """Log verdict, report and figures; returns the run's id. The same night again replaces its own."""
+    run = tracker.find()
+    if run is None:
+        # Dated by the night, so that a night that is caught up later keeps its place in the list.
+        closed = datetime.combine(night + timedelta(days=1), time(), UTC)
+        run = tracker.client.create_run(
+            tracker.experiment_id,
+            run_name=f"night {night.isoformat()}",
+            start_time=int(closed.timestamp() * 1000),
+            tags={tags.RUN_KEY: tracker.run_key, tags.WINDOW: night.isoformat()},
+        )
+    run_id = str(run.info.run_id)
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    tracker.client.log_batch(
+        run_id,
+        metrics=[Metric(name, value, now, 0) for name, value in _figures(verdict).items()],
+        tags=[
+            RunTag(tags.NOTE, verdict.note),
+            RunTag(tags.VERDICT, verdict.status),
+            RunTag(tags.CONFIRMED, ", ".join(verdict.confirmed)),
+            RunTag("attrition.champion", verdict.champion),
+            RunTag("attrition.retrain", str(verdict.retrain).lower()),
+        ],
+    )
+    folder = layout.night_folder(tables, "nights", night)
+    for name in (layout.VERDICT, layout.REPORT):
+        tracker.client.log_artifact(run_id, str(folder / name))
+    tracker.client.set_terminated(run_id)
+    return run_id
+
+
+def _figures(verdict: Verdict) -> dict[str, float]:
+    figures: dict[str, float] = {
+        "records": verdict.records,
+        "judged": verdict.used,
+        "labels": verdict.labels,
+        tags.DRIFTED_FIELDS: len(verdict.drifted),
+    }
+    if verdict.findings:
+        figures["largest_effect"] = max(one.effect for one in verdict.findings)
+        figures["largest_psi"] = max(one.psi for one in verdict.findings)
+    if verdict.outliers:
+        figures["outlier_rate"] = verdict.outliers.share
+    if verdict.quality and verdict.quality.roc_auc and verdict.quality.calibration_error:
+        figures["live_roc_auc"] = verdict.quality.roc_auc.value
+        figures["live_calibration_error"] = verdict.quality.calibration_error.value
+    if verdict.counts.get("read"):
+        figures["quarantine_share"] = verdict.counts["quarantined"] / verdict.counts["read"]
+    return figures

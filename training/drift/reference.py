@@ -1,0 +1,66 @@
+"""What the champion was trained on: the drift references of its bundle, and its answers on its hold-out."""
+
+import tempfile
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from mlflow import MlflowClient
+from numpy.typing import NDArray
+
+from serving.scoring.bundle import Bundle
+from serving.scoring.contract import DRIFT_FILE, Field
+from training.data.dataset import Employees, holdout_rows, read_snapshot
+from training.registry import tags
+from training.registry.register import champion_version, fetch_bundle
+from training.registry.tracking import Tracker
+
+_SNAPSHOT = "data/employees.parquet"
+"""Artifact of a training run: the data it was trained on (see ``training.training_job``)."""
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """The champion's side of every comparison."""
+
+    version: str
+    """Registered version."""
+    fields: tuple[Field, ...]
+    """The fields that drift is judged for."""
+    arrays: dict[str, NDArray[np.float64]]
+    """By field: sorted values of a numeric one, counts of a category field with unknown last."""
+    predictions: NDArray[np.float64]
+    """Sorted answers of the champion on records that it was not trained on."""
+    outliers: int
+    """How many of these records it calls outliers."""
+
+
+def champion_reference(tracker: Tracker) -> Reference | None:
+    """The reference of the version with alias ``champion``, or ``None`` before the first promotion."""
+    version = champion_version(tracker)
+    if version is None:
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        bundle = fetch_bundle(version, Path(scratch) / "model")
+        run_id = version.tags.get(tags.TRAINING_RUN_ID) or str(version.run_id)
+        snapshot = MlflowClient().download_artifacts(run_id, _SNAPSHOT, scratch)
+        return reference_of(bundle, read_snapshot(Path(snapshot)), str(version.version))
+
+
+def reference_of(bundle: Path, trained_on: Employees, version: str) -> Reference:
+    """The reference of a bundle folder and the data set of its training run."""
+    loaded = Bundle.load(bundle)
+    fields = loaded.contract.drift_fields
+    with np.load(bundle / DRIFT_FILE, allow_pickle=False) as arrays:
+        references = {
+            field.name: arrays[f"{'count' if field.kind == 'category' else 'ref'}:{field.name}"].astype(np.float64)
+            for field in fields
+        }
+    held_out = trained_on.take(holdout_rows(trained_on.groups))
+    answer = loaded.score_columns(held_out.columns())
+    return Reference(
+        version=version,
+        fields=fields,
+        arrays=references,
+        predictions=np.sort(np.array(answer.classifier__predictions)),
+        outliers=sum(answer.outliers__is_outlier),
+    )

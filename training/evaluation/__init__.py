@@ -1,0 +1,1 @@
+"""How good a challenger is, and whether it is accepted."""

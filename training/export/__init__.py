@@ -1,0 +1,1 @@
+"""From fitted models to the bundle that is served, and the proof that both answer alike."""

@@ -1,0 +1,156 @@
+"""Make the curated tables of the days that a night's messages belong to, from all nights' staging tables.
+
+A day is made anew whenever a late message reaches it, so its content depends on what was delivered and not
+on when or in which order. Of several deliveries of one message the first counts.
+"""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+
+from training.inference_log import layout
+from training.inference_log.parse import CurationError, Staged, read_staged
+from training.inference_log.sql_engine import Column, Engine
+from training.inference_log.statements import statement
+
+_PLACE = {"file_no": "INT", "byte_offset": "BIGINT", "request_id": "STRING", "event_time": "TIMESTAMP", "day": "DATE"}
+_MESSAGES = {
+    **_PLACE, "lines": "INT", "type": "STRING", "model_version": "STRING", "first_record": "INT", "digest": "STRING",
+}  # fmt: skip
+_OUTPUTS = {**_PLACE, "record": "INT", "prediction": "DOUBLE", "is_outlier": "BOOLEAN", "outlier_score": "DOUBLE"}
+_COPIES = {
+    "night": "STRING", "file_no": "INT", "byte_offset": "BIGINT", "copy": "BIGINT", "ambiguous": "INT",
+    "lines": "INT", "event_time": "TIMESTAMP",
+}  # fmt: skip
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """What became of the lines of one night: ``read = kept + duplicate + foreign + quarantined``."""
+
+    night: str
+    read: int
+    kept: int
+    """Lines with messages of the service that no line of this or an earlier night has said before."""
+    duplicate: int
+    """Lines that say again what another one says."""
+    foreign: int
+    """Lines of others: other services, access lines, plain text."""
+    quarantined: int
+    reasons: dict[str, int]
+    """Quarantined lines by reason."""
+    days: tuple[str, ...]
+    """The days that were made anew."""
+    bytes: int
+
+    @property
+    def note(self) -> str:
+        """One line for people."""
+        if not self.read:
+            return f"night {self.night}: the export held no new lines"
+        return (
+            f"night {self.night}: {self.read} lines read = {self.kept} kept + {self.duplicate} duplicate "
+            f"+ {self.foreign} foreign + {self.quarantined} quarantined"
+        )
+
+
+def inference_columns(columns: Sequence[Column]) -> dict[str, str]:
+    """Names and types of table ``inference``.
+
+    ``source_*`` is the place of the input's line; ``curated_night`` the night in which input and output were there.
+    """
+    return {
+        "request_id": "STRING", "record": "INT", "event_time": "TIMESTAMP", "received_at": "TIMESTAMP",
+        "model_name": "STRING", "model_version": "STRING", "client": "STRING",
+        **{column.name: column.sql_type for column in columns},
+        "prediction": "DOUBLE", "is_outlier": "BOOLEAN", "outlier_score": "DOUBLE",
+        "source_night": "STRING", "source_file": "INT", "source_offset": "BIGINT",
+        "curated_night": "STRING",
+    }  # fmt: skip
+
+
+def rebuild(engine: Engine, tables: Path, night: date, columns: Sequence[Column]) -> Counts:
+    """Make the days of a staged night anew and account for the night's lines."""
+    staged = read_staged(tables, night)
+    if staged is None:
+        raise CurationError(f"night {night} is not staged: run the curation of that night first")
+    repeated = sum(rebuild_day(engine, tables, date.fromisoformat(day), columns, night) for day in staged.days)
+    counts = _count(staged, repeated)
+    layout.write_json(layout.night_folder(tables, "nights", night) / layout.COUNTS, msgspec.to_builtins(counts))
+    return counts
+
+
+def rebuild_day(engine: Engine, tables: Path, day: date, columns: Sequence[Column], night: date) -> int:
+    """Write partitions ``inference/day=`` and ``unpaired/day=``; returns the lines of ``night`` that repeat others."""
+    work = layout.empty_folder(tables / f".{day}.work")
+    nights = _nights_of(day, tables)
+    inputs = _PLACE | {name: kind for name, kind in inference_columns(columns).items() if name in _input_names(columns)}
+    _define(engine, tables, "messages", nights, _MESSAGES)
+    _define(engine, tables, "inputs", nights, inputs)
+    _define(engine, tables, "outputs", nights, _OUTPUTS)
+    spans = _spans(engine, day)
+    engine.write([statement("copies.sql", chosen=span) for span in spans], work / "copies")
+    engine.view("copies", [work / "copies"], _COPIES)
+    features = ", ".join(f"i.{column.name}" for column in columns)
+    parts = [statement("inference.sql", chosen=span, features=features) for span in spans]
+    engine.write_day(parts, tables, "inference", day, order_by="event_time, request_id, record")
+    order = "event_time, request_id, record, type, night, file_no, byte_offset"
+    parts = [statement("unpaired.sql", chosen=span) for span in spans]
+    engine.write_day(parts, tables, "unpaired", day, order_by=order)
+    # Copies are numbered night by night: what later nights delivered changes nothing in an earlier one's counts.
+    found = engine.query(f"SELECT COALESCE(SUM(lines), 0) AS n FROM copies WHERE copy > 1 AND night = '{night}'")
+    layout.remove_folder(work)
+    return int(found[0]["n"])
+
+
+def _spans(engine: Engine, day: date) -> list[str]:
+    """Conditions that part a day by time, minute by minute: what is compared or joined has the same time.
+
+    The parts are of one size, whatever the day's, so that time grows with the rows and memory does not.
+    """
+    cuts, rows = [f"{day} 00:00:00"], 0
+    if engine.part_rows:
+        for minute in engine.query(statement("minutes.sql", day=day.isoformat())):
+            if rows and rows + minute["n"] > engine.part_rows:
+                cuts.append(minute["minute"])
+                rows = 0
+            rows += minute["n"]
+    cuts.append(f"{day + timedelta(days=1)} 00:00:00")
+    return [f"event_time >= TIMESTAMP '{start}' AND event_time < TIMESTAMP '{end}'" for start, end in pairwise(cuts)]
+
+
+def _nights_of(day: date, tables: Path) -> list[date]:
+    """The staged nights with messages of a day."""
+    staged = {night: read_staged(tables, night) for night in layout.partitions(tables, "staging")}
+    return [night for night, found in staged.items() if found and day.isoformat() in found.days]
+
+
+def _input_names(columns: Sequence[Column]) -> set[str]:
+    names = {"received_at", "model_name", "model_version", "client", "record"}
+    return names | {column.name for column in columns}
+
+
+def _define(engine: Engine, tables: Path, table: str, nights: Sequence[date], columns: dict[str, str]) -> None:
+    """Let ``table`` stand for a staging table over several nights, with the night as a column."""
+    engine.view(f"{table}_none", [], columns)
+    parts = [f"SELECT '' AS night, * FROM {table}_none"]
+    for number, night in enumerate(nights):
+        engine.view(f"{table}_{number}", [layout.night_folder(tables, "staging", night) / table], columns)
+        parts.append(f"SELECT '{night}' AS night, * FROM {table}_{number}")
+    engine.define(table, " UNION ALL ".join(parts))
+
+
+def _count(staged: Staged, repeated: int) -> Counts:
+    return Counts(
+        night=staged.night,
+        read=staged.read,
+        kept=staged.message - repeated,
+        duplicate=staged.duplicate + repeated,
+        foreign=staged.foreign,
+        quarantined=sum(staged.quarantined.values()),
+        reasons=staged.quarantined,
+        days=staged.days,
+        bytes=staged.bytes,
+    )

@@ -1,0 +1,113 @@
+"""The engine on Databricks: Spark, whose own dialect the curation's statements are in."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from training.inference_log import layout
+from training.inference_log.sql_engine import EXPORT_KEYS, MESSAGE_KEYS, OUTPUT_LISTS, Column, Engine
+
+
+class SparkEngine(Engine):
+    """A Spark session (4.0 or later), with all tables as Parquet."""
+
+    part_rows = None
+    """Spark parts the work itself."""
+
+    def __init__(self, session: Any, columns: Sequence[Column]) -> None:
+        self._session = session
+        session.conf.set("spark.sql.session.timeZone", "UTC")
+        for statement in _functions(columns):
+            session.sql(statement)
+
+    def view(self, name: str, files: Sequence[Path], columns: Mapping[str, str]) -> None:
+        if not files:
+            nothing = ", ".join(f"CAST(NULL AS {kind}) AS {column}" for column, kind in columns.items())
+            self.define(name, f"SELECT {nothing} WHERE false")
+            return
+        frame = self._session.read.parquet(*(str(path) for path in files))
+        frame.select(*columns).createOrReplaceTempView(name)
+
+    def define(self, name: str, sql: str) -> None:
+        self._session.sql(sql).createOrReplaceTempView(name)
+
+    def query(self, sql: str) -> list[dict[str, Any]]:
+        return [row.asDict() for row in self._session.sql(sql).collect()]
+
+    def write(self, parts: list[str], folder: Path, order_by: str = "") -> None:
+        """As ``Engine.write``; Spark names its files at random, so equal rows are not equal bytes here."""
+        scratch = folder.with_name(f".{folder.name}.part")
+        layout.empty_folder(scratch)
+        scratch.rmdir()
+        (sql,) = parts
+        ordered = f"{sql} ORDER BY {order_by}" if order_by else sql
+        self._session.sql(ordered).write.option("compression", "zstd").parquet(str(scratch))
+        layout.replace_folder(scratch, folder)
+
+    def close(self) -> None:
+        """The session belongs to the cluster."""
+
+
+class DeltaEngine(SparkEngine):
+    """Spark with the curated tables as Delta tables: a day is replaced by one commit of the table's log."""
+
+    def view_days(
+        self, name: str, tables: Path, table: str, columns: Mapping[str, str], day: date | None = None
+    ) -> None:
+        if not (tables / table / "_delta_log").is_dir():
+            self.view(name, [], columns)
+            return
+        frame = self._session.read.format("delta").load(str(tables / table))
+        chosen = frame.where(f"day = DATE '{day}'") if day else frame
+        chosen.select(*columns).createOrReplaceTempView(name)
+
+    def write_day(self, parts: list[str], tables: Path, table: str, day: date, order_by: str) -> None:
+        (sql,) = parts
+        frame = self._session.sql(f"{sql} ORDER BY {order_by}").selectExpr(f"DATE '{day}' AS day", "*")
+        writer = frame.write.format("delta").mode("overwrite").partitionBy("day")
+        writer.option("replaceWhere", f"day = DATE '{day}'").save(str(tables / table))
+
+
+def _functions(columns: Sequence[Column]) -> list[str]:
+    record_keys = [column.name for column in columns]
+    lists = ", ".join(f"{name} ARRAY<STRING>" for name in OUTPUT_LISTS.values())
+    item = ", ".join(f"{key} STRING" for key in OUTPUT_LISTS)
+    values = ", ".join(f"get(answer.{name}, n) AS {key}" for key, name in OUTPUT_LISTS.items())
+    first = OUTPUT_LISTS["prediction"]
+    return [
+        _document("as_export", _struct(EXPORT_KEYS)),
+        _document("as_message", _struct(MESSAGE_KEYS)),
+        _document("as_record", _struct(record_keys)),
+        _document("as_answer", lists),
+        _function(
+            "json_items",
+            "text STRING",
+            "ARRAY<STRUCT<i INT, item STRING>>",
+            "transform(from_json(text, 'ARRAY<STRING>'), (item, n) -> struct(n AS i, item AS item))",
+        ),
+        _function(
+            "answer_items",
+            f"answer STRUCT<{lists}>",
+            f"ARRAY<STRUCT<i INT, {item}>>",
+            f"transform(answer.{first}, (one, n) -> struct(n AS i, {values}))",
+        ),
+        _function("output_count", "text STRING", "INT", f"json_array_length(get_json_object(text, '$.{first}'))"),
+        _function("byte_length", "text STRING", "INT", "octet_length(text)"),
+    ]
+
+
+def _document(name: str, fields: str) -> str:
+    # from_json makes something of half a document; try_parse_json does not, but stops after the first document.
+    whole = "text LIKE '{%' AND trim(TRAILING ' \\n\\r' FROM text) LIKE '%}' AND try_parse_json(text) IS NOT NULL"
+    return _function(
+        name, "text STRING", f"STRUCT<{fields}>", f"CASE WHEN {whole} THEN from_json(text, '{fields}') END"
+    )
+
+
+def _function(name: str, arguments: str, returns: str, body: str) -> str:
+    return f"CREATE OR REPLACE TEMPORARY FUNCTION {name}({arguments}) RETURNS {returns} RETURN {body}"
+
+
+def _struct(keys: Sequence[str]) -> str:
+    return ", ".join(f"{key} STRING" for key in keys)

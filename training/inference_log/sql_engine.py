@@ -1,0 +1,119 @@
+"""What the curation asks of an SQL engine, so that one set of statements runs on DuckDB and on Spark.
+
+The statements use what both understand, and a few functions that each engine defines for itself, under
+these names:
+
+- ``as_export(text)``, ``as_message(text)``, ``as_record(text)``: a JSON object's named keys as a struct of
+  strings, null for what is no JSON object; a key that is absent or null is null, an object or list is its JSON text
+- ``json_items(text)``: a JSON list as an array of structs ``i`` (from 0), ``item`` (JSON text)
+- ``as_answer(text)``: an answer's lists; ``answer_items(answer)``: those as an array of structs
+  ``i, prediction, is_outlier, score``
+- ``output_count(text)``: the number of an answer's predictions, null where it has none
+- ``byte_length(text)``
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from training.inference_log import layout
+
+EXPORT_KEYS = (
+    "TimeGenerated",
+    "LogMessage",
+    "PodNamespace",
+    "PodName",
+    "ContainerId",
+    "ContainerName",
+    "LogSource",
+)
+MESSAGE_KEYS = (
+    "service_name",
+    "type",
+    "request_id",
+    "timestamp",
+    "model_name",
+    "model_version",
+    "client",
+    "first_record",
+    "data",
+)
+OUTPUT_LISTS = {
+    "prediction": "classifier__predictions",
+    "is_outlier": "outliers__is_outlier",
+    "score": "outliers__score",
+}
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One field of a scored record, as a table column: text, whole number (64 bit) or double."""
+
+    name: str
+    kind: Literal["integer", "number", "category"]
+
+    @property
+    def sql_type(self) -> str:
+        return {"integer": "BIGINT", "number": "DOUBLE", "category": "STRING"}[self.kind]
+
+    @property
+    def from_text(self) -> str:
+        """SQL that reads the column from struct ``r``; what is no such value becomes null."""
+        value = f"r.{self.name}"
+        if self.kind == "category":
+            return value
+        number = f"TRY_CAST({value} AS DOUBLE)"
+        return number if self.kind == "number" else f"TRY_CAST(ROUND({number}) AS BIGINT)"
+
+
+class Engine(Protocol):
+    """An SQL engine with the functions above, in UTC."""
+
+    part_rows: int | None
+    """Rows, about, that one statement may sort or join: a larger day is made in parts of this size. ``None``: any."""
+
+    def view(self, name: str, files: Sequence[Path], columns: Mapping[str, str]) -> None:
+        """Let ``name`` stand for Parquet files (or folders of them); without any, for an empty table of ``columns``."""
+
+    def define(self, name: str, sql: str) -> None:
+        """Let ``name`` stand for a query."""
+
+    def query(self, sql: str) -> list[dict[str, Any]]:
+        """A small result, as rows."""
+
+    def write(self, parts: list[str], folder: Path, order_by: str = "") -> None:
+        """Write the results of queries as Parquet into ``folder``, which appears whole or not at all.
+
+        With ``order_by``, which orders each part, the same rows give the same bytes (on DuckDB).
+        """
+
+    def view_days(
+        self, name: str, tables: Path, table: str, columns: Mapping[str, str], day: date | None = None
+    ) -> None:
+        """Let ``name`` stand for a curated table, or for one day of it."""
+        days = layout.partitions(tables, table, layout.DAY)
+        folders = [layout.day_folder(tables, table, one) for one in days if day in (None, one)]
+        self.view(name, folders, columns)
+
+    def write_day(self, parts: list[str], tables: Path, table: str, day: date, order_by: str) -> None:
+        """Write one day of a curated table anew; whoever reads finds no part of a day."""
+        self.write(parts, layout.day_folder(tables, table, day), order_by)
+
+    def close(self) -> None:
+        """Give back memory and scratch space."""
+
+
+def open_engine(columns: Sequence[Column], scratch: Path, memory: str, threads: int) -> Engine:
+    """Spark with Delta tables on Databricks, else DuckDB in this process."""
+    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        from pyspark.sql import SparkSession
+
+        from training.inference_log.spark_engine import DeltaEngine
+
+        return DeltaEngine(SparkSession.builder.getOrCreate(), columns)
+    from training.inference_log.duckdb_engine import DuckEngine
+
+    return DuckEngine(columns, scratch, memory, threads)

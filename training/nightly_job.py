@@ -1,0 +1,127 @@
+"""The nightly job: what Databricks runs after the export was copied, a task at a time.
+
+``nightly_job.py TASK --run-key KEY --config JSON`` with TASK curate, label or judge. Each task may be killed and run
+again: it writes the same files. The tables are the hand-over from task to task.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+
+if __name__ == "__main__":
+    # Databricks runs this file by its path: the code root takes the place of this folder on the path.
+    ROOT = Path(__file__).resolve().parents[1]
+    sys.path[:] = [str(ROOT), *(e for e in sys.path if Path(e or ".").resolve() != ROOT / "training")]
+
+import msgspec
+
+from training.drift.verdict import Limits
+from training.inference_log import day_tables as days
+from training.inference_log import layout
+from training.inference_log import parse as night
+from training.inference_log.schema import COLUMNS, SERVICE
+from training.inference_log.sql_engine import Engine, open_engine
+
+log = logging.getLogger("curation")
+
+
+class NightlyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``--config`` of the nightly job."""
+
+    nights: tuple[str, ...]
+    """The nights to close, in order."""
+    tables: str
+    outcomes: str
+    """Folder of the outcomes feed; it may be empty or not there yet."""
+    original: str
+    """The first training set: CSV or Parquet."""
+    model_name: str
+    experiment: str
+    limits: Limits = Limits()
+    by_hand: bool = False
+    """Train whatever the verdict."""
+    memory: str = "1GB"
+    threads: int = 2
+
+
+def curate(config: NightlyConfig, engine: Engine) -> None:
+    """Read the landed lines of each night and make the days anew that they belong to."""
+    tables = Path(config.tables)
+    for closed in map(date.fromisoformat, config.nights):
+        night.stage(engine, tables, closed, COLUMNS, SERVICE)
+        log.info(days.rebuild(engine, tables, closed, COLUMNS).note)
+
+
+def label(config: NightlyConfig, engine: Engine) -> None:
+    """Join the outcomes as of their dates, and write each night's training table."""
+    from training.inference_log import outcomes
+
+    for closed in map(date.fromisoformat, config.nights):
+        found = outcomes.label(
+            engine, Path(config.tables), closed, COLUMNS, feed=Path(config.outcomes), original=config.original
+        )
+        log.info(
+            "night %s: %d outcomes read, %d rejected, %d labelled records + %d of the original set",
+            found.night,
+            found.outcomes,
+            found.rejected,
+            found.labelled,
+            found.original,
+        )
+
+
+def judge(config: NightlyConfig, engine: Engine) -> None:
+    """Compare each night with the champion, decide, and keep verdict and report in MLflow."""
+    from training.drift.judge import judge as judge_night
+    from training.drift.record import monitoring_tracker, record
+    from training.drift.reference import champion_reference
+
+    tables = Path(config.tables)
+    reference = champion_reference(
+        monitoring_tracker(config.model_name, config.experiment, date.fromisoformat(config.nights[0]))
+    )
+    for closed in map(date.fromisoformat, config.nights):
+        # A person's wish is for the run, which ends with its last night.
+        wish = config.by_hand and closed.isoformat() == config.nights[-1]
+        verdict = judge_night(engine, tables, closed, COLUMNS, reference, config.limits, by_hand=wish)
+        record(monitoring_tracker(config.model_name, config.experiment, closed), tables, closed, verdict)
+        log.info(verdict.note)
+
+
+TASKS = {"curate": curate, "label": label, "judge": judge}
+
+
+@contextmanager
+def _engine(config: NightlyConfig) -> Iterator[Engine]:
+    scratch = layout.empty_folder(Path(config.tables) / ".spill")
+    engine = open_engine(COLUMNS, scratch, config.memory, config.threads)
+    try:
+        yield engine
+    finally:
+        engine.close()
+        layout.remove_folder(scratch)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one task."""
+    parser = argparse.ArgumentParser(prog="training_job.py", description="The nightly job, a task at a time.")
+    parser.add_argument("task", choices=[*TASKS])
+    parser.add_argument("--run-key", required=True, help="names the job in the log")
+    parser.add_argument("--config", required=True, help="JSON, see NightlyConfig")
+    parsed = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        config = msgspec.json.decode(parsed.config, type=NightlyConfig)
+    except msgspec.MsgspecError as error:
+        parser.error(f"--config is wrong: {error}")
+    log.info("task %s of %s for %s", parsed.task, parsed.run_key, ", ".join(config.nights))
+    with _engine(config) as engine:
+        TASKS[parsed.task](config, engine)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Register the model that the gate let through: one version for each job, however often this runs."""
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import msgspec
+import pandas as pd
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema, TensorSpec
+from mlflow.types.schema import AnyType
+
+from serving.scoring.contract import EXAMPLES_FILE, Examples
+from training.registry import tags
+from training.registry.tracking import Tracker
+from use_cases.attrition.fields import FIELDS
+
+PACKAGE = Path(__file__).resolve().parents[1]
+RUNTIME = ("mlflow", "msgspec", "numpy", "onnxruntime", "pandas")
+"""What loading and calling the registered model needs. The versions are those of ``requirements.txt``."""
+_INPUT_EXAMPLES = 3
+_REGISTERED = "attrition.registered_version"
+"""On runs: the version that was made of it, written last."""
+_ANY = AnyType()  # type: ignore[no-untyped-call]
+
+
+def register(tracker: Tracker, run: Run, bundle: Path, version_tags: dict[str, str]) -> ModelVersion:
+    """Find or make this run's model version, and give it the alias ``challenger``.
+
+    May be interrupted and repeated anywhere: a version is found by its run, a logged model that no version
+    was made of is used, and tags are written together with the version. Once all is done the alias is left
+    alone: a release or a newer challenger may have moved it.
+    """
+    name = tracker.config.model_name
+    version = _registered(tracker, run)
+    if version is None:
+        source = _logged_model(run) or _log_model(run, bundle)
+        version = mlflow.register_model(source, name, tags=version_tags)
+    if _REGISTERED not in run.data.tags:
+        tracker.client.set_registered_model_alias(name, tags.CHALLENGER, version.version)
+        tracker.client.set_tag(run.info.run_id, _REGISTERED, str(version.version))
+    return version
+
+
+def champion_version(tracker: Tracker) -> ModelVersion | None:
+    """The version with alias ``champion``, or ``None`` before the first promotion."""
+    try:
+        return tracker.client.get_model_version_by_alias(tracker.config.model_name, tags.CHAMPION)
+    except MlflowException as error:
+        # An unknown alias and an unknown model are told apart by nobody; all else is a real fault.
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
+            return None
+        raise
+
+
+def fetch_bundle(version: ModelVersion, destination: Path) -> Path:
+    """Download a registered version's bundle."""
+    model = mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=str(destination))
+    return Path(model) / "artifacts" / "bundle"
+
+
+def pinned_requirements(requirements: str) -> list[str]:
+    """``name==version`` of the runtime packages, from the text of a compiled requirements file."""
+    pins = dict(re.findall(r"^([\w.-]+)==([^\s\\;]+)", requirements, flags=re.MULTILINE))
+    if missing := [name for name in RUNTIME if name not in pins]:
+        raise ValueError(f"training/requirements.txt has no pin for {', '.join(missing)}: run make lock")
+    return [f"{name}=={pins[name]}" for name in RUNTIME]
+
+
+def signature() -> ModelSignature:
+    """Inputs from the contract, outputs as ``pyfunc_model`` gives them.
+
+    Numbers are of any type: whole-number columns become floats as soon as a value is missing.
+    """
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec("string" if field.kind == "category" else _ANY, field.name, required=field.required) for field in FIELDS
+    ]
+    outputs: list[ColSpec | TensorSpec] = [
+        ColSpec("double", "classifier__predictions"),
+        ColSpec("boolean", "outliers__is_outlier"),
+        ColSpec("double", "outliers__score"),
+    ]
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
+
+
+def _registered(tracker: Tracker, run: Run) -> ModelVersion | None:
+    # By run and not by tag: Unity Catalog finds no versions by tag.
+    found = tracker.client.search_model_versions(f"name = '{tracker.config.model_name}'")
+    return next((version for version in found if version.run_id == run.info.run_id), None)
+
+
+def _logged_model(run: Run) -> str | None:
+    """Address of a model that an interrupted try has logged completely."""
+    outputs = run.outputs.model_outputs if run.outputs else []
+    for output in outputs:
+        model = mlflow.get_logged_model(output.model_id)
+        if str(model.status) == "READY":
+            return str(model.model_uri)
+    return None
+
+
+def _log_model(run: Run, bundle: Path) -> str:
+    examples = msgspec.json.decode((bundle / EXAMPLES_FILE).read_bytes(), type=Examples)
+    with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run.info.run_id):
+        logged: Any = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(PACKAGE / "registry" / "pyfunc_model.py"),
+            artifacts={"bundle": str(bundle)},
+            code_paths=[str(_scoring_code(Path(scratch)))],
+            pip_requirements=pinned_requirements((PACKAGE / "requirements.txt").read_text()),
+            signature=signature(),
+            input_example=pd.DataFrame(list(examples.records[:_INPUT_EXAMPLES])),
+        )
+    return str(logged.model_uri)
+
+
+def _scoring_code(scratch: Path) -> Path:
+    """A copy of the package ``serving`` that holds the scoring library and nothing of the server."""
+    package = scratch / "serving"
+    shutil.copytree(
+        PACKAGE.parent / "serving" / "scoring",
+        package / "scoring",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    (package / "__init__.py").write_text('"""The scoring library of the service."""\n')
+    return package

@@ -1,0 +1,190 @@
+"""The parent run in MLflow: found by the job's key, never made twice; the tasks hand over through it."""
+
+import contextlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+# Usage statistics of a library are no business of a job with personal data.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# The log is the job's: no progress bars, and no two lines of links for each trial.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from training.config import JobConfig
+from training.registry import tags
+from training.search.trial_result import TrialResult
+
+TRIAL = "attrition.trial"
+"""On nested runs: the trial's number."""
+_PARENT = "mlflow.parentRunId"
+
+
+class TrackingError(ValueError):
+    """Raised when MLflow does not hold what an earlier task must have left there."""
+
+
+class Tracker:
+    """One job's parent run and what hangs on it. Every method may be repeated."""
+
+    def __init__(self, config: JobConfig, run_key: str) -> None:
+        self.config = config
+        self.run_key = run_key
+        if mlflow.get_tracking_uri() == "databricks" and "MLFLOW_REGISTRY_URI" not in os.environ:
+            mlflow.set_registry_uri("databricks-uc")
+        self.client = MlflowClient()
+        self.experiment_id = self._experiment()
+        self._unfinished: dict[int, str] = {}
+        """Nested runs of trials that an interrupted try has begun to log."""
+
+    def _experiment(self) -> str:
+        found = self.client.get_experiment_by_name(self.config.experiment)
+        if found is None:
+            try:
+                return str(self.client.create_experiment(self.config.experiment))
+            except MlflowException:
+                # Another job made it in between, or it cannot be made: the second look tells.
+                found = self.client.get_experiment_by_name(self.config.experiment)
+                if found is None:
+                    raise
+        if found.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"the experiment {self.config.experiment!r} is deleted: restore it in MLflow, or name another one"
+            )
+        return str(found.experiment_id)
+
+    def find(self) -> Run | None:
+        """The parent run of this key, or ``None``."""
+        found = self.client.search_runs(
+            [self.experiment_id], f"tags.`{tags.RUN_KEY}` = '{self.run_key}'", order_by=["start_time ASC"]
+        )
+        return found[0] if found else None
+
+    def start(self, run_tags: Mapping[str, str]) -> Run:
+        """The parent run of this key, made if there is none, under way."""
+        run = self.find()
+        if run is None:
+            return self.client.create_run(
+                self.experiment_id,
+                run_name=f"training {self.run_key[-12:]}",
+                tags={tags.RUN_KEY: self.run_key, **run_tags},
+            )
+        self.client.update_run(run.info.run_id, status="RUNNING")
+        self.client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in run_tags.items()])
+        return run
+
+    @contextlib.contextmanager
+    def resume(self) -> Iterator[Run]:
+        """The parent run that ``prepare`` made, under way; failed when the block raises.
+
+        Raises ``TrackingError`` where there is none.
+        """
+        run = self.find()
+        if run is None:
+            raise TrackingError(
+                f"no run with {tags.RUN_KEY} = {self.run_key} in experiment {self.config.experiment!r}: "
+                "run the task prepare first, with the same key"
+            )
+        self.client.update_run(run.info.run_id, status="RUNNING")
+        try:
+            yield run
+        except Exception:
+            self.client.set_terminated(run.info.run_id, "FAILED")
+            raise
+
+    def log(
+        self, run: Run, metrics: Mapping[str, float], params: Mapping[str, Any], run_tags: Mapping[str, str]
+    ) -> None:
+        """Metrics, parameters and tags in one call. Parameters that are there already stay as they are."""
+        now = int(time.time() * 1000)
+        known = run.data.params
+        self.client.log_batch(
+            run.info.run_id,
+            metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items()],
+            params=[Param(name, str(value)) for name, value in params.items() if name not in known],
+            tags=[RunTag(name, value) for name, value in run_tags.items()],
+        )
+
+    def log_dataset(self, run: Run, *, digest: str, source: str, rows: int, context: str) -> None:
+        """The data as MLflow's data set of the run, by name, digest and source."""
+        known = run.inputs.dataset_inputs if run.inputs else []
+        if any(entry.dataset.digest == digest for entry in known):
+            return
+        dataset = Dataset(
+            name="employees",
+            digest=digest,
+            source_type="local",
+            source=json.dumps({"uri": source}),
+            profile=json.dumps({"num_rows": rows}),
+        )
+        self.client.log_inputs(run.info.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+
+    def recorded_trials(self, run: Run) -> dict[int, TrialResult]:
+        """Trials that an earlier try of this job has finished, by number."""
+        results = {}
+        nested_runs = self.client.search_runs(
+            [self.experiment_id], f"tags.`{_PARENT}` = '{run.info.run_id}'", max_results=5000
+        )
+        for nested in nested_runs:
+            if nested.info.status != "FINISHED":
+                self._unfinished[int(nested.data.tags[TRIAL])] = nested.info.run_id
+            else:
+                result = TrialResult(
+                    number=int(nested.data.tags[TRIAL]),
+                    parameters=json.loads(nested.data.tags[f"{TRIAL}.parameters"]),
+                    scores=tuple(json.loads(nested.data.tags[f"{TRIAL}.scores"])),
+                )
+                results[result.number] = result
+        return results
+
+    def record_trial(self, run: Run, result: TrialResult) -> None:
+        """Log a trial as nested run: made, filled in one batch, and ended. No model is logged."""
+        run_id = self._unfinished.get(result.number) or self._new_trial_run(run, result)
+        now = int(time.time() * 1000)
+        steps = [Metric("roc_auc_repeat", score, now, step) for step, score in enumerate(result.scores)]
+        self.client.log_batch(
+            run_id,
+            metrics=[Metric("roc_auc_cv", result.score, now, 0), Metric("seconds", result.seconds, now, 0), *steps],
+            params=[Param(name, str(value)) for name, value in result.parameters.items()],
+            tags=[
+                RunTag(f"{TRIAL}.parameters", json.dumps(result.parameters)),
+                RunTag(f"{TRIAL}.scores", json.dumps(result.scores)),
+                RunTag(f"{TRIAL}.state", "pruned" if result.pruned else "complete"),
+            ],
+        )
+        self.client.set_terminated(run_id)
+
+    def _new_trial_run(self, run: Run, result: TrialResult) -> str:
+        nested = self.client.create_run(
+            self.experiment_id,
+            run_name=f"trial {result.number:02d} {result.parameters['family']}",
+            tags={_PARENT: run.info.run_id, TRIAL: str(result.number)},
+        )
+        return str(nested.info.run_id)
+
+    def write_json(self, run: Run, name: str, content: Any) -> None:
+        """Keep an object as JSON artifact of the run."""
+        self.client.log_text(run.info.run_id, json.dumps(content, indent=2), name)
+
+    def read_json(self, run: Run, name: str) -> Any:
+        """A JSON artifact of the run; raises ``TrackingError`` where it is missing."""
+        with tempfile.TemporaryDirectory() as scratch:
+            return json.loads(self.fetch(run, name, Path(scratch)).read_text())
+
+    def fetch(self, run: Run, name: str, destination: Path) -> Path:
+        """Download an artifact, file or folder, and return where it lies."""
+        try:
+            return Path(self.client.download_artifacts(run.info.run_id, name, str(destination)))
+        except (MlflowException, OSError) as error:
+            raise TrackingError(
+                f"run {run.info.run_id} has no artifact {name}: run the tasks before this one first ({error})"
+            ) from error

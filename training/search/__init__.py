@@ -1,0 +1,1 @@
+"""Tuning: the model families, their trials, and the ensemble that is chosen."""

@@ -1,0 +1,173 @@
+"""From the encoded matrix to what a model computes with, in the pipeline and so inside every fold.
+
+``Design`` is one step of the scikit-learn pipelines. All that it does can be written with plain ONNX
+operators (``training.export.classifier``), and in float32 where a tree asks about it.
+"""
+
+import functools
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.linear_model import LogisticRegression
+
+from use_cases.attrition.fields import FEATURES, feature_index
+
+NOMINAL = tuple(position for position, field in enumerate(FEATURES) if field.kind == "category")
+"""Columns of unordered categories, always one-hot."""
+
+LEVELS = tuple(
+    feature_index(name)
+    for name in (
+        *("Education", "EnvironmentSatisfaction", "JobInvolvement", "JobLevel", "JobSatisfaction"),
+        *("NumCompaniesWorked", "PerformanceRating", "RelationshipSatisfaction", "StockOptionLevel"),
+        *("TrainingTimesLastYear", "WorkLifeBalance"),
+    )
+)
+"""Columns of few whole numbers, whose effect need not be a straight line: steps for a linear model."""
+
+SKEWED = tuple(
+    feature_index(name)
+    for name in (
+        *("DistanceFromHome", "MonthlyIncome", "TotalWorkingYears", "YearsAtCompany"),
+        *("YearsInCurrentRole", "YearsSinceLastPromotion", "YearsWithCurrManager"),
+    )
+)
+"""Money, way and years: what counts is the ratio, so a linear model sees ``log(1 + value)``."""
+
+_SCREENING_C = 0.1
+
+
+class Design(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Encoded matrix float32 ``[n, features]`` -> design matrix ``[n, columns]``.
+
+    Columns are answers to questions, then what is made of the numbers.
+
+    :param linear: for linear models: questions are ``category == this?`` and ``level >= this?``, skewed
+        numbers are logarithms, each number becomes hinges ``max(0, number - knot)``, and all columns are
+        standardised, float64. Else only categories are asked about, and all numbers stay as they are,
+        float32, for trees.
+    :param knots: quantiles at which the slope of a number's effect may change: its effect is piecewise linear.
+    :param alpha: fields that a first linear model can do without, by the p-value of a Wald test of all their
+        columns, are left out when it is above ``alpha`` (1 keeps all). Decided in ``fit``, so inside each
+        training fold.
+
+    A missing number is the training median, and numbers are kept within the range of the training data. For
+    a linear model a missing level and a missing or unknown category are the average of the training rows, so
+    they move the answer in no direction; for a tree an unknown category is none of the known ones.
+    """
+
+    def __init__(self, *, linear: bool = True, knots: int = 2, alpha: float = 1.0) -> None:
+        self.linear = linear
+        self.knots = knots
+        self.alpha = alpha
+
+    def fit(self, X: NDArray[np.float32], y: NDArray[np.int64]) -> Self:
+        kept = usable = [column for column in range(X.shape[1]) if len(_values(X[:, column])) > 1]
+        if self.linear and self.alpha < 1:
+            p_values = _p_values(self.knots, X.tobytes(), y.tobytes())
+            kept = [column for column in usable if p_values[column] <= self.alpha] or usable
+        self._learn(X, kept)
+        return self
+
+    def transform(self, X: NDArray[np.float32]) -> NDArray[np.floating]:
+        if not self.linear:
+            return np.hstack([self._answers(X), self._numbers(X)])
+        standardised: NDArray[np.floating] = (self._columns(X) - self.center_) / self.scale_
+        return standardised
+
+    def fields(self) -> NDArray[np.int64]:
+        """Encoded column behind each column of a linear design."""
+        return np.concatenate([self.asked_, self.number_columns_[self.knot_numbers_]])
+
+    def _learn(self, X: NDArray[np.float32], kept: list[int]) -> None:
+        """All that is learned from the rows, for the columns ``kept``."""
+        asked = [c for c in kept if c in NOMINAL or (self.linear and c in LEVELS)]
+        # "At least the lowest level" is always true, so a level's first question is about the second.
+        values = [_values(X[:, c])[0 if c in NOMINAL else 1 :] for c in asked]
+        self.asked_ = np.repeat(np.array(asked, np.int64), [len(found) for found in values])
+        self.values_ = np.concatenate([np.empty(0), *values]).astype(np.float32)
+        self.step_ = ~np.isin(self.asked_, NOMINAL)
+        self.number_columns_ = np.array([c for c in kept if c not in asked], np.int64)
+        numbers = X[:, self.number_columns_]
+        self.medians_ = np.nanmedian(numbers, axis=0).astype(np.float32)
+        self.low_, self.high_ = np.nanmin(numbers, axis=0), np.nanmax(numbers, axis=0)
+        if self.linear:
+            self._place_knots(X)
+            self._standardise(X)
+
+    def _answers(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        asked = X[:, self.asked_]
+        return np.where(self.step_, asked >= self.values_, asked == self.values_).astype(np.float32)
+
+    def _numbers(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Imputed and clipped numbers, float32 ``[n, numbers]``."""
+        numbers = X[:, self.number_columns_]
+        return np.clip(np.where(np.isnan(numbers), self.medians_, numbers), self.low_, self.high_)
+
+    def _bent(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Numbers as a linear model takes them: skewed ones as logarithm."""
+        numbers = self._numbers(X)
+        return np.where(self.skewed_, np.log(numbers + np.float32(1)), numbers)
+
+    def _known(self, X: NDArray[np.float32], answers: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Where a question has an answer: the level is there, the category is one of those asked about."""
+        known: NDArray[np.bool_] = np.where(self.step_, ~np.isnan(X[:, self.asked_]), answers @ self.same_field_ > 0)
+        return known
+
+    def _columns(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Columns of a linear design before they are standardised."""
+        answers = self._answers(X)
+        filled = np.where(self._known(X, answers), answers, self.fill_)
+        hinges = np.maximum(self._bent(X)[:, self.knot_numbers_] - self.knots_, 0)
+        return np.hstack([filled, hinges]).astype(np.float64)
+
+    def _place_knots(self, X: NDArray[np.float32]) -> None:
+        """The first knot of each number is its smallest value: that hinge is the number itself, shifted."""
+        self.skewed_ = np.isin(self.number_columns_, SKEWED)
+        shares = np.linspace(0, 1, self.knots + 2)[:-1]
+        placed = [np.unique(np.quantile(column, shares)) for column in self._bent(X).T]
+        self.knot_numbers_ = np.repeat(np.arange(len(placed)), [len(knots) for knots in placed])
+        self.knots_ = np.concatenate([np.empty(0), *placed]).astype(np.float32)
+
+    def _standardise(self, X: NDArray[np.float32]) -> None:
+        answers = self._answers(X)
+        self.same_field_ = np.equal.outer(self.asked_, self.asked_).astype(np.float32)
+        known = self._known(X, answers)
+        self.fill_ = ((answers * known).sum(axis=0) / np.maximum(known.sum(axis=0), 1)).astype(np.float32)
+        columns = self._columns(X)
+        self.center_ = columns.mean(axis=0)
+        spread = columns.std(axis=0)
+        self.scale_ = np.where(spread > 0, spread, 1.0)
+
+
+@functools.lru_cache(maxsize=64)
+def _p_values(knots: int, x: bytes, y: bytes) -> dict[int, float]:
+    """Wald test of each field in a ridge-penalised logistic regression, by encoded column.
+
+    The penalty shrinks the degrees of freedom of a field (trace of its part of the smoother matrix). ``x`` and ``y``
+    are the arrays' bytes: trials that differ in the rest ask for the same folds again and again.
+    """
+    outcomes = np.frombuffer(y, np.int64)
+    rows = np.frombuffer(x, np.float32).reshape(len(outcomes), -1)
+    design = Design(knots=knots, alpha=1.0).fit(rows, outcomes)
+    columns, fields = design.transform(rows), design.fields()
+    model = LogisticRegression(C=_SCREENING_C, max_iter=1000).fit(columns, outcomes)
+    p = model.predict_proba(columns)[:, 1]
+    penalty = np.eye(columns.shape[1]) / _SCREENING_C
+    covariance = np.linalg.inv((columns * (p * (1 - p))[:, np.newaxis]).T @ columns + penalty)
+    freedom = 1 - np.diag(covariance @ penalty)
+    found = {}
+    for field in np.unique(fields):
+        own = np.flatnonzero(fields == field)
+        slopes = model.coef_[0][own]
+        statistic = slopes @ np.linalg.solve(covariance[np.ix_(own, own)], slopes)
+        found[int(field)] = float(chi2.sf(statistic, max(freedom[own].sum(), 0.5)))
+    return found
+
+
+def _values(column: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Distinct known values, rising."""
+    return np.unique(column[column >= 0])

@@ -1,0 +1,228 @@
+"""The training job: what Databricks runs, a task at a time.
+
+``training_job.py TASK --run-key KEY --config JSON`` with TASK prepare, tune, evaluate or register (``all`` runs the
+four in one process). The tasks hand over through one parent run in MLflow, which is found by its key: a
+task that is killed and run again goes on where it was, and makes no second run and no second version.
+MLflow is where ``MLFLOW_TRACKING_URI`` says.
+"""
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Trials run side by side in processes of one thread each. Set before NumPy and scikit-learn are imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+if __name__ == "__main__":
+    # Databricks runs this file by its path: the code root takes the place of this folder on the path.
+    ROOT = Path(__file__).resolve().parent.parent
+    sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "training")]
+
+from training.config import JobConfig, read_config
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from training.data.dataset import Employees
+    from training.registry.tracking import Tracker
+
+log = logging.getLogger("training")
+
+SNAPSHOT = "data/employees.parquet"
+TUNING_FILE = "tuning.json"
+BUNDLE = "bundle"
+
+
+def prepare(config: JobConfig, run_key: str) -> None:
+    """Check the data at the door, and keep a snapshot of it with the new parent run."""
+    from training.data.dataset import read_employees, write_snapshot
+
+    # Before the run is made: a bad file leaves nothing behind.
+    employees = read_employees(config.data)
+    log.info("%d records, digest %s", len(employees.frame), employees.digest)
+
+    from training.registry import tags
+    from training.registry.environment import describe_environment
+    from training.registry.tracking import Tracker
+
+    tracker = Tracker(config, run_key)
+    run = tracker.start(
+        {
+            tags.DATA_DIGEST: employees.digest,
+            tags.GIT_REVISION: config.git_revision,
+            tags.CODE_HASH: config.code_hash,
+            "mlflow.source.git.commit": config.git_revision,
+        }
+    )
+    tracker.log(
+        run,
+        {"data.rows": len(employees.frame), "data.leavers": int(employees.y.sum())},
+        {"trials": config.trials, "seed": config.seed, "force": config.force, "data": config.data},
+        {},
+    )
+    tracker.log_dataset(run, digest=employees.digest, source=config.data, rows=len(employees.frame), context="training")
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / Path(SNAPSHOT).name
+        write_snapshot(employees, file)
+        tracker.client.log_artifact(run.info.run_id, str(file), str(Path(SNAPSHOT).parent))
+    tracker.client.log_text(run.info.run_id, describe_environment(), "environment.txt")
+
+
+def tune(config: JobConfig, run_key: str) -> None:
+    """Search on the development rows, a nested run for each trial, and blend the best."""
+    from training.search.executor import load_early, open_engine
+
+    load_early()
+
+    import msgspec
+
+    from training.data.dataset import holdout_rows
+    from training.registry.tracking import Tracker
+    from training.search.study import choose, search
+    from training.search.trial_result import REPEATS
+    from training.search.trials import TrialData, split_folds
+
+    tracker = Tracker(config, run_key)
+    with tracker.resume() as run:
+        employees = _snapshot(tracker, run)
+        development = employees.take(~holdout_rows(employees.groups))
+        folds = split_folds(development.y, development.groups, REPEATS, config.seed)
+        data = TrialData(development.x, development.y, folds)
+        recordings: list[Future[None]] = []
+        # Trials are recorded while the next ones are computed.
+        with open_engine(data, config.parallel_trials) as engine, ThreadPoolExecutor(1) as recorder:
+            log.info("%d trials on engine %s", config.trials, engine.name)
+            results = search(
+                data,
+                engine,
+                trials=config.trials,
+                seed=config.seed,
+                recorded=tracker.recorded_trials(run),
+                record=lambda result: recordings.append(recorder.submit(tracker.record_trial, run, result)),
+            )
+            members, bias = choose(data, engine, results, seed=config.seed)
+        for recording in recordings:
+            recording.result()
+        complete = [result for result in results if not result.pruned]
+        best = max(complete, key=lambda result: (result.score, -result.number))
+        tuning = {
+            "members": msgspec.to_builtins(members),
+            "bias": bias,
+            "trials": len(results),
+            "pruned": len(results) - len(complete),
+            "best_roc_auc": best.score,
+        }
+        log.info("best trial: number %d with ROC AUC %.4f in the folds", best.number, best.score)
+        tracker.write_json(run, TUNING_FILE, tuning)
+        tracker.log(
+            run,
+            {"tuning.roc_auc": best.score, "tuning.pruned": tuning["pruned"]},
+            {f"blend.{member.parameters['family']}": round(member.weight, 4) for member in members},
+            {},
+        )
+
+
+def evaluate(config: JobConfig, run_key: str) -> None:
+    """Fit, export, measure on the hold-out, and let the gate judge."""
+    import msgspec
+
+    from training.evaluation.evaluate import Champion, Tuning
+    from training.evaluation.evaluate import evaluate as judge
+    from training.evaluation.model_card import write_card
+    from training.registry import tags
+    from training.registry.register import champion_version, fetch_bundle
+    from training.registry.tracking import Tracker
+
+    tracker = Tracker(config, run_key)
+    with tracker.resume() as run:
+        employees = _snapshot(tracker, run)
+        tuning = msgspec.convert(tracker.read_json(run, TUNING_FILE), type=Tuning)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            version = champion_version(tracker)
+            champion = Champion(version.version, fetch_bundle(version, folder / "champion")) if version else None
+            made = folder / "made"
+            evaluation = judge(config, employees, tuning, champion, made)
+            (made / tags.MODEL_CARD_FILE).write_text(write_card(config, tuning.members, evaluation))
+            tracker.client.log_artifacts(run.info.run_id, str(made))
+        metrics = {
+            f"{name}{suffix}": figure[part]
+            for name, figure in evaluation["challenger"].items()
+            for suffix, part in (("", "value"), ("_low", "low"), ("_high", "high"))
+        }
+        gaps = {f"fairness_gap_{name}": gap["value"] for name, gap in evaluation["fairness"]["largest_gaps"].items()}
+        tracker.log(
+            run,
+            {**metrics, **gaps, **evaluation["latency"], "parity": evaluation["parity"]["probability"]},
+            {},
+            {tags.VERDICT: evaluation["verdict"], "lifecycle_reasons": "; ".join(evaluation["reasons"]) or "none"},
+        )
+        # Last: the file says that the evaluation is complete.
+        tracker.write_json(run, tags.EVALUATION_FILE, evaluation)
+        log.info("verdict: %s %s", evaluation["verdict"], "; ".join(evaluation["reasons"]))
+
+
+def register(config: JobConfig, run_key: str) -> None:
+    """Make the model version, unless the gate said no and nobody forces it."""
+    from training.registry import tags
+    from training.registry.register import register as register_version
+    from training.registry.tracking import Tracker
+
+    tracker = Tracker(config, run_key)
+    with tracker.resume() as run:
+        evaluation = tracker.read_json(run, tags.EVALUATION_FILE)
+        failed = evaluation["verdict"] == "failed"
+        if failed and not config.force:
+            log.warning("nothing is registered: %s", "; ".join(evaluation["reasons"]))
+            tracker.client.set_terminated(run.info.run_id)
+            return
+        version_tags = {
+            tags.RUN_KEY: run_key,
+            tags.DATA_DIGEST: evaluation["data"]["digest"],
+            tags.TRAINING_RUN_ID: run.info.run_id,
+            tags.VERDICT: "forced" if failed else "passed",
+            tags.GIT_REVISION: config.git_revision,
+            tags.CODE_HASH: config.code_hash,
+        }
+        with tempfile.TemporaryDirectory() as scratch:
+            bundle = tracker.fetch(run, BUNDLE, Path(scratch))
+            version = register_version(tracker, run, bundle, version_tags)
+        tracker.client.set_terminated(run.info.run_id)
+        log.info("registered %s version %s as %s", version.name, version.version, tags.CHALLENGER)
+
+
+def _snapshot(tracker: "Tracker", run: "Run") -> "Employees":
+    """The checked data that ``prepare`` kept."""
+    from training.data.dataset import read_snapshot
+
+    with tempfile.TemporaryDirectory() as scratch:
+        return read_snapshot(tracker.fetch(run, SNAPSHOT, Path(scratch)))
+
+
+TASKS = {"prepare": prepare, "tune": tune, "evaluate": evaluate, "register": register}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one task, or all."""
+    parser = argparse.ArgumentParser(
+        prog="training_job.py", description="Train and register a model."
+    )
+    parser.add_argument("task", choices=[*TASKS, "all"])
+    parser.add_argument("--run-key", required=True, help="names the job: the same key is the same job")
+    parser.add_argument("--config", required=True, help="JSON, see training/config.py")
+    parsed = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
+    config = read_config(parsed.config)
+    for name in TASKS if parsed.task == "all" else [parsed.task]:
+        log.info("task %s of %s", name, parsed.run_key)
+        TASKS[name](config, parsed.run_key)
+
+
+if __name__ == "__main__":
+    main()

@@ -37,7 +37,7 @@ render() { # the overlay with this image's name, digest, version and namespace p
     echo "resources: [../overlays/$TARGET]"
     echo "images: [{name: attrition-scoring, newName: $name, $pin}]"
     echo "labels: [{pairs: {app.kubernetes.io/version: \"$VERSION\"}, includeTemplates: true}]"
-    echo "commonAnnotations: {attrition/image: \"$IMAGE\", attrition/digest: \"$DIGEST\", attrition/version: \"$VERSION\"}"
+    echo "commonAnnotations: {lifecycle/image: \"$IMAGE\", lifecycle/digest: \"$DIGEST\", lifecycle/version: \"$VERSION\"}"
     if [ "$STEP" = canary ]; then
       echo "components: [../components/canary]"
     elif [ -n "$LEAVE_OUT" ]; then
@@ -62,8 +62,8 @@ prune() { # prune MANIFEST: delete what a release has made and this manifest doe
 }
 
 own_pods() { # the pods of this very image in this deployment, as a JSON list
-  k get pods -l "app.kubernetes.io/name=scoring,attrition/track=$([ "$STEP" = canary ] && echo canary || echo stable)" -o json |
-    jq --arg digest "$DIGEST" '[.items[] | select(.metadata.annotations["attrition/digest"] == $digest
+  k get pods -l "app.kubernetes.io/name=scoring,lifecycle/track=$([ "$STEP" = canary ] && echo canary || echo stable)" -o json |
+    jq --arg digest "$DIGEST" '[.items[] | select(.metadata.annotations["lifecycle/digest"] == $digest
       and .metadata.deletionTimestamp == null)]'
 }
 

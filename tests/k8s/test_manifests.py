@@ -138,7 +138,7 @@ def test_settings_of_the_manifests_are_settings_of_the_server(rendered):
 
 def test_everything_is_pinned_to_one_digest_version_and_namespace(rendered):
     for found in objects(rendered):
-        assert found["metadata"]["annotations"]["attrition/digest"] == DIGEST
+        assert found["metadata"]["annotations"]["lifecycle/digest"] == DIGEST
         assert found["metadata"]["labels"]["app.kubernetes.io/version"] == "3"
         assert found["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "lifecycle-release"
         assert found["metadata"]["namespace"].startswith("attrition-")
@@ -163,9 +163,9 @@ def test_canary_shares_the_service_and_nothing_else_with_the_release(tmp_path):
     assert deployment["replicas"] == 1
     assert service.items() <= deployment["template"]["metadata"]["labels"].items()
     selectors = [of_kind(text, "Deployment")[0]["spec"]["selector"]["matchLabels"] for text in (stable, canary)]
-    assert selectors[0]["attrition/track"] != selectors[1]["attrition/track"]
+    assert selectors[0]["lifecycle/track"] != selectors[1]["lifecycle/track"]
     own = of_kind(canary, "Service")[0]["spec"]["selector"]
-    assert own["attrition/track"] == "canary"
+    assert own["lifecycle/track"] == "canary"
 
 
 def test_left_out_parts_are_gone_and_replicas_are_set_instead(tmp_path):

@@ -43,7 +43,7 @@ def test_first_release_runs_the_built_digest_in_both_places(airflow, first):
     assert built["digest"].startswith("sha256:")
     for place in cluster.PLACES:
         deployment = cluster.get(place, "deployments")[0]
-        assert deployment["metadata"]["annotations"]["attrition/digest"] == built["digest"]
+        assert deployment["metadata"]["annotations"]["lifecycle/digest"] == built["digest"]
         assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == built["image"]
     assert airflow.result(first.run, "verify_staging")["passed"]
     assert airflow.version_tags(first.version)["lifecycle_approved_digest"] == built["digest"]
@@ -114,7 +114,7 @@ def rejected(airflow, bundles, second):
     revision = _revision("staging")
     run = airflow.trigger("attrition_release", version=int(version))
     airflow.await_task(run, "deploy_staging", "deferred")
-    killed_at = cluster.get("staging", "pods", "-l", "attrition/step=deploy")
+    killed_at = cluster.get("staging", "pods", "-l", "lifecycle/step=deploy")
     airflow.kill("airflow")
     airflow.start("airflow")
     airflow.await_task(run, "await_approval", "awaiting_input")
@@ -153,7 +153,7 @@ def test_approval_by_somebody_not_listed_is_refused(rejected):
 def test_rejection_leaves_production_alone_and_restores_staging(airflow, second, rejected):
     assert rejected.state == "success"
     assert cluster.running("production") == rejected.before
-    assert _annotations("staging")["attrition/version"] == second.version
+    assert _annotations("staging")["lifecycle/version"] == second.version
     states = airflow.states("attrition_release", rejected.run)
     assert states["record_rejection"] == "success"
     assert states["deploy_canary"] == states["deploy_production"] == states["promote"] == "skipped"
@@ -222,7 +222,7 @@ def test_release_that_fails_in_production_is_put_back_and_staging_is_left_for_st
     assert cluster.running("production")["deployments"] == before
     assert {**airflow.aliases(), "staging": "", "challenger": ""} == {**aliases, "staging": "", "challenger": ""}
     assert "verify_production failed: verify at production failed" in airflow.note(run)
-    assert _annotations("staging")["attrition/version"] == version
+    assert _annotations("staging")["lifecycle/version"] == version
 
 
 def _annotations(place):
@@ -247,8 +247,8 @@ def test_rollback_puts_the_previous_champion_back_without_a_build(airflow, first
     assert rolled_back.state == "success"
     assert rolled_back.load.failures == []
     production = _annotations("production")
-    assert production["attrition/version"] == first.version
-    assert production["attrition/digest"] == airflow.result(first.run, "build_image")["digest"]
+    assert production["lifecycle/version"] == first.version
+    assert production["lifecycle/digest"] == airflow.result(first.run, "build_image")["digest"]
     assert airflow.aliases()["champion"] == first.version
 
 
@@ -260,6 +260,6 @@ def test_silence_is_a_no_and_gives_staging_the_champion_of_now(airflow, first, r
     assert airflow.result(rolled_back.silent, "build_image")["reused"] is True
     assert f"Version {rejected.version} rejected by nobody" in airflow.note(rolled_back.silent)
     assert cluster.running("production") == rolled_back.production
-    assert _annotations("staging")["attrition/version"] == first.version
+    assert _annotations("staging")["lifecycle/version"] == first.version
     assert airflow.aliases()["staging"] == first.version
     _pods_of_releases_end()

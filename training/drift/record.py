@@ -39,8 +39,8 @@ def record(tracker: Tracker, tables: Path, night: date, verdict: Verdict) -> str
             RunTag(tags.NOTE, verdict.note),
             RunTag(tags.VERDICT, verdict.status),
             RunTag(tags.CONFIRMED, ", ".join(verdict.confirmed)),
-            RunTag("attrition.champion", verdict.champion),
-            RunTag("attrition.retrain", str(verdict.retrain).lower()),
+            RunTag("lifecycle_champion", verdict.champion),
+            RunTag("lifecycle_retrain", str(verdict.retrain).lower()),
         ],
     )
     folder = layout.night_folder(tables, "nights", night)

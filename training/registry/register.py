@@ -25,7 +25,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 RUNTIME = ("mlflow", "msgspec", "numpy", "onnxruntime", "pandas")
 """What loading and calling the registered model needs. The versions are those of ``requirements.txt``."""
 _INPUT_EXAMPLES = 3
-_REGISTERED = "attrition.registered_version"
+_REGISTERED = "lifecycle_registered_version"
 """On runs: the version that was made of it, written last."""
 _ANY = AnyType()  # type: ignore[no-untyped-call]
 

@@ -24,7 +24,7 @@ from training.config import JobConfig
 from training.registry import tags
 from training.search.trial_result import TrialResult
 
-TRIAL = "attrition.trial"
+TRIAL = "lifecycle_trial"
 """On nested runs: the trial's number."""
 _PARENT = "mlflow.parentRunId"
 

@@ -11,9 +11,9 @@ Place = Literal["staging", "production"]
 DEPLOYMENT = "scoring"
 CANARY = "scoring-canary"
 SELECTOR = "app.kubernetes.io/name=scoring"
-IMAGE_ANNOTATION = "attrition/image"
-DIGEST_ANNOTATION = "attrition/digest"
-VERSION_ANNOTATION = "attrition/version"
+IMAGE_ANNOTATION = "lifecycle/image"
+DIGEST_ANNOTATION = "lifecycle/digest"
+VERSION_ANNOTATION = "lifecycle/version"
 
 
 class TargetError(ValueError):

@@ -68,12 +68,12 @@ def resources() -> k8s.V1ResourceRequirements:
 
 
 def labels(work: Work) -> dict[str, str]:
-    """``attrition/key`` is the action key that a second try finds the pod by."""
+    """``lifecycle/key`` is the action key that a second try finds the pod by."""
     return {
         "app.kubernetes.io/name": "scoring-release",
         "app.kubernetes.io/part-of": "attrition",
-        "attrition/step": work.step,
-        "attrition/key": work.key,
+        "lifecycle/step": work.step,
+        "lifecycle/key": work.key,
     }
 
 

@@ -42,7 +42,7 @@ class Alert(msgspec.Struct, frozen=True):
 
     @property
     def subject(self) -> str:
-        return f"[attrition, {settings.load().environment}] {self.kind} in the night of {self.night}"
+        return f"[lifecycle, {settings.load().environment}] {self.kind} in the night of {self.night}"
 
 
 def send_once(tables: Any, alerts: Iterable[Alert]) -> None:

@@ -196,7 +196,7 @@ def test_alert_is_posted_to_a_webhook(server, connections):
     path, token, body = server.seen[0]
     assert (path, token) == ("/hook", "Bearer token-1")
     assert (body["kind"], body["key"]) == ("drift", "2026-11-02.drift")
-    assert body["text"] == "[attrition, embedded] drift in the night of 2026-11-02: Age drifts"
+    assert body["text"] == "[lifecycle, embedded] drift in the night of 2026-11-02: Age drifts"
 
 
 @pytest.mark.parametrize("server", [(socketserver.TCPServer, Mail)], indirect=True)
@@ -236,4 +236,4 @@ def test_alert_without_a_connection_goes_to_the_log(monkeypatch, caplog):
     monkeypatch.setattr(BaseHook, "get_connection", missing)
     for alert in (ALERT, *OTHERS):
         assert alerts.send(alert)
-        assert f"ALERT [attrition, embedded] {alert.kind} in the night of 2026-11-02: Age drifts" in caplog.text
+        assert f"ALERT [lifecycle, embedded] {alert.kind} in the night of 2026-11-02: Age drifts" in caplog.text

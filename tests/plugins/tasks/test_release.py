@@ -354,7 +354,7 @@ def test_rollback_refuses_evidence_that_was_changed_after_the_approval(model):
 
 
 def test_tags_have_names_that_unity_catalog_takes():
-    names = {value for name, value in vars(tags).items() if isinstance(value, str) and value.startswith("attrition")}
+    names = {value for name, value in vars(tags).items() if isinstance(value, str) and value.startswith("lifecycle")}
     assert {tags.RUN_KEY, tags.APPROVAL_OF, tags.CONFIRMED} <= names
     for name in [*names, registry.approval_tag("sha256:" + "ab" * 32)]:
         assert not set(name) & set(".,-=/: "), name

@@ -210,9 +210,7 @@ TASKS = {"prepare": prepare, "tune": tune, "evaluate": evaluate, "register": reg
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one task, or all."""
-    parser = argparse.ArgumentParser(
-        prog="training_job.py", description="Train and register a model."
-    )
+    parser = argparse.ArgumentParser(prog="training_job.py", description="Train and register a model.")
     parser.add_argument("task", choices=[*TASKS, "all"])
     parser.add_argument("--run-key", required=True, help="names the job: the same key is the same job")
     parser.add_argument("--config", required=True, help="JSON, see training/config.py")

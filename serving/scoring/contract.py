@@ -35,12 +35,18 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """The key must be there. A field that is not required may be absent, which means missing."""
     nullable: bool = True
     """``null`` is taken as a missing value and imputed as in training."""
-    feature: bool = True
-    """The classifier and the outlier model see it. Constant and identifying fields are not features."""
+    role: Literal["feature", "carried", "compared"] = "feature"
+    """``feature``: the classifier and the outlier model see it. ``carried``: it is in requests and in the log, and no
+    model sees it, such as constants and keys. ``compared``: carried, and the fairness report groups by it."""
     drift: bool = True
     """Drift is tested for it."""
     sensitive: bool = False
     """A deployment may drop or hash it in the inference log."""
+
+    @property
+    def feature(self) -> bool:
+        """Whether the models see it."""
+        return self.role == "feature"
 
 
 class OutlierRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,7 +65,7 @@ class OutlierRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The whole contract of one model."""
 
-    contract_version: Literal[1]
+    contract_version: Literal[2]
     name: str
     """Registered model name, for example ``employee_attrition``."""
     title: str

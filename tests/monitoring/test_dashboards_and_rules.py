@@ -41,7 +41,7 @@ def metrics():
         for name, kind, categories in (("Age", "number", ()), ("Gender", "category", ("Female", "Male")))
     )
     contract = Contract(
-        contract_version=1,
+        contract_version=2,
         name="m",
         title="t",
         description="",

@@ -68,7 +68,7 @@ class Workspace:
     def scored(self, request_id, result, *, age=timedelta(hours=1), version="7", times=1):
         """What the server's own writer logs of one request; ``times`` is more where the pipeline re-delivered."""
         contract = Contract(
-            contract_version=1,
+            contract_version=2,
             name="employee_attrition",
             title="Employee Attrition API",
             description="",

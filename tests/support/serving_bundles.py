@@ -57,7 +57,7 @@ class Attrition:
 FLATS = (
     Field("square metres", "number", "Size", 54.5, unit="m2", minimum=5.0, maximum=1000.0),
     Field("Stadtteil", "category", "District", "Nord", categories=("Nord", "Süd", "unknown"), required=False),
-    Field("id", "integer", "Identifier", 7, feature=False, drift=False, required=False),
+    Field("id", "integer", "Identifier", 7, role="carried", drift=False, required=False),
     Field("heating", "category", "Heating", "gas", categories=("gas", "wood"), nullable=False, sensitive=True),
     Field("rooms", "integer", "Rooms", 2, minimum=1, maximum=20),
     Field("floor: level", "number", "Floor", 1.5, required=False),

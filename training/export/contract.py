@@ -17,7 +17,7 @@ def request_contract(
 ) -> Contract:
     """The contract with what training adds; without it, enough to encode with."""
     return Contract(
-        contract_version=1,
+        contract_version=2,
         name=name,
         title=TITLE,
         description=DESCRIPTION,

@@ -3,7 +3,8 @@
 Four fields are part of every request but no features. ``EmployeeCount`` (always 1), ``StandardHours``
 (always 80) and ``Over18`` (always Y) are constant, so a model can learn nothing from them and would only
 meet values it has never seen. ``EmployeeNumber`` identifies a person: a model that sees it can learn
-people by heart. Drift is not tested for them either.
+people by heart. Drift is not tested for them either. ``Gender``, ``MaritalStatus`` and ``Age`` are not features
+either: people are compared by them, and no model sees them.
 
 Ranges are what is plausible for a person, not what one data set happens to hold.
 """
@@ -57,9 +58,14 @@ def _level(name: str, description: str, example: int, lowest: int = 1, highest: 
     return _integer(name, f"{description}, {lowest} (lowest) to {highest}", example, lowest, highest)
 
 
+def _compared(field: Field) -> Field:
+    """The same field, as one that no model sees and that groups of people are compared by. It may be left out."""
+    return msgspec.structs.replace(field, role="compared", required=False)
+
+
 def _constant(field: Field) -> Field:
     """The same field, as one that a request may leave out and that no model sees."""
-    return msgspec.structs.replace(field, feature=False, drift=False, required=False)
+    return msgspec.structs.replace(field, role="carried", drift=False, required=False)
 
 
 FIELDS: tuple[Field, ...] = (
@@ -81,7 +87,7 @@ FIELDS: tuple[Field, ...] = (
         "Medical",
         *("Human Resources", "Life Sciences", "Marketing", "Medical", "Technical Degree", "Other"),
     ),
-    _category("Gender", "Gender", "Male", "Female", "Male", sensitive=True),
+    _compared(_category("Gender", "Gender", "Male", "Female", "Male", sensitive=True)),
     _category(
         "JobRole",
         "Job",
@@ -90,10 +96,10 @@ FIELDS: tuple[Field, ...] = (
         *("Manufacturing Director", "Research Director", "Research Scientist", "Sales Executive"),
         "Sales Representative",
     ),
-    _category("MaritalStatus", "Marital status", "Married", "Divorced", "Married", "Single", sensitive=True),
+    _compared(_category("MaritalStatus", "Marital status", "Married", "Divorced", "Married", "Single", sensitive=True)),
     _constant(_category("Over18", "Of age; constant, not used by the model", "Yes", "Y", "N", "Yes", "No")),
     _category("OverTime", "Works overtime", "No", "No", "Yes"),
-    _integer("Age", "Age", 36, 16, 100, "years", sensitive=True),
+    _compared(_integer("Age", "Age", 36, 16, 100, "years", sensitive=True)),
     _integer("DailyRate", "Daily rate", 989, 0, 100_000, "currency units per day"),
     _integer("DistanceFromHome", "Way to work", 8, 0, 1_000, "km"),
     _level("Education", "Highest degree", 1, highest=5),

@@ -1,0 +1,340 @@
+"""A use case: the one value that says all that differs between two models on the same rails.
+
+A definition is the value ``USE_CASE`` of a folder in ``use_cases/`` (or in a folder that ``USE_CASES`` names). It
+imports nothing heavy, because Airflow reads it whenever it parses the DAG files. What only the training job needs
+stands beside it, in modules that the job imports by name (``part``): ``search.py``, ``features.py``, ``sample.py``.
+"""
+
+import functools
+import importlib
+import importlib.util
+import keyword
+import math
+import pkgutil
+import re
+import unicodedata
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+import msgspec
+
+from serving.scoring.contract import Field
+
+TECHNICAL_COLUMNS = ("source", "effective_date", "recorded_at", "request_id", "model_version")
+"""What a curated training table holds beside fields and label. ``effective_date`` tells two records of one key apart;
+``source`` marks a table that holds scored records, whose unknown categories the service has accepted."""
+_TABLE_COLUMNS = (
+    *TECHNICAL_COLUMNS, "record", "event_time", "received_at", "model_name", "client", "prediction", "is_outlier",
+    "outlier_score", "source_night", "source_file", "source_offset", "curated_night", "day", "night", "file", "row_no",
+)  # fmt: skip
+_SQL_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    all and anti any array as asc between both by case cast check column constraint create cross cube
+    current_date current_time current_timestamp current_user date default delete desc describe distinct drop
+    else end escape except exists false fetch filter for foreign from full function grant group having in inner
+    insert intersect interval into is join lateral leading left like limit localtime minus natural not null
+    offset on only or order outer over overlaps pivot primary qualify range references right rollup row rows
+    select semi session_user set show some start table then time timestamp to trailing true truncate union
+    unique unknown unpivot update user using values when where window with
+        """,
+    )
+)
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,29}")
+
+
+class UseCaseError(ValueError):
+    """Raised for a definition that cannot be imported or that contradicts itself; the message names the place."""
+
+
+class Binary(msgspec.Struct, frozen=True, tag="binary"):
+    """A label of two values. ``positive`` is the one whose probability is estimated.
+
+    The values are spelled as a CSV file spells them: ``"Yes"``, ``"1"``, ``"true"``.
+    """
+
+    field: str
+    positive: str = "Yes"
+    negative: str = "No"
+    positives: str = "positives"
+    """What people call rows with the positive value, for example ``leavers``."""
+    negatives: str = "negatives"
+
+    @property
+    def values(self) -> dict[str, int]:
+        return {self.positive: 1, self.negative: 0}
+
+
+class Group(msgspec.Struct, frozen=True):
+    """One way to divide records into groups that the fairness report compares."""
+
+    field: str
+    bands: tuple[float, ...] = ()
+    """For a number: where one band ends and the next begins, ascending. ``(30, 40)`` makes three: under 30, 30 to
+    under 40, 40 and over."""
+    fed_because: str = ""
+    """Why the model may see this field. Empty for a field that it does not see."""
+
+
+class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a challenger must reach on the hold-out, whatever the champion does."""
+
+    minimum_roc_auc: float = 0.5
+    minimum_roc_auc_low: float = 0.5
+    """For the low end of the 95% interval: a table without signal does not pass."""
+    maximum_calibration_error: float = 0.12
+    """Expected calibration error."""
+    maximum_fairness_gap: float = 0.35
+    """Gap in true-positive rate between groups, by the low end of its 95% interval: groups are small."""
+    maximum_latency_ms: float = 5.0
+    """Time to score a single record with the exported bundle, in milliseconds."""
+    not_worse_than_plain: bool = True
+    """Refuse a challenger that is worse than a plain logistic regression on the same rows."""
+
+
+class UseCase(msgspec.Struct, frozen=True, kw_only=True):
+    """One model, from its table to what its users read. Contradictions raise ``UseCaseError``."""
+
+    name: str
+    """Lower-case letters, digits and ``_``: the folder's name, and the root of every name that follows from it."""
+    title: str
+    """The service's name in its API description and in every log line."""
+    description: str
+    owner: str
+    """Who answers for it: the owner of its DAGs."""
+    fields: tuple[Field, ...]
+    """The fields of a request, in request order."""
+    label: Binary
+    key: str | None = None
+    """The field that tells one entity from another. ``None``: rows have no identity, so outcomes cannot be joined."""
+    groups: tuple[Group, ...] = ()
+    thresholds: Thresholds = Thresholds()
+    horizon_days: int = 365
+    """A record older than this says nothing about an outcome."""
+    purpose: str
+    """What the model is for, for the model card."""
+    misuse: str
+    """What it must not be used for, for the model card."""
+    entities: str = "records"
+    """What people call the rows, for example ``employees``."""
+    model: str = ""
+    """Registered model's plain name; the use case's name where it is empty."""
+    data: str = ""
+    """File of training data within the folder, if the definition brings one."""
+    trials: int = 30
+    """Tuning trials where neither the run nor the settings say otherwise."""
+    online: bool = True
+    """Whether a scoring server answers requests."""
+
+    def __post_init__(self) -> None:
+        if faults := [*_name_faults(self), *_field_faults(self), *_group_faults(self)]:
+            raise UseCaseError(f"use case {self.name!r} contradicts itself: {'; '.join(faults)}")
+
+    @property
+    def features(self) -> tuple[Field, ...]:
+        """The fields that the models see, in the column order of the encoded matrix."""
+        return tuple(field for field in self.fields if field.role == "feature")
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Column of each field, and of the label, in SQL tables: the name itself where SQL takes it as it is."""
+        return {name: column_name(name) for name in (*(field.name for field in self.fields), self.label.field)}
+
+    # --- every name that follows from the use case ---
+
+    @property
+    def slug(self) -> str:
+        """The name where ``_`` is not allowed: images, namespaces."""
+        return self.name.replace("_", "-")
+
+    @property
+    def model_name(self) -> str:
+        return self.model or self.name
+
+    @property
+    def experiment(self) -> str:
+        """MLflow experiment of the training runs."""
+        return f"/Shared/{self.name}"
+
+    @property
+    def image(self) -> str:
+        """Image repository within the registry."""
+        return f"{self.slug}-scoring"
+
+    def namespace(self, target: Literal["staging", "production"]) -> str:
+        """Kubernetes namespace of a target."""
+        return f"{self.slug}-{target}"
+
+    @property
+    def train_dag(self) -> str:
+        return f"{self.name}_train"
+
+    @property
+    def release_dag(self) -> str:
+        return f"{self.name}_release"
+
+    @property
+    def rollback_dag(self) -> str:
+        return f"{self.name}_rollback"
+
+    @property
+    def retrain_dag(self) -> str:
+        return f"{self.name}_retrain_nightly"
+
+    @property
+    def version_asset(self) -> str:
+        return f"{self.name}_model_version"
+
+    @property
+    def production_asset(self) -> str:
+        return f"{self.name}_production"
+
+    # --- what stands beside the definition ---
+
+    @property
+    def folder(self) -> Path:
+        """The definition's folder."""
+        found = importlib.util.find_spec(f"use_cases.{self.name}")
+        if found is None or found.origin is None:
+            raise UseCaseError(
+                f"use case {self.name!r} has no folder in use_cases/ or in a folder that USE_CASES names"
+            )
+        return Path(found.origin).parent
+
+    def part(self, name: Literal["search", "features", "sample"]) -> ModuleType | None:
+        """A module beside the definition, or ``None`` where the use case has none of its own."""
+        module = f"use_cases.{self.name}.{name}"
+        return importlib.import_module(module) if importlib.util.find_spec(module) else None
+
+
+def column_name(name: str) -> str:
+    """The SQL column for a field: letters, digits and ``_``, no word of SQL and no column of the tables themselves."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    column = re.sub(r"[^A-Za-z0-9_]+", "_", plain).strip("_") if not name.isidentifier() or plain != name else name
+    if not column or column[0].isdigit():
+        column = f"c_{column}".rstrip("_")
+    taken = column.lower() in _SQL_WORDS or column.lower() in _TABLE_COLUMNS or keyword.iskeyword(column.lower())
+    return f"{column}_" if taken else column
+
+
+def _name_faults(use_case: UseCase) -> list[str]:
+    faults = []
+    if not _NAME.fullmatch(use_case.name):
+        faults.append("its name may hold lower-case letters, digits and _, at most 30, and begins with a letter")
+    for what in ("title", "description", "owner", "purpose", "misuse"):
+        if not getattr(use_case, what).strip():
+            faults.append(f"{what} is empty: write a sentence")
+    if use_case.horizon_days < 1 or use_case.trials < 1:
+        faults.append("horizon_days and trials are at least 1")
+    return faults
+
+
+def _field_faults(use_case: UseCase) -> list[str]:
+    faults = []
+    label, key = use_case.label, use_case.key
+    names = [field.name for field in use_case.fields]
+    if label.field in names:
+        faults.append(f"the label {label.field} is among the fields: a request cannot know it")
+    if label.positive == label.negative:
+        faults.append(f"both values of the label are {label.positive!r}")
+    columns: dict[str, str] = {}
+    for name in (*names, label.field):
+        column = column_name(name).lower()
+        if column in columns:
+            faults.append(f"{columns[column]!r} and {name!r} become the same column {column!r}: rename one of them")
+        columns[column] = name
+    if key is not None and key not in names:
+        faults.append(f"the key {key} is not a field")
+    faults += [
+        f"the key {key} is a feature: give it role='carried'" for field in use_case.features if field.name == key
+    ]
+    if not use_case.features:
+        faults.append("no field has role='feature': the model would see nothing")
+    for field in use_case.fields:
+        faults += _range_faults(field)
+    return faults
+
+
+def _range_faults(field: Field) -> list[str]:
+    if field.kind == "category":
+        return [] if field.categories or field.role != "feature" else [f"{field.name} lists no categories"]
+    low, high = field.minimum, field.maximum
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        return [f"{field.name} needs a minimum and a maximum, in this order"]
+    return []
+
+
+def _group_faults(use_case: UseCase) -> list[str]:
+    faults = []
+    fields = {field.name: field for field in use_case.fields}
+    for group in use_case.groups:
+        field = fields.get(group.field)
+        if field is None:
+            faults.append(f"the group {group.field} is not a field")
+            continue
+        if list(group.bands) != sorted(set(group.bands)):
+            faults.append(f"the bands of group {group.field} do not ascend: {', '.join(f'{b:g}' for b in group.bands)}")
+        if group.bands and field.kind == "category":
+            faults.append(f"{group.field} is a category: it has no bands")
+        if not group.bands and field.kind != "category":
+            faults.append(f"{group.field} is a number: give its group bands")
+        if field.role == "feature" and not group.fed_because:
+            faults.append(
+                f"{group.field} is compared and fed to the model: give its group fed_because, or role='compared'"
+            )
+    grouped = {group.field for group in use_case.groups}
+    faults += [
+        f"{field.name} has role='compared' and no group"
+        for field in use_case.fields
+        if field.role == "compared" and field.name not in grouped
+    ]
+    return faults
+
+
+# --- finding definitions ---
+
+
+def names() -> list[str]:
+    """All folders that define a use case, in order."""
+    package = importlib.import_module("use_cases")
+    return sorted({module.name for module in pkgutil.iter_modules(package.__path__) if module.ispkg})
+
+
+@functools.cache
+def load(name: str) -> UseCase:
+    """The use case of this name; raises ``UseCaseError`` where there is none, or its definition does not hold."""
+    if name not in (known := names()):
+        raise UseCaseError(f"there is no use case {name!r}: use one of {', '.join(known) or '(none)'}")
+    try:
+        module = importlib.import_module(f"use_cases.{name}")
+    except UseCaseError:
+        raise
+    except Exception as error:  # a definition is somebody's code, and may raise anything
+        raise UseCaseError(f"use_cases/{name} does not import: {type(error).__name__}: {error}") from error
+    use_case = getattr(module, "USE_CASE", None)
+    if not isinstance(use_case, UseCase):
+        raise UseCaseError(f"use_cases/{name}/__init__.py defines no USE_CASE: assign it a UseCase")
+    if use_case.name != name:
+        raise UseCaseError(f"use_cases/{name} defines a use case named {use_case.name!r}: give both the same name")
+    return use_case
+
+
+def load_all() -> tuple[tuple[UseCase, ...], tuple[UseCaseError, ...]]:
+    """Every use case whose definition holds, and what is wrong with each of the others."""
+    loaded: dict[str, UseCase] = {}
+    faults = []
+    for name in names():
+        try:
+            use_case = load(name)
+        except UseCaseError as error:
+            faults.append(error)
+            continue
+        twins = [other.name for other in loaded.values() if other.title == use_case.title]
+        twins += [other.name for other in loaded.values() if other.model_name == use_case.model_name]
+        if twins:
+            faults.append(UseCaseError(f"use cases {twins[0]!r} and {name!r} have the same title or model: rename one"))
+            continue
+        loaded[name] = use_case
+    return tuple(loaded.values()), tuple(faults)

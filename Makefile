@@ -8,7 +8,7 @@ RUN := $(BIN)/python
 export PYTHONPATH := $(CURDIR)
 
 # What `make test` leaves out: tests that need more than Python. Their own targets run them.
-NEEDS_MORE := kubernetes or spark or azurite or docker or postgres
+NEEDS_MORE := fuzz or kubernetes or spark or azurite or docker or postgres
 REQUIREMENTS := requirements serving/requirements training/requirements compose/requirements requirements-spark
 
 .DEFAULT_GOAL := help

@@ -12,7 +12,7 @@ from typing import Any
 
 from serving.cpu import cpu_limit
 from serving.settings import read_settings
-from serving.system import memory_folder
+from serving.system import limit_malloc_arenas, memory_folder, most_connections
 
 # NumPy is imported after this. Its thread pool would not survive the fork, and our matrices are small.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -21,12 +21,15 @@ os.environ.setdefault("VECLIB_MAXIMUM_THREADS", "1")  # what NumPy calculates wi
 # Loading makes hardly any garbage; looking for it takes a tenth of the start. ``serving.wsgi`` ends this.
 gc.disable()
 
+limit_malloc_arenas(2)
+
 _settings = read_settings()
 
 bind = _settings.binds
 workers = _settings.workers or cpu_limit()
 threads = _settings.threads
-worker_class = "serving.worker.ScoringWorker"
+worker_class = "serving.drain.ScoringWorker"
+worker_connections = most_connections(4096)
 worker_tmp_dir = memory_folder()  # the heartbeat must not wait for a disk
 preload_app = True
 keepalive = _settings.keepalive

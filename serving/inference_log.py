@@ -8,7 +8,7 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -30,14 +30,6 @@ _DRIFT_KEYS = tuple(key for key in Result.__struct_fields__ if key.startswith("d
 _RECORD_KEYS = tuple(key for key in Result.__struct_fields__ if not key.startswith("drift__"))
 
 
-class Entry(NamedTuple):
-    """What is known of a request before its result."""
-
-    head: bytes
-    """What all of its lines say."""
-    input_lines: list[Piece]
-
-
 class InferenceLog:
     """Writes the input and the output of a request. Thread-safe."""
 
@@ -54,8 +46,8 @@ class InferenceLog:
         """Whether lines can be expected to be taken without waiting."""
         return self._writer.ready()
 
-    def entry(self, request_id: str, client: str, body: bytes, records: int) -> Entry:
-        """Word the input of a valid request; nothing is written yet, so this can be done while the models run."""
+    def lines(self, request_id: str, client: str, body: bytes, result: Result, encoded: bytes) -> bytes:
+        """What is logged of a valid request; ``encoded`` is ``result`` as JSON."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         head = b',"request_id":"%b","timestamp":"%b"%b%b' % (
             request_id.encode(),
@@ -63,12 +55,13 @@ class InferenceLog:
             self._model,
             msgspec.json.encode(client),
         )
-        return Entry(head, self._lines(b"InputData", head, self._input_chunks(body, records)))
+        records = len(result.outliers__score)
+        lines = self._lines(b"InputData", head, self._input_chunks(body, records))
+        return b"".join(lines + self._lines(b"OutputData", head, _output_chunks(result, encoded)))
 
-    def write(self, entry: Entry, result: Result, encoded: bytes) -> None:
-        """Log one request before it is answered; ``encoded`` is ``result`` as JSON. Raises ``LogUnavailable``."""
-        output_lines = self._lines(b"OutputData", entry.head, _output_chunks(result, encoded))
-        self._writer.write(b"".join(entry.input_lines + output_lines))
+    def write(self, lines: bytes) -> None:
+        """Write the lines of one request, before it is answered. Raises ``LogUnavailable``."""
+        self._writer.write(lines)
 
     def _lines(self, kind: bytes, head: bytes, chunks: list[Chunk]) -> list[Piece]:
         lines: list[Piece] = []

@@ -1,19 +1,35 @@
-"""Warnings and access lines as JSON on stderr; stdout belongs to the inference log."""
+"""Warnings and access lines as JSON on stderr; stdout belongs to the inference log.
 
+What a client has sent is not in them: texts of errors that may quote it are left out, and the rest is cut. Whoever
+logs does not wait for the reader of stderr: lines that it does not take are counted and dropped.
+"""
+
+import contextlib
+import functools
 import logging
-import os
-import sys
+import traceback
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from gunicorn.glogging import Logger
 
-from serving.predict import CLIENT, REQUEST_ID
+from serving.accounting import CLIENT, REQUEST_ID
+from serving.log_writer import LineWriter, LogUnavailable
 
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 """Probes that went well leave no access line."""
+_PATHS = _QUIET | {"/", "/predict", "/version", "/openapi.json"}
+_ASSETS = "/docs/"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _STDERR = 2
+_MESSAGE_LIMIT, _TRACEBACK_LIMIT = 1000, 4000  # characters
+
+
+@functools.cache
+def stderr_writer() -> LineWriter:
+    """The one way to stderr; made in the master, so that its workers share it."""
+    return LineWriter(_STDERR, timeout=0)
 
 
 class JsonFormatter(logging.Formatter):
@@ -25,19 +41,41 @@ class JsonFormatter(logging.Formatter):
             "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": record.getMessage()[:_MESSAGE_LIMIT],
             "pid": record.process,
         }
         if hasattr(record, "request_id"):
             line["request_id"] = record.request_id
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+        if record.exc_info and record.exc_info[1]:
+            line["exception"] = _told(record.exc_info[1])
         return msgspec.json.encode(line).decode()
+
+
+def _told(error: BaseException) -> str:
+    """Where an error and its causes came from. Their texts may quote what was sent, except for those of our own."""
+    parts: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        kind = type(cause)
+        quotes_nothing = kind.__module__.startswith("serving.") or (
+            isinstance(cause, OSError | ImportError) and kind.__module__ == "builtins"
+        )
+        text = f": {cause}" if quotes_nothing else ""
+        parts.append("".join(traceback.format_tb(cause.__traceback__)) + kind.__qualname__ + text)
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return "\nwhile handling\n".join(parts)[:_TRACEBACK_LIMIT]
+
+
+class _LineHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(LogUnavailable):  # it is counted
+            stderr_writer().write(self.format(record).encode() + b"\n")
 
 
 def log_to_stderr() -> None:
     """Send every log record of this process to stderr as JSON."""
-    handler = logging.StreamHandler(sys.stderr)
+    stderr_writer()  # before there is a handler, for it may have something to log itself
+    handler = _LineHandler()
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -54,21 +92,23 @@ class JsonLogger(Logger):  # type: ignore[misc]
         self.error_log.propagate = True
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> None:
-        """One line a request, in one write of less than a pipe's atomic 4 KiB."""
-        status = int(resp.status_code)
+        """One line a request. ``resp``: an object with ``status``, as gunicorn's responses, and ``sent``."""
+        status = int(str(resp.status)[:3])
         path = environ.get("PATH_INFO", "")
         if not self.cfg.accesslog or (path in _QUIET and status < 400):
             return
+        method = environ.get("REQUEST_METHOD")
         line = {
             "type": "Access",
             "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "request_id": environ.get(REQUEST_ID),
             "client": environ.get(CLIENT),
             "remote": environ.get("REMOTE_ADDR"),
-            "method": environ.get("REQUEST_METHOD", "")[:20],
-            "path": path[:200],
+            "method": method if method in _METHODS else "other",
+            "path": path if path in _PATHS or (path.startswith(_ASSETS) and status < 400) else "other",
             "status": status,
             "bytes": resp.sent,
             "duration_ms": round(request_time.total_seconds() * 1000, 3),
         }
-        os.write(_STDERR, msgspec.json.encode(line) + b"\n")
+        with contextlib.suppress(LogUnavailable):  # it is counted
+            stderr_writer().write(msgspec.json.encode(line) + b"\n")

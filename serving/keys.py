@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from serving.problems import KeyMissing, KeyRefused
+from serving.errors import KeyMissing, KeyRefused, NotReady
 from serving.settings import SettingsError
 
 _LOOK_SECONDS = 1.0
+_GRACE_SECONDS = 3.0
+"""For how long the keys stay known when their file cannot be used: an editor empties a file before it writes it."""
 _log = logging.getLogger(__name__)
 
 
@@ -24,7 +26,10 @@ class _Stamp(NamedTuple):
 
 
 class ApiKeys:
-    """The keys of a file ``{"client name": "sha256 of the key in hex"}``. Thread-safe."""
+    """The keys of a file ``{"client name": "sha256 of the key in hex"}``. Thread-safe.
+
+    A changed file counts within seconds. ``{}`` lets nobody in; so does a file that is gone, empty or broken.
+    """
 
     def __init__(self, path: Path) -> None:
         """Read the file; raises ``SettingsError`` when it cannot be used."""
@@ -33,33 +38,39 @@ class ApiKeys:
         self._looked = time.monotonic()
         self._stamp = self._look()
         self._hashes = self._read()
+        self._unusable_since: float | None = None
 
     def client(self, key: str | None) -> str:
-        """The name of the client whose key it is; raises ``KeyMissing`` or ``KeyRefused``."""
+        """The name of the client whose key it is; raises ``KeyMissing``, ``KeyRefused`` or ``NotReady``."""
         if not key:
             raise KeyMissing("send the key in the header X-API-Key")
         if time.monotonic() - self._looked > _LOOK_SECONDS:
             self._read_again()
+        unusable = self._unusable_since
+        if unusable is not None and time.monotonic() - unusable > _GRACE_SECONDS:
+            raise NotReady("this server's file of API keys cannot be used, so no key is known")
         digest = hashlib.sha256(key.encode("latin-1", "replace")).digest()
         found = ""
         for name, known in self._hashes:  # all of them, so that the time tells nothing
             if hmac.compare_digest(digest, known):
                 found = name
         if not found:
-            raise KeyRefused("the key in X-API-Key is none of this server's")
+            raise KeyRefused("the key in X-API-Key is not one of this server's")
         return found
 
     def _read_again(self) -> None:
-        """Follow a rotation; a file that cannot be used leaves the keys as they were."""
+        """Follow a change of the file."""
         with self._lock:
             self._looked = time.monotonic()
             try:
                 stamp = self._look()
-                if stamp != self._stamp:
-                    self._hashes, self._stamp = self._read(), stamp
+                if stamp != self._stamp or self._unusable_since is not None:
+                    self._hashes, self._stamp, self._unusable_since = self._read(), stamp, None
                     _log.info("API keys read again: %d clients", len(self._hashes))
             except SettingsError as error:
-                _log.warning("API keys stay as they were: %s", error)
+                if self._unusable_since is None:
+                    self._unusable_since = self._looked
+                _log.error("no API key will be known until this is mended: %s", error)
 
     def _look(self) -> _Stamp:
         try:
@@ -77,6 +88,6 @@ class ApiKeys:
             raise SettingsError(f"the API key file {self._path} cannot be read: {error.strerror}") from error
         except ValueError:  # msgspec's errors too; their text may hold what the file holds
             raise SettingsError(f"{wanted}; it is not") from None
-        if not keys or any(len(digest) != 32 or not name for name, digest in keys):
-            raise SettingsError(f"{wanted}, with one client at least")
+        if any(len(digest) != 32 or not name for name, digest in keys):
+            raise SettingsError(f"{wanted}; it is not")
         return keys

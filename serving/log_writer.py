@@ -1,4 +1,4 @@
-"""Whole lines to stdout, from many processes and threads, or an error in time.
+"""Whole lines to stdout and stderr, from many processes and threads, or an error in time.
 
 A pipe keeps writes together only up to ``PIPE_BUF`` bytes (4 KiB on Linux, 512 on macOS), so writers take turns:
 threads by a lock, processes by a POSIX record lock on a file without a name, which the kernel releases when its
@@ -17,24 +17,26 @@ import time
 from serving.system import unnamed_file
 
 _CLEAN, _BROKEN = 0, 1
+_TURN_SECONDS = 0.1  # what a writer who does not wait for the reader takes at most
 _PIPE_BYTES = 1 << 20  # the most that Linux gives everybody: room for the lines of a thousand records
 _log = logging.getLogger(__name__)
 
 
 class LogUnavailable(OSError):
-    """Raised when stdout does not take a line: it is closed, full, or nobody reads it."""
+    """Raised when a descriptor does not take a line: it is closed, full, or nobody reads it."""
 
 
 class LineWriter:
     """Writes blocks of lines to a file descriptor. Make it before forking: workers share its lock."""
 
     def __init__(self, descriptor: int, timeout: float) -> None:
-        """``timeout``: seconds that the descriptor may refuse to take a block."""
+        """``timeout``: seconds that the descriptor may refuse to take a block; 0: it must take it at once."""
         self._timeout = timeout
         self._thread_lock = threading.Lock()
         self._process_lock = unnamed_file()
-        # One byte that all processes see: whether the last block was cut off in the middle of a line.
-        self._state = mmap.mmap(-1, 1)
+        # What all processes see: whether the last block was cut off in the middle of a line, and the blocks lost.
+        self._memory = mmap.mmap(-1, 16)
+        self._state, self._lost = memoryview(self._memory)[:1], memoryview(self._memory)[8:].cast("Q")
         own = _own_pipe(descriptor)
         self._descriptor = os.dup(descriptor) if own is None else own
         # A pipe that we share with others may block: once it has room, it still takes this much at once.
@@ -42,21 +44,30 @@ class LineWriter:
         self._piece = select.PIPE_BUF if shared_pipe else None
 
     def ready(self) -> bool:
-        """Whether a block is most likely taken at once: the last one was, or stdout has room again."""
+        """Whether a block is most likely taken at once: the last one was, or there is room again."""
         return not self._thread_lock.locked() and (self._state[0] == _CLEAN or bool(self._room().poll(0)))
 
     def write(self, lines: bytes) -> None:
         """Write complete lines, or raise ``LogUnavailable``; never interleaved with another block."""
-        if not self._thread_lock.acquire(timeout=self._timeout):
-            raise LogUnavailable("stdout takes no lines")
+        if not self._thread_lock.acquire(timeout=max(self._timeout, _TURN_SECONDS)):
+            self._lost[0] += 1
+            raise LogUnavailable("the log takes no lines")
         try:
             fcntl.lockf(self._process_lock, fcntl.LOCK_EX)
             try:
                 self._write(lines)
+            except LogUnavailable:
+                self._lost[0] += 1
+                raise
             finally:
                 fcntl.lockf(self._process_lock, fcntl.LOCK_UN)
         finally:
             self._thread_lock.release()
+
+    @property
+    def lost(self) -> int:
+        """Blocks that were not taken, of all processes."""
+        return self._lost[0]
 
     def _write(self, lines: bytes) -> None:
         if self._state[0] == _BROKEN:
@@ -74,7 +85,7 @@ class LineWriter:
         except BlockingIOError:
             return 0
         except OSError as error:
-            raise LogUnavailable(f"stdout cannot be written: {error.strerror}") from error
+            raise LogUnavailable(f"the log cannot be written: {error.strerror}") from error
 
     def _write_rest(self, rest: memoryview) -> None:
         """What a full pipe did not take at once, within the time limit."""
@@ -82,8 +93,8 @@ class LineWriter:
         room = self._room()
         while rest:
             remaining = deadline - time.monotonic()
-            if remaining <= 0 or not room.poll(remaining * 1000):
-                raise LogUnavailable(f"stdout took no line for {self._timeout:g} s")
+            if not room.poll(max(remaining, 0) * 1000):
+                raise LogUnavailable(f"the log took no line for {self._timeout:g} s")
             rest = rest[self._take(rest[: self._piece]) :]
 
     def _room(self) -> select.poll:
@@ -105,10 +116,10 @@ def _own_pipe(descriptor: int) -> int | None:
             return None
         own = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        _log.info("stdout is written through the descriptor that others share: %s", error)
+        _log.info("descriptor %d is written as others share it: %s", descriptor, error)
         return None
     try:
         fcntl.fcntl(own, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     except OSError as error:  # a large request then waits for the reader more than once
-        _log.info("the pipe of stdout keeps its size: %s", error)
+        _log.info("the pipe of descriptor %d keeps its size: %s", descriptor, error)
     return own

@@ -9,7 +9,7 @@ import bisect
 import mmap
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,16 +22,24 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 ENDPOINTS = ("predict", "healthz", "readyz", "version", "metrics", "openapi", "docs", "other")
-STATUSES = (200, 204, 301, 302, 304, 308, 400, 401, 403, 404, 405, 413, 415, 422, 500, 503)
+STATUSES = (200, 204, 301, 302, 304, 308, 400, 401, 403, 404, 405, 408, 413, 414, 415, 417, 422, 431, 500, 501, 503)
 BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Upper bounds of the latency histogram in seconds."""
+
+
+MANY_RECORDS = 30
+"""From which on a request's p-values are shown. Those of few records would tell the fields of the person scored."""
 
 
 class Metrics:
     """The counters of one server. Make it before forking; each worker then calls ``take_row``."""
 
-    def __init__(self, contract: Contract, release: Release, rows: int) -> None:
+    def __init__(
+        self, contract: Contract, release: Release, rows: int, lost_lines: Callable[[], int] = lambda: 0
+    ) -> None:
+        """``lost_lines``: gives the number of log lines that stderr has not taken."""
         self._release = release
+        self._lost_lines = lost_lines
         self._drift_fields = [field.name for field in contract.drift_fields]
         self._category_fields = [field.name for field in contract.fields if field.kind == "category"]
         sizes = {
@@ -95,8 +103,9 @@ class Metrics:
             cells[start + places["outliers"].start] += outliers
             if unknown:
                 self._own[places["unknown"]] += unknown
-            self._own[places["p_values"]] = p_values
-            cells[start + places["tested"].start] = time.time()
+            if records >= MANY_RECORDS:
+                self._own[places["p_values"]] = p_values
+                cells[start + places["tested"].start] = time.time()
 
     def unlogged(self) -> None:
         """Count one request whose log lines could not be written."""
@@ -149,6 +158,7 @@ class Metrics:
             ("unlogged", "Requests whose inference log could not be written"),
         ):
             yield CounterMetricFamily(f"scoring_{name}", help_text, value=self._of(total, name)[0])
+        yield CounterMetricFamily("scoring_lost_lines", "Lines that stderr did not take", value=self._lost_lines())
         yield _by_field(
             CounterMetricFamily("scoring_unknown_categories", "Values that no category lists", labels=["field"]),
             self._category_fields,
@@ -157,7 +167,7 @@ class Metrics:
         latest = self._rows[int(self._rows[:, self._places["tested"].start].argmax())]
         if self._of(latest, "tested")[0]:
             yield _by_field(
-                GaugeMetricFamily("scoring_drift_p_value", "Drift of the latest request", labels=["field"]),
+                GaugeMetricFamily("scoring_drift_p_value", "Drift of the latest large request", labels=["field"]),
                 self._drift_fields,
                 self._of(latest, "p_values"),
             )

@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from serving.faults import allowed
-from serving.problems import (
+from serving.accounting import REQUEST_ID_PATTERN
+from serving.errors import (
     MEDIA_TYPE,
     ContractViolated,
     Document,
@@ -23,6 +23,7 @@ from serving.scoring.bundle import Result
 from serving.scoring.contract import Contract, Field
 from serving.scoring.records import TEXT_LIMIT
 from serving.settings import Release, Settings
+from serving.validation import allowed
 
 _PREDICT_PROBLEMS: tuple[type[Problem], ...] = (
     Unparsable,
@@ -35,7 +36,6 @@ _PREDICT_PROBLEMS: tuple[type[Problem], ...] = (
     InternalError,
     NotReady,
 )
-_REQUEST_ID_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}$"
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -122,7 +122,7 @@ def _paths(contract: Contract, settings: Settings) -> dict[str, Any]:
                 "in": "header",
                 "required": False,
                 "description": "Comes back in the answer and in the log; one that is not sane is replaced.",
-                "schema": {"type": "string", "pattern": _REQUEST_ID_PATTERN},
+                "schema": {"type": "string", "pattern": f"^{REQUEST_ID_PATTERN}$"},
             }
         ],
         "requestBody": {
@@ -143,15 +143,6 @@ def _paths(contract: Contract, settings: Settings) -> dict[str, Any]:
         "/healthz": {"get": _probe("Whether the process answers", "healthz")},
         "/readyz": {"get": _probe("Whether the model is loaded and the server not draining", "readyz", NotReady)},
         "/version": {"get": _probe("Service, model name and version, image revision", "version")},
-        "/metrics": {
-            "get": {
-                "summary": "Metrics in Prometheus' text format",
-                "operationId": "metrics",
-                "responses": {
-                    "200": {"description": "Metrics", "content": {"text/plain": {"schema": {"type": "string"}}}}
-                },
-            }
-        },
     }
 
 

@@ -1,69 +1,41 @@
-"""``POST /predict``, as a plain WSGI application: the one route that has to be fast.
-
-Flask would take 45 microseconds a request for what is a single path here.
-"""
+"""``POST /predict``: read a body, score its records, log both, answer."""
 
 import logging
 import re
-import secrets
-import time
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+from flask import Response, request
+from gunicorn.http.errors import ParseException
 from numpy.typing import NDArray
 
-from serving import faults
+from serving import validation
+from serving.accounting import CLIENT, REQUEST_ID
+from serving.errors import NotReady, TooLarge, Unparsable, UnsupportedMediaType
 from serving.log_writer import LogUnavailable
-from serving.problems import (
-    MEDIA_TYPE,
-    InternalError,
-    MethodNotAllowed,
-    NotReady,
-    Problem,
-    TooLarge,
-    Unparsable,
-    UnsupportedMediaType,
-)
 from serving.scoring.encode import UNKNOWN
 from serving.service import Service
-from serving.turns import Turns
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import WSGIEnvironment
 
 _log = logging.getLogger(__name__)
-_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
-_JSON = re.compile(r"application/json\s*(;\s*charset=\"?utf-?8\"?\s*)?", re.IGNORECASE)
-_NO_HEADERS: tuple[tuple[str, str], ...] = ()
+_JSON = re.compile(r"application/json\s*(;.*)?", re.IGNORECASE)
+_OTHER_CHARSET = re.compile(r";\s*charset\s*=\s*(?!\"?utf-?8\"?\s*(;|$))", re.IGNORECASE)
 
 NOBODY = "anonymous"
 """The client's name where authentication is off."""
 
 _DISCARDED = 4  # times the largest body: read and thrown away, so that the client sees the 413
-
 _CHUNK = 1 << 18  # bytes to ask the socket for
-
-REQUEST_ID = "scoring.request_id"
-CLIENT = "scoring.client"
-"""Keys of the WSGI environment under which the access log finds both."""
-
-
-def request_id(environ: "WSGIEnvironment") -> str:
-    """The client's ``X-Request-ID`` where it is sane, else a new one; kept in the environment."""
-    given = environ.get("HTTP_X_REQUEST_ID", "")
-    chosen = given if _SANE_REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
-    environ[REQUEST_ID] = chosen
-    return str(chosen)
 
 
 class PredictEndpoint:
-    """The WSGI application at ``/predict``."""
+    """The view of ``POST /predict``."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._turns = Turns()
         self._adjusted = service.settings.drift == "adjusted"
         contract = service.bundle.contract
         self._model = msgspec.json.encode(
@@ -71,47 +43,21 @@ class PredictEndpoint:
         )
         self._categories = [p for p, field in enumerate(contract.fields) if field.kind == "category"]
 
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        began = time.perf_counter()
-        identity = request_id(environ)
-        try:
-            body = self._answer(environ, identity)
-            status, kind, extra = "200 OK", "application/json", _NO_HEADERS
-        except Problem as problem:
-            body, status, kind, extra = _as_answer(problem, identity)
-        except Exception:  # noqa: BLE001 - the boundary: whatever fails below is answered, and logged
-            _log.exception("POST /predict failed", extra={"request_id": identity})
-            body, status, kind, extra = _as_answer(InternalError("the log has the reason"), identity)
-        self._service.metrics.answered("predict", int(status[:3]), time.perf_counter() - began)
-        start_response(
-            status,
-            [
-                ("Content-Type", kind),
-                ("Content-Length", str(len(body))),
-                ("X-Request-ID", identity),
-                ("Cache-Control", "no-store"),
-                *extra,
-            ],
-        )
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
-
-    def _answer(self, environ: "WSGIEnvironment", identity: str) -> bytes:
-        service = self._service
-        if environ["REQUEST_METHOD"] != "POST":
-            raise MethodNotAllowed("send records with POST", "POST")
+    def __call__(self) -> Response:
+        service, environ = self._service, request.environ
+        identity: str = environ[REQUEST_ID]
         client = service.keys.client(environ.get("HTTP_X_API_KEY")) if service.keys else NOBODY
         environ[CLIENT] = client
         if not service.lifecycle.warm:
             raise NotReady("the models are being loaded")
         body = _read_body(environ, service.settings.max_body)
-        with self._turns:
+        with service.computing:
             fields = self._fields(body)
-            finish = service.bundle.begin(fields, adjusted=self._adjusted)
-            entry = service.log.entry(identity, client, body, len(fields))  # while the assistant scores outliers
-            result = finish()
+            result = service.bundle.score_fields(fields, adjusted=self._adjusted)
             encoded = msgspec.json.encode(result)
+            lines = service.log.lines(identity, client, body, result, encoded)
         try:
-            service.log.write(entry, result, encoded)
+            service.log.write(lines)
         except LogUnavailable as error:
             service.metrics.unlogged()
             if service.settings.log_required:
@@ -123,16 +69,20 @@ class PredictEndpoint:
             _unknown(fields, self._categories),
             list(result.drift__p_value.values()),
         )
-        return b'{"request_id":"%b","model":%b,%b' % (identity.encode(), self._model, encoded[1:])
+        answer = b'{"request_id":"%b","model":%b,%b' % (identity.encode(), self._model, encoded[1:])
+        return Response(answer, content_type="application/json")
 
     def _fields(self, body: bytes) -> NDArray[np.float64]:
         """The encoded records of a request, at least one."""
+        reader, contract = self._service.reader, self._service.bundle.contract
         try:
-            fields = self._service.reader.read(body)
+            fields = reader.read(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise faults.explain(body, self._service.bundle.contract, error) from error
+            raise validation.explain(body, contract, error) from error
         if not len(fields):
-            raise faults.no_records()
+            raise validation.no_records()
+        if reader.may_repeat(body, fields):
+            validation.refuse_repeated_fields(body)
         return fields
 
 
@@ -143,10 +93,20 @@ def _unknown(fields: NDArray[np.float64], categories: list[int]) -> list[int]:
 
 
 def _read_body(environ: "WSGIEnvironment", limit: int) -> bytes:
-    if not _JSON.fullmatch(environ.get("CONTENT_TYPE", "")):
-        raise UnsupportedMediaType("send the header Content-Type: application/json")
-    if environ.get("HTTP_CONTENT_ENCODING", "identity") != "identity":
+    kind = environ.get("CONTENT_TYPE", "")
+    if not _JSON.fullmatch(kind) or _OTHER_CHARSET.search(kind):
+        raise UnsupportedMediaType("send JSON in UTF-8 with the header Content-Type: application/json")
+    if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise UnsupportedMediaType("send the body without Content-Encoding")
+    try:
+        return _received(environ, limit)
+    except ParseException as error:
+        raise Unparsable(f"the body's chunks are not as HTTP/1.1 has them ({type(error).__name__})") from error
+    except OSError as error:
+        raise Unparsable("the body broke off before its end") from error
+
+
+def _received(environ: "WSGIEnvironment", limit: int) -> bytes:
     length = environ.get("CONTENT_LENGTH", "")
     stream: Any = environ["wsgi.input"]
     body: bytes
@@ -173,8 +133,3 @@ def _source(stream: Any) -> Any:
         return stream
     reader.unreader.mxchunk = _CHUNK  # it asks the socket for 8 KiB at a time
     return reader
-
-
-def _as_answer(problem: Problem, identity: str) -> tuple[bytes, str, str, tuple[tuple[str, str], ...]]:
-    status = f"{int(problem.status)} {problem.status.phrase}"
-    return problem.document(identity), status, MEDIA_TYPE, problem.headers

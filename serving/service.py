@@ -1,13 +1,14 @@
 """What one server process is made of, put together from the settings."""
 
 import mmap
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from serving.cpu import cpu_limit
 from serving.inference_log import InferenceLog
+from serving.json_logging import stderr_writer
 from serving.keys import ApiKeys
 from serving.log_writer import LineWriter
 from serving.metrics import Metrics
@@ -58,6 +59,9 @@ class Service:
     log: InferenceLog
     metrics: Metrics
     lifecycle: Lifecycle
+    computing: threading.Lock
+    """Held by the request whose records are read, scored and worded for the log: one at a time, which is faster than
+    threads that pass the interpreter to and fro, and bounds the memory."""
 
     @classmethod
     def load(cls, settings: Settings, workers: int = 1) -> "Service":
@@ -72,13 +76,12 @@ class Service:
             reader=RecordReader(contract),
             keys=ApiKeys(Path(settings.api_keys_file)) if settings.auth == "keys" else None,
             log=InferenceLog(contract, release, settings, LineWriter(STDOUT, settings.log_timeout)),
-            metrics=Metrics(contract, release, rows=2 * workers + 2),
+            metrics=Metrics(contract, release, 2 * workers + 2, lambda: stderr_writer().lost),
             lifecycle=Lifecycle(),
+            computing=threading.Lock(),
         )
 
     def warm_up(self) -> None:
         """Score one made-up record, every field missing, and report ready: the models work in this process."""
-        if cpu_limit() > 1:
-            self.bundle.start_assistant()
         self.bundle.score_fields(np.full((1, len(self.bundle.contract.fields)), np.nan))
         self.lifecycle.warm = True

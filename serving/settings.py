@@ -4,6 +4,7 @@ Every variable is ``SCORING_`` and the upper-case name of a field of ``Settings`
 """
 
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,8 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 PREFIX = "SCORING_"
-_LOOPBACK = "127.0.0.1:8080"
-_EVERYWHERE = "0.0.0.0:8080"
+_PORT, _METRICS_PORT = 8080, 8081
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
@@ -34,6 +34,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """JSON object: client name to the SHA-256 of its key in hex. Read again when the file changes."""
     bind: str = ""
     """Comma list of addresses. Empty: port 8080, on loopback only where ``auth`` is off."""
+    metrics_bind: str = ""
+    """Address that ``/metrics`` is answered at, beside all else. Empty: port 8081, on loopback only where ``auth`` is
+    off; nowhere where ``bind`` is given."""
     workers: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Processes; 0 means one a CPU of the container's limit."""
     threads: Count = 8
@@ -52,8 +55,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Secret for ``hash``: without one, a hash of an age is as good as the age."""
     access_log: bool = True
     """One JSON line a request on stderr; successful probes are left out."""
-    keepalive: Count = 5
-    """Seconds that an idle connection is kept."""
+    keepalive: Count = 75
+    """Seconds that an idle connection is kept: longer than a proxy in front does (nginx: 60), for otherwise the proxy
+    sends requests into connections that are just being closed."""
+    client_timeout: Count = 30
+    """Seconds in which a client has to send a request once it has begun, and to take the answer."""
     drain_seconds: Seconds = 1.0
     """After SIGTERM: readiness has fallen and requests are still accepted for this long."""
     graceful_timeout: Count = 30
@@ -63,9 +69,25 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def binds(self) -> list[str]:
-        """The addresses to listen on."""
-        default = _LOOPBACK if self.auth == "off" else _EVERYWHERE
-        return [address.strip() for address in (self.bind or default).split(",") if address.strip()]
+        """The addresses to listen on, that of the metrics last."""
+        addresses = [address.strip() for address in (self.bind or self._at(_PORT)).split(",") if address.strip()]
+        return [*addresses, self._metrics_address] if self._metrics_address else addresses
+
+    @property
+    def metrics_port(self) -> str:
+        """The port of the metrics' address, as WSGI has it; empty where there is none."""
+        kind, _, rest = self._metrics_address.partition("://")
+        if kind != "fd":
+            return self._metrics_address.rpartition(":")[2]
+        with socket.socket(fileno=os.dup(int(rest))) as handed_over:
+            return str(handed_over.getsockname()[1])
+
+    @property
+    def _metrics_address(self) -> str:
+        return self.metrics_bind or ("" if self.bind else self._at(_METRICS_PORT))
+
+    def _at(self, port: int) -> str:
+        return f"{'127.0.0.1' if self.auth == 'off' else '0.0.0.0'}:{port}"  # noqa: S104 - a container's own
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:

@@ -1,6 +1,6 @@
 """A model bundle, loaded: encoded records in, probabilities, outliers and drift out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -8,18 +8,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.scoring.assistant import Assistant
 from serving.scoring.contract import CLASSIFIER_FILE, OUTLIERS_FILE, Contract, read_contract
 from serving.scoring.drift import DriftReference, adjust
 from serving.scoring.encode import Columns, as_columns, encode_fields, feature_matrix, feature_positions
 from serving.scoring.runtime import Model
-
-_WORTH_ASSISTANCE = 64
-"""Records; with fewer, another thread costs more than it does."""
-_WORTH_SHARING = 256
-"""Records from which on the outlier scores take longer than all the rest, so that a part of them is left for later."""
-_SHARE = 0.8
-"""Of the outlier scores, for the assistant."""
 
 
 class BundleError(ValueError):
@@ -54,7 +46,6 @@ class Bundle:
         self._classifier = Model(classifier, len(contract.features))
         self._outliers = Model(outliers, len(contract.features))
         self._features = feature_positions(contract)
-        self._assistant: Assistant[NDArray[np.float32], NDArray[np.float64]] | None = None
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -67,10 +58,6 @@ class Bundle:
         except (OSError, ValueError, KeyError) as error:
             raise BundleError(f"the model bundle {folder} cannot be loaded: {error}") from error
 
-    def start_assistant(self) -> None:
-        """Let a second thread of this process take a part of large requests. Call it after forking, if at all."""
-        self._assistant = Assistant(self.outlier_scores)
-
     def score(self, records: Sequence[Mapping[str, Any]], *, adjusted: bool = False) -> Result:
         """Score records, which are not checked against the contract; see ``score_columns``."""
         return self.score_columns(as_columns(records, self.contract), adjusted=adjusted)
@@ -81,27 +68,14 @@ class Bundle:
 
     def score_fields(self, fields: NDArray[np.float64], *, adjusted: bool = False) -> Result:
         """Score encoded fields, float64 ``[n, fields]`` as ``encode_fields`` makes them."""
-        return self.begin(fields, adjusted=adjusted)()
-
-    def begin(self, fields: NDArray[np.float64], *, adjusted: bool = False) -> Callable[[], Result]:
-        """Score encoded fields; returns what waits for the assistant, so that its client can do other work before."""
         x = feature_matrix(fields, self._features)
-        assistant = self._assistant if len(x) >= _WORTH_ASSISTANCE else None
-        finish_scores = assistant.begin(_pieces(x)) if assistant else None
-        # The classifier first: while it runs, the interpreter is free for the other thread to begin.
-        probabilities = self.probabilities(x)
-        drift = self._drift(fields, adjusted)
-
-        def finish() -> Result:
-            scores = np.concatenate(finish_scores()) if finish_scores else self.outlier_scores(x)
-            return Result(
-                classifier__predictions=probabilities.tolist(),
-                **drift,
-                outliers__is_outlier=(scores > 0).tolist(),
-                outliers__score=scores.tolist(),
-            )
-
-        return finish
+        scores = self.outlier_scores(x)
+        return Result(
+            classifier__predictions=self.probabilities(x).tolist(),
+            **self._drift(fields, adjusted),
+            outliers__is_outlier=(scores > 0).tolist(),
+            outliers__score=scores.tolist(),
+        )
 
     def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """P(attrition) of each row of the encoded matrix ``[n, features]``."""
@@ -129,9 +103,3 @@ class Bundle:
             "drift__adjusted_p_value": dict(zip(names, adjusted_p_values.tolist(), strict=True)),
             "drift__magnitude": dict(zip(names, (1 - p_values).tolist(), strict=True)),
         }
-
-
-def _pieces(x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """The pieces of a matrix for two threads: few, as the assistant waits for the interpreter after each."""
-    cut = int(len(x) * _SHARE)
-    return [x[:cut], x[cut:]] if len(x) >= _WORTH_SHARING else [x]

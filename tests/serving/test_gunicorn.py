@@ -311,7 +311,7 @@ def test_killed_worker_is_replaced_and_recycled_ones_too(attrition: Attrition, t
         assert statuses == {200}
         server.wait_ready()
         assert not first & set(server.workers())
-        text = server.request("GET", "/metrics").body.decode()
+        text = server.metrics()
         assert 'scoring_requests_total{endpoint="predict",status="200"} 100.0' in text
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from serving.metrics import MANY_RECORDS
 from serving.scoring.bundle import Bundle
 from tests.support.serving_bundles import Attrition
 from tests.support.serving_processes import CLIENT, KEY, Server
@@ -54,7 +55,7 @@ def test_missing_and_unknown_values_are_answered_and_counted(server: Server, att
 
 def metric(server: Server, name: str, **labels: str) -> float:
     """The value of one sample of /metrics."""
-    text = server.request("GET", "/metrics").body.decode()
+    text = server.metrics()
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name == name and labels.items() <= sample.labels.items():
@@ -65,8 +66,8 @@ def metric(server: Server, name: str, **labels: str) -> float:
 def test_metrics_count_requests_records_and_show_drift(server: Server, attrition: Attrition) -> None:
     before = metric(server, "scoring_records_total")
     answers = metric(server, "scoring_requests_total", endpoint="predict", status="200")
-    answer = server.predict(attrition.records(7))
-    assert metric(server, "scoring_records_total") == before + 7
+    answer = server.predict(attrition.records(MANY_RECORDS))
+    assert metric(server, "scoring_records_total") == before + MANY_RECORDS
     assert metric(server, "scoring_requests_total", endpoint="predict", status="200") == answers + 1
     assert metric(server, "scoring_request_duration_seconds_count") >= answers + 1
     assert metric(server, "scoring_drift_p_value", field="Age") == answer.json["drift__p_value"]["Age"]
@@ -184,13 +185,57 @@ def test_bad_bodies_are_client_errors(server: Server, body: bytes, status: int) 
     problem(server.predict(body), status)
 
 
-def test_duplicate_keys_are_taken_as_json_readers_do_the_last_one(server: Server, attrition: Attrition) -> None:
-    record = json.dumps(attrition.records(1)[0])
-    body = f'[{record[:-1]}, "Age": 20, "Age": 60}}]'.encode()
-    answer = server.predict(body)
+def test_key_twice_in_a_record_is_refused_by_record_and_field_and_never_logged(
+    server: Server, attrition: Attrition
+) -> None:
+    first, second = (json.dumps(record) for record in attrition.records(2))
+    body = f'[{first}, {second[:-1]}, "\\u0041ge": 60}}]'.encode()
+    document = problem(server.predict(body, X_Request_ID="age-twice"), 422)
+    assert document["errors"] == [
+        {"record": 1, "field": "Age", "given": "2 times in the record", "allowed": "each field once"}
+    ]
+    assert not [line for line in server.log_lines() if line["request_id"] == "age-twice"]
+
+
+def test_colons_in_texts_and_absent_fields_are_no_reason_to_refuse(server: Server, attrition: Attrition) -> None:
+    records = [record | {"JobRole": ":::"} for record in attrition.records(2)]
+    records += [{k: v for k, v in record.items() if k != "EmployeeNumber"} for record in attrition.records(2)]
+    assert server.predict(records).status == 200
+
+
+def test_whole_numbers_may_be_written_as_floats(server: Server, attrition: Attrition) -> None:
+    (record,) = attrition.records(1)
+    floats = {k: float(v) if isinstance(v, int) else v for k, v in record.items()}
+    answer = server.predict([floats])
     assert answer.status == 200
-    expected = server.predict([json.loads(record) | {"Age": 60}]).json
-    assert answer.json["classifier__predictions"] == expected["classifier__predictions"]
+    assert answer.json["classifier__predictions"] == server.predict([record]).json["classifier__predictions"]
+    assert problem(server.predict([record | {"Age": 30.5}]), 422)["errors_total"] == 1
+
+
+@pytest.mark.parametrize(
+    ("encode", "words"),
+    [
+        (lambda text: b"\xef\xbb\xbf" + text.encode(), "byte order mark"),
+        (lambda text: text.encode("utf-16"), "UTF-16"),
+        (lambda text: text.encode("utf-16-le"), "UTF-16"),
+        (lambda text: text.encode("utf-32"), "UTF-32"),
+    ],
+    ids=["BOM", "UTF-16", "UTF-16 without a mark", "UTF-32"],
+)
+def test_other_encodings_are_named(server: Server, attrition: Attrition, encode: Any, words: str) -> None:
+    assert words in problem(server.predict(encode(json.dumps(attrition.records(1)))), 400)["detail"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_not_a_number_is_named_with_record_and_field(
+    server: Server, attrition: Attrition, value: float
+) -> None:
+    records = attrition.records(3)
+    records[2]["MonthlyIncome"] = value
+    document = problem(server.predict(json.dumps(records).encode()), 400)
+    assert "null" in document["detail"]
+    (fault,) = document["errors"]
+    assert (fault["record"], fault["field"], fault["given"]) == (2, "MonthlyIncome", json.dumps(value))
 
 
 def test_keys_are_needed_and_known(server: Server, attrition: Attrition) -> None:
@@ -204,14 +249,27 @@ def test_keys_are_needed_and_known(server: Server, attrition: Attrition) -> None
 
 
 @pytest.mark.parametrize(
-    "kind", ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1"]
+    "kind",
+    [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=latin-1",
+        "application/json;odata=verbose;charset=utf-16",
+        "application/jsonp",
+    ],
 )
 def test_other_media_types_are_415(server: Server, kind: str) -> None:
     problem(server.predict([], Content_Type=kind), 415)
 
 
-def test_json_with_utf_8_charset_is_taken(server: Server, attrition: Attrition) -> None:
-    assert server.predict(attrition.records(1), Content_Type='Application/JSON; charset="UTF-8"').status == 200
+def test_json_in_utf_8_is_taken_whatever_else_the_headers_say(server: Server, attrition: Attrition) -> None:
+    for kind in (
+        'Application/JSON; charset="UTF-8"',
+        "application/json;odata=verbose",
+        "application/json; charset=utf8",
+    ):
+        assert server.predict(attrition.records(1), Content_Type=kind).status == 200
+    assert server.predict(attrition.records(1), Content_Encoding="Identity").status == 200
     problem(server.predict(attrition.records(1), Content_Encoding="gzip"), 415)
 
 

@@ -29,8 +29,7 @@ def logged(bundle: Bundle, body: bytes, **settings: Any) -> list[dict[str, Any]]
     release = Release(model_name="m", model_version="4")
     log = InferenceLog(bundle.contract, release, Settings(**settings), collector)  # type: ignore[arg-type]
     result = bundle.score_fields(RecordReader(bundle.contract).read(body))
-    entry = log.entry("request-1", "hr", body, len(result.outliers__score))
-    log.write(entry, result, msgspec.json.encode(result))
+    log.write(log.lines("request-1", "hr", body, result, msgspec.json.encode(result)))
     lines = collector.text.split(b"\n")
     assert lines.pop() == b""
     assert all(len(line) <= LINE_LIMIT for line in lines)

@@ -1,14 +1,14 @@
 """API keys: hashes in a file, rotated while the server runs."""
 
-import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from serving import keys
+from serving.errors import KeyMissing, KeyRefused, NotReady
 from serving.keys import ApiKeys
-from serving.problems import KeyMissing, KeyRefused
 from serving.settings import SettingsError
 from tests.support.serving_processes import key_file
 
@@ -33,9 +33,7 @@ def test_missing_and_unknown_keys_are_different_refusals_and_do_not_repeat_the_k
     assert "guessed" not in str(refusal.value)
 
 
-def test_rotated_file_is_followed_and_a_broken_one_leaves_the_keys(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_rotated_file_is_followed(tmp_path: Path) -> None:
     path = key_file(tmp_path, portal="old")
     known = ApiKeys(path)
     new = key_file(tmp_path, portal="new", second="other")
@@ -43,14 +41,43 @@ def test_rotated_file_is_followed_and_a_broken_one_leaves_the_keys(
     assert known.client("new") == "portal"
     with pytest.raises(KeyRefused):
         known.client("old")
+
+
+def test_last_client_can_be_revoked_and_a_server_starts_so(tmp_path: Path) -> None:
+    path = key_file(tmp_path, portal="old")
+    known = ApiKeys(path)
+    path.write_text("{}")
+    for keys_ in (known, ApiKeys(path)):
+        with pytest.raises(KeyRefused):
+            keys_.client("old")
+
+
+def _emptied(path: Path) -> None:
+    path.write_text("")
+
+
+def _broken(path: Path) -> None:
     path.write_text('{"portal": "secret in clear"}')
-    with caplog.at_level(logging.WARNING):
-        assert known.client("other") == "second"
-    assert "stay as they were" in caplog.text
+
+
+@pytest.mark.parametrize("spoil", [_emptied, _broken, Path.unlink])
+def test_file_that_cannot_be_used_lets_nobody_in_after_a_moment(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None]
+) -> None:
+    path = key_file(tmp_path, portal="old")
+    known = ApiKeys(path)
+    spoil(path)
+    assert known.client("old") == "portal"  # whoever writes the file anew empties it first
+    monkeypatch.setattr(keys, "_GRACE_SECONDS", -1.0)
+    with pytest.raises(NotReady):
+        known.client("old")
+    assert "until this is mended" in caplog.text
     assert "secret in clear" not in caplog.text
+    key_file(tmp_path, portal="old")
+    assert known.client("old") == "portal"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"a": "zz"}', '{"a": "abcd"}', '{"": "' + "a" * 64 + '"}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"a": "zz"}', '{"a": "abcd"}', '{"": "' + "a" * 64 + '"}'])
 def test_unusable_key_file_at_start_is_refused_without_its_content(tmp_path: Path, text: str) -> None:
     path = tmp_path / "keys.json"
     path.write_text(text)

@@ -1,5 +1,6 @@
 """Lines reach stdout whole, or the writer says that it cannot."""
 
+import contextlib
 import errno
 import fcntl
 import multiprocessing
@@ -71,6 +72,28 @@ def test_full_pipe_is_an_error_in_time_and_the_cut_line_is_ended_later() -> None
     assert set(cut) == {ord("x")}
     writer.write(b"after\n")
     assert os.read(reading, 100) == b"\nafter\n"
+    assert writer.lost == 1
+    os.close(reading)
+    os.close(writing)
+
+
+def test_writer_without_patience_never_waits_and_processes_count_together() -> None:
+    reading, writing = os.pipe()
+    writer = LineWriter(writing, timeout=0)
+    line = b"z" * 1000 + b"\n"
+    began = time.monotonic()
+    while not writer.lost:
+        with contextlib.suppress(LogUnavailable):
+            writer.write(line)
+    if (child := os.fork()) == 0:
+        with contextlib.suppress(LogUnavailable):
+            writer.write(line)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert time.monotonic() - began < 5
+    assert writer.lost == 2
+    os.read(reading, 1 << 21)
+    writer.write(b"after\n")
     os.close(reading)
     os.close(writing)
 

@@ -55,7 +55,7 @@ def test_server_predicts_logs_and_stops(flats: Path, tmp_path: Path, elsewhere: 
     with Server(tmp_path, flats, descriptor, pythonpath=elsewhere, WORKERS=2, DRAIN_SECONDS=0.2) as server:
         os.close(writing)
         answers = [server.predict(_records(count), X_Request_ID=f"request-{count}") for count in (1, 100, 1000)]
-        metrics = server.request("GET", "/metrics").body.decode()
+        metrics = server.metrics()
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(timeout=40) == 0
     reader.join()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.metrics import Metrics
+from serving.metrics import MANY_RECORDS, Metrics
 from serving.scoring.contract import read_contract
 from serving.settings import Release
 
@@ -59,10 +59,13 @@ def test_row_of_an_ended_worker_goes_on_counting_under_the_next(metrics: Metrics
     assert samples(metrics)["scoring_requests_total", "predict", "422"] == 2
 
 
-def test_drift_gauges_are_the_latest_requests(metrics: Metrics) -> None:
-    assert ("scoring_drift_p_value", "rooms") not in samples(metrics)
-    metrics.take_row(2)
+def test_drift_gauges_are_the_latest_large_requests(metrics: Metrics) -> None:
     metrics.scored(1, 0, [0, 0], [0.9] * 5)
+    metrics.scored(MANY_RECORDS - 1, 0, [0, 0], [0.8] * 5)
+    assert not [name for name in samples(metrics) if name[0] == "scoring_drift_p_value"]
+    metrics.take_row(2)
+    metrics.scored(MANY_RECORDS, 0, [0, 0], [0.9] * 5)
     metrics.take_row(1)
-    metrics.scored(1, 0, [0, 0], [0.1, 0.2, 0.3, 0.4, 0.5])
+    metrics.scored(100, 0, [0, 0], [0.1, 0.2, 0.3, 0.4, 0.5])
+    metrics.scored(1, 0, [0, 0], [0.7] * 5)
     assert samples(metrics)["scoring_drift_p_value", "rooms"] == pytest.approx(0.4)

@@ -1,6 +1,7 @@
 """Settings come from SCORING_ variables alone, and wrong ones are named."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,24 @@ from serving.system import usable_cpus
 def test_defaults_suit_the_image_and_keys_are_needed() -> None:
     settings = read_settings({"SCORING_API_KEYS_FILE": "/keys.json", "HOME": "/"})
     assert (settings.bundle, settings.auth, settings.max_body) == ("/app/bundle", "keys", 5 * 1024 * 1024)
-    assert settings.binds == ["0.0.0.0:8080"]
+    assert settings.binds == ["0.0.0.0:8080", "0.0.0.0:8081"]
+    assert settings.metrics_port == "8081"
 
 
 def test_authentication_off_binds_to_loopback_unless_told_otherwise() -> None:
-    assert read_settings({"SCORING_AUTH": "off"}).binds == ["127.0.0.1:8080"]
+    assert read_settings({"SCORING_AUTH": "off"}).binds == ["127.0.0.1:8080", "127.0.0.1:8081"]
     told = {"SCORING_AUTH": "off", "SCORING_BIND": "fd://5, 127.0.0.1:9000"}
     assert read_settings(told).binds == ["fd://5", "127.0.0.1:9000"]
+    assert read_settings(told).metrics_port == ""
+
+
+def test_metrics_have_an_address_of_their_own() -> None:
+    settings = read_settings({"SCORING_AUTH": "off", "SCORING_BIND": "[::1]:80", "SCORING_METRICS_BIND": "[::1]:81"})
+    assert (settings.binds, settings.metrics_port) == (["[::1]:80", "[::1]:81"], "81")
+    with socket.create_server(("127.0.0.1", 0)) as handed_over:
+        address = f"fd://{handed_over.fileno()}"
+        settings = read_settings({"SCORING_AUTH": "off", "SCORING_METRICS_BIND": address})
+        assert settings.metrics_port == str(handed_over.getsockname()[1])
 
 
 @pytest.mark.parametrize(
@@ -86,3 +98,8 @@ def test_manifest_waits_before_sigterm_and_gives_the_whole_drain_time() -> None:
     assert float(wait) >= 2 * scoring["readinessProbe"]["periodSeconds"]
     ending = float(wait) + settings.drain_seconds + settings.graceful_timeout
     assert pod["terminationGracePeriodSeconds"] > ending
+
+
+def test_idle_connections_outlive_those_of_the_proxy_in_front() -> None:
+    """nginx, which our Ingress is for, keeps them for 60 s; whoever closes first loses no request."""
+    assert read_settings({"SCORING_AUTH": "off"}).keepalive > 60

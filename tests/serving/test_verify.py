@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from serving import verify
-from serving.metrics_text import Metrics
+from serving.verify import __main__ as verify
+from serving.verify.counters import Counters
 from tests.support.serving_processes import KEY
 
 CHECKS = ["version", "health", "ready", "golden answers", "contract", "keys", "load"]
@@ -36,7 +36,7 @@ def test_sound_server_passes_every_check(monkeypatch, tmp_path, server, attritio
 
 
 def test_sound_server_is_watched_by_its_own_counters(monkeypatch, tmp_path, server, attrition):
-    code, report = run(monkeypatch, tmp_path, "watch", f"http://127.0.0.1:{server.port}", attrition.folder)
+    code, report = run(monkeypatch, tmp_path, "watch", f"http://127.0.0.1:{server.metrics_port}", attrition.folder)
     assert (code, failed(report)) == (0, [])
     assert report["requests"] > 0
 
@@ -99,7 +99,7 @@ def metrics(ok=10, failed_requests=0, buckets=((0.001, 5), (0.01, 10), ("+Inf", 
         'scoring_requests_total{endpoint="metrics",status="200"} 99.0',
         *(f'scoring_request_duration_seconds_bucket{{le="{bound}"}} {count}.0' for bound, count in buckets),
     ]
-    return Metrics.parse("\n".join(lines))
+    return Counters.parse("\n".join(lines))
 
 
 def test_metrics_count_predictions_and_their_server_errors_alone():

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import psutil
 
-from tests.support.machine import free_port
+from tests.support.machine import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "a-key-of-the-tests"
@@ -46,11 +46,12 @@ class Server:
     def __init__(
         self, folder: Path, bundle: Path, descriptor: int | None = None, pythonpath: str = str(ROOT), **settings: Any
     ) -> None:
-        self.port = free_port()
+        self.port, self.metrics_port = free_ports(2)
         self.stdout, self.stderr = folder / "stdout.log", folder / "stderr.log"
         defaults = {
             "BUNDLE": bundle,
             "BIND": f"127.0.0.1:{self.port}",
+            "METRICS_BIND": f"127.0.0.1:{self.metrics_port}",
             "WORKERS": 1,
             "RELEASE": folder / "release.json",
         }
@@ -110,10 +111,10 @@ class Server:
             return []
 
     def request(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None, port: int = 0
     ) -> Answer:
         """One request over a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=20)
         try:
             connection.request(method, path, body, headers or {})
             answer = connection.getresponse()
@@ -127,6 +128,12 @@ class Server:
         named = {"X-API-Key": KEY, "Content-Type": "application/json"}
         named |= {name.replace("_", "-"): value for name, value in headers.items()}
         return self.request("POST", "/predict", body, named)
+
+    def metrics(self) -> str:
+        """What Prometheus reads."""
+        answer = self.request("GET", "/metrics", port=self.metrics_port)
+        assert answer.status == 200, answer
+        return answer.body.decode()
 
     def log_lines(self) -> list[dict[str, Any]]:
         """The inference log, parsed."""

@@ -11,7 +11,7 @@ from serving.scoring.encode import EncodeError, as_columns, encode_columns, enco
 from serving.scoring.records import RecordReader
 from tests.support.serving_bundles import FLATS, Attrition, flats_columns
 
-FLATS_CONTRACT = Contract(1, "flats", "Flat Finder", "", FLATS, OutlierRule(1, 1.0, -0.5), 10)
+FLATS_CONTRACT = Contract(2, "flats", "Flat Finder", "", FLATS, OutlierRule(1, 1.0, -0.5), 10)
 
 
 def test_encode_columns_gives_positions_unknown_as_minus_one_and_missing_as_nan() -> None:

@@ -3,7 +3,7 @@
 import duckdb
 import pytest
 
-from serving.verify_client import REQUEST_ID_PREFIX
+from serving.verify.client import REQUEST_ID_PREFIX
 from training.inference_log.statements import statement
 
 

@@ -1,10 +1,17 @@
-"""Errors that a client sees: RFC 9457 problem documents."""
+"""Errors that a client sees: RFC 9457 problem documents, whoever found the fault."""
 
+import logging
 from collections.abc import Sequence
 from http import HTTPStatus
 
 import msgspec
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as WsgiResponse
 
+from serving.accounting import REQUEST_ID
+
+_log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 FAULTS_SHOWN = 100
 
@@ -67,7 +74,7 @@ class InternalError(Problem):
 
 
 class Unparsable(Problem):
-    """Raised when the body is no JSON, or breaks off."""
+    """Raised when the body is not JSON, or breaks off."""
 
     status = HTTPStatus.BAD_REQUEST
     name = "unparsable"
@@ -142,3 +149,48 @@ class NotReady(Problem):
     name = "not-ready"
     title = "The server is not ready"
     headers = (("Retry-After", "1"),)
+
+
+class Refused(Problem):
+    """Raised for a request that is not HTTP as this server takes it, before any route has seen it."""
+
+    name = "refused"
+    title = "The request is not one that this server takes"
+
+    def __init__(self, status: HTTPStatus, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+def init_app(app: Flask) -> None:
+    """Answer every error of every route with its document."""
+    app.register_error_handler(Problem, _answer)
+    app.register_error_handler(HTTPException, _answer_http_error)
+    app.register_error_handler(Exception, _answer_failure)
+
+
+def _answer(problem: Problem) -> Response:
+    return Response(
+        problem.document(request.environ[REQUEST_ID]),
+        int(problem.status),
+        content_type=MEDIA_TYPE,
+        headers=list(problem.headers),
+    )
+
+
+def _answer_http_error(error: HTTPException) -> Response | WsgiResponse:
+    """Werkzeug's own errors."""
+    if error.code is None or error.code < HTTPStatus.BAD_REQUEST:  # a redirect
+        return error.get_response()
+    if error.code == HTTPStatus.NOT_FOUND:
+        return _answer(NotFound(f"nothing is at {request.path[:100]!r}; /openapi.json lists what there is"))
+    if error.code == HTTPStatus.METHOD_NOT_ALLOWED:
+        methods = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+        return _answer(MethodNotAllowed(f"this path takes {methods}", methods))
+    return _answer(Refused(HTTPStatus(error.code), "the request is not one that this path takes"))
+
+
+def _answer_failure(error: Exception) -> Response:
+    """A fault of ours. The path is not logged: whoever mistakes it for a place of the key has the key there."""
+    _log.error("a request failed", exc_info=error, extra={"request_id": request.environ[REQUEST_ID]})
+    return _answer(InternalError("the log has the reason"))

@@ -1,16 +1,15 @@
 """Read requests, errors and latency out of the server's own ``/metrics`` text."""
 
-import re
 from dataclasses import dataclass
+
+from prometheus_client.parser import text_string_to_metric_families
 
 REQUESTS = "scoring_requests_total"
 LATENCY_BUCKET = "scoring_request_duration_seconds_bucket"
-_SAMPLE = re.compile(r"^(?P<name>\w+)\{(?P<labels>[^}]*)\}\s+(?P<value>\S+)", re.MULTILINE)
-_LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
 @dataclass(frozen=True)
-class Metrics:
+class Counters:
     """Counts of ``POST /predict`` since the server started."""
 
     requests: int
@@ -20,26 +19,25 @@ class Metrics:
     """Upper bound in seconds to the number of answers that took at most so long."""
 
     @classmethod
-    def parse(cls, text: str) -> "Metrics":
+    def parse(cls, text: str) -> "Counters":
         """Read the Prometheus text format; whatever it does not know is passed over."""
         requests = errors = 0
         buckets: dict[float, float] = {}
-        for sample in _SAMPLE.finditer(text):
-            labels = dict(_LABEL.findall(sample["labels"]))
-            value = float(sample["value"])
-            if sample["name"] == REQUESTS and labels["endpoint"] == "predict":
-                requests += int(value)
-                errors += int(value) if int(labels["status"]) >= 500 else 0
-            elif sample["name"] == LATENCY_BUCKET:
-                buckets[float(labels["le"])] = value
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name == REQUESTS and sample.labels["endpoint"] == "predict":
+                    requests += int(sample.value)
+                    errors += int(sample.value) if int(sample.labels["status"]) >= 500 else 0
+                elif sample.name == LATENCY_BUCKET:
+                    buckets[float(sample.labels["le"])] = sample.value
         return cls(requests, errors, buckets)
 
-    def since(self, earlier: "Metrics") -> "Metrics | None":
+    def since(self, earlier: "Counters") -> "Counters | None":
         """What happened after ``earlier``; ``None`` if a counter fell, which means a restart."""
         if self.requests < earlier.requests or self.errors < earlier.errors:
             return None
         buckets = {bound: count - earlier.buckets.get(bound, 0.0) for bound, count in self.buckets.items()}
-        return Metrics(self.requests - earlier.requests, self.errors - earlier.errors, buckets)
+        return Counters(self.requests - earlier.requests, self.errors - earlier.errors, buckets)
 
     def percentile_ms(self, share: float) -> float | None:
         """A percentile of the latency in milliseconds, linear within its bucket; ``None`` without requests.

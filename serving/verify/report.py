@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from serving.verify_client import Failed
+from serving.verify.client import Failed
 
 
 @dataclass

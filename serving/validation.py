@@ -1,13 +1,16 @@
-"""What exactly is wrong with a request's records. Runs only after the fast reader has refused them."""
+"""What exactly is wrong with a body. Runs only after the fast reader has refused it, or found more than it needs."""
 
+import codecs
 import itertools
+import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from serving.problems import FAULTS_SHOWN, ContractViolated, Fault, Problem, Unparsable
+from serving.errors import FAULTS_SHOWN, ContractViolated, Fault, Problem, Unparsable
 from serving.scoring.contract import Contract, Field
 from serving.scoring.records import TEXT_LIMIT
 
@@ -16,11 +19,11 @@ _COUNTED = 10_000  # faults after which counting ends
 
 
 def explain(body: bytes, contract: Contract, error: Exception) -> Problem:
-    """The problem with a body that the reader refused with ``error``: every fault, or where it is no JSON."""
+    """The problem with a body that the reader refused with ``error``: every fault, or why it is not JSON."""
     if isinstance(error, RecursionError):
         return Unparsable("the body is nested too deeply; records are flat objects")
     if not isinstance(error, msgspec.ValidationError):
-        return Unparsable(f"the body is no JSON in UTF-8: {error}")
+        return _not_json(body, contract, error)
     try:
         records = msgspec.json.decode(body)
     except msgspec.ValidationError:  # a number beyond what a double holds
@@ -30,20 +33,72 @@ def explain(body: bytes, contract: Contract, error: Exception) -> Problem:
         return explain(body, contract, cause)
     if not isinstance(records, list):
         fault = Fault(allowed="a JSON list of records", given=_shown(records))
-        return ContractViolated("the body is no list of records", [fault], 1)
-    return _violations(records, contract)
+        return ContractViolated("the body is not a list of records", [fault], 1)
+    return _violations(_faults(records, contract), len(records))
 
 
-def _violations(records: list[Any], contract: Contract) -> Problem:
+def _not_json(body: bytes, contract: Contract, error: Exception) -> Problem:
+    """What somebody took for JSON, by its name."""
+    if body.startswith(codecs.BOM_UTF8):
+        return Unparsable("the body begins with a byte order mark (EF BB BF): send UTF-8 without one")
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in body[:4]:
+        return Unparsable("the body is in UTF-16 or UTF-32: send it in UTF-8")
+    if shown := list(itertools.islice(_constants(body, contract), FAULTS_SHOWN)):
+        detail = "NaN and Infinity are not JSON, though some libraries write them: send null for a missing value"
+        return Unparsable(detail, shown, len(shown))
+    return Unparsable(f"the body is not JSON in UTF-8: {error}")
+
+
+class _Constant(str):
+    """``NaN``, ``Infinity`` or ``-Infinity`` where a body has it."""
+
+
+def _constants(body: bytes, contract: Contract) -> Iterator[Fault]:
+    """Every field of a record that holds what only looks like JSON's numbers."""
+    fields = {field.name: field for field in contract.fields}
+    try:
+        records = json.loads(body, parse_constant=_Constant)
+    except (ValueError, RecursionError):  # that is not all that is wrong with it
+        return
+    for index, record in enumerate(records if isinstance(records, list) else [records]):
+        values = record.items() if isinstance(record, dict) else [("", record)]
+        for name, value in values:
+            if isinstance(value, _Constant):
+                field = fields.get(name)
+                words = allowed(field) if field else "JSON"
+                yield Fault(record=index, field=name[:_SHOWN] or None, given=str(value), allowed=words)
+
+
+def refuse_repeated_fields(body: bytes) -> None:
+    """Raise ``ContractViolated`` where a record has a key twice: some readers take the first, others the last.
+
+    The body is one that the reader has taken, a list of flat objects.
+    """
+    index = itertools.count()
+    faults: list[Fault] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        record = next(index)
+        for name, count in Counter(name for name, _ in pairs).items():
+            if count > 1:
+                given = f"{count} times in the record"
+                faults.append(Fault(record=record, field=name, given=given, allowed="each field once"))
+
+    json.loads(body, object_pairs_hook=look)
+    if faults:
+        raise _violations(iter(faults), next(index))
+
+
+def _violations(faults: Iterator[Fault], records: int) -> Problem:
     shown: list[Fault] = []
     total = 0
-    for fault in itertools.islice(_faults(records, contract), _COUNTED):
+    for fault in itertools.islice(faults, _COUNTED):
         total += 1
         if total <= FAULTS_SHOWN:
             shown.append(fault)
     found = f"at least {total}" if total == _COUNTED else str(total)
     more = f", the first {FAULTS_SHOWN} are listed" if total > FAULTS_SHOWN else ""
-    detail = f"{found} fault{'s' if total > 1 else ''} in {len(records)} records{more}"
+    detail = f"{found} fault{'s' if total > 1 else ''} in {records} records{more}"
     return ContractViolated(detail, shown, total)
 
 

@@ -1,72 +1,20 @@
-"""Verify a model bundle or a running scoring server, from the image that is about to be trusted.
+"""The checks of a running server."""
 
-    python -m serving.verify bundle PATH                    the bundle loads and reproduces its examples
-    python -m serving.verify server URL --bundle PATH       health, version, answers, errors, a short load
-    python -m serving.verify watch URL --bundle PATH        errors and latency over a time, from /metrics
-
-The image build runs the first, a pod in the cluster (or a process of the embedded stack) the others. The
-API key is read from the environment variable ``LIFECYCLE_API_KEY``. The report is JSON, written to
-``--report``; failed checks are also the last lines of the output. Exit code 1 means a check failed.
-"""
-
-import argparse
 import http.client
 import json
-import os
-import signal
-import sys
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from serving.metrics_text import Metrics
-from serving.verify_client import Client, Failed, expect
-from serving.verify_report import Report, percentile_ms
+from serving.verify.bundle import TOLERANCE, fault_in, read_examples
+from serving.verify.client import Client, Failed, expect
+from serving.verify.counters import Counters
+from serving.verify.report import Report, percentile_ms
 
-KEY_VARIABLE = "LIFECYCLE_API_KEY"
-TOLERANCE = 1e-6
 _SETTLED = 20
 """Answers in a row, each over a new connection, that must come from the expected version."""
 _UNREACHABLE = 3
 """Polls in a row without an answer after which a watch is over."""
-
-
-def fault_in(examples: Mapping[str, Any], answer: Mapping[str, Any]) -> str | None:
-    """The first golden answer that differs, in words; probabilities and scores may differ by 1e-6."""
-    for name, wanted in examples.items():
-        if name == "records":
-            continue
-        got = answer.get(name)
-        if not isinstance(got, list) or len(got) != len(wanted):
-            return f"{name}: expected {len(wanted)} values, got {got!r:.80}"
-        for position, (expected, value) in enumerate(zip(wanted, got, strict=True)):
-            same = value == expected if isinstance(expected, bool) else abs(value - expected) <= TOLERANCE
-            if not same:
-                return f"{name}: example {position} should be {expected}, is {value}"
-    return None
-
-
-def read_examples(bundle: Path) -> dict[str, Any]:
-    """``examples.json`` of a bundle: records, and what the registered model answered."""
-    examples: dict[str, Any] = json.loads((bundle / "examples.json").read_bytes())
-    return examples
-
-
-def verify_bundle(bundle: Path) -> str:
-    """Load a bundle with this image's scoring package; ``Failed`` unless it reproduces its examples."""
-    from serving.scoring.bundle import Bundle, BundleError
-
-    try:
-        examples = read_examples(bundle)
-        scored = Bundle.load(bundle).score(examples["records"])
-    except (BundleError, OSError, ValueError, KeyError) as error:
-        raise Failed(f"the bundle {bundle} does not load: {error}") from error
-    answer = {name: getattr(scored, name) for name in examples if name != "records"}
-    if fault := fault_in(examples, answer):
-        raise Failed(f"the model is not the one that was registered: {fault}")
-    return f"{len(examples['records'])} examples reproduced"
 
 
 class Verification:
@@ -201,8 +149,8 @@ class Verification:
 
     def _judge_watch(
         self,
-        before: Metrics,
-        latest: Metrics,
+        before: Counters,
+        latest: Counters,
         lost: list[str],
         wrong: list[str],
         max_p95_ms: float,
@@ -225,71 +173,7 @@ class Verification:
             raise Failed(f"{seen}; allowed: p95 {max_p95_ms:g} ms")
         return seen
 
-    def _scrape(self, client: Client) -> Metrics:
+    def _scrape(self, client: Client) -> Counters:
         status, body = client.get("/metrics")
         expect("GET /metrics", status, 200)
-        return Metrics.parse(body.decode())
-
-
-def _arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m serving.verify", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    bundle = commands.add_parser("bundle", help="check a bundle folder, without a server")
-    bundle.add_argument("bundle", type=Path)
-    for name in ("server", "watch"):
-        command = commands.add_parser(name)
-        command.add_argument("url")
-        command.add_argument("--bundle", type=Path, default=Path("bundle"))
-        command.add_argument("--version", required=True, help="the model version that must answer")
-        command.add_argument("--seconds", type=float, default=5.0)
-        command.add_argument("--max-p95-ms", type=float, default=500.0)
-        command.add_argument("--max-error-rate", type=float, default=0.0)
-        command.add_argument("--report", type=Path)
-        command.add_argument("--connections", type=int, default=2)
-        command.add_argument("--settle-seconds", type=float, default=20.0)
-    return parser.parse_args(arguments)
-
-
-def _verify(options: argparse.Namespace) -> Report:
-    verification = Verification(options.url, options.bundle, os.environ.get(KEY_VARIABLE))
-    report = verification.report
-    began = time.monotonic()
-    limits = (options.max_p95_ms, options.max_error_rate)
-    if report.check("version", lambda: verification.version_is(options.version, options.settle_seconds)):
-        if options.command == "server":
-            report.check("health", lambda: verification.status_is("/healthz", 200))
-            report.check("ready", lambda: verification.status_is("/readyz", 200))
-            report.check("golden answers", verification.answers_are_golden)
-            report.check("contract", verification.contract_is_kept)
-            report.check("keys", verification.keys_are_asked_for)
-            report.check("load", lambda: verification.load(options.seconds, options.connections, *limits))
-        else:
-            report.check("golden answers", verification.answers_are_golden)
-            report.check("watch", lambda: verification.watch(options.seconds, *limits))
-    report.seconds = round(time.monotonic() - began, 3)
-    return report
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
-    options = _arguments(arguments)
-    out = sys.stdout.write
-    if options.command == "bundle":
-        try:
-            out(f"bundle: {verify_bundle(options.bundle)}\n")
-        except Failed as error:
-            out(f"FAILED bundle: {error}\n")
-            return 1
-        return 0
-    document = _verify(options).document()
-    if options.report:
-        options.report.write_text(json.dumps(document))
-    for check in sorted(document["checks"], key=lambda check: not check["passed"]):
-        out(f"{'ok' if check['passed'] else 'FAILED'} {check['name']}: {check['detail']}\n")
-    return 0 if document["passed"] else 1
-
-
-if __name__ == "__main__":
-    # The first process of a container has no default handler: without this it would outlive its pod's end.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sys.exit(main())
+        return Counters.parse(body.decode())

@@ -79,7 +79,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
         self.waiting: dict[Any, _Wait] = {}
         """The connections in the poller."""
         self._in_threads: dict[Any, float] = {}
-        """When the connections that threads work on are cut off."""
+        """When the connections that threads work on, or will, are cut off."""
         self._looked = 0.0
         self._base_environ = base_environ(self.cfg) | {
             "wsgi.multithread": True,
@@ -134,16 +134,9 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             if until <= now:
                 _cut_off(conn.sock)
 
-    def handle(self, conn: Any) -> Any:
-        """In a thread: serve a request by gunicorn's HTTP; the main thread cuts it off if that takes too long."""
-        self._in_threads[conn] = self._deadline
-        try:
-            return super().handle(conn)
-        finally:
-            del self._in_threads[conn]
-
     def finish_request(self, conn: Any, fs: "Future[Any]") -> None:
         """A thread is done with a request."""
+        del self._in_threads[conn]
         kept = not fs.cancelled() and fs.exception() is None and fs.result() is True
         if conn.sock.fileno() < 0:
             self.nr_conns -= 1
@@ -308,6 +301,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
         _want(conn, 1)
         if self.waiting.pop(conn, None):
             self.poller.unregister(conn.sock)
+        self._in_threads[conn] = self._deadline
         conn.data_ready = True  # so no thread waits for the first byte
         super().enqueue_req(conn)
 

@@ -41,11 +41,19 @@ def key_file(folder: Path, **keys: str) -> Path:
 
 
 class Server:
-    """One gunicorn with its workers; stdout and stderr go to files of ``folder``, or stdout to a descriptor."""
+    """One gunicorn with its workers; stdout and stderr go to files of ``folder``, or to descriptors."""
 
     def __init__(
-        self, folder: Path, bundle: Path, descriptor: int | None = None, pythonpath: str = str(ROOT), **settings: Any
+        self,
+        folder: Path,
+        bundle: Path,
+        descriptor: int | None = None,
+        errors: int | None = None,
+        pythonpath: str = str(ROOT),
+        before: tuple[str, ...] = (),
+        **settings: Any,
     ) -> None:
+        """``before``: a program that runs the server, such as ``prlimit`` with its options."""
         self.port, self.metrics_port = free_ports(2)
         self.stdout, self.stderr = folder / "stdout.log", folder / "stderr.log"
         defaults = {
@@ -60,9 +68,19 @@ class Server:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("SCORING_")}
         environ |= {f"SCORING_{name}": str(value) for name, value in (defaults | settings).items()}
         environ["PYTHONPATH"] = pythonpath
-        command = [sys.executable, "-m", "gunicorn", "-c", "python:serving.gunicorn_config", "serving.wsgi:app"]
+        command = [
+            *before,
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "-c",
+            "python:serving.gunicorn_config",
+            "serving.wsgi:app",
+        ]
         with self.stdout.open("ab") as out, self.stderr.open("ab") as err:
-            self.process = subprocess.Popen(command, env=environ, stdout=descriptor or out, stderr=err, cwd=folder)
+            self.process = subprocess.Popen(
+                command, env=environ, stdout=descriptor or out, stderr=errors or err, cwd=folder
+            )
 
     def __enter__(self) -> Self:
         try:
@@ -111,10 +129,16 @@ class Server:
             return []
 
     def request(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None, port: int = 0
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        port: int = 0,
+        timeout: float = 20,
     ) -> Answer:
         """One request over a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=timeout)
         try:
             connection.request(method, path, body, headers or {})
             answer = connection.getresponse()
@@ -122,12 +146,12 @@ class Server:
         finally:
             connection.close()
 
-    def predict(self, records: Any, **headers: str) -> Answer:
+    def predict(self, records: Any, timeout: float = 20, **headers: str) -> Answer:
         """``POST /predict`` with the tests' key; bytes are sent as they are."""
         body = records if isinstance(records, bytes) else json.dumps(records).encode()
         named = {"X-API-Key": KEY, "Content-Type": "application/json"}
         named |= {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.request("POST", "/predict", body, named)
+        return self.request("POST", "/predict", body, named, timeout=timeout)
 
     def metrics(self) -> str:
         """What Prometheus reads."""

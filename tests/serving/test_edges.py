@@ -1,0 +1,319 @@
+"""What strangers and clumsy clients do: nobody is held up, nothing is told, and everybody gets an answer."""
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.support.serving_bundles import Attrition
+from tests.support.serving_processes import KEY, Answer, Server
+
+MIB = 1 << 20
+POD_LIMIT_MIB = 384  # of the 512 that k8s/base/deployment.yaml gives
+
+
+def raw(server: Server, message: bytes, *, ends: bool = True) -> Answer | None:
+    """What comes back for bytes as they are; ``ends``: the client sends nothing more. ``None``: nothing came."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        client.sendall(message)
+        if ends:
+            client.shutdown(socket.SHUT_WR)
+        answer = http.client.HTTPResponse(client)
+        try:
+            answer.begin()
+        except (http.client.BadStatusLine, ConnectionResetError):
+            return None
+        return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+
+
+def message(records: list[dict[str, Any]], extra: bytes = b"") -> bytes:
+    body = json.dumps(records).encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Type: application/json\r\n".encode()
+    return head + extra + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def problem(answer: Answer | None) -> Any:
+    assert answer is not None
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json["status"] == answer.status
+    assert answer.json["request_id"] == answer.headers["x-request-id"]
+    return answer.json
+
+
+@contextlib.contextmanager
+def held(server: Server, count: int, *first: bytes) -> Iterator[list[socket.socket]]:
+    """So many connections at once, each of which has sent the next one of ``first`` and nothing else."""
+    clients: list[socket.socket] = []
+    try:
+        for number in range(count):
+            client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(20)
+            client.connect(("127.0.0.1", server.port))
+            client.sendall(first[number % len(first)])
+            clients.append(client)
+        yield clients
+    finally:
+        for client in clients:
+            client.close()
+
+
+def probes_are_quick(server: Server, seconds: float = 1.0) -> None:
+    for path in ("/healthz", "/readyz"):
+        began = time.monotonic()
+        assert server.request("GET", path).status == 200
+        assert time.monotonic() - began < seconds
+
+
+# ---- 1: what metrics tell, and to whom ----
+
+
+def test_metrics_are_not_at_the_public_port(server: Server) -> None:
+    answer = server.request("GET", "/metrics", headers={"Host": f"127.0.0.1:{server.metrics_port}"})
+    assert problem(answer)["status"] == 404
+    assert "scoring_build_info" in server.metrics()
+    assert server.request("GET", "/version", port=server.metrics_port).status == 200
+
+
+def test_metrics_tell_nothing_of_the_person_scored_last(attrition: Attrition, tmp_path: Path) -> None:
+    with Server(tmp_path, attrition.folder) as server:
+        assert server.predict(attrition.records(1)).status == 200
+        before = server.metrics()
+        for record in attrition.records(5, seed=3):
+            server.predict([record])
+        assert "scoring_drift_p_value{" not in before + server.metrics()
+
+
+# ---- 2: connections that go on and on ----
+
+BEGINNINGS = (
+    b"G",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n0123456789",
+    b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n0123456789",
+    b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n" * 10,
+    b"GET /nothing HTTP/1.1\r\nHost: x\r\n\n",
+    b"",
+)
+
+
+def test_thousand_connections_that_never_end_hold_up_neither_probes_nor_clients(
+    attrition: Attrition, tmp_path: Path
+) -> None:
+    record = message(attrition.records(1))
+    with (
+        Server(tmp_path, attrition.folder, CLIENT_TIMEOUT=5) as server,
+        held(server, 1000, *BEGINNINGS),
+        socket.create_connection(("127.0.0.1", server.port), timeout=20) as keyed,
+    ):
+        for _ in range(50):
+            keyed.sendall(record)
+            answer = http.client.HTTPResponse(keyed)
+            answer.begin()
+            answer.read()
+            assert answer.status == 200
+            probes_are_quick(server)
+        # Each is told, or cut off, in the end; then the threads have time for others again.
+        (worker,) = server.workers()
+        deadline = time.monotonic() + 40
+        while len(psutil.Process(worker).net_connections("tcp")) > 50:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert server.request("GET", "/docs/swagger-ui.css").status == 200
+
+
+def test_request_that_is_never_whole_is_told_so(attrition: Attrition, tmp_path: Path) -> None:
+    with Server(tmp_path, attrition.folder, CLIENT_TIMEOUT=1) as server:
+        for beginning in BEGINNINGS[:2]:
+            assert problem(raw(server, beginning, ends=False))["status"] == 408
+        (line,) = {
+            (line["path"], line["status"])
+            for line in map(json.loads, server.stderr.read_text().splitlines())
+            if line["type"] == "Access" and line["status"] == 408
+        }
+        assert line == ("other", 408)
+        assert 'status="408"} 2.0' in server.metrics()
+
+
+def test_full_house_makes_room_for_who_comes(attrition: Attrition, tmp_path: Path) -> None:
+    """More connections than a worker may have open."""
+    limits = ("prlimit", "--nofile=400:400")
+    with Server(tmp_path, attrition.folder, before=limits) as server, held(server, 390, b"G", b""):
+        for _ in range(20):
+            probes_are_quick(server)
+            assert server.predict(attrition.records(1)).status == 200
+
+
+# ---- 3: memory ----
+
+
+def test_large_valid_bodies_together_stay_within_the_pods_memory(attrition: Attrition, tmp_path: Path) -> None:
+    """Texts with braces take the longer way through the log, which needs most."""
+    (record,) = attrition.records(1)
+    texts = {name: "}{" * 50 if isinstance(value, str) else value for name, value in record.items()}
+    unit = json.dumps(texts, separators=(",", ":"))
+    body = f"[{','.join([unit] * ((5 * MIB - 2) // (len(unit) + 1)))}]".encode()
+    with open(os.devnull, "wb") as nowhere, Server(tmp_path, attrition.folder, nowhere.fileno()) as server:
+        (worker,) = server.workers()
+        statuses: list[int] = []
+
+        def send() -> None:
+            for _ in range(4):
+                statuses.append(server.predict(body, timeout=120).status)
+
+        clients = [threading.Thread(target=send) for _ in range(8)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        status = Path(f"/proc/{worker}/status").read_text()
+        peak = int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    assert statuses == [200] * 32
+    assert peak < POD_LIMIT_MIB
+
+
+# ---- 4, 5: stderr ----
+
+
+def test_malformed_requests_leave_nothing_of_themselves_in_the_log(attrition: Attrition, tmp_path: Path) -> None:
+    body = json.dumps(attrition.records(1)).encode()
+    key = KEY.encode()
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nX-API-Key: " + key + b"\r\nContent-Type: application/json\r\n"
+    requests = [
+        head + b"Transfer-Encoding: chunked\r\n\r\n" + body + b"\r\n",
+        head.replace(b"X-API-Key: " + key + b"\r\n", b"") + b"Transfer-Encoding: chunked\r\n\r\n" + body + b"\r\n",
+        head + b"Content-Length: 2\r\n\r\n[]" + body,
+        head + b"\r\n" + body,
+        head.replace(b"Key: ", b"Key : ") + b"Content-Length: 2\r\n\r\n[]",
+        head.replace(b"\r\n", b"\n") + b"Content-Length: 2\n\n[]" + b"\r\n\r\n",
+        head.replace(b"Key: ", b"Key ") + b"Content-Length: 2\r\n\r\n[]",
+        b"GET /predict?key=" + key + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /" + key + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /docs/" + key + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        key + b" /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"Z" * 6 * MIB + b"\r\n",
+    ]
+    with Server(tmp_path, attrition.folder, LOG_SENSITIVE="drop") as server:
+        for request in requests:
+            with contextlib.suppress(OSError):
+                raw(server, request)
+        assert server.request("GET", "/healthz").status == 200
+    text = server.stderr.read_text()
+    assert KEY not in text
+    assert "MaritalStatus" not in text
+    assert text.count('"type":"Access"') >= len(requests) - 1
+    assert max(map(len, text.splitlines())) < 6000
+
+
+def test_server_goes_on_when_nobody_reads_stderr(attrition: Attrition, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with Server(tmp_path, attrition.folder, errors=writing, WORKERS=2) as server:
+        os.close(writing)
+        body = json.dumps(attrition.records(1)).encode()
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        lost = 0.0
+        deadline = time.monotonic() + 60
+        while not lost:
+            for _ in range(500):
+                connection.request("POST", "/predict", body, {"X-API-Key": KEY, "Content-Type": "application/json"})
+                answer = connection.getresponse()
+                answer.read()
+                assert answer.status == 200
+            lost = float(server.metrics().partition("\nscoring_lost_lines_total ")[2].split()[0])
+            assert time.monotonic() < deadline
+        # The master does not wait either: it replaces a worker, and says so to nobody.
+        first = server.workers()
+        psutil.Process(first[0]).kill()
+        while set(server.workers()) == set(first) or len(server.workers()) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        probes_are_quick(server)
+        assert json.loads(os.read(reading, MIB).splitlines()[1])["type"] in ("Log", "Access")
+    os.close(reading)
+
+
+# ---- 6, 8: refusals ----
+
+
+@pytest.mark.parametrize(
+    "chunks", [b"zz\r\n", b"5\r\n[{}", b"2\r\n[]xx0\r\n\r\n", b"2;a=\r\r\n[]\r\n0\r\n\r\n", b"0\r\nno colon\r\n\r\n"]
+)
+def test_broken_chunks_are_the_clients_fault(server: Server, chunks: bytes) -> None:
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Type: application/json\r\n".encode()
+    assert problem(raw(server, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks))["status"] == 400
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n[]", 400),
+        (b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n[]", 400),
+        (b"POST /predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, rot13\r\n\r\n[]", 501),
+        (b"GET /healthz\r\nHost: a\r\n\r\n", 400),
+        (b"GET /healthz HTTP/9.7\r\nHost: a\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\nA header\r\n\r\n", 400),
+        (b"GET /" + b"x" * 5000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 10_000 + b"\r\n\r\n", 431),
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\nExpect: a-miracle\r\n\r\n", 417),
+        (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
+    ],
+)
+def test_what_gunicorn_refuses_is_answered_with_a_problem(server: Server, request_: bytes, status: int) -> None:
+    assert problem(raw(server, request_))["status"] == status
+
+
+def test_answered_request_with_a_broken_rest_gets_no_second_answer(server: Server) -> None:
+    head = b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        client.sendall(head + b"zz\r\n")
+        received = b"".join(iter(lambda: client.recv(MIB), b""))
+    assert received.count(b"HTTP/1.1 ") == 1
+
+
+def test_pipelined_requests_are_all_answered_in_order(server: Server) -> None:
+    """Both those that the main thread serves and those of the threads, whose parser reads ahead."""
+    paths = [("/healthz", "/docs/swagger-ui.css", "/nothing")[number % 3] for number in range(30)]
+    lines = [f"GET {path} HTTP/1.1\r\nHost: x\r\nX-Request-ID: p{n}\r\n\r\n" for n, path in enumerate(paths)]
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        client.sendall("".join(lines).encode())
+        with client.makefile("rb") as stream:
+            for number in range(len(paths)):
+                head = b"".join(iter(stream.readline, b"\r\n"))
+                stream.read(int(head.lower().partition(b"content-length:")[2].split()[0]))
+                assert f"X-Request-ID: p{number}\r\n".encode() in head
+
+
+# ---- 10: as gunicorn 27 reads ----
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost : a\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: +2\r\n\r\n[]",
+        b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 2_0\r\n\r\n[]",
+        b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 0x2\r\n\r\n[]",
+    ],
+)
+def test_stricter_reading_is_followed(server: Server, request_: bytes) -> None:
+    assert problem(raw(server, request_))["status"] == 400
+
+
+def test_gunicorn_is_the_one_that_the_image_pins() -> None:
+    if not os.environ.get("LIFECYCLE_IMAGE_ENVIRONMENT"):
+        pytest.skip("only in the image's environment: make test-image-env")
+    import gunicorn
+
+    pins = (Path(__file__).resolve().parents[2] / "serving" / "requirements.in").read_text()
+    assert f"gunicorn=={gunicorn.__version__}" in pins

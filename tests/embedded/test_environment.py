@@ -95,8 +95,8 @@ def test_too_little_memory_is_one_line_that_says_what_to_do(stack, monkeypatch):
 
 
 def test_parts_reach_each_other_without_the_proxy_of_the_shell(tmp_path):
-    shell = {"ATTRITION_HOME": str(tmp_path), "HTTP_PROXY": "http://proxy", "NO_PROXY": "registry.example.com"}
+    shell = {"LIFECYCLE_HOME": str(tmp_path), "HTTP_PROXY": "http://proxy", "NO_PROXY": "registry.example.com"}
     environment = Stack.read(shell).environment()
     for name in ("no_proxy", "NO_PROXY"):
         assert environment[name] == "registry.example.com,127.0.0.1,localhost"
-    assert Stack.read({"ATTRITION_HOME": str(tmp_path)}).environment()["no_proxy"] == "127.0.0.1,localhost"
+    assert Stack.read({"LIFECYCLE_HOME": str(tmp_path)}).environment()["no_proxy"] == "127.0.0.1,localhost"

@@ -1,4 +1,4 @@
-"""Fixtures of the training tests: synthetic and real employees, and an MLflow store in a folder."""
+"""Fixtures of the training tests: attrition with synthetic and real employees, and an MLflow store in a folder."""
 
 import os
 from pathlib import Path
@@ -9,10 +9,17 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def synthetic_frame():
-    from use_cases.attrition.sample import make_employees
+def attrition():
+    from training.use_case import load
 
-    return make_employees(600, 3)
+    return load("attrition")
+
+
+@pytest.fixture(scope="session")
+def synthetic_frame():
+    from use_cases.attrition.sample import make_sample
+
+    return make_sample(600, 3)
 
 
 @pytest.fixture(scope="session")
@@ -23,17 +30,17 @@ def synthetic_file(synthetic_frame, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def synthetic(synthetic_file):
-    from training.data.dataset import read_employees
+def synthetic(attrition, synthetic_file):
+    from training.data.dataset import read_table
 
-    return read_employees(str(synthetic_file))
+    return read_table(attrition, str(synthetic_file))
 
 
 @pytest.fixture(scope="session")
-def real(real_data):
-    from training.data.dataset import read_employees
+def real(attrition, real_data):
+    from training.data.dataset import read_table
 
-    return read_employees(str(real_data))
+    return read_table(attrition, str(real_data))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from datetime import date, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from training.inference_log.schema import COLUMNS
 
 from tests.support.nights import rows
 from training.data.dataset import read_employees
@@ -12,7 +13,6 @@ from training.data.validation import find_faults
 from training.inference_log import layout, outcomes
 from training.inference_log.day_tables import inference_columns
 from training.inference_log.outcomes import label, read_feed
-from training.inference_log.schema import COLUMNS
 from use_cases.attrition.sample import make_employees
 
 NIGHT = date(2026, 11, 2)

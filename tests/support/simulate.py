@@ -336,11 +336,15 @@ class Export:
     def _cut(self, day, case):
         """An input line of about 40 KiB as pieces with their times; its output is delivered whole (or lost)."""
         when = self._moment(day).replace(hour=9)
-        people = [random_record(self.rng, number, self.use_case) for number in range(45)]
+        people = []
+        while len(msgspec.json.encode(people)) < 40_000:
+            people.append(random_record(self.rng, len(people), self.use_case))
         predictions = [round(self.rng.random(), 6) for _ in people]
         request_id = f"cut-{self.seed}-{day}-{case.replace(' ', '-')}"
-        lines = log_lines(people, predictions, [0.05] * 45, when=when, request_id=request_id, client="hr", version="1",
-                          use_case=self.use_case)  # fmt: skip
+        lines = log_lines(
+            people, predictions, [0.05] * len(people), when=when, request_id=request_id, client="hr", version="1",
+            use_case=self.use_case,
+        )  # fmt: skip
         inputs = [json.loads(line) for line in lines if "InputData" in line]
         whole = inputs[0] | {"chunks": 1, "data": [record for line in inputs for record in line["data"]]}
         when = datetime.fromisoformat(whole["timestamp"])

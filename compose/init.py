@@ -80,7 +80,8 @@ def with_use_cases(made: Secrets, slugs: Iterable[str]) -> Secrets:
     if len(keys) * len(TARGETS) > NODE_PORTS:
         raise SystemExit(
             f"{len(keys)} use cases ({', '.join(keys)}) need {len(keys) * len(TARGETS)} ports, and docker-compose.yaml "
-            f"publishes {NODE_PORTS} of the cluster: remove use cases, or begin with new volumes"
+            f"publishes {NODE_PORTS} of the cluster: leave the new ones out, or begin with new volumes, for one that "
+            "is gone keeps its ports"
         )
     return msgspec.structs.replace(made, api_keys=keys)
 

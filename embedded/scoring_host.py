@@ -24,7 +24,7 @@ from typing import Literal
 import msgspec
 import psutil
 
-from embedded.addresses import Addresses, AddressError
+from embedded.addresses import AddressError, Addresses
 from embedded.credentials import hashes_file
 from embedded.environment import HEARTBEAT_FILE, TARGETS, Stack
 from embedded.log_export import Exporter

@@ -53,6 +53,13 @@ def test_line_that_is_no_json_object_stays_text(folders, line):
     assert records(exports)[0]["LogMessage"] == line
 
 
+def test_line_waits_until_it_is_known_whose_it_is(folders):
+    write(folders[0], "one\n")
+    assert exporter(folders, namespace=lambda name, target: None).export() == 0
+    assert exporter(folders, live=()).export() == 1
+    assert records(folders[1])[0]["PodNamespace"] == "attrition-production"
+
+
 def test_unfinished_line_waits_for_its_end(folders):
     slots, exports = folders
     write(slots, '{"a": 1}\n{"b"')

@@ -74,9 +74,9 @@ class Host:
     def version(self, url: str = "") -> str:
         return str(requests.get(f"{url or self.url}/version", timeout=10).json()["model"]["version"])
 
-    def predict(self, record: dict, request_id: str = "") -> requests.Response:
+    def predict(self, record: dict, request_id: str = "", url: str = "") -> requests.Response:
         headers = {"X-API-Key": self.key} | ({"X-Request-ID": request_id} if request_id else {})
-        return requests.post(f"{self.url}/predict", json=[record], headers=headers, timeout=30)
+        return requests.post(f"{url or self.url}/predict", json=[record], headers=headers, timeout=30)
 
     def exported(self) -> list[dict]:
         """All records of the export folder."""

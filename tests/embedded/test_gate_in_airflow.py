@@ -25,7 +25,7 @@ from lifecycle.sensors.approval import ManualGateSensor
 DIGEST = "{{ var.value.get(run_id, 'first') }}"
 
 class DyingGate(ManualGateSensor):
-    """The first try that an answer resumes dies of it, as it does when the scheduler fails it meanwhile."""
+    # The first try that an answer resumes is lost, as it is when the scheduler fails it meanwhile.
 
     def decided(self, context, **answered):
         if context["run_id"].startswith("dies") and context["ti"].try_number == 1:
@@ -53,7 +53,8 @@ def airflow(tmp_path_factory):
     stack = Stack.read({"PATH": os.environ["PATH"], **own_ports(), "LIFECYCLE_HOME": str(home)})
     preflight.prepare_folders(stack)
     log = stack.logs / "airflow.log"
-    environment = {**stack.airflow_environment(), "AIRFLOW__CORE__DAGS_FOLDER": str(dags)}
+    environment = {**stack.airflow_environment(), "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+                   "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "1"}  # fmt: skip
     running = processes.start([sys.executable, "-m", "embedded.airflow_components"], env=environment, log=log, cwd=ROOT)
     try:
         assert eventually(lambda: answers(f"{stack.airflow_url}/api/v2/version"), 180), log.read_text()

@@ -16,7 +16,8 @@ from lifecycle.hooks import airflow_api
 
 APPROVE = "Approve"
 REJECT = "Reject"
-_SILENCE = {"error": "no answer within the time limit", "error_type": "timeout"}
+_FIRST_LOOK, _RARE_LOOK = timedelta(seconds=20), timedelta(hours=1)
+"""The shortest and the longest time after which a parked task looks whether it was answered unnoticed."""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -144,19 +145,31 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
         self.log.info("asked %s", approvers or "any editor")
 
     def _wait(self, context: Any, digest: str, asked_at: str) -> None:
-        """Park for what is left of the time; past it, silence decides."""
-        left = _time(asked_at) + settings.load().release.response_timeout - datetime.now(UTC)
+        """Park for a while, and again until the time is over; then silence decides.
+
+        Airflow resumes the task as soon as it is answered. Only where its database locks no rows (SQLite), an
+        answer in the moment of the parking leaves the task parked: the end of the while then brings it.
+        """
+        stood = datetime.now(UTC) - _time(asked_at)
+        left = settings.load().release.response_timeout - stood
         if left <= timedelta(0):
-            return self.decided(context, _SILENCE, digest, asked_at)
-        self.log.info("waiting up to %s for an answer", left)
-        raise TaskAwaitingInput(method_name="decided", kwargs={"digest": digest, "asked_at": asked_at}, timeout=left)
+            silence = Decision(False, "nobody", datetime.now(UTC).isoformat(), "no answer within the time limit")
+            return self._conclude(context, silence, digest)
+        self.log.info("waiting for an answer, for another %s", left)
+        raise TaskAwaitingInput(
+            method_name="decided",
+            kwargs={"digest": digest, "asked_at": asked_at},
+            timeout=min(left, _RARE_LOOK, max(_FIRST_LOOK, stood)),
+        )
 
     def decided(self, context: Any, event: dict[str, Any], digest: str, asked_at: str) -> None:
-        """Turn the answer into a decision, keep it as the task's result, and skip the other branch.
+        """Turn the answer into a decision, or wait on where none has come.
 
         :param digest: what the question was about, whatever the template says by now.
         :param asked_at: when it was first put; RFC 3339, UTC.
         """
+        if event.get("error_type") == "timeout":
+            return self._wait(context, digest, asked_at)
         decision = self._decision(event)
         if decision.approved:
             self._refuse_a_change(context, digest)
@@ -164,6 +177,10 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
             self.log.warning("%s started this release and may not approve it: asking again", decision.decided_by)
             self._ask(context)
             return self._wait(context, digest, asked_at)
+        return self._conclude(context, decision, digest)
+
+    def _conclude(self, context: Any, decision: Decision, digest: str) -> None:
+        """Keep the decision as the task's result, and skip the other branch."""
         self.log.info(
             "%s by %s: %s",
             "approved" if decision.approved else "rejected",
@@ -196,8 +213,6 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
 
     @staticmethod
     def _decision(event: dict[str, Any]) -> Decision:
-        if event.get("error_type") == "timeout":
-            return Decision(False, "nobody", datetime.now(UTC).isoformat(), "no answer within the time limit")
         if "error" in event:
             raise AirflowFailException(f"the question could not be put: {event['error']}; clear this task to ask again")
         user = event.get("responded_by_user") or {}

@@ -15,6 +15,7 @@ from lifecycle import settings
 from lifecycle.sensors import approval as gate
 
 ANSWERED = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+AGO = {minutes: (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat() for minutes in (1, 5, 30, 60, 90, 300)}
 ASKED = {"digest": "sha256:aa", "asked_at": datetime.now(UTC).isoformat()}
 
 
@@ -82,7 +83,7 @@ def answer(option, user="rita", comment="looks right"):
 def test_execute_asks_the_listed_approvers_and_parks_without_a_slot(sensor, context, asked):
     with pytest.raises(TaskAwaitingInput) as parked:
         sensor.execute(context)
-    assert timedelta(hours=2) - parked.value.timeout < timedelta(minutes=1)
+    assert parked.value.timeout == timedelta(seconds=20), "then it looks for an answer that Airflow did not notice"
     assert parked.value.method_name == "decided"
     assert parked.value.kwargs["digest"] == "sha256:aa"
     assert datetime.now(UTC) - datetime.fromisoformat(parked.value.kwargs["asked_at"]) < timedelta(minutes=1)
@@ -133,12 +134,33 @@ def test_rejection_counts_whatever_has_been_rebuilt(sensor, context):
     assert context["ti"].pushed["return_value"]["digest"] == "sha256:aa"
 
 
+TIMEOUT = {"error": "timed out", "error_type": "timeout"}
+
+
 def test_silence_is_a_no(sensor, context):
     with pytest.raises(DownstreamTasksSkipped) as branch:
-        sensor.decided(context, {"error": "timed out", "error_type": "timeout"}, **ASKED)
+        sensor.decided(context, TIMEOUT, digest="sha256:aa", asked_at=AGO[300])
     assert branch.value.tasks == [("go", -1)]
     assert context["ti"].pushed["return_value"]["approved"] is False
     assert context["ti"].pushed["return_value"]["decided_by"] == "nobody"
+
+
+@pytest.mark.parametrize(("minutes", "parks"), [(5, 5), (30, 30), (90, 30)], ids=["soon", "later", "near the end"])
+def test_look_that_finds_no_answer_parks_for_as_long_again_and_never_beyond_the_limit(
+    sensor, context, asked, minutes, parks
+):
+    with pytest.raises(TaskAwaitingInput) as parked:
+        sensor.decided(context, TIMEOUT, digest="sha256:aa", asked_at=AGO[minutes])
+    assert abs(parked.value.timeout - timedelta(minutes=parks)) < timedelta(minutes=1)
+    assert parked.value.kwargs == {"digest": "sha256:aa", "asked_at": AGO[minutes]}
+    assert asked == []
+
+
+def test_looks_are_never_more_than_an_hour_apart(sensor, context, use_release_settings):
+    use_release_settings(approvers=("rita",), response_hours=48)
+    with pytest.raises(TaskAwaitingInput) as parked:
+        sensor.decided(context, TIMEOUT, digest="sha256:aa", asked_at=AGO[300])
+    assert parked.value.timeout == timedelta(hours=1)
 
 
 def test_other_error_fails_and_says_how_to_ask_again(sensor, context):
@@ -159,9 +181,6 @@ def test_requester_may_reject_their_own_release(sensor, context, use_release_set
     with pytest.raises(DownstreamTasksSkipped) as branch:
         sensor.decided(context, answer("Reject", user="omar"), **ASKED)
     assert branch.value.tasks == [("go", -1)]
-
-
-AGO = {minutes: (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat() for minutes in (1, 5, 30, 60, 90, 300)}
 
 
 @pytest.fixture

@@ -27,10 +27,10 @@ DIGEST = "{{ var.value.get(run_id, 'first') }}"
 class DyingGate(ManualGateSensor):
     # The first try that an answer resumes is lost, as it is when the scheduler fails it meanwhile.
 
-    def decided(self, context, **answered):
+    def decided(self, context, event, digest, asked_at):
         if context["run_id"].startswith("dies") and context["ti"].try_number == 1:
             raise RuntimeError("this try is lost")
-        super().decided(context, **answered)
+        super().decided(context, event, digest, asked_at)
 
 @dag(schedule=None, max_active_runs=1)
 def gated():

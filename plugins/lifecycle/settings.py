@@ -189,9 +189,7 @@ def _both(below: Any, above: Any) -> bool:
     return isinstance(below, dict) and isinstance(above, dict)
 
 
-def _converted(
-    defaults: UseCaseSettings, every: dict[str, Any], table: dict[str, Any], named: str
-) -> UseCaseSettings:
+def _converted(defaults: UseCaseSettings, every: dict[str, Any], table: dict[str, Any], named: str) -> UseCaseSettings:
     merged = _merged(_merged(msgspec.to_builtins(defaults), every), table)
     try:
         return msgspec.convert(merged, UseCaseSettings)

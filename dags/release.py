@@ -51,10 +51,8 @@ from lifecycle.tasks.release import (
 )
 from training.use_case import UseCase, load_all
 
-PRODUCTION = "ti.xcom_pull('resolve_candidate')['production']"
-FOUND_IN_PRODUCTION: dict[str, Any] = {
-    key: f"{{{{ {PRODUCTION}['{key}'] }}}}" for key in ("image", "digest", "version")
-}
+FOUND = "ti.xcom_pull('resolve_candidate')['production']"
+FOUND_IN_PRODUCTION: dict[str, Any] = {key: f"{{{{ {FOUND}['{key}'] }}}}" for key in ("image", "digest", "version")}
 """What production ran before this release: templates, because an XComArg does not reach into an inner dictionary."""
 
 

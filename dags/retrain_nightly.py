@@ -20,8 +20,8 @@ shows the job's traceback in its log: a storage or MLflow outage is over when th
 damaged by hand: delete the night's `staging` folder (or the day's `inference` folder) and close that night again.
 Unreadable lines fail nothing: they are in table `quarantine` with blob, byte offset and reason.
 
-**Alerts** (connection `alerts`: smtp or http, otherwise the log): drift confirmed, live quality below its limit, too many
-unreadable lines, no logs for a day while production was up.
+**Alerts** (connection `alerts`: smtp or http, otherwise the log): drift confirmed, live quality below its limit, too
+many unreadable lines, no logs for a day while production was up.
 
 **Outcomes** are joined by $key. Where the scoring server drops or hashes sensitive fields in its log
 (`SCORING_LOG_SENSITIVE`), none can be: drift is judged, live quality and new labels are not.

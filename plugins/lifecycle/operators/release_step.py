@@ -26,9 +26,9 @@ from training.use_case import Target
 class ScoringStepOperator(KubernetesPodOperator):
     """Do one step of a release at one target, in a pod of the cluster or on the scoring host of this machine.
 
-    The type of the target's connection (``scoring_staging``, ``scoring_production``) decides. ``kubernetes``: a pod does the step, watched without a worker
-    slot, found again after a restart of Airflow, and gone afterwards. ``gunicorn``: the same step through
-    the scoring host's slot.
+    The type of the target's connection (``scoring_staging``, ``scoring_production``) decides. ``kubernetes``:
+    a pod does the step, watched without a worker slot, found again after a restart of Airflow, and gone
+    afterwards. ``gunicorn``: the same step through the scoring host's slot.
 
     - ``deploy``: roll the image out; a failed rollout is undone. Returns ``{"digest", "version", "since",
       "previous": {"image", "digest", "version"} or None}``.

@@ -40,7 +40,7 @@ def test_log_ends_with_the_exception_and_its_cause():
     assert log_lines(LOG)[-5:] == [
         "submitting the run",
         "Task failed with exception",
-        "  run.py:7 in main",
+        "  training_job.py:7 in main",
         "AirflowFailException: the job failed:",
         "ValueError: column Attrition is missing",
     ]

@@ -11,9 +11,12 @@ _METRICS = {
     "log_loss": "Log loss",
     "brier": "Brier score",
     "calibration_error": "Calibration error",
-    "recall_top_10": "Recall in the top 10 % risk",
-    "recall_top_20": "Recall in the top 20 % risk",
+    "recall_top_10": "Recall among the 10% with the highest probability",
+    "recall_top_20": "Recall among the 20% with the highest probability",
 }
+
+
+INTERVALS = "A figure with an interval in its result is compared by the lower bound of that interval."
 
 
 def _metric(metrics: dict[str, Any] | None, name: str) -> str:
@@ -24,7 +27,7 @@ def _metric(metrics: dict[str, Any] | None, name: str) -> str:
 
 
 def metric_rows(evaluation: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Label, the challenger's figure and the champion's, each with its 95 % interval; the best known first."""
+    """Label, the challenger's figure and the champion's, each with its 95% interval; the best known first."""
     challenger, champion = evaluation["challenger"], evaluation.get("champion")
     known = [name for name in _METRICS if name in challenger]
     others = sorted(set(challenger) - set(_METRICS))
@@ -34,16 +37,31 @@ def metric_rows(evaluation: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _metrics_table(evaluation: dict[str, Any]) -> list[str]:
-    rows = ["| Metric (95 % interval) | Challenger | Champion |", "|---|---|---|"]
+    rows = ["| Metric (95% interval) | Challenger | Champion |", "|---|---|---|"]
     return rows + [f"| {' | '.join(row)} |" for row in metric_rows(evaluation)]
 
 
-def _floors(evaluation: dict[str, Any]) -> list[str]:
-    rows = ["| Floor | Value | Limit | An interval counts with its low end |", "|---|---|---|---|"]
-    for floor in evaluation.get("floors", []):
-        mark = ("met" if floor["passed"] else "**missed**") + (f": {floor['note']}" if floor.get("note") else "")
-        rows.append(f"| {floor['name']} | {floor['value']:.4g} | {floor['limit']:.4g} | {mark} |")
-    return rows
+def threshold_rows(evaluation: dict[str, Any]) -> list[tuple[str, str, str, bool, str]]:
+    """Title, figure, limit in words, whether it is met, and a note; for each threshold."""
+    words = {"minimum": "at least", "maximum": "at most"}
+    return [
+        (
+            row["title"],
+            f"{row['value']:.4g}",
+            f"{words[row['kind']]} {row['limit']:.4g}",
+            row["passed"],
+            row.get("note") or "",
+        )
+        for row in evaluation.get("thresholds", [])
+    ]
+
+
+def _thresholds(evaluation: dict[str, Any]) -> list[str]:
+    lines = ["| Threshold | Value | Limit | Result |", "|---|---|---|---|"]
+    for title, value, limit, passed, note in threshold_rows(evaluation):
+        result = "met" if passed else "**missed**"
+        lines.append(f"| {title} | {value} | {limit} | {result}{f': {note}' if note else ''} |")
+    return [*lines, "", INTERVALS]
 
 
 def _staging(report: dict[str, Any]) -> list[str]:
@@ -79,7 +97,7 @@ def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str) -> str:
         "",
         *_metrics_table(evaluation),
         "",
-        *_floors(evaluation),
+        *_thresholds(evaluation),
         "",
         *_staging(evidence.staging_report),
         "",
@@ -89,6 +107,6 @@ def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str) -> str:
         "",
         "Time spent: " + ", ".join(f"{task} {seconds:.0f} s" for task, seconds in evidence.stage_seconds.items()),
         "",
-        "No answer within the time limit is a no.",
+        "Without an answer within the time limit the release is rejected.",
     ]
     return "\n".join(lines)

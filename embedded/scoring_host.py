@@ -205,6 +205,8 @@ class Host:
         self._stack = stack
         self._addresses = Addresses(stack)
         self._definitions: dict[str, UseCase] = {}
+        self._faults: dict[str, str] = {}
+        """What was last wrong with a use case, so that it is told once."""
         self._hosted: set[str] = set()
         self._slots: list[SlotHost] = []
         self._threads: list[threading.Thread] = []
@@ -256,8 +258,14 @@ class Host:
         try:
             self._definitions[name] = use_cases.load(name)
         except UseCaseError as error:
+            self._tell(name, str(error))
             return str(error)
         return ""
+
+    def _tell(self, name: str, fault: str) -> None:
+        if self._faults.get(name) != fault:
+            self._faults[name] = fault
+            log.warning("%s", fault)
 
     def _open(self, name: str) -> None:
         """Bind both public ports and look after both slots."""
@@ -270,7 +278,9 @@ class Host:
         except (AddressError, OSError) as error:
             for slot in opened:
                 slot.close()
-            return self._refuse(name, f"use case {name} gets no address: {error}")
+            fault = f"use case {name} gets no address: {error}"
+            self._tell(name, fault)
+            return self._refuse(name, fault)
         self._hosted.add(name)
         self._slots += opened
         for slot in opened:

@@ -102,6 +102,14 @@ def text_of(answer):
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text))
 
 
+def test_page_of_a_use_case_without_a_model_shows_its_train_dag_and_nothing_else(page, monkeypatch):
+    monkeypatch.setattr(airflow_view, "read", lambda token, use_case: AirflowView([], frozenset()))
+    answer = page.get("/releases")
+    assert answer.status_code == 200
+    assert "No model has been trained yet: attrition_train does that" in text_of(answer)
+    assert "History" not in answer.text
+
+
 def test_page_of_an_empty_registry_says_what_to_do_in_every_part(page):
     answer = page.get("/releases")
     assert answer.status_code == 200
@@ -119,6 +127,9 @@ def test_page_shows_places_candidate_history_and_drift(page, with_past):
         "Version 4 beside champion version 3",
         "0.861 (0.822 to 0.897)",
         "0.847 (0.806 to 0.884)",
+        "Plain logistic regression",
+        "0.830 (0.790 to 0.870)",
+        "Share picked out Age: 0.380 (0.200 to 0.550)",
         "Fairness gap 0.38 at most 0.35 met Age, 95% interval 0.20 to 0.55",
         "Latency in ms 7.2 at most 5 missed",
         "Approved by hana",
@@ -196,7 +207,7 @@ def test_mlflow_that_does_not_answer_in_time_is_said(page, monkeypatch):
     assert "has not answered within 0.1 s" in answer.text
 
 
-def test_airflow_api_down_is_said_and_the_registry_is_still_shown(page, monkeypatch):
+def test_airflow_api_down_is_said_and_the_registry_is_still_shown(page, with_past, monkeypatch):
     def down(token, use_case):
         raise requests.ConnectionError("connection refused")
 

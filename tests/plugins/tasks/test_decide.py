@@ -206,7 +206,9 @@ def test_alert_is_sent_by_mail(server, connections):
         extra={"from": "a@example.com", "to": ["b@example.com", "c@example.com"]},
     )  # fmt: skip
     assert all(alerts.send(alert) for alert in (ALERT, *OTHERS))
-    assert [f"attrition.2026-11-02.{kind}@" in mail for kind, mail in zip(KINDS, server.seen, strict=True)] == [True] * 4
+    assert [f"attrition.2026-11-02.{kind}@" in mail for kind, mail in zip(KINDS, server.seen, strict=True)] == [
+        True
+    ] * 4
     mail = server.seen[0]
     assert "Message-ID: <attrition.2026-11-02.drift@embedded.lifecycle>" in mail
     assert "Subject: [attrition, embedded] drift in the night of 2026-11-02" in mail

@@ -20,11 +20,12 @@ from training.registry import tags
 
 METRIC = {"value": 0.85, "low": 0.8, "high": 0.9}
 EVALUATION = {
+    "titles": {"roc_auc": "ROC AUC"},
+    "plain": {"metrics": {"roc_auc": {"value": 0.8, "low": 0.7, "high": 0.85}}, "comparison": {}},
     "challenger": {"roc_auc": METRIC},
     "champion": None,
     "comparison": {},
     "thresholds": [{"title": "ROC AUC", "kind": "minimum", "value": 0.85, "limit": 0.7, "passed": True, "note": ""}],
-    "fairness": {},
     "data": {"digest": "d1", "rows": 1470},
     "verdict": "passed",
     "reasons": ["all thresholds met"],
@@ -144,7 +145,9 @@ def test_text_and_evidence_are_made_once_and_used_again_by_a_later_try(model, mo
     monkeypatch.setattr(gate_body, "render", lambda *arguments, **options: pytest.fail("the text is made once"))
     assert run_task(release.gather_evidence, again, USE_CASE, candidate(version), BUILT, REPORT) == first
     run_task(release.record_approval, context(), USE_CASE, candidate(version), approval_of(first))
-    assert run_task(release.gather_evidence, again, USE_CASE, candidate(version), BUILT, REPORT) == first, "also once it was decided"
+    assert run_task(release.gather_evidence, again, USE_CASE, candidate(version), BUILT, REPORT) == first, (
+        "also once it was decided"
+    )
 
 
 @pytest.mark.parametrize(("built", "report"), CHANGES.values(), ids=CHANGES)
@@ -180,15 +183,17 @@ def test_evidence_holds_every_item_and_fits_the_published_schema(model, request)
     assert stored["image"]["sbom_digest"] == "sha256:bb"
     assert stored["stage_seconds"] == {"build_image": 2.0}
     assert stored["replaces"] == running
-    without_fairness = {name: value for name, value in stored["evaluation"].items() if name != "fairness"}
-    with pytest.raises(jsonschema.ValidationError, match="'fairness' is a required property"):
-        jsonschema.validate({**stored, "evaluation": without_fairness}, schema)
+    incomplete = {name: value for name, value in stored["evaluation"].items() if name != "thresholds"}
+    with pytest.raises(jsonschema.ValidationError, match="'thresholds' is a required property"):
+        jsonschema.validate({**stored, "evaluation": incomplete}, schema)
 
 
 def test_gate_body_shows_metrics_digest_checks_and_what_is_replaced(model):
     version = model.add()
     running = {"version": "1", "digest": "sha256:old", "image": "i"}
-    body = run_task(release.gather_evidence, context(note="spring"), USE_CASE, candidate(version, running), BUILT, REPORT)["body"]
+    body = run_task(
+        release.gather_evidence, context(note="spring"), USE_CASE, candidate(version, running), BUILT, REPORT
+    )["body"]
     for part in ("0.850 (0.800 to 0.900)", "sha256:aa", "sha256:old", "health", "spring", "omar", "all thresholds met"):
         assert part in body
 
@@ -218,7 +223,10 @@ def test_approval_binds_this_digest_and_no_other(model):
     shown = run_task(release.gather_evidence, context(), USE_CASE, candidate(version), BUILT, REPORT)
     assert not registry.approved(USE_CASE, version.version, "sha256:aa")
     for _ in range(2):  # the second is another try of the same task
-        assert run_task(release.record_approval, context(), USE_CASE, candidate(version), approval_of(shown)) == "sha256:aa"
+        assert (
+            run_task(release.record_approval, context(), USE_CASE, candidate(version), approval_of(shown))
+            == "sha256:aa"
+        )
     assert registry.approved(USE_CASE, version.version, "sha256:aa")
     assert not registry.approved(USE_CASE, version.version, "sha256:other")
     assert not registry.approved(USE_CASE, version.version, "")
@@ -264,7 +272,10 @@ def test_rejected_release_of_what_runs_leaves_its_approval_and_its_way_back(mode
     assert registry.resolve(USE_CASE, first.version).tags[tags.APPROVAL] == "rejected"
     assert registry.approved(USE_CASE, first.version, "sha256:aa")
     assert not registry.approved(USE_CASE, first.version, "sha256:cc")
-    assert run_task(rollback.resolve_earlier_release, context(version=int(first.version)), USE_CASE)["digest"] == "sha256:aa"
+    assert (
+        run_task(rollback.resolve_earlier_release, context(version=int(first.version)), USE_CASE)["digest"]
+        == "sha256:aa"
+    )
 
 
 def test_second_approval_of_a_version_leaves_the_first_image_restorable(model):
@@ -273,12 +284,17 @@ def test_second_approval_of_a_version_leaves_the_first_image_restorable(model):
     decide(version, "again", built={**BUILT, "digest": "sha256:cc"})
     assert registry.approved(USE_CASE, version.version, "sha256:aa")
     assert registry.approved(USE_CASE, version.version, "sha256:cc")
-    assert run_task(rollback.resolve_earlier_release, context(version=int(version.version)), USE_CASE)["digest"] == "sha256:cc"
+    assert (
+        run_task(rollback.resolve_earlier_release, context(version=int(version.version)), USE_CASE)["digest"]
+        == "sha256:cc"
+    )
 
 
 def test_rejection_says_what_staging_gets_back_the_champion_as_it_runs_now(model, monkeypatch):
     running = {"version": "1", "digest": "sha256:old", "image": "i"}
-    monkeypatch.setattr(release.targets, "current", lambda use_case, target: running if target == "production" else None)
+    monkeypatch.setattr(
+        release.targets, "current", lambda use_case, target: running if target == "production" else None
+    )
     assert decide(model.add(), approved=False) == running
 
 
@@ -411,33 +427,51 @@ def test_published_schema_is_the_documents(request):
     assert json.loads(published.read_text()) == evidence.schema(), "renew it: make docs"
 
 
-def test_gate_body_marks_what_failed():
+def rendered(**evaluation):
+    """The gate's text of a release whose evaluation has these parts."""
     document = msgspec.convert(
         {
             "release": dict.fromkeys(("key", "dag_id", "run_id", "requested_by", "requested_at"), "x"),
             "model": dict.fromkeys(
                 ("name", "version", "training_run_id", "data_digest", "git_revision", "verdict"), "x"
             ),
-            "evaluation": {
-                **EVALUATION,
-                "thresholds": [
-                    {"title": "Brier score", "kind": "maximum", "value": 1, "limit": 0.1, "passed": False, "note": ""},
-                    {
-                        "title": "Fairness gap",
-                        "kind": "maximum",
-                        "value": 0.4,
-                        "limit": 0.3,
-                        "passed": True,
-                        "note": "Age, 95% interval 0.2 to 0.6",
-                    },
-                ],
-            },
+            "evaluation": {**EVALUATION, **evaluation},
             "image": dict.fromkeys(("reference", "digest", "sbom_digest"), "x"),
             "staging_report": {"checks": [{"name": "golden answers", "passed": False, "detail": "0.2 off"}]},
         },
         evidence.Evidence,
     )
-    body = gate_body.render(document, mlflow_url="http://m", experiment_id="1")
+    return gate_body.render(document, mlflow_url="http://m", experiment_id="1")
+
+
+def test_gate_body_marks_what_failed():
+    brier = {"title": "Brier score", "kind": "maximum", "value": 1, "limit": 0.1, "passed": False, "note": ""}
+    note = "Age, 95% interval 0.2 to 0.6"
+    gap = {"title": "Fairness gap", "kind": "maximum", "value": 0.4, "limit": 0.3, "passed": True, "note": note}
+    body = rendered(thresholds=[brier, gap])
     assert "| Brier score | 1 | at most 0.1 | **missed** |" in body
-    assert "| Fairness gap | 0.4 | at most 0.3 | met: Age, 95% interval 0.2 to 0.6 |" in body
+    assert f"| Fairness gap | 0.4 | at most 0.3 | met: {note} |" in body
     assert "**failed** 0.2 off" in body
+
+
+def gaps(value):
+    gap = {"attribute": "Age", "value": value, "low": 0.1, "high": 0.5}
+    return {"largest_gaps": dict.fromkeys(("selection_rate", "true_positive_rate", "calibration"), gap)}
+
+
+def test_gate_body_shows_a_protected_field_that_is_fed_with_its_reason_and_both_sets_of_figures():
+    without = {
+        "reasons": {"Age": "pensions"},
+        "metrics": {"roc_auc": {"value": 0.84, "low": 0.8, "high": 0.88}},
+        "fairness": gaps(0.2),
+    }
+    body = rendered(fairness=gaps(0.3), without_protected=without)
+    head = "Challenger | Champion | Plain logistic regression | Challenger without Age |"
+    assert f"| Metric (95% interval) | {head}" in body
+    assert "| ROC AUC | 0.850 (0.800 to 0.900) | - | 0.800 (0.700 to 0.850) | 0.840 (0.800 to 0.880) |" in body
+    assert "| Share picked out | Age: 0.300 (0.100 to 0.500) | Age: 0.200 (0.100 to 0.500) |" in body
+    assert "- The model sees Age: pensions" in body
+
+
+def test_gate_body_of_a_use_case_without_groups_has_no_table_of_gaps():
+    assert "Largest gap between groups" not in rendered()

@@ -99,7 +99,7 @@ Evaluation = Annotated[
             comparison={"type": ["object", "null"]},
             plain={
                 "type": "object",
-                "description": "A plain logistic regression on the same rows, and its comparison.",
+                "description": "A plain logistic regression on the same rows.",
             },
             thresholds={
                 "type": "array",

@@ -13,6 +13,13 @@ from training.registry import tags
 from training.use_case import load
 
 EVALUATION = {
+    "titles": {
+        "roc_auc": "ROC AUC",
+        "pr_auc": "PR AUC (average precision)",
+        "brier": "Brier score",
+        "calibration_error": "Expected calibration error",
+        "recall_top_20": "Leavers among the 20% with the highest risk",
+    },
     "challenger": {
         "roc_auc": {"value": 0.861, "low": 0.822, "high": 0.897},
         "pr_auc": {"value": 0.642, "low": 0.561, "high": 0.718},
@@ -23,6 +30,13 @@ EVALUATION = {
     "champion": {
         "roc_auc": {"value": 0.847, "low": 0.806, "high": 0.884},
         "brier": {"value": 0.099, "low": 0.087, "high": 0.112},
+    },
+    "plain": {"metrics": {"roc_auc": {"value": 0.83, "low": 0.79, "high": 0.87}}, "comparison": {}},
+    "fairness": {
+        "largest_gaps": {
+            name: {"attribute": "Age", "value": 0.38, "low": 0.2, "high": 0.55}
+            for name in ("selection_rate", "true_positive_rate", "calibration")
+        }
     },
     "thresholds": [
         {"title": "ROC AUC", "kind": "minimum", "value": 0.861, "limit": 0.7, "passed": True, "note": ""},

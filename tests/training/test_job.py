@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jsonschema
 import mlflow
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +20,7 @@ from training.data.data_error import DataError
 from training.registry import tags
 from training.registry.register import fetch_bundle, pinned_requirements
 from training.registry.tracking import TRIAL, Tracker, TrackingError
+from training.use_case import Thresholds, UseCaseError, load
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "employee_attrition"
@@ -27,6 +29,7 @@ TRIALS = 3
 
 def config(data: Path, **changes):
     given = {
+        "use_case": "attrition",
         "data": str(data),
         "model_name": MODEL,
         "experiment": "/Shared/attrition",
@@ -130,7 +133,7 @@ def test_registered_model_answers_as_the_bundle_does(first, store, synthetic_fra
     version = store.get_model_version_by_alias(MODEL, tags.CHALLENGER)
     bundle = Bundle.load(fetch_bundle(version, tmp_path))
     table = synthetic_frame.drop(columns="Attrition").head(40)
-    table.loc[table.index[0], ["Age", "OverTime"]] = None
+    table.loc[table.index[0], ["DailyRate", "OverTime"]] = None
     answers = mlflow.pyfunc.load_model(f"models:/{MODEL}@{tags.CHALLENGER}").predict(table)
     records = table.astype(object).where(table.notna(), None).to_dict("records")
     expected = bundle.score(records)
@@ -185,9 +188,11 @@ def test_second_job_is_compared_with_the_champion_on_the_same_holdout(first, sto
 
 
 @pytest.mark.parametrize("force", [False, True], ids=["not forced", "forced"])
-def test_failing_verdict_registers_nothing_unless_forced_and_then_says_so(force, store, synthetic_file):
+def test_failing_verdict_registers_nothing_unless_forced_and_then_says_so(force, store, synthetic_file, monkeypatch):
     key, before = f"failing-{force}", len(versions(store))
-    run("all", key, config(synthetic_file, force=force, floors={"roc_auc": 0.999}))
+    strict = msgspec.structs.replace(load("attrition"), thresholds=Thresholds(minimum_roc_auc=0.999))
+    monkeypatch.setattr(job, "load", lambda name: strict)
+    run("all", key, config(synthetic_file, force=force))
     parent = runs_of(store, key)[0]
     assert parent.data.tags[tags.VERDICT] == "failed"
     assert parent.info.status == "FINISHED"
@@ -219,8 +224,8 @@ def test_task_that_fails_marks_the_run_failed_and_a_retry_goes_on(store, synthet
 
 
 def test_bad_data_leaves_no_run_behind(store, synthetic_frame, tmp_path):
-    synthetic_frame.drop(columns="Age").to_csv(tmp_path / "bad.csv", index=False)
-    with pytest.raises(DataError, match="Age: the column is missing"):
+    synthetic_frame.drop(columns="OverTime").to_csv(tmp_path / "bad.csv", index=False)
+    with pytest.raises(DataError, match="OverTime: the column is missing"):
         run("prepare", "bad", config(tmp_path / "bad.csv"))
     experiment = store.get_experiment_by_name("/Shared/attrition")
     assert experiment is None or runs_of(store, "bad") == []
@@ -239,12 +244,17 @@ def test_task_without_the_one_before_says_what_to_run(task, store, synthetic_fil
         ({"trials": "many"}, "Expected `int`, got `str`"),
         ({"trials": 0}, "trials and parallel_trials are at least 1"),
         ({"model_name": "catalog.model"}, "give a plain name, or catalog.schema.name"),
-        ({"floors": {"roc": 1}}, "unknown field `roc`"),
+        ({"floors": {}}, "unknown field `floors`"),
     ],
 )
 def test_wrong_config_is_refused_by_field(changes, message, synthetic_file):
     with pytest.raises(ConfigError, match=message):
         run("prepare", "key", config(synthetic_file, **changes))
+
+
+def test_unknown_use_case_is_refused_and_those_that_there_are_are_named(synthetic_file):
+    with pytest.raises(UseCaseError, match=r"there is no use case 'churn': use one of .*attrition"):
+        run("prepare", "key", config(synthetic_file, use_case="churn"))
 
 
 def test_published_code_runs_as_a_file_from_anywhere(synthetic_frame, tmp_path):

@@ -89,13 +89,18 @@ _METRICS = {
 Evaluation = Annotated[
     dict[str, Any],
     msgspec.Meta(
-        description="The training run's evaluation.json, whole.",
+        description="The training run's evaluation.json, whole. With groups to compare it also holds fairness.",
         extra_json_schema=_object(
             verdict={"enum": ["passed", "failed"]},
             reasons={"type": "array", "items": {"type": "string"}},
+            titles={"type": "object", "description": "What people call each metric, by name."},
             challenger={"type": "object", **_METRICS},
             champion={"type": ["object", "null"], **_METRICS},
             comparison={"type": ["object", "null"]},
+            plain={
+                "type": "object",
+                "description": "A plain logistic regression on the same rows.",
+            },
             thresholds={
                 "type": "array",
                 "items": _object(
@@ -106,7 +111,6 @@ Evaluation = Annotated[
                     passed={"type": "boolean"},
                 ),
             },
-            fairness={"type": "object", "description": "Groups, rates and largest gaps with their intervals."},
             data=_object(digest={"type": "string"}, rows={"type": "integer"}),
         ),
     ),

@@ -11,6 +11,7 @@ import msgspec
 from lifecycle import settings
 from lifecycle.evidence import gate_body, links
 from lifecycle.evidence.document import Evidence
+from lifecycle.evidence.gate_body import Table
 from lifecycle.hooks import registry
 from lifecycle.hooks.registry import Version
 from training.registry import tags
@@ -50,7 +51,9 @@ class Candidate(msgspec.Struct, frozen=True):
     decision: str
     """``approved``, ``rejected`` or nothing yet."""
     reasons: list[str]
-    metrics: list[tuple[str, str, str]]
+    metrics: Table
+    gaps: Table | None
+    fed_because: list[str]
     thresholds: list[tuple[str, str, str, bool, str]]
     run_url: str
 
@@ -160,7 +163,9 @@ def _candidate(challenger: Version, champion: Version | None, run_url: RunUrl) -
         verdict=challenger.tags.get(tags.VERDICT, ""),
         decision=challenger.tags.get(tags.APPROVAL, ""),
         reasons=evaluation.get("reasons", []),
-        metrics=gate_body.metric_rows(evaluation),
+        metrics=gate_body.metrics_table(evaluation),
+        gaps=gate_body.gaps_table(evaluation),
+        fed_because=gate_body.fed_because(evaluation),
         thresholds=gate_body.threshold_rows(evaluation),
         run_url=run_url(challenger.run_id),
     )

@@ -49,14 +49,19 @@ def images(tmp_path_factory):
 @pytest.fixture(scope="module")
 def host(tmp_path_factory):
     """A slot with its host; the servers it starts end with it."""
-    folder, port = tmp_path_factory.mktemp("slot"), free_port()
-    keys = folder / "keys.json"
+    home, port = tmp_path_factory.mktemp("slots"), free_port()
+    keys = home / "keys.json"
     keys.write_text(json.dumps({"tests": hashlib.sha256(KEY.encode()).hexdigest()}))
     names = ("PATH", "HOME", "LANG")
-    slot = SlotHost(folder, port=port, keys=keys, env={name: os.environ[name] for name in names if name in os.environ})
+    slot = SlotHost(
+        home / USE_CASE / "production",
+        port=port,
+        keys=keys,
+        env={name: os.environ[name] for name in names if name in os.environ},
+    )
     thread = threading.Thread(target=slot.run)
     thread.start()
-    yield SimpleNamespace(folder=folder, port=port)
+    yield SimpleNamespace(home=home, port=port)
     slot.stop()
     thread.join(60)
 
@@ -66,13 +71,13 @@ def slot(host, connections, monkeypatch):
     """The slot behind both connections, and a registry in which everything is approved."""
     for place in ("staging", "production"):
         name = f"scoring_{place}"
-        extra = {"home": str(host.folder)}
+        extra = {"home": str(host.home)}
         connections[name] = Connection(
             conn_id=name, conn_type="gunicorn", host="127.0.0.1", port=host.port, password=KEY, extra=extra
         )
     monkeypatch.setattr(registry, "approved", lambda use_case, version, digest: True)
     monkeypatch.setattr("lifecycle.operators.steps.VERIFY_SECONDS", 1.0)
-    return Slot(connections["scoring_production"])
+    return Slot(connections["scoring_production"], USE_CASE, "production")
 
 
 def do(step, image, target="production", run="run-1"):

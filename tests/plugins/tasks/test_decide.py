@@ -111,7 +111,7 @@ def test_alert_for_silence_only_while_the_service_is_up():
 
 
 def test_alert_for_lost_quality():
-    lost = Quality(labels=500, leavers=80, roc_auc=Estimate(0.5, 0.45, 0.55), lost=True)
+    lost = Quality(labels=500, positives=80, roc_auc=Estimate(0.5, 0.45, 0.55), lost=True)
     assert kinds(msgspec.structs.replace(QUIET, quality=lost)) == ["quality"]
 
 
@@ -206,7 +206,9 @@ def test_alert_is_sent_by_mail(server, connections):
         extra={"from": "a@example.com", "to": ["b@example.com", "c@example.com"]},
     )  # fmt: skip
     assert all(alerts.send(alert) for alert in (ALERT, *OTHERS))
-    assert [f"attrition.2026-11-02.{kind}@" in mail for kind, mail in zip(KINDS, server.seen, strict=True)] == [True] * 4
+    assert [f"attrition.2026-11-02.{kind}@" in mail for kind, mail in zip(KINDS, server.seen, strict=True)] == [
+        True
+    ] * 4
     mail = server.seen[0]
     assert "Message-ID: <attrition.2026-11-02.drift@embedded.lifecycle>" in mail
     assert "Subject: [attrition, embedded] drift in the night of 2026-11-02" in mail

@@ -28,6 +28,7 @@ from embedded.addresses import AddressError, Addresses
 from embedded.credentials import hashes_file
 from embedded.environment import HEARTBEAT_FILE, TARGETS, Stack
 from embedded.log_export import Exporter
+from embedded.processes import signal_group
 from embedded.scoring_child import SLOT_MARKER, Child
 from embedded.stop_signal import StopSignal
 from lifecycle.hooks.slot import DESIRED_FILE, STATUS_FILE, Desired, Status, Unit, read_status
@@ -111,7 +112,8 @@ class SlotHost:
     def _bind(self) -> socket.socket:
         """The public socket: bound, so that nobody else takes the port, and refusing until a server listens.
 
-        SO_REUSEPORT lets the next host bind while the servers of a killed one still answer on theirs.
+        SO_REUSEPORT lets the next host bind while the servers of a killed one still answer on theirs. Linux shows
+        connections to those alone until ours listen; macOS may refuse some meanwhile.
         """
         public = socket.socket()
         public.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -335,10 +337,7 @@ def _end(strays: list[psutil.Process]) -> None:
         process.terminate()
     psutil.wait_procs(strays, timeout=_LEFTOVER_SECONDS)
     for process in strays:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+        signal_group(process.pid, signal.SIGKILL)
 
 
 def main() -> int:

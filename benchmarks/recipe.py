@@ -24,26 +24,29 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from training.data.dataset import Employees, holdout_rows, read_employees
-from use_cases.attrition.fields import FEATURES
+from training.data.dataset import Dataset, holdout_rows, read_table
+from training.use_case import load
 
 NAME = "recipe"
 """Of its experiment and of its registered model."""
 TRIALS = 10
 SEED = 20
+ATTRITION = load("attrition")
+_FITTED = tuple(field for field in ATTRITION.fields if field.role != "carried")
+"""The recipe feeds protected attributes as well: it leaves out constant and identifying fields alone."""
 
 Log = Callable[[Pipeline, pd.DataFrame, float], None]
 
 
-def feature_frame(employees: Employees) -> pd.DataFrame:
+def feature_frame(dataset: Dataset) -> pd.DataFrame:
     """The columns that the recipe fits on, as they were read."""
-    return employees.frame[[field.name for field in FEATURES]]
+    return dataset.frame[[field.name for field in _FITTED]]
 
 
 def pipeline(parameters: dict[str, object]) -> Pipeline:
     """Imputation, one-hot and a random forest, not fitted."""
-    categories = [field.name for field in FEATURES if field.kind == "category"]
-    numbers = [field.name for field in FEATURES if field.kind != "category"]
+    categories = [field.name for field in _FITTED if field.kind == "category"]
+    numbers = [field.name for field in _FITTED if field.kind != "category"]
     encode = Pipeline(
         [("impute", SimpleImputer(strategy="constant", fill_value="missing")),
          ("ohe", OneHotEncoder(handle_unknown="ignore"))]
@@ -85,9 +88,9 @@ def search(x: pd.DataFrame, y: NDArray[np.int64], log: Log | None = None) -> Pip
 def job(data: Path) -> None:
     """The notebook against an MLflow server; the ROC AUC of its model on our hold-out is a metric of its run."""
     mlflow.set_experiment(NAME)
-    employees = read_employees(str(data))
-    held_out = holdout_rows(employees.groups)
-    development, holdout = employees.take(~held_out), employees.take(held_out)
+    dataset = read_table(ATTRITION, str(data))
+    held_out = holdout_rows(ATTRITION, dataset.groups)
+    development, holdout = dataset.take(~held_out), dataset.take(held_out)
 
     def one_trial(fitted: Pipeline, x_train: pd.DataFrame, auc: float) -> None:
         with mlflow.start_run(nested=True):

@@ -34,10 +34,11 @@ from benchmarks.http_load import Measured, http_request, measure
 from benchmarks.procedure import train
 from serving.scoring.contract import Contract, read_contract
 from serving.scoring.encode import encode_columns
-from training.data.dataset import Employees, read_employees
+from training.data.dataset import Dataset, read_table
 from training.export.bundle import as_records, write_bundle
 from training.export.outliers import Outliers
 from training.search.models import STARTING_POINTS
+from training.use_case import load
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, RESULTS = ROOT / "benchmarks" / "serving.md", ROOT / "benchmarks" / "results" / "serving.json"
@@ -69,7 +70,7 @@ class System:
     environ: dict[str, str]
 
 
-def prepare(folder: Path, employees: Employees) -> Contract:
+def prepare(folder: Path, employees: Dataset) -> Contract:
     """Train the models once, as the training job does, and write them as bundle and as pickle."""
     classifier = train(employees, trials=len(STARTING_POINTS), seed=SEED)
     print(f"classifier: {', '.join(member.parameters['family'] for member in classifier.members)}", file=sys.stderr)
@@ -167,7 +168,7 @@ def ask(port: int, body: bytes) -> bytes:
     return content
 
 
-def payloads(employees: Employees) -> dict[int, list[bytes]]:
+def payloads(employees: Dataset) -> dict[int, list[bytes]]:
     """For each size, different requests of real records."""
     random = np.random.default_rng(0)
     rows = len(employees.frame)
@@ -180,7 +181,7 @@ def payloads(employees: Employees) -> dict[int, list[bytes]]:
     }
 
 
-def run(folder: Path, employees: Employees, seconds: float, rounds: int) -> list[dict[str, Any]]:
+def run(folder: Path, employees: Dataset, seconds: float, rounds: int) -> list[dict[str, Any]]:
     """All measurements: one row for each system, size and number of connections."""
     bodies = payloads(employees)
     answer_sizes: dict[int, int] = {}
@@ -276,7 +277,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        employees = read_employees(str(arguments.data))
+        employees = read_table(load("attrition"), str(arguments.data))
         prepare(Path(name), employees)
         results = run(Path(name), employees, arguments.seconds, arguments.rounds)
     write(results)

@@ -12,8 +12,10 @@ approver. Example: `{"version": 7, "note": "spring data"}`.
 No answer in time is a no. A rejection skips production, puts the champion's image back in staging, tags
 the version `rejected` and is no failure: the run ends green, with `record_rejection` run and its note
 saying who and why. Production refuses an image digest that nobody approved. An approval that an earlier
-release got for the same image outlives a rejection. Clearing a task before a gate that has asked is of no use:
-Airflow goes on showing the first question, so the gate fails. Trigger a new run.
+release got for the same image outlives a rejection. An answer counts whenever it arrives: where Airflow loses it
+(within seconds of the question), the next try goes on with it, and nobody has to clear anything. The time limit
+counts from the first question. Where what is approved (version, image, evidence) is no longer what was asked about,
+because a task before the gate was cleared and found something else, the gate fails: trigger a new run.
 
 **Beside a rollback.** Only one of them changes production. `record_approval` fails, before production is
 touched, while `attrition_rollback` runs and where production is no longer what the gate showed: release again.
@@ -131,9 +133,13 @@ def attrition_release() -> None:
         task_id="await_approval",
         subject=f"Release {{{{ {CANDIDATE}['name'] }}}} version {IMAGE['version']} to production?",
         body="{{ ti.xcom_pull('gather_evidence')['body'] }}",
-        digest="{{ ti.xcom_pull('gather_evidence')['image_digest'] }}",
+        digest="{{ ti.xcom_pull('gather_evidence')['digest'] }}",
         approved_task_id="record_approval",
         rejected_task_id="record_rejection",
+        # An answer within seconds of the question costs a try, and the next one goes on with it.
+        retries=5,
+        retry_delay=timedelta(seconds=3),
+        retry_exponential_backoff=False,
     )
     approved = record_approval(candidate, await_approval.output)
     deploy_canary = ScoringStepOperator(task_id="deploy_canary", step="canary", **to_production, **APPROVED)

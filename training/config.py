@@ -2,8 +2,6 @@
 
 import msgspec
 
-from training.evaluation.acceptance import Floors
-
 
 class ConfigError(ValueError):
     """Raised when ``--config`` is not what the job expects."""
@@ -12,6 +10,8 @@ class ConfigError(ValueError):
 class JobConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One training job. The same configuration and data give the same model."""
 
+    use_case: str
+    """Its name: a folder of ``use_cases/``, which also says what a challenger must reach."""
     data: str
     """CSV or Parquet, as path or URI that the job can read."""
     model_name: str
@@ -20,10 +20,9 @@ class JobConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     trials: int = 30
     seed: int = 20
     force: bool = False
-    """Register a challenger that fails the gate, and say so in a tag."""
+    """Register a challenger that is not accepted, and say so in a tag."""
     parallel_trials: int = 2
     """Local processes that fit side by side; on Spark, Spark decides."""
-    floors: Floors = Floors()
     code_hash: str = "unknown"
     git_revision: str = "unknown"
 

@@ -25,36 +25,36 @@ if __name__ == "__main__":
     sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "training")]
 
 from training.config import JobConfig, read_config
+from training.use_case import load
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-    from training.data.dataset import Employees
+    from training.data.dataset import Dataset
     from training.registry.tracking import Tracker
 
 log = logging.getLogger("training")
 
-SNAPSHOT = "data/employees.parquet"
 TUNING_FILE = "tuning.json"
 BUNDLE = "bundle"
 
 
 def prepare(config: JobConfig, run_key: str) -> None:
     """Check the data at the door, and keep a snapshot of it with the new parent run."""
-    from training.data.dataset import read_employees, write_snapshot
+    from training.data.dataset import read_table, write_snapshot
 
     # Before the run is made: a bad file leaves nothing behind.
-    employees = read_employees(config.data)
-    log.info("%d records, digest %s", len(employees.frame), employees.digest)
+    use_case = load(config.use_case)
+    dataset = read_table(use_case, config.data)
+    log.info("%d %s, digest %s", len(dataset.frame), use_case.entities, dataset.digest)
 
     from training.registry import tags
-    from training.registry.environment import describe_environment
-    from training.registry.tracking import Tracker
+    from training.registry.tracking import Tracker, describe_environment
 
     tracker = Tracker(config, run_key)
     run = tracker.start(
         {
-            tags.DATA_DIGEST: employees.digest,
+            tags.DATA_DIGEST: dataset.digest,
             tags.GIT_REVISION: config.git_revision,
             tags.CODE_HASH: config.code_hash,
             "mlflow.source.git.commit": config.git_revision,
@@ -62,20 +62,27 @@ def prepare(config: JobConfig, run_key: str) -> None:
     )
     tracker.log(
         run,
-        {"data.rows": len(employees.frame), "data.leavers": int(employees.y.sum())},
+        {"data.rows": len(dataset.frame), "data.positives": int(dataset.y.sum())},
         {"trials": config.trials, "seed": config.seed, "force": config.force, "data": config.data},
         {},
     )
-    tracker.log_dataset(run, digest=employees.digest, source=config.data, rows=len(employees.frame), context="training")
+    tracker.log_dataset(
+        run,
+        name=use_case.entities,
+        digest=dataset.digest,
+        source=config.data,
+        rows=len(dataset.frame),
+        context="training",
+    )
     with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / Path(SNAPSHOT).name
-        write_snapshot(employees, file)
-        tracker.client.log_artifact(run.info.run_id, str(file), str(Path(SNAPSHOT).parent))
+        file = Path(scratch) / Path(tags.SNAPSHOT_FILE).name
+        write_snapshot(dataset, file)
+        tracker.client.log_artifact(run.info.run_id, str(file), str(Path(tags.SNAPSHOT_FILE).parent))
     tracker.client.log_text(run.info.run_id, describe_environment(), "environment.txt")
 
 
 def tune(config: JobConfig, run_key: str) -> None:
-    """Search on the development rows, a nested run for each trial, and blend the best."""
+    """Search on the development rows, a nested run for each trial, and stack the best of each family."""
     from training.search.executor import load_early, open_engine
 
     load_early()
@@ -84,16 +91,17 @@ def tune(config: JobConfig, run_key: str) -> None:
 
     from training.data.dataset import holdout_rows
     from training.registry.tracking import Tracker
+    from training.search.space import space_of
     from training.search.study import choose, search
     from training.search.trial_result import REPEATS
     from training.search.trials import TrialData, split_folds
 
     tracker = Tracker(config, run_key)
     with tracker.resume() as run:
-        employees = _snapshot(tracker, run)
-        development = employees.take(~holdout_rows(employees.groups))
+        dataset = _snapshot(tracker, run)
+        development = dataset.take(~holdout_rows(dataset.use_case, dataset.groups))
         folds = split_folds(development.y, development.groups, REPEATS, config.seed)
-        data = TrialData(development.x, development.y, folds)
+        data = TrialData(development.x, development.y, folds, space_of(dataset.use_case))
         recordings: list[Future[None]] = []
         # Trials are recorded while the next ones are computed.
         with open_engine(data, config.parallel_trials) as engine, ThreadPoolExecutor(1) as recorder:
@@ -123,13 +131,13 @@ def tune(config: JobConfig, run_key: str) -> None:
         tracker.log(
             run,
             {"tuning.roc_auc": best.score, "tuning.pruned": tuning["pruned"]},
-            {f"blend.{member.parameters['family']}": round(member.weight, 4) for member in members},
+            {f"ensemble.{member.parameters['family']}": round(member.weight, 4) for member in members},
             {},
         )
 
 
 def evaluate(config: JobConfig, run_key: str) -> None:
-    """Fit, export, measure on the hold-out, and let the gate judge."""
+    """Fit, export, measure on the hold-out, and judge whether the challenger is acceptable."""
     import msgspec
 
     from training.evaluation.evaluate import Champion, Tuning
@@ -141,22 +149,23 @@ def evaluate(config: JobConfig, run_key: str) -> None:
 
     tracker = Tracker(config, run_key)
     with tracker.resume() as run:
-        employees = _snapshot(tracker, run)
+        dataset = _snapshot(tracker, run)
         tuning = msgspec.convert(tracker.read_json(run, TUNING_FILE), type=Tuning)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             version = champion_version(tracker)
             champion = Champion(version.version, fetch_bundle(version, folder / "champion")) if version else None
             made = folder / "made"
-            evaluation = judge(config, employees, tuning, champion, made)
-            (made / tags.MODEL_CARD_FILE).write_text(write_card(config, tuning.members, evaluation))
+            evaluation = judge(config, dataset, tuning, champion, made)
+            (made / tags.MODEL_CARD_FILE).write_text(write_card(config, dataset.use_case, tuning.members, evaluation))
             tracker.client.log_artifacts(run.info.run_id, str(made))
         metrics = {
             f"{name}{suffix}": figure[part]
             for name, figure in evaluation["challenger"].items()
             for suffix, part in (("", "value"), ("_low", "low"), ("_high", "high"))
         }
-        gaps = {f"fairness_gap_{name}": gap["value"] for name, gap in evaluation["fairness"]["largest_gaps"].items()}
+        largest = evaluation["fairness"]["largest_gaps"] if "fairness" in evaluation else {}
+        gaps = {f"fairness_gap_{name}": gap["value"] for name, gap in largest.items()}
         tracker.log(
             run,
             {**metrics, **gaps, **evaluation["latency"], "parity": evaluation["parity"]["probability"]},
@@ -169,7 +178,7 @@ def evaluate(config: JobConfig, run_key: str) -> None:
 
 
 def register(config: JobConfig, run_key: str) -> None:
-    """Make the model version, unless the gate said no and nobody forces it."""
+    """Make the model version, unless the challenger was not accepted and nobody forces it."""
     from training.registry import tags
     from training.registry.register import register as register_version
     from training.registry.tracking import Tracker
@@ -197,12 +206,13 @@ def register(config: JobConfig, run_key: str) -> None:
         log.info("registered %s version %s as %s", version.name, version.version, tags.CHALLENGER)
 
 
-def _snapshot(tracker: "Tracker", run: "Run") -> "Employees":
+def _snapshot(tracker: "Tracker", run: "Run") -> "Dataset":
     """The checked data that ``prepare`` kept."""
     from training.data.dataset import read_snapshot
+    from training.registry import tags
 
     with tempfile.TemporaryDirectory() as scratch:
-        return read_snapshot(tracker.fetch(run, SNAPSHOT, Path(scratch)))
+        return read_snapshot(load(tracker.config.use_case), tracker.fetch(run, tags.SNAPSHOT_FILE, Path(scratch)))
 
 
 TASKS = {"prepare": prepare, "tune": tune, "evaluate": evaluate, "register": register}

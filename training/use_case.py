@@ -205,7 +205,10 @@ class UseCase(msgspec.Struct, frozen=True, kw_only=True):
 
     def part(self, name: Literal["search", "features", "sample"]) -> ModuleType | None:
         """A module beside the definition, or ``None`` where the use case has none of its own."""
-        module = f"use_cases.{self.name}.{name}"
+        package = f"use_cases.{self.name}"
+        if importlib.util.find_spec(package) is None:  # a value that was made without a folder
+            return None
+        module = f"{package}.{name}"
         return importlib.import_module(module) if importlib.util.find_spec(module) else None
 
 

@@ -34,9 +34,6 @@ TRAIN, RELEASE = "attrition_train", "attrition_release"
 GATE = "await_approval"
 _DAGS_SECONDS = 240.0
 _ASSET_SECONDS = 60.0
-_SETTLE_SECONDS = 10.0
-"""No answer is sent earlier: one in the first seconds can be lost, because the scheduler has not yet read
-that the task's worker ended (apache/airflow#66374). Airflow then fails the try, and the next one asks again."""
 
 
 class DemoError(RuntimeError):
@@ -215,8 +212,7 @@ class Demo:
         return self._conclude(run_id, before)
 
     def _answer(self, run_id: str) -> None:
-        """Answer the gate, or see it answered in Airflow; a decision that was lost is given again."""
-        began = time.monotonic()
+        """Answer the gate, or see it answered in Airflow; a gate that asks again gets the same answer."""
         version = self._airflow.result(RELEASE, run_id, "resolve_candidate")["version"]
         if not self._tested:
             self._post_sample("staging")
@@ -231,8 +227,6 @@ class Demo:
                 )
         if self._decision is None:
             return self._say("answered in Airflow")
-        with self._stage("wait until Airflow takes an answer"):
-            time.sleep(max(0.0, began + _SETTLE_SECONDS - time.monotonic()))
         self._airflow.answer(RELEASE, run_id, GATE, "Approve" if self._decision else "Reject", comment)
         return self._say(f"version {version}: {'yes' if self._decision else 'no'}, {comment}")
 

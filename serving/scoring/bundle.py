@@ -23,14 +23,14 @@ _SHARE = 0.8
 
 
 class BundleError(ValueError):
-    """Raised when a folder is no usable model bundle; the message says what is wrong with which file."""
+    """Raised when a folder is not a usable model bundle; the message says what is wrong with which file."""
 
 
 class Result(msgspec.Struct, frozen=True):
     """What the models say of one request. The keys are those of the service's answer."""
 
     classifier__predictions: list[float]
-    """P(attrition), one a record."""
+    """Probability of the positive outcome, one a record."""
     drift__threshold: float
     drift__sample_size: int
     """Records in the request. A field that is missing in some of them is tested on the others."""
@@ -104,7 +104,7 @@ class Bundle:
         return finish
 
     def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
-        """P(attrition) of each row of the encoded matrix ``[n, features]``."""
+        """Probability of the positive outcome for each row of the encoded matrix ``[n, features]``."""
         return self._classifier.run(x).astype(np.float64)
 
     def outlier_scores(self, x: NDArray[np.float32]) -> NDArray[np.float64]:

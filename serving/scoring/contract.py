@@ -67,7 +67,7 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
     contract_version: Literal[2]
     name: str
-    """Registered model name, for example ``employee_attrition``."""
+    """Registered model name without catalog and schema."""
     title: str
     """The service's name in its API description and in every log line."""
     description: str

@@ -5,15 +5,23 @@ equal by construction. In every matrix a missing value is NaN and an unknown cat
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.scoring.contract import Contract, Field
+from serving.scoring.contract import Field
 
 Columns = Mapping[str, Sequence[Any] | NDArray[Any]]
 """A table: equally long columns by field name, such as pandas' ``frame.to_dict("list")``."""
+
+
+class Schema(Protocol):
+    """What encoding needs: the fields of a record. A contract has them, and so has a use case before it is trained."""
+
+    @property
+    def fields(self) -> tuple[Field, ...]: ...
+
 
 UNKNOWN = -1.0
 """The code of a category that the contract does not list."""
@@ -28,25 +36,25 @@ def category_codes(field: Field) -> dict[str, float]:
     return {category: float(code) for code, category in enumerate(field.categories)}
 
 
-def encode_columns(columns: Columns, contract: Contract) -> NDArray[np.float32]:
+def encode_columns(columns: Columns, schema: Schema) -> NDArray[np.float32]:
     """A table as dict of equally long columns -> the models' input, float32 ``[n, features]``.
 
     Missing is ``None`` or NaN. A column that is not there counts as missing in every row. Values are not
     checked against the contract's ranges. Raises ``EncodeError``, naming the field, for a value of a wrong type.
     """
-    return feature_matrix(encode_fields(columns, contract), feature_positions(contract))
+    return feature_matrix(encode_fields(columns, schema), feature_positions(schema))
 
 
-def encode_records(records: Sequence[Mapping[str, Any]], contract: Contract) -> NDArray[np.float32]:
+def encode_records(records: Sequence[Mapping[str, Any]], schema: Schema) -> NDArray[np.float32]:
     """Records -> the models' input, float32 ``[n, features]``; like ``encode_columns``, row by row."""
-    return encode_columns(as_columns(records, contract), contract)
+    return encode_columns(as_columns(records, schema), schema)
 
 
-def encode_fields(columns: Columns, contract: Contract) -> NDArray[np.float64]:
-    """A table -> every field of the contract as a number, float64 ``[n, fields]`` in contract order."""
+def encode_fields(columns: Columns, schema: Schema) -> NDArray[np.float64]:
+    """A table -> every field as a number, float64 ``[n, fields]`` in the schema's order."""
     rows = max((len(column) for column in columns.values()), default=0)
-    matrix = np.full((rows, len(contract.fields)), np.nan)
-    for position, field in enumerate(contract.fields):
+    matrix = np.full((rows, len(schema.fields)), np.nan)
+    for position, field in enumerate(schema.fields):
         column = columns.get(field.name)
         if column is None:
             continue
@@ -61,13 +69,13 @@ def feature_matrix(fields: NDArray[np.float64], features: NDArray[np.intp]) -> N
     return fields.take(features, axis=1).astype(np.float32)
 
 
-def feature_positions(contract: Contract) -> NDArray[np.intp]:
-    """Where the features stand among the contract's fields."""
-    return np.array([position for position, field in enumerate(contract.fields) if field.feature], dtype=np.intp)
+def feature_positions(schema: Schema) -> NDArray[np.intp]:
+    """Where the features stand among the fields."""
+    return np.array([position for position, field in enumerate(schema.fields) if field.feature], dtype=np.intp)
 
 
-def as_columns(records: Sequence[Mapping[str, Any]], contract: Contract) -> dict[str, list[Any]]:
-    return {field.name: [record.get(field.name) for record in records] for field in contract.fields}
+def as_columns(records: Sequence[Mapping[str, Any]], schema: Schema) -> dict[str, list[Any]]:
+    return {field.name: [record.get(field.name) for record in records] for field in schema.fields}
 
 
 def _encode_column(column: Sequence[Any] | NDArray[Any], field: Field) -> NDArray[np.float64]:

@@ -2,10 +2,12 @@
 
 import io
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
+import pytest
 from rich.console import Console
 
-from embedded.demo.follow import log_lines
+from embedded.demo.follow import Follower, log_lines
 from embedded.demo.view import TaskView, View, timing_table
 
 LOG = [
@@ -38,7 +40,7 @@ def test_log_ends_with_the_exception_and_its_cause():
     assert log_lines(LOG)[-5:] == [
         "submitting the run",
         "Task failed with exception",
-        "  run.py:7 in main",
+        "  training_job.py:7 in main",
         "AirflowFailException: the job failed:",
         "ValueError: column Attrition is missing",
     ]
@@ -69,3 +71,21 @@ def test_timing_table_adds_shares_and_the_total():
     Console(file=output, width=100).print(timing_table([("training", 30.0), ("release", 10.0)], 40.0))
     assert "75%" in output.getvalue()
     assert "40.0" in output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("state", "answered", "asks"),
+    [
+        ("awaiting_input", False, True),
+        ("awaiting_input", True, False),
+        ("running", False, True),  # it looks whether it was answered, and goes on waiting
+        ("up_for_retry", False, True),
+        ("success", False, False),  # nobody answered in time
+        ("failed", False, False),
+    ],
+)
+def test_question_stands_until_it_is_answered_or_its_task_has_ended(state, answered, asks):
+    airflow = SimpleNamespace(
+        task=lambda *place: {"state": state}, question=lambda *place: {"response_received": answered}
+    )
+    assert Follower(airflow, Console(file=io.StringIO())).asks("dag", "run", "task") is asks

@@ -178,12 +178,8 @@ class Airflow:
         return self.call("PATCH", path, user, json=body)
 
     def decide(self, run_id: str, option: str, comment: str) -> None:
-        """Wait for the question and answer it.
-
-        An answer within seconds of the parking meets Airflow's race (apache/airflow#66374).
-        """
+        """Wait for the question and answer it."""
         self.await_task(run_id, "await_approval", "awaiting_input")
-        time.sleep(10)
         answer = self.answer(run_id, option, comment)
         assert answer.ok, answer.text
 

@@ -1,23 +1,29 @@
-"""Small real bundles for tests: a logistic regression and an isolation forest on synthetic employees."""
+"""Small real bundles for tests: a logistic regression and an isolation forest on made-up rows."""
 
 import tempfile
 from pathlib import Path
 
-from training.data.dataset import read_employees
+from training.data.dataset import Dataset, read_table
+from training.data.synthetic import make_rows
 from training.export.bundle import write_bundle
 from training.export.outliers import Outliers
-from training.search.ensemble import Blend, Member
-from training.search.models import STARTING_POINTS
-from use_cases.attrition.sample import make_employees
+from training.search.ensemble import Member, StackedEnsemble
+from training.search.space import space_of
+from training.use_case import UseCase, load
 
 
-def make_bundle(folder: Path, seed: int) -> Path:
-    """Train on 600 synthetic employees and write the bundle; another seed is another model."""
+def make_dataset(use_case: UseCase, rows: int, seed: int) -> Dataset:
+    """Made-up rows, read from a file as the job reads them."""
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "employees.csv"
-        make_employees(600, seed).to_csv(path, index=False)
-        employees = read_employees(str(path))
-    blend = Blend([Member(STARTING_POINTS[0], 1.0)], 0.0, seed).fit(employees.x, employees.y)
-    outliers = Outliers(seed).fit(employees.x)
-    write_bundle(folder, "employee_attrition", blend, outliers, employees)
+        path = Path(scratch) / "table.csv"
+        make_rows(use_case, rows, seed).to_csv(path, index=False)
+        return read_table(use_case, str(path))
+
+
+def make_bundle(folder: Path, seed: int, use_case: UseCase | None = None) -> Path:
+    """Train on 600 made-up rows, of attrition where nothing else is given; another seed is another model."""
+    use_case = use_case or load("attrition")
+    dataset, space = make_dataset(use_case, 600, seed), space_of(use_case)
+    ensemble = StackedEnsemble(space, [Member(space.starting_points[0], 1.0)], 0.0, seed).fit(dataset.x, dataset.y)
+    write_bundle(folder, use_case.model_name, ensemble, Outliers(seed).fit(dataset.x), dataset)
     return folder

@@ -24,13 +24,16 @@ from serving.scoring.contract import (
     write_contract,
 )
 from serving.scoring.encode import encode_columns
-from training.data.dataset import Employees, read_employees
+from training.data.dataset import Dataset, read_table
 from training.export.bundle import write_bundle
 from training.export.outliers import Outliers
-from training.search.ensemble import Blend, Member
+from training.search.ensemble import Member, StackedEnsemble
 from training.search.models import STARTING_POINTS
+from training.search.space import space_of
+from training.use_case import load
 
-MODEL_NAME = "employee_attrition"
+ATTRITION = load("attrition")
+MODEL_NAME = ATTRITION.model_name
 
 
 class Attrition:
@@ -38,10 +41,12 @@ class Attrition:
 
     def __init__(self, folder: Path, data: Path) -> None:
         self.folder = folder
-        self.employees: Employees = read_employees(str(data))
+        self.employees: Dataset = read_table(ATTRITION, str(data))
         logistic, boosting, _ = STARTING_POINTS
         members = [Member(dict(logistic), 0.7), Member(dict(boosting), 0.3)]
-        self.classifier = Blend(members, bias=0.0, seed=1).fit(self.employees.x, self.employees.y)
+        self.classifier = StackedEnsemble(space_of(ATTRITION), members, bias=0.0, seed=1).fit(
+            self.employees.x, self.employees.y
+        )
         self.outliers = Outliers(seed=1).fit(self.employees.x)
         write_bundle(folder, MODEL_NAME, self.classifier, self.outliers, self.employees)
         self.examples: dict[str, Any] = json.loads((folder / "examples.json").read_text())

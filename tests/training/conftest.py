@@ -10,9 +10,9 @@ import pytest
 
 @pytest.fixture(scope="session")
 def synthetic_frame():
-    from use_cases.attrition.sample import make_employees
+    from use_cases.attrition.sample import make_sample
 
-    return make_employees(600, 3)
+    return make_sample(600, 3)
 
 
 @pytest.fixture(scope="session")
@@ -24,16 +24,16 @@ def synthetic_file(synthetic_frame, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def synthetic(synthetic_file):
-    from training.data.dataset import read_employees
+    from training.data.dataset import read_table
 
-    return read_employees(str(synthetic_file))
+    return read_table(str(synthetic_file))
 
 
 @pytest.fixture(scope="session")
 def real(real_data):
-    from training.data.dataset import read_employees
+    from training.data.dataset import read_table
 
-    return read_employees(str(real_data))
+    return read_table(str(real_data))
 
 
 @pytest.fixture(scope="module")

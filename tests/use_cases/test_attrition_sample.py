@@ -5,14 +5,14 @@ import sys
 
 import pandas as pd
 
-from training.data.dataset import read_employees
+from training.data.dataset import read_table
 from use_cases.attrition.fields import COLUMNS
-from use_cases.attrition.sample import make_employees
+from use_cases.attrition.sample import make_sample
 
 
 def test_same_seed_gives_the_same_employees():
-    pd.testing.assert_frame_equal(make_employees(300, 5), make_employees(300, 5))
-    assert not make_employees(300, 5).equals(make_employees(300, 6))
+    pd.testing.assert_frame_equal(make_sample(300, 5), make_sample(300, 5))
+    assert not make_sample(300, 5).equals(make_sample(300, 6))
 
 
 def test_generated_employees_have_the_real_columns_and_pass_the_data_contract(tmp_path):
@@ -20,14 +20,14 @@ def test_generated_employees_have_the_real_columns_and_pass_the_data_contract(tm
     command = [sys.executable, "-m", "use_cases.attrition.sample", "--rows", "1470", "--seed", "7", "--out", str(path)]
     subprocess.run(command, check=True)
     assert path.read_bytes().startswith(b"\xef\xbb\xbf")
-    employees = read_employees(str(path))
+    employees = read_table(str(path))
     assert len(employees.frame) == 1470
     assert set(pd.read_csv(path, encoding="utf-8-sig").columns) == set(COLUMNS)
     assert 0.12 < employees.y.mean() < 0.20
 
 
 def test_generated_relations_are_plausible():
-    frame = make_employees(4000, 1)
+    frame = make_sample(4000, 1)
     leaves = frame["Attrition"] == "Yes"
     assert leaves[frame["OverTime"] == "Yes"].mean() > 1.5 * leaves[frame["OverTime"] == "No"].mean()
     assert frame["MonthlyIncome"].corr(frame["JobLevel"].astype(float)) > 0.8

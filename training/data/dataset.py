@@ -1,14 +1,15 @@
-"""Read a data file, and hold it to the data contract at the door.
+"""Read a table, and hold it to the data contract at the door.
 
-A file is CSV (UTF-8, with or without byte-order mark) or Parquet, with the 35 columns of
-``use_cases.attrition.fields`` and at most the technical columns of a curated table. What is wrong with it is found
-all at once and told by column, with the number of rows.
+A file is CSV (UTF-8, with or without byte-order mark) or Parquet, with the columns of the use case and at most the
+technical columns of a curated table. What is wrong with it is found all at once and told by column, with the number
+of rows.
 """
 
 import hashlib
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,53 +19,65 @@ from numpy.typing import NDArray
 from serving.scoring.contract import Field
 from serving.scoring.encode import encode_columns
 from training.data.data_error import DataError, DataFault
-from training.export.contract import request_contract
-from use_cases.attrition.fields import COLUMNS, FIELDS, IDENTIFIER, LABEL, LABELS
+from training.data.table import Table, split_table
+from training.use_case import UseCase
 
 HOLDOUT_SHARE = 0.2
-_HOLDOUT_SALT = "attrition-holdout-1"
 EFFECTIVE_DATE = "effective_date"
-MINIMUM_HOLDOUT_LEAVERS = 3
-_RECENT = "recent"
+MINIMUM_HOLDOUT_POSITIVES = 3
+_RECENT = "lifecycle.recent"
+"""Column of a snapshot. A field may have any name, but hardly this one."""
 _RECENT_CLASS = 10
-"""Leavers and stayers that recent hold-out rows must have to be compared on alone."""
+"""Rows of either outcome that recent hold-out rows must have to be compared on alone."""
 
 
-class Employees(msgspec.Struct, frozen=True):
-    """Checked data. ``frame`` holds the 35 columns in contract order, numbers as float64, texts as object."""
+class Dataset(msgspec.Struct, frozen=True):
+    """Checked rows of one use case."""
 
+    use_case: UseCase
     frame: pd.DataFrame
+    """Fields in contract order, then the label: numbers as float64, texts as object."""
     digest: str
     """Sixteen hexadecimal digits over all values: equal data has an equal digest, whatever the file type."""
     recent: NDArray[np.bool_] | None = None
-    """Which rows came with the outcomes feed, bool ``[n]``; ``None`` for a file that names no effective dates."""
+    """Which rows came with the outcomes feed, bool ``[n]``; ``None`` for a table that names no effective dates."""
 
     @property
     def y(self) -> NDArray[np.int64]:
-        """1 = left, int64 ``[n]``."""
-        return np.asarray(self.frame[LABEL].map(LABELS), np.int64)
+        """1 for the label's positive value, 0 for the other, int64 ``[n]``."""
+        label = self.use_case.label
+        return np.asarray(self.frame[label.field].map(label.values), np.int64)
 
     @property
     def x(self) -> NDArray[np.float32]:
         """The encoded matrix, float32 ``[n, features]``."""
-        return encode_columns(self.columns(), request_contract())
+        return encode_columns(self.columns(), self.use_case)
 
     @property
-    def groups(self) -> NDArray[np.int64]:
-        """The employee of each row: rows of one employee are never split between training and test."""
-        return np.asarray(self.frame[IDENTIFIER], np.int64)
+    def groups(self) -> NDArray[Any]:
+        """What each row is about, ``[n]``: rows of one group are never split between training and test.
+
+        The key's values, int64 or text. Without a key a hash of the row's fields: every row stands for itself, and only
+        rows that are equal to the last value belong together.
+        """
+        use_case = self.use_case
+        if use_case.key is None:
+            return _row_hashes(self.frame[[field.name for field in use_case.fields]])
+        keys = self.frame[use_case.key]
+        whole = keys.dtype != object and bool((keys % 1 == 0).all())
+        return np.asarray(keys, np.int64 if whole else object)
 
     def columns(self) -> dict[str, NDArray[np.object_]]:
         """The request fields as dict of columns, as the scoring package takes them."""
-        return {field.name: self.frame[field.name].to_numpy(object) for field in FIELDS}
+        return {field.name: self.frame[field.name].to_numpy(object) for field in self.use_case.fields}
 
-    def take(self, rows: NDArray[np.bool_]) -> "Employees":
+    def take(self, rows: NDArray[np.bool_]) -> "Dataset":
         """Some of the rows, with their own digest."""
         frame = self.frame[rows].reset_index(drop=True)
-        return Employees(frame, _digest(frame), None if self.recent is None else self.recent[rows])
+        return Dataset(self.use_case, frame, _digest(frame), None if self.recent is None else self.recent[rows])
 
 
-def read_employees(location: str) -> Employees:
+def read_table(use_case: UseCase, location: str) -> Dataset:
     """Read and check a CSV or Parquet file, or a folder of Parquet files.
 
     ``location`` is a path or a URI that pandas can open; on Databricks a path below ``/Volumes`` is best.
@@ -74,39 +87,38 @@ def read_employees(location: str) -> Employees:
     from training.data.validation import find_faults
 
     raw = read_raw(location)
-    faults = find_faults(raw)
+    faults = find_faults(use_case, raw)
     if faults:
         raise DataError(location, faults)
-    frame = pd.DataFrame({field.name: _column(raw[field.name], field) for field in FIELDS})
-    frame[LABEL] = raw[LABEL].astype(object)
+    table = split_table(use_case, raw)
+    frame = _frame(use_case, table)
     recent = None
-    if EFFECTIVE_DATE in raw:
+    if EFFECTIVE_DATE in table.technical:
         # Row order must not depend on how an engine wrote the table.
-        order = raw.assign(_number=frame[IDENTIFIER]).sort_values(["_number", EFFECTIVE_DATE], kind="stable")
+        order = pd.DataFrame({"group": Dataset(use_case, frame, "").groups, "date": table.technical[EFFECTIVE_DATE]})
+        order = order.sort_values(["group", "date"], kind="stable")
         frame = frame.loc[order.index].reset_index(drop=True)
-        recent = order[EFFECTIVE_DATE].notna().to_numpy()
-    employees = Employees(frame, _digest(frame), recent)
-    leavers = int(employees.y[holdout_rows(employees.groups)].sum())
-    if leavers < MINIMUM_HOLDOUT_LEAVERS:
-        message = f"only {leavers} leavers fall into the hold-out: too few to judge a model by; give more rows"
-        raise DataError(location, [DataFault("table", None, message)])
-    return employees
+        recent = order["date"].notna().to_numpy()
+    dataset = Dataset(use_case, frame, _digest(frame), recent)
+    if faults := _split_faults(dataset):
+        raise DataError(location, faults)
+    return dataset
 
 
-def write_snapshot(employees: Employees, file: Path) -> None:
+def write_snapshot(dataset: Dataset, file: Path) -> None:
     """Keep checked data as a Parquet file for ``read_snapshot``."""
-    frame = employees.frame if employees.recent is None else employees.frame.assign(**{_RECENT: employees.recent})
+    frame = dataset.frame if dataset.recent is None else dataset.frame.assign(**{_RECENT: dataset.recent})
     frame.to_parquet(file, index=False)
 
 
-def read_snapshot(file: Path) -> Employees:
+def read_snapshot(use_case: UseCase, file: Path) -> Dataset:
     """Data that ``write_snapshot`` kept, as it was. It has been checked, so it is not checked again."""
     frame = pd.read_parquet(file)
     recent = frame.pop(_RECENT).to_numpy(bool) if _RECENT in frame else None
-    texts = [field.name for field in FIELDS if field.kind == "category"]
-    frame = frame.astype(dict.fromkeys([*texts, LABEL], object))
+    texts = [field.name for field in use_case.fields if field.kind == "category"]
+    frame = frame.astype(dict.fromkeys([*texts, use_case.label.field], object))
     frame[texts] = frame[texts].where(frame[texts].notna(), None)
-    return Employees(frame, _digest(frame), recent)
+    return Dataset(use_case, frame, _digest(frame), recent)
 
 
 def read_raw(location: str) -> pd.DataFrame:
@@ -124,7 +136,7 @@ def read_raw(location: str) -> pd.DataFrame:
     except IsADirectoryError:
         message = "it is a folder: name the CSV file, or a folder of Parquet files without .csv in its name"
     except pd.errors.EmptyDataError:
-        message = "it is empty: a header line and one line for each employee are expected"
+        message = "it is empty: a header line and one line for each record are expected"
     except UnicodeDecodeError as error:
         message = f"it is not UTF-8 text ({error.reason} at byte {error.start}): save it as CSV UTF-8"
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
@@ -141,23 +153,22 @@ def _read_csv(path: str) -> pd.DataFrame:
         return pd.read_csv(path, dtype="str", encoding="utf-8-sig", skipinitialspace=True, index_col=False)
 
 
-def holdout_rows(groups: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which rows are the hold-out, bool ``[n]``.
+def holdout_rows(use_case: UseCase, groups: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which rows are the hold-out, bool ``[n]``, from ``Dataset.groups``.
 
-    An employee belongs to the hold-out by the hash of the employee number alone, in every run and every
-    later table. So no version of the model has ever been trained on hold-out rows, and a champion can be
-    compared with its challenger on them.
+    A group belongs to the hold-out by the hash of its key alone, in every run and every later table. So no version of
+    the model has ever been trained on hold-out rows, and a champion can be compared with its challenger on them.
     """
     limit = int(HOLDOUT_SHARE * 2**32)
 
-    def chosen(number: int) -> bool:
-        hashed = hashlib.sha256(f"{_HOLDOUT_SALT}:{number}".encode()).digest()
+    def chosen(group: object) -> bool:
+        hashed = hashlib.sha256(f"{use_case.name}-holdout-1:{group}".encode()).digest()
         return int.from_bytes(hashed[:4]) < limit
 
-    return np.fromiter((chosen(int(number)) for number in groups), bool, count=len(groups))
+    return np.fromiter((chosen(group) for group in groups.tolist()), bool, count=len(groups))
 
 
-def compared_rows(holdout: Employees) -> NDArray[np.bool_]:
+def compared_rows(holdout: Dataset) -> NDArray[np.bool_]:
     """The rows of a hold-out that champion and challenger are compared on, bool ``[n]``.
 
     The recent ones, for they are what production sees now; all, where these are too few to tell.
@@ -165,8 +176,8 @@ def compared_rows(holdout: Employees) -> NDArray[np.bool_]:
     every = np.ones(len(holdout.y), bool)
     if holdout.recent is None:
         return every
-    leavers = int(holdout.y[holdout.recent].sum())
-    return holdout.recent if min(leavers, int(holdout.recent.sum()) - leavers) >= _RECENT_CLASS else every
+    positives = int(holdout.y[holdout.recent].sum())
+    return holdout.recent if min(positives, int(holdout.recent.sum()) - positives) >= _RECENT_CLASS else every
 
 
 def _local(location: str) -> str:
@@ -177,12 +188,51 @@ def _local(location: str) -> str:
     return os.path.expanduser(location.removeprefix("file://"))
 
 
+def _frame(use_case: UseCase, table: Table) -> pd.DataFrame:
+    """The checked columns in contract order. A column that may be absent, and is, holds missing values."""
+    rows = table.frame.index
+    absent = pd.Series(np.full(len(rows), None, object), rows)
+    columns = {field.name: _column(table.frame.get(field.name, absent), field) for field in use_case.fields}
+    return pd.DataFrame({**columns, use_case.label.field: table.frame[use_case.label.field]}, rows)
+
+
 def _column(values: pd.Series, field: Field) -> pd.Series:
     if field.kind == "category":
         return values.astype(object).where(values.notna(), None)
     return pd.to_numeric(values).astype(np.float64)
 
 
+def _split_faults(dataset: Dataset) -> list[DataFault]:
+    """What is wrong with a good table once it is divided into development and hold-out rows."""
+    use_case = dataset.use_case
+    held_out = holdout_rows(use_case, dataset.groups)
+    faults = [
+        DataFault(
+            field.name, None, "all its values fall into the hold-out: there is nothing to train on; give more rows"
+        )
+        for field in use_case.features
+        if not dataset.frame.loc[~held_out, field.name].notna().any()
+    ]
+    positives = int(dataset.y[held_out].sum())
+    if positives < MINIMUM_HOLDOUT_POSITIVES:
+        message = f"only {positives} {use_case.label.positives} fall into the hold-out: too few to judge a model by"
+        faults.append(DataFault("table", None, f"{message}; give more rows"))
+    return faults
+
+
+def _row_hashes(frame: pd.DataFrame) -> NDArray[np.object_]:
+    """A hash of each row's values, ``[n]``; numbers as ``_digest`` writes them, missing ones as the empty text."""
+    texts = []
+    for name in frame.columns:
+        values = frame[name]
+        if values.dtype == object:
+            texts.append([repr(value) if isinstance(value, str) else "" for value in values])
+        else:
+            texts.append(["" if value != value else f"{value:.9g}" for value in values.tolist()])
+    rows = (",".join(row).encode() for row in zip(*texts, strict=True))
+    return np.array([hashlib.sha256(row).hexdigest()[:16] for row in rows], object)
+
+
 def _digest(frame: pd.DataFrame) -> str:
-    text = frame[list(COLUMNS)].to_csv(index=False, float_format="%.9g", lineterminator="\n")
+    text = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The data contract, in pandera: what a data file must be, and how a breach is told."""
+"""The data contract, in pandera: what a table must be, and how a breach is told."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,8 @@ from pandera.errors import SchemaErrors
 
 from serving.scoring.contract import Field
 from training.data.data_error import DataFault
-from use_cases.attrition.fields import COLUMNS, FEATURES, FIELDS, IDENTIFIER, LABEL, LABELS, TECHNICAL_COLUMNS
+from training.data.table import Table, split_table
+from training.use_case import UseCase
 
 MINIMUM_ROWS = 200
 MINIMUM_CLASS = 25
@@ -17,51 +18,62 @@ MINIMUM_CLASS = 25
 _ROWS_SHOWN = 5
 
 
-def find_faults(raw: pd.DataFrame) -> list[DataFault]:
-    """All faults of a table, by column in the table's order; an empty list for a good one."""
-    structure = _structure_faults(raw)
-    usable = [name for name in COLUMNS if name in raw.columns]
-    if not usable or raw.columns.has_duplicates:
+def find_faults(use_case: UseCase, raw: pd.DataFrame) -> list[DataFault]:
+    """All faults of a table as it was read, by column in contract order; an empty list for a good one."""
+    table = split_table(use_case, raw)
+    structure = _structure_faults(use_case, table.frame)
+    usable = [name for name in use_case.columns if name in table.frame.columns]
+    if not usable or table.frame.columns.has_duplicates:
         return structure
+    dates = table.technical.get("effective_date")
     try:
-        _schema(usable, curated="source" in raw).validate(raw.reset_index(drop=True), lazy=True)
+        _schema(use_case, usable, table, dates).validate(table.frame.reset_index(drop=True), lazy=True)
     except SchemaErrors as errors:
         return structure + _told(errors.failure_cases)
     return structure
 
 
-def _structure_faults(raw: pd.DataFrame) -> list[DataFault]:
+def _may_be_absent(use_case: UseCase, name: str) -> bool:
+    """A column that no model sees, of a field that a request may leave out."""
+    field = next((field for field in use_case.fields if field.name == name), None)
+    return field is not None and not field.feature and not field.required and name != use_case.key
+
+
+def _structure_faults(use_case: UseCase, frame: pd.DataFrame) -> list[DataFault]:
     faults = []
-    twice = raw.columns[raw.columns.duplicated()].unique()
+    names = list(use_case.columns)
+    twice = frame.columns[frame.columns.duplicated()].unique()
     faults += [DataFault(str(name), None, "the column is there more than once") for name in twice]
-    missing = [name for name in COLUMNS if name not in raw.columns]
-    if len(missing) == len(COLUMNS):
-        hint = "is it separated by commas, with a header line?" if len(raw.columns) == 1 else "wrong file?"
-        return [DataFault("table", None, f"none of the {len(COLUMNS)} columns is there; {hint}")]
-    faults += [DataFault(name, None, "the column is missing") for name in missing]
-    known = {*COLUMNS, *TECHNICAL_COLUMNS}
+    missing = [name for name in names if name not in frame.columns]
+    if len(missing) == len(names):
+        hint = "is it separated by commas, with a header line?" if len(frame.columns) == 1 else "wrong file?"
+        return [DataFault("table", None, f"none of the {len(names)} columns is there; {hint}")]
+    faults += [DataFault(name, None, "the column is missing") for name in missing if not _may_be_absent(use_case, name)]
     # pandas names the second column X "X.1" when it reads CSV.
-    for name in raw.columns.unique():
-        if name in known:
+    for name in frame.columns.unique():
+        if name in names:
             continue
         original = str(name).rpartition(".")[0]
-        message = "the column is there more than once" if original in known else "the column is not expected"
-        faults.append(DataFault(original if original in known else str(name), None, message))
+        message = "the column is there more than once" if original in names else "the column is not expected"
+        faults.append(DataFault(original if original in names else str(name), None, message))
     return faults
 
 
-def _schema(usable: list[str], *, curated: bool) -> pa.DataFrameSchema:
+def _schema(use_case: UseCase, usable: list[str], table: Table, dates: pd.Series | None) -> pa.DataFrameSchema:
     columns = {
-        field.name: pa.Column(nullable=field.name != IDENTIFIER, checks=_checks(field, curated=curated), coerce=False)
-        for field in FIELDS
+        field.name: pa.Column(
+            nullable=field.name != use_case.key, checks=_checks(field, curated=table.curated), coerce=False
+        )
+        for field in use_case.fields
         if field.name in usable
     }
-    if LABEL in usable:
-        columns[LABEL] = pa.Column(
-            nullable=False,
-            checks=_check(lambda values: values.isin(list(LABELS)), f"not one of {', '.join(LABELS)}"),
+    label = use_case.label
+    if label.field in usable:
+        values = list(label.values)
+        columns[label.field] = pa.Column(
+            nullable=False, checks=_check(lambda given: given.isin(values), f"not one of {', '.join(values)}")
         )
-    return pa.DataFrameSchema(columns, checks=_table_checks(usable))
+    return pa.DataFrameSchema(columns, checks=_table_checks(use_case, usable, dates))
 
 
 def _check(passes: Callable[[pd.Series], pd.Series], error: str) -> pa.Check:
@@ -74,7 +86,7 @@ def _number(values: pd.Series) -> pd.Series:
 
 def _checks(field: Field, *, curated: bool) -> list[pa.Check]:
     if field.kind == "category":
-        if curated:
+        if curated or not field.categories:
             return [_check(lambda values: values.map(lambda value: isinstance(value, str)), "not text")]
         allowed = list(field.categories)
         return [_check(lambda values: values.isin(allowed), f"not one of {', '.join(allowed)}")]
@@ -90,28 +102,33 @@ def _checks(field: Field, *, curated: bool) -> list[pa.Check]:
 
     return [
         _check(lambda values: _number(values).notna(), "not a number"),
-        _check(whole, "not a whole number"),
+        *([_check(whole, "not a whole number")] if field.kind == "integer" else []),
         _check(inside, f"outside {low:g} to {high:g}"),
     ]
 
 
-def _table_checks(usable: list[str]) -> list[pa.Check]:
+def _table_checks(use_case: UseCase, usable: list[str], dates: pd.Series | None) -> list[pa.Check]:
     checks = [
         pa.Check(
             lambda frame: len(frame) >= MINIMUM_ROWS,
             error=f"fewer than {MINIMUM_ROWS} rows: too little to train and to test on",
         )
     ]
-    for label in LABELS if LABEL in usable else ():
+    label, key = use_case.label, use_case.key
+    for value in label.values if label.field in usable else ():
         checks.append(
             pa.Check(
-                lambda frame, label=label: int((frame[LABEL] == label).sum()) >= MINIMUM_CLASS,
-                error=f"{LABEL} is {label} in fewer than {MINIMUM_CLASS} rows: both outcomes are needed",
+                lambda frame, value=value: int((frame[label.field] == value).sum()) >= MINIMUM_CLASS,
+                error=f"{label.field} is {value} in fewer than {MINIMUM_CLASS} rows: both outcomes are needed",
             )
         )
-    if IDENTIFIER in usable:
-        checks.append(pa.Check(_told_apart, error=f"{IDENTIFIER} occurs more than once", ignore_na=False))
-    for field in FEATURES:
+    if key in usable:
+        checks.append(
+            pa.Check(
+                lambda frame: _told_apart(frame[key], dates), error=f"{key} occurs more than once", ignore_na=False
+            )
+        )
+    for field in use_case.features:
         if field.name in usable:
             checks.append(
                 pa.Check(
@@ -122,9 +139,9 @@ def _table_checks(usable: list[str]) -> list[pa.Check]:
     return checks
 
 
-def _told_apart(frame: pd.DataFrame) -> pd.Series:
-    keys = [IDENTIFIER, *(["effective_date"] if "effective_date" in frame else [])]
-    return ~frame.duplicated(keys, keep="first") | frame[IDENTIFIER].isna()
+def _told_apart(keys: pd.Series, dates: pd.Series | None) -> pd.Series:
+    rows = pd.DataFrame({"key": keys} if dates is None else {"key": keys, "date": dates.to_numpy()})
+    return ~rows.duplicated(keep="first") | keys.isna()
 
 
 def _told(cases: Any) -> list[DataFault]:

@@ -1,4 +1,4 @@
-"""How good the probabilities are, with bootstrap intervals, and paired comparison of two models.
+"""Metrics of a label of two values: how good probabilities are, with bootstrap intervals, and two models compared.
 
 The bootstrap draws how often each row counts, and every metric is written for weighted rows. So all
 resamples are computed at once, and two models are compared on the very same resamples.
@@ -9,6 +9,8 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from training.use_case import Binary
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
@@ -29,7 +31,7 @@ class Estimate(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """Challenger minus champion on the same rows."""
+    """Challenger minus the other model on the same rows."""
 
     difference: Estimate
     better: float
@@ -37,20 +39,20 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 def roc_auc(p: Array, y: NDArray[np.int64], weights: Array) -> Array:
-    leaving, staying = _by_score(p, y, weights)
-    below = np.cumsum(staying, axis=1) - staying
-    pairs = (leaving * (below + staying / 2)).sum(axis=1)
-    result: Array = pairs / (leaving.sum(axis=1) * staying.sum(axis=1))
+    positive, negative = _by_score(p, y, weights)
+    below = np.cumsum(negative, axis=1) - negative
+    pairs = (positive * (below + negative / 2)).sum(axis=1)
+    result: Array = pairs / (positive.sum(axis=1) * negative.sum(axis=1))
     return result
 
 
 def pr_auc(p: Array, y: NDArray[np.int64], weights: Array) -> Array:
     """Average precision."""
-    leaving, staying = (side[:, ::-1] for side in _by_score(p, y, weights))
-    found = np.cumsum(leaving, axis=1)
-    looked_at = found + np.cumsum(staying, axis=1)
+    positive, negative = (side[:, ::-1] for side in _by_score(p, y, weights))
+    found = np.cumsum(positive, axis=1)
+    looked_at = found + np.cumsum(negative, axis=1)
     precision = np.divide(found, looked_at, out=np.zeros_like(found), where=looked_at > 0)
-    result: Array = (leaving * precision).sum(axis=1) / leaving.sum(axis=1)
+    result: Array = (positive * precision).sum(axis=1) / positive.sum(axis=1)
     return result
 
 
@@ -72,15 +74,15 @@ def calibration_error(p: Array, y: NDArray[np.int64], weights: Array) -> Array:
 
 
 def recall_top(share: float) -> Metric:
-    """Share of the leavers that are among the ``share`` of the rows with the highest risk."""
+    """Share of the positives that are among the ``share`` of the rows with the highest risk."""
 
     def recall(p: Array, y: NDArray[np.int64], weights: Array) -> Array:
-        leaving, staying = (side[:, ::-1] for side in _by_score(p, y, weights))
-        size = leaving + staying
+        positive, negative = (side[:, ::-1] for side in _by_score(p, y, weights))
+        size = positive + negative
         before = np.cumsum(size, axis=1) - size
         room = share * size.sum(axis=1, keepdims=True) - before
         taken = np.clip(np.divide(room, size, out=np.zeros_like(size), where=size > 0), 0, 1)
-        result: Array = (leaving * taken).sum(axis=1) / leaving.sum(axis=1)
+        result: Array = (positive * taken).sum(axis=1) / positive.sum(axis=1)
         return result
 
     return recall
@@ -95,7 +97,22 @@ METRICS: dict[str, Metric] = {
     "recall_top_10": recall_top(0.10),
     "recall_top_20": recall_top(0.20),
 }
+_TITLES = {
+    "roc_auc": "ROC AUC",
+    "pr_auc": "PR AUC (average precision)",
+    "log_loss": "Log loss",
+    "brier": "Brier score",
+    "calibration_error": "Expected calibration error",
+    "recall_top_10": "{positives} among the 10% with the highest risk",
+    "recall_top_20": "{positives} among the 20% with the highest risk",
+}
 LARGER_IS_BETTER = {"roc_auc", "pr_auc", "recall_top_10", "recall_top_20"}
+
+
+def titles(label: Binary) -> dict[str, str]:
+    """What people call each metric, by name, in the words of the use case."""
+    positives = label.positives[:1].upper() + label.positives[1:]
+    return {name: title.format(positives=positives) for name, title in _TITLES.items()}
 
 
 def resamples(y: NDArray[np.int64], seed: int) -> Array:
@@ -114,13 +131,13 @@ def measure(p: Array, y: NDArray[np.int64], weights: Array) -> dict[str, Estimat
     return {name: _estimate(metric(p, y, once)[0], metric(p, y, weights)) for name, metric in METRICS.items()}
 
 
-def compare(challenger: Array, champion: Array, y: NDArray[np.int64], weights: Array) -> dict[str, Comparison]:
+def compare(challenger: Array, other: Array, y: NDArray[np.int64], weights: Array) -> dict[str, Comparison]:
     """Paired bootstrap over all metrics."""
     once = np.ones((1, len(y)))
     found = {}
     for name, metric in METRICS.items():
-        value = (metric(challenger, y, once) - metric(champion, y, once))[0]
-        drawn = metric(challenger, y, weights) - metric(champion, y, weights)
+        value = (metric(challenger, y, once) - metric(other, y, once))[0]
+        drawn = metric(challenger, y, weights) - metric(other, y, weights)
         better = drawn > 0 if name in LARGER_IS_BETTER else drawn < 0
         found[name] = Comparison(_estimate(value, drawn), float(better.mean()))
     return found
@@ -145,11 +162,11 @@ def _mean(values: Array, weights: Array) -> Array:
 
 
 def _by_score(p: Array, y: NDArray[np.int64], weights: Array) -> tuple[Array, Array]:
-    """Weight of leavers and stayers at each distinct probability, rising: two ``[resamples, distinct]``."""
+    """Weight of positives and negatives at each distinct probability, rising: two ``[resamples, distinct]``."""
     distinct, where = np.unique(p, return_inverse=True)
     order = np.argsort(where, kind="stable")
     starts = np.searchsorted(where[order], np.arange(len(distinct)))
     ordered = weights[:, order]
-    leaving = np.add.reduceat(ordered * (y[order] == 1), starts, axis=1)
-    staying = np.add.reduceat(ordered * (y[order] == 0), starts, axis=1)
-    return leaving, staying
+    positive = np.add.reduceat(ordered * (y[order] == 1), starts, axis=1)
+    negative = np.add.reduceat(ordered * (y[order] == 0), starts, axis=1)
+    return positive, negative

@@ -1,4 +1,4 @@
-"""Fit the chosen blend, export and check the bundle, and measure it on the hold-out."""
+"""Fit the chosen ensemble, export and check the bundle, and measure it on the hold-out."""
 
 from pathlib import Path
 from typing import Any
@@ -10,23 +10,25 @@ from numpy.typing import NDArray
 from serving.scoring.bundle import Bundle
 from serving.scoring.encode import encode_columns
 from training.config import JobConfig
-from training.data.dataset import Employees, compared_rows, holdout_rows
-from training.evaluation.acceptance import check_floors, reasons_to_fail, single_record_latency
-from training.evaluation.binary import calibration_error, compare, measure, resamples, roc_auc
+from training.data.dataset import Dataset, compared_rows, holdout_rows
+from training.evaluation.acceptance import check_thresholds, missed_thresholds, single_record_latency, worse_than
+from training.evaluation.binary import Comparison, calibration_error, roc_auc
 from training.evaluation.fairness import assess
+from training.evaluation.metrics import metrics_of
+from training.evaluation.plain import plain_probabilities
 from training.evaluation.plots import draw_all
 from training.export.bundle import as_records, write_bundle
 from training.export.outliers import Outliers
 from training.export.parity import check_parity
-from training.search.ensemble import Blend, Member
-from use_cases.attrition.fields import FEATURES
+from training.search.ensemble import Member, StackedEnsemble
+from training.search.space import space_of
 
 _SHUFFLES = 5
 _TIMED_RECORDS = 20
 
 
 class Tuning(msgspec.Struct, frozen=True):
-    """What ``tune`` hands over: the blend, and how it was found."""
+    """What ``tune`` hands over: the ensemble, and how it was found."""
 
     members: list[Member]
     bias: float
@@ -43,74 +45,125 @@ class Champion(msgspec.Struct, frozen=True):
     bundle: Path
 
 
+class Judged(msgspec.Struct, frozen=True):
+    """The challenger on the hold-out, and what others are compared with it by."""
+
+    development: Dataset
+    holdout: Dataset
+    ensemble: StackedEnsemble
+    p: NDArray[np.float64]
+    """The challenger's answers on the hold-out, ``[n]``."""
+    weights: NDArray[np.float64]
+    """Resamples of the hold-out, ``[resamples, n]``."""
+    seed: int
+
+
 def evaluate(
-    config: JobConfig, employees: Employees, tuning: Tuning, champion: Champion | None, folder: Path
+    config: JobConfig, dataset: Dataset, tuning: Tuning, champion: Champion | None, folder: Path
 ) -> dict[str, Any]:
     """Write ``bundle/`` and ``plots/`` into ``folder``; returns the content of ``evaluation.json``.
 
-    Raises ``ParityError`` when the export is not exact.
+    A part that a use case has nothing for is absent: ``fairness`` without groups, ``without_protected`` where the model
+    sees no field that groups are compared by. Raises ``ParityError`` when the export is not exact.
     """
-    held_out = holdout_rows(employees.groups)
-    development, holdout = employees.take(~held_out), employees.take(held_out)
-    blend = Blend(tuning.members, tuning.bias, config.seed).fit(development.x, development.y)
+    use_case = dataset.use_case
+    held_out = holdout_rows(use_case, dataset.groups)
+    development, holdout = dataset.take(~held_out), dataset.take(held_out)
+    ensemble = StackedEnsemble(space_of(use_case), tuning.members, tuning.bias, config.seed)
+    ensemble.fit(development.x, development.y)
     outliers = Outliers(config.seed).fit(development.x)
-    write_bundle(folder / "bundle", config.model_name, blend, outliers, development)
-    parity = check_parity(folder / "bundle", blend, outliers, employees.x, config.seed)
+    write_bundle(folder / "bundle", config.model_name, ensemble, outliers, development)
+    parity = check_parity(folder / "bundle", ensemble, outliers, dataset.x, config.seed)
 
     bundle = Bundle.load(folder / "bundle")
     x, y = holdout.x, holdout.y
     p = bundle.probabilities(x)
-    weights = resamples(y, config.seed)
-    metrics = measure(p, y, weights)
-    champion_metrics, comparison = None, None
-    compared = compared_rows(holdout)
-    curves = {"challenger": p}
+    metrics = metrics_of(use_case.label)
+    judged = Judged(development, holdout, ensemble, p, metrics.resamples(y, config.seed), config.seed)
+    figures = metrics.measure(p, y, judged.weights)
+    fairness = assess(holdout, p, judged.weights) if use_case.groups else None
+    latency = single_record_latency(bundle, as_records(holdout, np.arange(min(_TIMED_RECORDS, len(y)))))
+    checks = check_thresholds(use_case.thresholds, figures, fairness, latency["latency_ms"])
+    reasons = missed_thresholds(checks)
+    plain, compared_with_plain = _plain(judged)
+    if use_case.thresholds.not_worse_than_plain:
+        reasons += worse_than("plain logistic regression", compared_with_plain)
+    curves = {"challenger": p, "plain": plain}
+    champion_figures, comparison = None, None
     if champion:
         # Scored from the same records by its own bundle, so it may have another contract or other inputs.
         old = Bundle.load(champion.bundle)
         curves["champion"] = old.probabilities(encode_columns(holdout.columns(), old.contract))
-        champion_metrics = measure(curves["champion"], y, weights)
-        recent = y[compared]
-        comparison = compare(p[compared], curves["champion"][compared], recent, resamples(recent, config.seed))
-    fairness = assess(holdout, p, weights)
-    latency = single_record_latency(bundle, as_records(holdout, np.arange(min(_TIMED_RECORDS, len(y)))))
-    checks = check_floors(config.floors, metrics, fairness, latency["latency_ms"])
-    reasons = reasons_to_fail(checks, comparison)
+        champion_figures = metrics.measure(curves["champion"], y, judged.weights)
+        rows, found = _against_champion(judged, curves["champion"])
+        reasons += worse_than("champion", found)
+        comparison = {"champion_version": champion.version, "rows": rows, "metrics": found}
     importance = permutation_importance(bundle, x, y, config.seed)
-    draw_all(folder / "plots", y, curves, importance, development)
+    draw_all(folder / "plots", holdout, curves, importance, development)
     evaluation: dict[str, Any] = msgspec.to_builtins(
         {
             "verdict": "failed" if reasons else "passed",
             "reasons": reasons,
-            "challenger": metrics,
-            "champion": champion_metrics,
-            "comparison": {
-                "champion_version": champion.version,
-                "rows": int(compared.sum()),
-                "metrics": comparison,
-            }
-            if champion
-            else None,
-            "floors": checks,
-            "fairness": fairness,
-            "calibration": {
-                "before": _error_before(blend, x, y),
-                "after": metrics["calibration_error"].value,
-            },
+            "titles": metrics.titles(use_case.label),
+            "challenger": figures,
+            "champion": champion_figures,
+            "comparison": comparison,
+            "plain": {"metrics": metrics.measure(plain, y, judged.weights), "comparison": compared_with_plain},
+            "thresholds": checks,
+            **({"fairness": fairness} if fairness else {}),
+            **_without_protected(judged),
+            "calibration": {"before": _error_before(ensemble, x, y), "after": figures["calibration_error"].value},
             "importance": {name: {"mean": mean, "sd": sd} for name, (mean, sd) in importance.items()},
             "latency": latency,
             "parity": parity,
             "tuning": {"trials": tuning.trials, "pruned": tuning.pruned, "best_roc_auc": tuning.best_roc_auc},
             "data": {
-                "digest": employees.digest,
-                "rows": len(employees.frame),
+                "digest": dataset.digest,
+                "rows": len(dataset.frame),
                 "development_rows": len(development.frame),
                 "holdout_rows": len(y),
-                "holdout_leavers": int(y.sum()),
+                "holdout_positives": int(y.sum()),
             },
         }
     )
     return evaluation
+
+
+def _plain(judged: Judged) -> tuple[NDArray[np.float64], dict[str, Comparison]]:
+    """A plain logistic regression's answers on the hold-out, and the challenger compared with it."""
+    development, holdout = judged.development, judged.holdout
+    use_case = holdout.use_case
+    plain = plain_probabilities(use_case.features, development.x, development.y, holdout.x)
+    return plain, metrics_of(use_case.label).compare(judged.p, plain, holdout.y, judged.weights)
+
+
+def _against_champion(judged: Judged, champion: NDArray[np.float64]) -> tuple[int, dict[str, Comparison]]:
+    """How many hold-out rows both are compared on, and the comparison."""
+    rows = compared_rows(judged.holdout)
+    y, metrics = judged.holdout.y[rows], metrics_of(judged.holdout.use_case.label)
+    return int(rows.sum()), metrics.compare(judged.p[rows], champion[rows], y, metrics.resamples(y, judged.seed))
+
+
+def _without_protected(judged: Judged) -> dict[str, Any]:
+    """The same ensemble fitted without the features that groups are compared by: what feeding them is worth."""
+    use_case, holdout = judged.holdout.use_case, judged.holdout
+    reasons = {group.field: group.fed_because for group in use_case.groups}
+    fed = [column for column, field in enumerate(use_case.features) if field.name in reasons]
+    if not fed:
+        return {}
+    seen, unseen = judged.development.x.copy(), holdout.x.copy()
+    seen[:, fed] = unseen[:, fed] = np.nan
+    ensemble = StackedEnsemble(judged.ensemble.space, judged.ensemble.members, judged.ensemble.bias, judged.seed)
+    p = ensemble.fit(seen, judged.development.y).predict_proba(unseen)[:, 1]
+    metrics = metrics_of(use_case.label)
+    return {
+        "without_protected": {
+            "reasons": {use_case.features[column].name: reasons[use_case.features[column].name] for column in fed},
+            "metrics": metrics.measure(p, holdout.y, judged.weights),
+            "comparison": metrics.compare(judged.p, p, holdout.y, judged.weights),
+            "fairness": assess(holdout, p, judged.weights),
+        }
+    }
 
 
 def permutation_importance(
@@ -121,7 +174,7 @@ def permutation_importance(
     once = np.ones((1, len(y)))
     whole = roc_auc(bundle.probabilities(x), y, once)[0]
     found = {}
-    for column, field in enumerate(FEATURES):
+    for column, field in enumerate(bundle.contract.features):
         losses = []
         for _ in range(_SHUFFLES):
             shuffled = x.copy()
@@ -131,7 +184,7 @@ def permutation_importance(
     return found
 
 
-def _error_before(blend: Blend, x: NDArray[np.float32], y: NDArray[np.int64]) -> float:
+def _error_before(ensemble: StackedEnsemble, x: NDArray[np.float32], y: NDArray[np.int64]) -> float:
     """Calibration error of the plain mean of the members' own probabilities, as if nothing had been fitted."""
-    plain = np.mean([pipeline.predict_proba(x)[:, 1] for pipeline in blend.pipelines_], axis=0)
+    plain = np.mean([pipeline.predict_proba(x)[:, 1] for pipeline in ensemble.pipelines_], axis=0)
     return round(float(calibration_error(plain, y, np.ones((1, len(y))))[0]), 6)

@@ -1,47 +1,53 @@
 """How the model treats groups: who is picked out, who is found, and whether the risk is right."""
 
+import itertools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.dataset import Employees
+from training.data.dataset import Dataset
 from training.evaluation.binary import INTERVAL
 
 SELECTED = 0.20
 """Share of the rows that counts as picked out: those with the highest risk."""
 _SMALLEST = 10
-"""Leavers (true-positive rate) or rows (the rest) that a group needs to count for a gap."""
-_AGE_BANDS = ((0, 30, "under 30"), (30, 40, "30 to 39"), (40, 50, "40 to 49"), (50, 200, "50 and over"))
+"""Positives (true-positive rate) or rows (the rest) that a group needs to count for a gap."""
 
 
-def groups_of(employees: Employees) -> dict[str, NDArray[np.object_]]:
-    """Group of each row by attribute: Gender, MaritalStatus and age band."""
-    age = employees.frame["Age"].to_numpy(np.float64)
-    band = np.full(len(age), None, object)
-    for low, high, name in _AGE_BANDS:
-        band[(age >= low) & (age < high)] = name
-    return {
-        "Gender": employees.frame["Gender"].to_numpy(object),
-        "MaritalStatus": employees.frame["MaritalStatus"].to_numpy(object),
-        "AgeBand": band,
-    }
+def groups_of(dataset: Dataset) -> dict[str, dict[str, NDArray[np.bool_]]]:
+    """Which rows belong to each group, bool ``[n]``, by field and group. A row without a value belongs to none."""
+    found = {}
+    for group in dataset.use_case.groups:
+        values = dataset.frame[group.field]
+        if group.bands:
+            found[group.field] = _banded(values.to_numpy(np.float64), group.bands)
+        else:
+            names = sorted({name for name in values if isinstance(name, str)})
+            found[group.field] = {name: (values == name).to_numpy(bool) for name in names}
+    return found
 
 
-def assess(employees: Employees, p: NDArray[np.float64], weights: NDArray[np.float64]) -> dict[str, Any]:
+def _banded(values: NDArray[np.float64], bands: tuple[float, ...]) -> dict[str, NDArray[np.bool_]]:
+    """Rows by band of a number: ``(30, 40)`` makes three bands."""
+    members = {f"under {bands[0]:g}": values < bands[0]}
+    for low, high in itertools.pairwise(bands):
+        members[f"{low:g} to under {high:g}"] = (values >= low) & (values < high)
+    members[f"{bands[-1]:g} and over"] = values >= bands[-1]
+    return {name: rows for name, rows in members.items() if rows.any()}
+
+
+def assess(dataset: Dataset, p: NDArray[np.float64], weights: NDArray[np.float64]) -> dict[str, Any]:
     """Selection rate, true-positive rate and calibration of each group, and the largest gaps.
 
-    A group's calibration is its mean predicted risk minus its share of leavers. Gaps have bootstrap intervals
+    A group's calibration is its mean predicted risk minus its share of positives. Gaps have bootstrap intervals
     over ``weights`` (``training.evaluation.binary.resamples``): groups are small, so a gap on one hold-out says little
-    by itself. Groups with fewer than ten leavers are shown, but do not count for the gap in true-positive rate.
+    by itself. Groups with fewer than ten positives are shown, but do not count for the gap in true-positive rate.
     """
-    y = employees.y
+    y = dataset.y
     selected = np.zeros(len(p), bool)
     selected[np.argsort(-p, kind="stable")[: round(SELECTED * len(p))]] = True
-    groups = {
-        attribute: {name: group_of == name for name in sorted({n for n in group_of if isinstance(n, str)})}
-        for attribute, group_of in groups_of(employees).items()
-    }
+    groups = groups_of(dataset)
     everybody = np.ones(len(p), bool)
     figures = {
         "selection_rate": (selected.astype(float), everybody),
@@ -52,7 +58,7 @@ def assess(employees: Employees, p: NDArray[np.float64], weights: NDArray[np.flo
     shown: dict[str, Any] = {}
     for attribute, members in groups.items():
         shown[attribute] = {
-            name: {"rows": int(rows.sum()), "leavers": int((rows & (y == 1)).sum())}
+            name: {"rows": int(rows.sum()), "positives": int((rows & (y == 1)).sum())}
             | {
                 figure: _rounded(_group_mean(values, rows & counted, once)[0])
                 for figure, (values, counted) in figures.items()

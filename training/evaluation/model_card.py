@@ -4,51 +4,43 @@ from typing import Any
 
 from training.config import JobConfig
 from training.search.ensemble import Member
+from training.use_case import UseCase
 
 _FAMILY = {
     "logistic": "logistic regression on a piecewise linear design",
     "forest": "extremely randomised trees",
     "boosting": "histogram gradient boosting",
 }
-_METRIC = {
-    "roc_auc": "ROC AUC",
-    "pr_auc": "PR AUC (average precision)",
-    "log_loss": "Log loss",
-    "brier": "Brier score",
-    "calibration_error": "Expected calibration error",
-    "recall_top_10": "Leavers among the 10% with the highest risk",
-    "recall_top_20": "Leavers among the 20% with the highest risk",
-}
 
 
-def write_card(config: JobConfig, members: list[Member], evaluation: dict[str, Any]) -> str:
+def write_card(config: JobConfig, use_case: UseCase, members: list[Member], evaluation: dict[str, Any]) -> str:
     """The card as Markdown text."""
-    data, latency = evaluation["data"], evaluation["latency"]
+    data, latency, label = evaluation["data"], evaluation["latency"], use_case.label
     weights = "\n".join(
-        f"| {_FAMILY[m.parameters['family']]} | {m.weight:.2f} | "
+        f"| {_FAMILY.get(m.parameters['family'], m.parameters['family'])} | {m.weight:.2f} | "
         f"{', '.join(f'{k}={v}' for k, v in m.parameters.items() if k != 'family')} |"
         for m in members
     )
+    fixed_by = f"the field {use_case.key}" if use_case.key else "the values of each row"
     return f"""# Model card: {config.model_name}
 
-**Verdict: {evaluation["verdict"]}.** {"; ".join(evaluation["reasons"]) or "All floors are reached."}
+**Verdict: {evaluation["verdict"]}.** {"; ".join(evaluation["reasons"]) or "All thresholds are reached."}
 
 ## What it is for
 
-It estimates the probability that an employee leaves, so that an employer can talk to people in time.
-It is not made to decide about hiring, pay or dismissal, and its risk says nothing about why a single
-person would leave. Data of other employers, countries or years may follow other rules: watch drift.
+{use_case.purpose}
+
+{use_case.misuse}
 
 ## Data
 
-{data["rows"]} records (digest `{data["digest"]}`): {data["development_rows"]} to choose and train,
-{data["holdout_rows"]} held out ({data["holdout_leavers"]} leavers). The hold-out is fixed by employee number;
-no version of the model is ever trained on it. EmployeeCount, StandardHours and Over18 are constant and
-EmployeeNumber identifies a person: they are accepted in requests and not used.
+{data["rows"]} {use_case.entities} (digest `{data["digest"]}`): {data["development_rows"]} to choose and train,
+{data["holdout_rows"]} held out ({data["holdout_positives"]} {label.positives}). The hold-out is fixed by {fixed_by};
+no version of the model is ever trained on it. {_not_seen(use_case)}
 
 ## Model
 
-Calibrated blend: `P = sigmoid(bias + sum of weight x score)`, where a score is
+Stacked and calibrated ensemble: `P = sigmoid(bias + sum of weight x score)`, where a score is
 log-odds, or the probability that a forest gives. Chosen among {evaluation["tuning"]["trials"]} trials
 ({evaluation["tuning"]["pruned"]} pruned) by ROC AUC in repeated stratified folds of the development rows.
 
@@ -58,24 +50,14 @@ log-odds, or the probability that a forest gives. Chosen among {evaluation["tuni
 
 ## Quality on the hold-out
 
-| Metric | Challenger | Champion | Difference |
-|---|---|---|---|
+| Metric | Challenger | Champion | Difference | Plain logistic regression |
+|---|---|---|---|---|
 {_metric_rows(evaluation)}
 
 In brackets: 95% bootstrap intervals.{_compared(evaluation)} Calibration before blending weights were fitted:
 {evaluation["calibration"]["before"]:.3f} expected calibration error, after: {evaluation["calibration"]["after"]:.3f}.
 
-## Fairness
-
-Picked out: the {evaluation["fairness"]["selected_share"]:.0%} with the highest risk.
-
-| Group | Rows | Leavers | Picked out | Leavers found | Predicted minus seen |
-|---|---|---|---|---|---|
-{_fairness_rows(evaluation["fairness"])}
-
-Largest gaps: {_gaps(evaluation["fairness"])}. Groups are small: read the counts with the rates.
-
-## What matters most
+{_fairness(use_case, evaluation)}## What matters most
 
 {_importance_rows(evaluation["importance"])}
 
@@ -92,12 +74,15 @@ def _figure(estimate: dict[str, float]) -> str:
 
 
 def _metric_rows(evaluation: dict[str, Any]) -> str:
-    champion, comparison = evaluation["champion"], evaluation["comparison"]
+    champion, comparison, plain = evaluation["champion"], evaluation["comparison"], evaluation["plain"]
     rows = []
-    for name, title in _METRIC.items():
+    for name, title in evaluation["titles"].items():
         old = _figure(champion[name]) if champion else "none"
         difference = _figure(comparison["metrics"][name]["difference"]) if comparison else ""
-        rows.append(f"| {title} | {_figure(evaluation['challenger'][name])} | {old} | {difference} |")
+        rows.append(
+            f"| {title} | {_figure(evaluation['challenger'][name])} | {old} | {difference} | "
+            f"{_figure(plain['metrics'][name])} |"
+        )
     return "\n".join(rows)
 
 
@@ -108,21 +93,64 @@ def _compared(evaluation: dict[str, Any]) -> str:
     return f" The differences are those on the {comparison['rows']} hold-out rows of recent outcomes."
 
 
-def _fairness_rows(fairness: dict[str, Any]) -> str:
+def _not_seen(use_case: UseCase) -> str:
+    """What is in a request and no model sees, by reason."""
+    carried = [field.name for field in use_case.fields if field.role == "carried"]
+    compared = [field.name for field in use_case.fields if field.role == "compared"]
+    sentences = []
+    if carried:
+        sentences.append(f"Accepted in requests and not used: {', '.join(carried)}.")
+    if compared:
+        sentences.append(f"Not used either, and only there to compare groups: {', '.join(compared)}.")
+    return " ".join(sentences)
+
+
+def _fairness(use_case: UseCase, evaluation: dict[str, Any]) -> str:
+    """The section about groups, with a blank line behind; empty where no groups are compared."""
+    fairness, label = evaluation.get("fairness"), use_case.label
+    if fairness is None:
+        return ""
+    titled = label.positives[:1].upper() + label.positives[1:]
+    return f"""## Fairness
+
+Picked out: the {fairness["selected_share"]:.0%} with the highest risk.
+
+| Group | Rows | {titled} | Picked out | {titled} found | Predicted minus seen |
+|---|---|---|---|---|---|
+{_fairness_rows(fairness, label.positives)}
+
+Largest gaps: {_gaps(fairness)}. Groups are small: read the counts with the rates.{_protected(evaluation)}
+
+"""
+
+
+def _protected(evaluation: dict[str, Any]) -> str:
+    """What the fields are worth that the model sees and groups are compared by."""
+    without = evaluation.get("without_protected")
+    if without is None:
+        return ""
+    fed = "; ".join(f"{name}, because {reason}" for name, reason in without["reasons"].items())
+    return f"""
+
+The model sees {fed}. Without that, ROC AUC is {_figure(without["metrics"]["roc_auc"])}, and the largest gaps are
+{_gaps(without["fairness"])}."""
+
+
+def _fairness_rows(fairness: dict[str, Any], positives: str) -> str:
     rows = []
     for attribute, groups in fairness["groups"].items():
         for name, group in groups.items():
             found = group["true_positive_rate"]
             rows.append(
-                f"| {attribute}: {name} | {group['rows']} | {group['leavers']} | {group['selection_rate']:.0%} | "
-                f"{'no leavers' if found is None else f'{found:.0%}'} | {group['calibration']:+.3f} |"
+                f"| {attribute}: {name} | {group['rows']} | {group['positives']} | {group['selection_rate']:.0%} | "
+                f"{f'no {positives}' if found is None else f'{found:.0%}'} | {group['calibration']:+.3f} |"
             )
     return "\n".join(rows)
 
 
 def _gaps(fairness: dict[str, Any]) -> str:
     return ", ".join(
-        f"{name.replace('_', ' ')} {gap['value']:.2f} ({gap['attribute']})"
+        f"{name.replace('_', ' ')} {gap['value']:.2f} ({gap['attribute'] or 'groups too small to compare'})"
         for name, gap in fairness["largest_gaps"].items()
     )
 

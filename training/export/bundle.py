@@ -13,36 +13,58 @@ from serving.scoring.contract import (
     EXAMPLES_FILE,
     OUTLIERS_FILE,
     Examples,
+    Field,
     write_contract,
 )
-from training.data.dataset import Employees
+from training.data.dataset import Dataset
 from training.export.classifier import classifier_to_onnx
 from training.export.contract import request_contract
 from training.export.outliers import Outliers
-from training.search.ensemble import Blend
-from use_cases.attrition.fields import FEATURES, FIELDS
+from training.search.ensemble import StackedEnsemble
 
 _EXAMPLES = 20
 
 
-def write_bundle(folder: Path, model_name: str, blend: Blend, outliers: Outliers, employees: Employees) -> None:
-    """Write all files of the bundle; ``employees`` are the rows that the models were trained on."""
+def write_bundle(
+    folder: Path, model_name: str, ensemble: StackedEnsemble, outliers: Outliers, dataset: Dataset
+) -> None:
+    """Write all files of the bundle; ``dataset`` holds the rows that the models were trained on."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CLASSIFIER_FILE).write_bytes(classifier_to_onnx(blend, len(FEATURES)))
+    use_case = dataset.use_case
+    (folder / CLASSIFIER_FILE).write_bytes(classifier_to_onnx(ensemble, len(use_case.features)))
     (folder / OUTLIERS_FILE).write_bytes(outliers.to_onnx())
-    np.savez_compressed(folder / DRIFT_FILE, **drift_references(employees))
-    # The registry's catalog and schema say where a model is kept, not what it is called.
-    name = model_name.rpartition(".")[2]
-    write_contract(request_contract(name, outliers.rule(), len(employees.frame)), folder)
-    examples = golden_examples(Bundle.load(folder), employees)
+    np.savez_compressed(folder / DRIFT_FILE, **drift_references(dataset))
+    tested = {field.name for field in drift_fields(dataset)}
+    contract = msgspec.structs.replace(
+        request_contract(use_case, outliers.rule(), len(dataset.frame)),
+        # The registry's catalog and schema say where a model is kept, not what it is called.
+        name=model_name.rpartition(".")[2],
+        fields=tuple(msgspec.structs.replace(field, drift=field.name in tested) for field in use_case.fields),
+    )
+    write_contract(contract, folder)
+    examples = golden_examples(Bundle.load(folder), dataset)
     (folder / EXAMPLES_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(examples), indent=2))
 
 
-def drift_references(employees: Employees) -> dict[str, Any]:
+def drift_fields(dataset: Dataset) -> tuple[Field, ...]:
+    """The fields that drift can be tested for: those that the use case wants tested, less the key, free text, and what
+    has no value in these rows.
+    """
+    return tuple(
+        field
+        for field in dataset.use_case.fields
+        if field.drift
+        and field.name != dataset.use_case.key
+        and (field.kind != "category" or field.categories)
+        and dataset.frame[field.name].notna().any()
+    )
+
+
+def drift_references(dataset: Dataset) -> dict[str, Any]:
     """The arrays of ``drift.npz``: sorted values of each numeric field, counts of each category."""
     arrays: dict[str, Any] = {}
-    for field in request_contract().drift_fields:
-        values = employees.frame[field.name]
+    for field in drift_fields(dataset):
+        values = dataset.frame[field.name]
         if field.kind == "category":
             counts = [int((values == category).sum()) for category in field.categories]
             arrays[f"count:{field.name}"] = np.array([*counts, int(values.notna().sum()) - sum(counts)], np.int64)
@@ -51,15 +73,16 @@ def drift_references(employees: Employees) -> dict[str, Any]:
     return arrays
 
 
-def golden_examples(bundle: Bundle, employees: Employees) -> Examples:
+def golden_examples(bundle: Bundle, dataset: Dataset) -> Examples:
     """Answers for a few records, which a server must repeat: real ones, one of the contract's examples, and
     ones with missing and unknown values.
     """
-    rows = np.linspace(0, len(employees.frame) - 1, _EXAMPLES - 4).astype(int)
-    records = as_records(employees, rows)
-    published: dict[str, int | float | str | None] = {field.name: field.example for field in FIELDS}
-    missing = {**published, **{field.name: None for field in FEATURES if field.nullable}}
-    unknown = {**published, **{field.name: "Unheard of" for field in FEATURES if field.kind == "category"}}
+    fields, features = dataset.use_case.fields, dataset.use_case.features
+    rows = np.linspace(0, len(dataset.frame) - 1, _EXAMPLES - 4).astype(int)
+    records = as_records(dataset, rows)
+    published: dict[str, int | float | str | None] = {field.name: field.example for field in fields}
+    missing = {**published, **{field.name: None for field in features if field.nullable}}
+    unknown = {**published, **{field.name: "Unheard of" for field in features if field.kind == "category"}}
     partly = {name: None if number % 3 == 0 else value for number, (name, value) in enumerate(published.items())}
     records += [published, missing, unknown, partly]
     result = bundle.score(records)
@@ -71,18 +94,18 @@ def golden_examples(bundle: Bundle, employees: Employees) -> Examples:
     )
 
 
-def as_records(employees: Employees, rows: Any) -> list[dict[str, int | float | str | None]]:
-    """Rows as request records, in JSON types. Identifying numbers are left out."""
+def as_records(dataset: Dataset, rows: Any) -> list[dict[str, int | float | str | None]]:
+    """Rows as request records, in JSON types. The key is left out: it may identify a person."""
     records: list[dict[str, int | float | str | None]] = []
-    for row in employees.frame.iloc[rows].to_dict("records"):
+    for row in dataset.frame.iloc[rows].to_dict("records"):
         record: dict[str, int | float | str | None] = {}
-        for field in FIELDS:
+        for field in dataset.use_case.fields:
             value = row[field.name]
-            if field.name == "EmployeeNumber":
+            if field.name == dataset.use_case.key:
                 continue
             if value is None or value != value:
                 record[field.name] = None
             else:
-                record[field.name] = value if field.kind == "category" else int(value)
+                record[field.name] = int(value) if field.kind == "integer" else value
         records.append(record)
     return records

@@ -1,6 +1,6 @@
 """The final classifier as one ONNX graph: encoded matrix in, probability out.
 
-The blend adds up scores, and most of them depend on one value at a time: the effect of a category in the linear
+The ensemble adds up scores, and most of them depend on one value at a time: the effect of a category in the linear
 model, and trees that ask about one field. All that is said of a field becomes one balanced tree, so a record is
 asked a few questions a field, however many trees there were. Other trees stay as they are, and the linear model's
 numbers need arithmetic, a dozen small operators.
@@ -15,19 +15,19 @@ from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifie
 from sklearn.linear_model import LogisticRegression
 
 from training.export.onnx_graph import INPUT, MISSING, Graph, Steps, Tree, balanced_trees, round_down
-from training.search.design import Design
-from training.search.ensemble import Blend
+from training.search.design import DesignMatrix
+from training.search.ensemble import StackedEnsemble
 
 
-def classifier_to_onnx(blend: Blend, features: int) -> bytes:
-    """The ONNX model of a fitted blend: input ``X``, output ``probability`` ``[n, 1]``."""
+def classifier_to_onnx(ensemble: StackedEnsemble, features: int) -> bytes:
+    """The ONNX model of a fitted ensemble: input ``X``, output ``probability`` ``[n, 1]``."""
     graph = Graph("classifier")
     # Constant terms of all members are summed up here, in float64, and added once.
-    constant = blend.bias
+    constant = ensemble.bias
     steps: list[Steps] = []
     sums: list[str] = []
-    numbers: list[tuple[Design, NDArray[np.float64]]] = []
-    for member, (design, model) in zip(blend.members, blend.pipelines_, strict=True):
+    numbers: list[tuple[DesignMatrix, NDArray[np.float64]]] = []
+    for member, (design, model) in zip(ensemble.members, ensemble.pipelines_, strict=True):
         weight = member.weight
         if isinstance(model, LogisticRegression):
             slopes = weight * model.coef_[0] / design.scale_
@@ -61,7 +61,7 @@ def classifier_to_onnx(blend: Blend, features: int) -> bytes:
     return graph.finish(graph.node("Sigmoid", total), "probability", features)
 
 
-def _question_steps(design: Design, slopes: NDArray[np.float64]) -> list[Steps]:
+def _question_steps(design: DesignMatrix, slopes: NDArray[np.float64]) -> list[Steps]:
     """What each field that is asked about adds to the linear model's sum."""
     steps = []
     for column in dict.fromkeys(design.asked_.tolist()):
@@ -83,7 +83,7 @@ def _question_steps(design: Design, slopes: NDArray[np.float64]) -> list[Steps]:
     return steps
 
 
-def _tree_steps(tree: Tree, position: int, design: Design) -> Steps:
+def _tree_steps(tree: Tree, position: int, design: DesignMatrix) -> Steps:
     """A tree that asks about one column of the design only, as steps of the encoded column behind it."""
     number = position - len(design.asked_)
     if number < 0:
@@ -107,7 +107,7 @@ def _before(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.nextafter(values, np.float32(-np.inf))
 
 
-def _columns(graph: Graph, design: Design) -> str:
+def _columns(graph: Graph, design: DesignMatrix) -> str:
     """The columns of a design for trees, within the training range or beyond it, which is the same to its trees."""
     columns = graph.filled(
         graph.node("Gather", INPUT, graph.constant(design.number_columns_, np.int64), axis=1), [design.medians_]
@@ -119,7 +119,7 @@ def _columns(graph: Graph, design: Design) -> str:
     return graph.node("Concat", graph.node("Cast", answers, to=TensorProto.FLOAT), columns, axis=1)
 
 
-def _numbers(graph: Graph, filled: str, features: int, design: Design, slopes: NDArray[np.float64]) -> str:
+def _numbers(graph: Graph, filled: str, features: int, design: DesignMatrix, slopes: NDArray[np.float64]) -> str:
     """The linear model's sum over the hinges, ``[n, 1]``.
 
     Columns are picked by products with ones and zeros: exact, and five times as fast as the operator ``Gather``.

@@ -136,7 +136,7 @@ class Graph:
             self._constants,
         )
         opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="attrition")
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="lifecycle")
         onnx.checker.check_model(model)
         written: bytes = model.SerializeToString()
         return written

@@ -1,4 +1,4 @@
-"""The guard of the export: the bundle must say what scikit-learn says, else the run fails."""
+"""The guard of the export: the bundle must say what scikit-learn says, otherwise the run fails."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.scoring.bundle import Bundle
+from serving.scoring.contract import Field
 from training.export.outliers import Outliers
-from training.search.ensemble import Blend
-from use_cases.attrition.fields import FEATURES
+from training.search.ensemble import StackedEnsemble
 
 TOLERANCE = 1e-5
 GENERATED_ROWS = 10_000
@@ -31,11 +31,13 @@ class Parity(msgspec.Struct, frozen=True):
     """Rows whose outlier flag differs."""
 
 
-def check_parity(folder: Path, blend: Blend, outliers: Outliers, x: NDArray[np.float32], seed: int) -> Parity:
+def check_parity(
+    folder: Path, ensemble: StackedEnsemble, outliers: Outliers, x: NDArray[np.float32], seed: int
+) -> Parity:
     """Compare on all rows ``x`` and on ``GENERATED_ROWS`` generated ones; raises ``ParityError``."""
-    rows = np.vstack([x, generate_rows(x, GENERATED_ROWS, seed)])
+    rows = np.vstack([x, generate_rows(ensemble.space.features, x, GENERATED_ROWS, seed)])
     bundle = Bundle.load(folder)
-    probability = np.abs(bundle.probabilities(rows) - blend.predict_proba(rows)[:, 1])
+    probability = np.abs(bundle.probabilities(rows) - ensemble.predict_proba(rows)[:, 1])
     expected = outliers.scores(rows)
     found = bundle.outlier_scores(rows)
     clear = np.abs(expected) > _AT_THRESHOLD
@@ -56,17 +58,20 @@ def check_parity(folder: Path, blend: Blend, outliers: Outliers, x: NDArray[np.f
     return parity
 
 
-def generate_rows(x: NDArray[np.float32], rows: int, seed: int) -> NDArray[np.float32]:
+def generate_rows(features: tuple[Field, ...], x: NDArray[np.float32], rows: int, seed: int) -> NDArray[np.float32]:
     """Rows that no file holds: known values shuffled, values anywhere in range, missing and unknown ones."""
     rng = np.random.default_rng(seed)
     made = np.column_stack([rng.choice(column, rows) for column in x.T])
-    for position, field in enumerate(FEATURES):
+    for position, field in enumerate(features):
         somewhere = rng.random(rows) < 0.2
         if field.kind == "category":
             values = rng.integers(-1, len(field.categories), rows).astype(np.float32)
         else:
             low, high = field.minimum or 0.0, field.maximum or 0.0
-            values = rng.integers(int(low), int(high) + 1, rows).astype(np.float32)
+            anywhere = (
+                rng.integers(int(low), int(high) + 1, rows) if field.kind == "integer" else rng.uniform(low, high, rows)
+            )
+            values = anywhere.astype(np.float32)
         made[somewhere, position] = values[somewhere]
         made[rng.random(rows) < 0.05, position] = np.nan
     return made.astype(np.float32)

@@ -13,7 +13,7 @@ from mlflow.pyfunc.model import PythonModel
 from serving.scoring.bundle import Bundle
 
 
-class AttritionModel(PythonModel):
+class ScoringModel(PythonModel):
     """Scores a ``DataFrame`` of request records, one row each."""
 
     def load_context(self, context: Any) -> None:
@@ -34,4 +34,4 @@ class AttritionModel(PythonModel):
         )
 
 
-mlflow.models.set_model(AttritionModel())
+mlflow.models.set_model(ScoringModel())

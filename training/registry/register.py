@@ -16,10 +16,9 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
-from serving.scoring.contract import EXAMPLES_FILE, Examples
+from serving.scoring.contract import EXAMPLES_FILE, Contract, Examples, read_contract
 from training.registry import tags
 from training.registry.tracking import Tracker
-from use_cases.attrition.fields import FIELDS
 
 PACKAGE = Path(__file__).resolve().parents[1]
 RUNTIME = ("mlflow", "msgspec", "numpy", "onnxruntime", "pandas")
@@ -73,13 +72,14 @@ def pinned_requirements(requirements: str) -> list[str]:
     return [f"{name}=={pins[name]}" for name in RUNTIME]
 
 
-def signature() -> ModelSignature:
+def signature(contract: Contract) -> ModelSignature:
     """Inputs from the contract, outputs as ``pyfunc_model`` gives them.
 
     Numbers are of any type: whole-number columns become floats as soon as a value is missing.
     """
     inputs: list[ColSpec | TensorSpec] = [
-        ColSpec("string" if field.kind == "category" else _ANY, field.name, required=field.required) for field in FIELDS
+        ColSpec("string" if field.kind == "category" else _ANY, field.name, required=field.required)
+        for field in contract.fields
     ]
     outputs: list[ColSpec | TensorSpec] = [
         ColSpec("double", "classifier__predictions"),
@@ -114,7 +114,7 @@ def _log_model(run: Run, bundle: Path) -> str:
             artifacts={"bundle": str(bundle)},
             code_paths=[str(_scoring_code(Path(scratch)))],
             pip_requirements=pinned_requirements((PACKAGE / "requirements.txt").read_text()),
-            signature=signature(),
+            signature=signature(read_contract(bundle)),
             input_example=pd.DataFrame(list(examples.records[:_INPUT_EXAMPLES])),
         )
     return str(logged.model_uri)

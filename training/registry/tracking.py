@@ -1,8 +1,10 @@
 """The parent run in MLflow: found by the job's key, never made twice; the tasks hand over through it."""
 
 import contextlib
+import importlib.metadata
 import json
 import os
+import platform
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -114,13 +116,13 @@ class Tracker:
             tags=[RunTag(name, value) for name, value in run_tags.items()],
         )
 
-    def log_dataset(self, run: Run, *, digest: str, source: str, rows: int, context: str) -> None:
+    def log_dataset(self, run: Run, *, name: str, digest: str, source: str, rows: int, context: str) -> None:
         """The data as MLflow's data set of the run, by name, digest and source."""
         known = run.inputs.dataset_inputs if run.inputs else []
         if any(entry.dataset.digest == digest for entry in known):
             return
         dataset = Dataset(
-            name="employees",
+            name=name,
             digest=digest,
             source_type="local",
             source=json.dumps({"uri": source}),
@@ -188,3 +190,13 @@ class Tracker:
             raise TrackingError(
                 f"run {run.info.run_id} has no artifact {name}: run the tasks before this one first ({error})"
             ) from error
+
+
+def describe_environment() -> str:
+    """What a run was made with: Python, machine and every installed package, a line each."""
+    packages = sorted(
+        {f"{found.metadata['Name']}=={found.version}" for found in importlib.metadata.distributions()},
+        key=str.lower,
+    )
+    system = [f"python {platform.python_version()}", f"{platform.system()} {platform.machine()}"]
+    return "\n".join([*system, *packages]) + "\n"

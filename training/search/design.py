@@ -1,6 +1,6 @@
 """From the encoded matrix to what a model computes with, in the pipeline and so inside every fold.
 
-``Design`` is one step of the scikit-learn pipelines. All that it does can be written with plain ONNX
+``DesignMatrix`` is one step of the scikit-learn pipelines. All that it does can be written with plain ONNX
 operators (``training.export.classifier``), and in float32 where a tree asks about it.
 """
 
@@ -13,42 +13,28 @@ from scipy.stats import chi2
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression
 
-from use_cases.attrition.fields import FEATURES, feature_index
-
-NOMINAL = tuple(position for position, field in enumerate(FEATURES) if field.kind == "category")
-"""Columns of unordered categories, always one-hot."""
-
-LEVELS = tuple(
-    feature_index(name)
-    for name in (
-        *("Education", "EnvironmentSatisfaction", "JobInvolvement", "JobLevel", "JobSatisfaction"),
-        *("NumCompaniesWorked", "PerformanceRating", "RelationshipSatisfaction", "StockOptionLevel"),
-        *("TrainingTimesLastYear", "WorkLifeBalance"),
-    )
-)
-"""Columns of few whole numbers, whose effect need not be a straight line: steps for a linear model."""
-
-SKEWED = tuple(
-    feature_index(name)
-    for name in (
-        *("DistanceFromHome", "MonthlyIncome", "TotalWorkingYears", "YearsAtCompany"),
-        *("YearsInCurrentRole", "YearsSinceLastPromotion", "YearsWithCurrManager"),
-    )
-)
-"""Money, way and years: what counts is the ratio, so a linear model sees ``log(1 + value)``."""
+_LEVELS = 10
+"""A number with at most this many values in the training rows is asked about in steps: its effect need not be a
+straight line."""
+_SKEWNESS = 0.5
+_SPREAD = 10.0
+"""A number that is never negative, skewed to the right by more than ``_SKEWNESS``, and whose largest value is more than
+``_SPREAD`` times its smallest (both plus one) is one of those that count by ratio, as money, distance and time do: a
+linear model sees ``log(1 + value)``."""
 
 _SCREENING_C = 0.1
 
 
-class Design(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class DesignMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Encoded matrix float32 ``[n, features]`` -> design matrix ``[n, columns]``.
 
     Columns are answers to questions, then what is made of the numbers.
 
-    :param linear: for linear models: questions are ``category == this?`` and ``level >= this?``, skewed
-        numbers are logarithms, each number becomes hinges ``max(0, number - knot)``, and all columns are
-        standardised, float64. Else only categories are asked about, and all numbers stay as they are,
-        float32, for trees.
+    :param categories: encoded columns of categories. They are always one-hot; all others are numbers.
+    :param linear: for linear models: questions are ``category == this?`` and ``number >= this?`` for a number of few
+        values, skewed numbers are logarithms, each other number becomes hinges ``max(0, number - knot)``, and all
+        columns are standardised, float64. Otherwise only categories are asked about, and all numbers stay as they
+        are, float32, for trees.
     :param knots: quantiles at which the slope of a number's effect may change: its effect is piecewise linear.
     :param alpha: fields that a first linear model can do without, by the p-value of a Wald test of all their
         columns, are left out when it is above ``alpha`` (1 keeps all). Decided in ``fit``, so inside each
@@ -59,15 +45,16 @@ class Design(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     they move the answer in no direction; for a tree an unknown category is none of the known ones.
     """
 
-    def __init__(self, *, linear: bool = True, knots: int = 2, alpha: float = 1.0) -> None:
+    def __init__(self, categories: tuple[int, ...], *, linear: bool = True, knots: int = 2, alpha: float = 1.0) -> None:
+        self.categories = categories
         self.linear = linear
         self.knots = knots
         self.alpha = alpha
 
     def fit(self, X: NDArray[np.float32], y: NDArray[np.int64]) -> Self:
-        kept = usable = [column for column in range(X.shape[1]) if len(_values(X[:, column])) > 1]
+        kept = usable = [column for column in range(X.shape[1]) if len(self._values(X, column)) > 1]
         if self.linear and self.alpha < 1:
-            p_values = _p_values(self.knots, X.tobytes(), y.tobytes())
+            p_values = _p_values(self.categories, self.knots, X.tobytes(), y.tobytes())
             kept = [column for column in usable if p_values[column] <= self.alpha] or usable
         self._learn(X, kept)
         return self
@@ -84,12 +71,13 @@ class Design(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _learn(self, X: NDArray[np.float32], kept: list[int]) -> None:
         """All that is learned from the rows, for the columns ``kept``."""
-        asked = [c for c in kept if c in NOMINAL or (self.linear and c in LEVELS)]
-        # "At least the lowest level" is always true, so a level's first question is about the second.
-        values = [_values(X[:, c])[0 if c in NOMINAL else 1 :] for c in asked]
-        self.asked_ = np.repeat(np.array(asked, np.int64), [len(found) for found in values])
+        known = {column: self._values(X, column) for column in kept}
+        asked = [c for c in kept if c in self.categories or (self.linear and len(known[c]) <= _LEVELS)]
+        # "At least the smallest value" is always true, so the first question about a number is about the second.
+        values = [known[c][0 if c in self.categories else 1 :] for c in asked]
+        self.asked_ = np.repeat(np.array(asked, np.int64), np.array([len(found) for found in values], np.int64))
         self.values_ = np.concatenate([np.empty(0), *values]).astype(np.float32)
-        self.step_ = ~np.isin(self.asked_, NOMINAL)
+        self.step_ = ~np.isin(self.asked_, self.categories)
         self.number_columns_ = np.array([c for c in kept if c not in asked], np.int64)
         numbers = X[:, self.number_columns_]
         self.medians_ = np.nanmedian(numbers, axis=0).astype(np.float32)
@@ -97,6 +85,12 @@ class Design(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if self.linear:
             self._place_knots(X)
             self._standardise(X)
+
+    def _values(self, X: NDArray[np.float32], column: int) -> NDArray[np.float32]:
+        """Distinct known values of a column, rising."""
+        values = X[:, column]
+        known = values >= 0 if column in self.categories else ~np.isnan(values)
+        return np.unique(values[known])
 
     def _answers(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         asked = X[:, self.asked_]
@@ -126,10 +120,10 @@ class Design(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _place_knots(self, X: NDArray[np.float32]) -> None:
         """The first knot of each number is its smallest value: that hinge is the number itself, shifted."""
-        self.skewed_ = np.isin(self.number_columns_, SKEWED)
+        self.skewed_ = np.array([_is_skewed(column) for column in self._numbers(X).T], np.bool_)
         shares = np.linspace(0, 1, self.knots + 2)[:-1]
         placed = [np.unique(np.quantile(column, shares)) for column in self._bent(X).T]
-        self.knot_numbers_ = np.repeat(np.arange(len(placed)), [len(knots) for knots in placed])
+        self.knot_numbers_ = np.repeat(np.arange(len(placed)), np.array([len(knots) for knots in placed], np.int64))
         self.knots_ = np.concatenate([np.empty(0), *placed]).astype(np.float32)
 
     def _standardise(self, X: NDArray[np.float32]) -> None:
@@ -144,7 +138,7 @@ class Design(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 @functools.lru_cache(maxsize=64)
-def _p_values(knots: int, x: bytes, y: bytes) -> dict[int, float]:
+def _p_values(categories: tuple[int, ...], knots: int, x: bytes, y: bytes) -> dict[int, float]:
     """Wald test of each field in a ridge-penalised logistic regression, by encoded column.
 
     The penalty shrinks the degrees of freedom of a field (trace of its part of the smoother matrix). ``x`` and ``y``
@@ -152,7 +146,7 @@ def _p_values(knots: int, x: bytes, y: bytes) -> dict[int, float]:
     """
     outcomes = np.frombuffer(y, np.int64)
     rows = np.frombuffer(x, np.float32).reshape(len(outcomes), -1)
-    design = Design(knots=knots, alpha=1.0).fit(rows, outcomes)
+    design = DesignMatrix(categories, knots=knots, alpha=1.0).fit(rows, outcomes)
     columns, fields = design.transform(rows), design.fields()
     model = LogisticRegression(C=_SCREENING_C, max_iter=1000).fit(columns, outcomes)
     p = model.predict_proba(columns)[:, 1]
@@ -168,6 +162,11 @@ def _p_values(knots: int, x: bytes, y: bytes) -> dict[int, float]:
     return found
 
 
-def _values(column: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Distinct known values, rising."""
-    return np.unique(column[column >= 0])
+def _is_skewed(column: NDArray[np.float32]) -> bool:
+    """Whether a number without missing values counts by ratio."""
+    values = column.astype(np.float64)
+    low, high = values.min(), values.max()
+    if low < 0 or (1 + high) / (1 + low) < _SPREAD:
+        return False
+    centred = values - values.mean()
+    return bool((centred**3).mean() > _SKEWNESS * (centred**2).mean() ** 1.5)

@@ -1,6 +1,6 @@
 """The final model: a weighted sum of what the families say, calibrated by the same fit.
 
-``P(leaves) = sigmoid(bias + sum of weight * score)``. Weights and bias are fitted on out-of-fold scores
+``P(positive) = sigmoid(bias + sum of weight * score)``. Weights and bias are fitted on out-of-fold scores
 (``training.search.models.score``), so they correct what a family is over- or underconfident about: one small
 logistic regression both blends and calibrates (Platt scaling, with several inputs).
 """
@@ -16,11 +16,12 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import Pipeline
 
-from training.search.models import build, score
+from training.search.models import score
+from training.search.space import SearchSpace
 
 
 class Member(msgspec.Struct, frozen=True):
-    """One pipeline of the blend, by its parameters, with its weight."""
+    """One pipeline of the ensemble, by its parameters, with its weight."""
 
     parameters: dict[str, Any]
     weight: float
@@ -32,7 +33,7 @@ def fit_weights(
     """The members worth having, weights of at least 0, and bias, from out-of-fold scores ``[n, members]``.
 
     Of all subsets the one with the least Bayesian information criterion: a member has to lower the log loss
-    of all rows together by ``log(n) / 2``, else the smaller blend is as good, easier to explain and faster.
+    of all rows together by ``log(n) / 2``; otherwise the smaller ensemble is as good, easier to explain and faster.
     """
     choices = [
         (members, *_least_log_loss(scores[:, members], y))
@@ -58,26 +59,27 @@ def _least_log_loss(scores: NDArray[np.float64], y: NDArray[np.int64]) -> tuple[
     return found.x[:-1], float(found.x[-1]), float(found.fun) * len(y)
 
 
-class Blend(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class StackedEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """The final classifier on encoded matrices: pipelines, their weights and the bias.
 
     ``fit`` fits the pipelines; the weights are given, from rows that the pipelines had not seen.
     """
 
-    def __init__(self, members: list[Member], bias: float, seed: int) -> None:
+    def __init__(self, space: SearchSpace, members: list[Member], bias: float, seed: int) -> None:
+        self.space = space
         self.members = members
         self.bias = bias
         self.seed = seed
 
     def fit(self, X: NDArray[np.float32], y: NDArray[np.int64]) -> Self:
         self.classes_ = np.array([0, 1])
-        self.pipelines_: list[Pipeline] = [build(m.parameters, self.seed).fit(X, y) for m in self.members]
+        self.pipelines_: list[Pipeline] = [self.space.build(m.parameters, self.seed).fit(X, y) for m in self.members]
         return self
 
     def predict_proba(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """P(stays), P(leaves): float64 ``[n, 2]``."""
+        """Probabilities of the negative and of the positive outcome, float64 ``[n, 2]``."""
         total = np.full(len(X), self.bias)
         for member, pipeline in zip(self.members, self.pipelines_, strict=True):
             total += member.weight * score(pipeline, X)
-        leaves = expit(total)
-        return np.column_stack([1 - leaves, leaves])
+        positive = expit(total)
+        return np.column_stack([1 - positive, positive])

@@ -1,4 +1,4 @@
-"""Where fits run: on Spark when there is one, else in local processes. The answers are the same.
+"""Where fits run: on Spark when there is one, otherwise in local processes. The answers are the same.
 
 The search itself stays in the driver (``training.search.study``); an engine only maps a pure function over tasks
 and returns the answers in the tasks' order, so an engine cannot change which trials a seed gives.
@@ -36,7 +36,7 @@ class Engine(Protocol):
 
 @contextlib.contextmanager
 def open_engine(data: Any, processes: int) -> Iterator[Engine]:
-    """The engine of this machine: Spark on Databricks, else ``processes`` local processes."""
+    """The engine of this machine: Spark on Databricks, otherwise ``processes`` local processes."""
     chosen = _chosen()
     if chosen == "spark":
         yield SparkEngine(data)
@@ -120,7 +120,7 @@ class SparkEngine:
         self._spark = SparkSession.builder.getOrCreate()
         self._data = data
         self._code = tempfile.TemporaryDirectory()
-        _ship_code(self._spark, Path(self._code.name) / "attrition_code.zip")
+        _ship_code(self._spark, Path(self._code.name) / "training_code.zip")
 
     def map(self, function: Callable[[Any, Task], Answer], tasks: Sequence[Task]) -> list[Answer]:
         import pyarrow as pa
@@ -146,8 +146,10 @@ class SparkEngine:
 
 
 def _ship_code(spark: Any, archive: Path) -> None:
-    """Put this package and the scoring library on the executors' path."""
+    """Put this package, the scoring library and the use cases on the executors' path."""
     from pyspark.sql.utils import is_remote
+
+    import use_cases
 
     root = Path(__file__).resolve().parents[2]
     with zipfile.ZipFile(archive, "w") as packed:
@@ -157,6 +159,10 @@ def _ship_code(spark: Any, archive: Path) -> None:
             *root.glob("serving/scoring/*.py"),
         ]:
             packed.write(file, file.relative_to(root))
+        # Definitions may lie outside the repository (USE_CASES); on the executors they all stand together.
+        for folder in map(Path, use_cases.__path__):
+            for file in folder.glob("**/*.py"):
+                packed.write(file, Path("use_cases") / file.relative_to(folder))
     if is_remote():
         spark.addArtifacts(str(archive), pyfile=True)
     else:

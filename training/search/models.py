@@ -1,4 +1,4 @@
-"""The model families, and what is searched in each.
+"""The model families, and what is searched in each, for a use case that brings no ``search.py`` of its own.
 
 Every pipeline takes the encoded matrix and does all preprocessing inside, so that nothing is learned from
 rows outside a training fold.
@@ -13,7 +13,8 @@ from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifie
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from training.search.design import Design
+from serving.scoring.contract import Field
+from training.search.design import DesignMatrix
 
 FAMILIES = ("logistic", "forest", "boosting")
 
@@ -54,18 +55,22 @@ def suggest(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
     }
 
 
-def build(parameters: dict[str, Any], seed: int) -> Pipeline:
-    """The pipeline that ``parameters`` describe, not fitted. Single-threaded: trials run side by side."""
+def build(parameters: dict[str, Any], features: tuple[Field, ...], seed: int) -> Pipeline:
+    """The pipeline that ``parameters`` describe, not fitted. Single-threaded: trials run side by side.
+
+    ``features`` are the fields behind the columns of the encoded matrix.
+    """
+    categories = tuple(column for column, field in enumerate(features) if field.kind == "category")
     chosen = dict(parameters)
     family = chosen.pop("family")
     if family == "logistic":
-        design = Design(linear=True, knots=chosen.pop("knots"), alpha=chosen.pop("alpha"))
+        design = DesignMatrix(categories, knots=chosen.pop("knots"), alpha=chosen.pop("alpha"))
         model = LogisticRegression(**chosen, max_iter=1000)
     elif family == "forest":
-        design = Design(linear=False)
+        design = DesignMatrix(categories, linear=False)
         model = ExtraTreesClassifier(**chosen, n_jobs=1, random_state=seed)
     elif family == "boosting":
-        design = Design(linear=False)
+        design = DesignMatrix(categories, linear=False)
         model = HistGradientBoostingClassifier(**chosen, early_stopping=False, random_state=seed)
     else:
         raise ValueError(f"family {family!r} is unknown: use one of {', '.join(FAMILIES)}")
@@ -73,10 +78,10 @@ def build(parameters: dict[str, Any], seed: int) -> Pipeline:
 
 
 def score(pipeline: Pipeline, x: NDArray[np.float32]) -> NDArray[np.float64]:
-    """What a fitted pipeline says of encoded rows, float64 ``[n]``: what the blend weighs and adds up.
+    """What a fitted pipeline says of encoded rows, float64 ``[n]``: what the ensemble weighs and adds up.
 
     Log-odds of a linear model and of boosting, the probability of a forest. All three are sums, over fields
-    or over trees, so the blend is one as well.
+    or over trees, so the ensemble is one as well.
     """
     if isinstance(pipeline[-1], ExtraTreesClassifier):
         probability: NDArray[np.float64] = pipeline.predict_proba(x)[:, 1]

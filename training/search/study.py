@@ -1,4 +1,4 @@
-"""The search: Optuna's TPE with pruning over the model families, and the blend of their best.
+"""The search: Optuna's TPE with pruning over the model families, and the ensemble of their best.
 
 Trials are asked for in generations of fixed size, their folds are spread over an engine, and results are
 told in order. So a seed gives the same trials on one process, on many, and on Spark. Trials that an
@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from training.search.ensemble import Member, fit_weights
 from training.search.executor import Engine
-from training.search.models import FAMILIES, STARTING_POINTS, suggest
+from training.search.space import SearchSpace
 from training.search.trial_result import REPEATS, TrialResult
 from training.search.trials import FOLDS, Fit, TrialData, fit_fold
 
@@ -36,12 +36,12 @@ def search(
     record: Recorder = lambda result: None,
 ) -> list[TrialResult]:
     """Run ``trials`` trials; ``recorded`` ones are taken as they are, new ones are given to ``record``."""
-    study = _study(seed)
+    study = _study(data.space, seed)
     results: list[TrialResult] = []
     known = recorded or {}
     for first in range(0, trials, GENERATION):
         asked = [study.ask() for _ in range(first, min(first + GENERATION, trials))]
-        parameters = {trial.number: suggest(trial) for trial in asked}
+        parameters = {trial.number: data.space.suggest(trial) for trial in asked}
         started = time.monotonic()
         scores: dict[int, list[float]] = {
             trial.number: list(known[trial.number].scores) if trial.number in known else [] for trial in asked
@@ -68,9 +68,9 @@ def search(
 
 
 def choose(data: TrialData, engine: Engine, results: list[TrialResult], *, seed: int) -> tuple[list[Member], float]:
-    """The blend: best trial of each family, with weights fitted on out-of-fold scores; members and bias."""
+    """The ensemble: best trial of each family, with weights fitted on out-of-fold scores; members and bias."""
     best: dict[int, dict[str, Any]] = {}
-    for family in FAMILIES:
+    for family in data.space.families:
         complete = [r for r in results if r.parameters["family"] == family and not r.pruned]
         if complete:
             winner = max(complete, key=lambda result: (result.score, -result.number))
@@ -79,7 +79,7 @@ def choose(data: TrialData, engine: Engine, results: list[TrialResult], *, seed:
     return fit_weights(list(best.values()), np.column_stack([whole[number] for number in best]), data.y)
 
 
-def _study(seed: int) -> optuna.Study:
+def _study(space: SearchSpace, seed: int) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -88,7 +88,7 @@ def _study(seed: int) -> optuna.Study:
         )
     pruner = optuna.pruners.MedianPruner(n_startup_trials=GENERATION, n_warmup_steps=0)
     study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
-    for point in STARTING_POINTS:
+    for point in space.starting_points:
         study.enqueue_trial(point)
     return study
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from training.search.models import build, score
+from training.search.models import score
+from training.search.space import SearchSpace
 
 FOLDS = 5
 
@@ -25,6 +26,7 @@ class TrialData(msgspec.Struct, frozen=True):
     y: NDArray[np.int64]
     fold_of: NDArray[np.int8]
     """Fold of each row in each repeat, int8 ``[repeats, n]``."""
+    space: SearchSpace
 
 
 class Fit(msgspec.Struct, frozen=True):
@@ -36,9 +38,10 @@ class Fit(msgspec.Struct, frozen=True):
     fold: int
 
 
-def split_folds(y: NDArray[np.int64], groups: NDArray[np.int64], repeats: int, seed: int) -> NDArray[np.int8]:
-    """Stratified folds, ``[repeats, n]``; rows of one group (employee) stay in one fold."""
-    grouped = len(np.unique(groups)) < len(groups)
+def split_folds(y: NDArray[np.int64], groups: NDArray[Any], repeats: int, seed: int) -> NDArray[np.int8]:
+    """Stratified folds, ``[repeats, n]``; rows of one group stay in one fold."""
+    _, groups = np.unique(groups, return_inverse=True)
+    grouped = len(groups) > 0 and int(groups.max()) + 1 < len(groups)
     splitter = StratifiedGroupKFold if grouped else StratifiedKFold
     fold_of = np.zeros((repeats, len(y)), np.int8)
     for repeat in range(repeats):
@@ -54,5 +57,5 @@ def fit_fold(data: TrialData, fit: Fit) -> NDArray[np.float64]:
     with warnings.catch_warnings():
         # A search meets settings that converge slowly; their score tells what they are worth.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        pipeline = build(fit.parameters, fit.seed).fit(data.x[~test], data.y[~test])
+        pipeline = data.space.build(fit.parameters, fit.seed).fit(data.x[~test], data.y[~test])
     return score(pipeline, data.x[test])

@@ -13,14 +13,6 @@ import msgspec
 
 from serving.scoring.contract import Field
 
-LABEL = "Attrition"
-LABELS = {"Yes": 1, "No": 0}
-IDENTIFIER = "EmployeeNumber"
-
-TECHNICAL_COLUMNS = ("source", "effective_date", "recorded_at", "request_id", "model_version")
-"""What a curated table may hold beside the 35 columns. ``effective_date`` tells two records of one employee
-apart; ``source`` marks a table that holds scored records, whose unknown categories the service has accepted."""
-
 
 def _category(name: str, description: str, example: str, *categories: str, sensitive: bool = False) -> Field:
     return Field(
@@ -134,14 +126,3 @@ FIELDS: tuple[Field, ...] = (
     _integer("YearsWithCurrManager", "Time with the current manager", 1, 0, 80, "years"),
 )
 """In request order, which is the published scenario's."""
-
-FEATURES: tuple[Field, ...] = tuple(field for field in FIELDS if field.feature)
-"""Column order of the encoded matrix."""
-
-COLUMNS: tuple[str, ...] = (*(field.name for field in FIELDS), LABEL)
-"""The 35 columns of a data file, in the order in which the job keeps them."""
-
-
-def feature_index(name: str) -> int:
-    """Column of a feature in the encoded matrix."""
-    return next(position for position, field in enumerate(FEATURES) if field.name == name)

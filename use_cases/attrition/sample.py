@@ -5,11 +5,8 @@ The people are made up. Columns and value ranges are those of the real data set,
 make leaving more likely), and every table follows from its seed alone. It says nothing about real people,
 and a model that was trained on it is for demonstration.
 
-``python -m use_cases.attrition.sample --rows 1470 --seed 7 --out employees.csv``
+``python -m training.data.synthetic attrition --rows 1470 --seed 7 --out employees.csv``
 """
-
-import argparse
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -34,7 +31,7 @@ _SATISFACTION = [0.19, 0.20, 0.30, 0.31]
 _LEAVING_SHARE = 0.16
 
 
-def make_employees(rows: int, seed: int) -> pd.DataFrame:
+def make_sample(rows: int, seed: int) -> pd.DataFrame:
     """``rows`` synthetic employees with the 35 columns of the real file; the same seed gives the same table."""
     rng = np.random.default_rng(seed)
     frame = _careers(rng, rows)
@@ -127,24 +124,3 @@ def _risk(frame: pd.DataFrame) -> np.ndarray:
 def _sigmoid(values: np.ndarray) -> np.ndarray:
     result: np.ndarray = 1 / (1 + np.exp(-values))
     return result
-
-
-def main() -> None:
-    """Write a file: ``--rows``, ``--seed``, ``--out`` (``.parquet`` for Parquet, else CSV)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m use_cases.attrition.sample", description="Write synthetic employees."
-    )
-    parser.add_argument("--rows", type=int, default=1470)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    frame = make_employees(arguments.rows, arguments.seed)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    if arguments.out.suffix == ".parquet":
-        frame.to_parquet(arguments.out, index=False)
-    else:
-        frame.to_csv(arguments.out, index=False, encoding="utf-8-sig")
-
-
-if __name__ == "__main__":
-    main()

@@ -136,6 +136,11 @@ def path(key: str) -> str:
     return f"evidence/{key}.json"
 
 
+def text_path(key: str) -> str:
+    """Artifact path of what the gate showed of it, beside the document."""
+    return f"evidence/{key}.md"
+
+
 def encode(document: Evidence) -> bytes:
     """The document as stored: indented, and the same bytes for the same content."""
     return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2)
@@ -153,6 +158,34 @@ def digest(document: Evidence) -> str:
 def schema() -> dict[str, Any]:
     """JSON Schema of the document."""
     return msgspec.json.schema(Evidence)
+
+
+def undecided(document: Evidence) -> Evidence:
+    """The document as it was when a person was asked: what its digest then was is what they decide on."""
+    return msgspec.structs.replace(document, decision=None)
+
+
+def _facts(document: Evidence) -> bytes:
+    """What stays the same in every try: times and the last nights go on."""
+    return encode(msgspec.structs.replace(document, decision=None, stage_seconds={}, drift=[]))
+
+
+def kept(document: Evidence) -> tuple[Evidence, str] | None:
+    """The undecided document of an earlier try and its text, where its facts are those of ``document``."""
+    run_id, key = document.model.training_run_id, document.release.key
+    stored, text = registry.find_text(run_id, path(key)), registry.find_text(run_id, text_path(key))
+    if stored is None or text is None:
+        return None
+    earlier = msgspec.json.decode(stored, type=Evidence)
+    return (undecided(earlier), text) if _facts(earlier) == _facts(document) else None
+
+
+def store_text(document: Evidence, text: str) -> None:
+    """Keep what the gate shows of a document that is still to be stored.
+
+    In this order: a try that dies between the two leaves no document beside the text of another.
+    """
+    registry.client().log_text(document.model.training_run_id, text, text_path(document.release.key))
 
 
 def store(document: Evidence) -> str:

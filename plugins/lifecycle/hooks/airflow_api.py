@@ -1,4 +1,4 @@
-"""Airflow's public REST API, for the one thing a task cannot do from inside: the note of its run.
+"""Airflow's public REST API, for what a task cannot do from inside: the note of its run, and what it asked before.
 
 Connection ``airflow_api`` (type http): host, port and either login with password, which is exchanged for
 a token, or a password alone, which is used as the bearer token.
@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 log = logging.getLogger(__name__)
 
+Json = dict[str, Any]
 CONNECTION_ID = "airflow_api"
 NOTE_LIMIT = 1000
 """Characters that Airflow keeps of a run's note."""
@@ -56,3 +57,20 @@ def set_run_note(dag_id: str, run_id: str, note: str) -> None:
         answer.raise_for_status()
     except (requests.RequestException, AirflowNotFoundException) as error:
         log.warning("the note of run %s could not be set (connection %s): %s", run_id, CONNECTION_ID, error)
+
+
+def question(dag_id: str, run_id: str, task_id: str, map_index: int) -> tuple[Json, list[Json]] | None:
+    """Airflow's record of what a task asked a person, with the answer where there is one, and the task's tries.
+
+    ``None`` where nothing was asked. Only a triggerer may read the record from inside; a worker may not.
+    Raises ``requests.RequestException`` where the API does not answer, or refuses.
+    """
+    session, base = _session(BaseHook.get_connection(CONNECTION_ID))
+    path = f"{base}/api/v2/dags/{quote(dag_id)}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/{map_index}"
+    record = session.get(f"{path}/hitlDetails", timeout=_TIMEOUT)
+    if record.status_code == requests.codes.not_found:
+        return None
+    record.raise_for_status()
+    tries = session.get(f"{path}/tries", timeout=_TIMEOUT)
+    tries.raise_for_status()
+    return record.json(), tries.json()["task_instances"]

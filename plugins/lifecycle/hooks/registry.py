@@ -190,6 +190,13 @@ def training_text(run_id: str, path: str) -> str:
     return str(mlflow.artifacts.load_text(f"runs:/{run_id}/{path}"))
 
 
+def find_text(run_id: str, path: str) -> str | None:
+    """A text artifact of a training run, or ``None`` where there is none of this path."""
+    folder = path.rpartition("/")[0]
+    listed = client().list_artifacts(run_id, folder or None)
+    return training_text(run_id, path) if any(item.path == path for item in listed) else None
+
+
 def training_artifact(run_id: str, path: str) -> dict[str, Any]:
     """A JSON artifact of a training run, for example its ``evaluation.json``."""
     loaded: dict[str, Any] = json.loads(training_text(run_id, path))

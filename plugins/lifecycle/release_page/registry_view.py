@@ -181,7 +181,7 @@ def _releases(client: "MlflowClient", run_url: RunUrl) -> tuple[list[Release], l
     unreadable: list[str] = []
     with ThreadPoolExecutor(_READERS) as pool:
         listed = pool.map(lambda run_id: [(run_id, item) for item in client.list_artifacts(run_id, "evidence")], runs)
-        files = [file for folder in listed for file in folder][:DOCUMENTS]
+        files = [file for folder in listed for file in folder if file[1].path.endswith(".json")][:DOCUMENTS]
         for (run_id, item), document in zip(files, pool.map(_document, files), strict=True):
             if isinstance(document, Evidence):
                 releases.append(Release(document, run_url(run_id)))

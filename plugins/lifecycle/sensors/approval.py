@@ -1,19 +1,23 @@
 """The manual gate: a sensor that waits, without a worker slot, until a person decides."""
 
 from collections.abc import Sequence
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
 
 import msgspec
 from airflow.sdk import BaseSensorOperator, Param
 from airflow.sdk.bases.branch import BranchMixIn
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
-from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
+from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
 from lifecycle import settings
+from lifecycle.hooks import airflow_api
 
 APPROVE = "Approve"
 REJECT = "Reject"
+_FIRST_LOOK, _RARE_LOOK = timedelta(seconds=20), timedelta(hours=1)
+"""The shortest and the longest time after which a parked task looks whether it was answered unnoticed."""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -26,13 +30,47 @@ class Decision(msgspec.Struct, frozen=True):
     comment: str
 
 
-def put_question(**question: Any) -> str:
-    """Ask, and return the body that people are shown: Airflow keeps the first question of a cleared task."""
-    # The SDK's upsert_hitl_detail does not return the answer.
-    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+class Question(msgspec.Struct, frozen=True):
+    """What an earlier try asked, as Airflow's own record has it."""
 
-    kept: Any = SUPERVISOR_COMMS.send(CreateHITLDetailPayload(**question))
-    return str(kept.body)
+    digest: str
+    asked_at: str
+    """RFC 3339, UTC. Once a decision was taken and its gate cleared, when the first try after that began."""
+    answer: dict[str, Any] | None
+    """With the keys of an event of ``decided``; ``None`` where nobody has answered since."""
+    spent: bool
+    """The record holds an answer that led to a decision before the gate was cleared."""
+
+    @classmethod
+    def find(cls, instance: Any) -> Self | None:
+        """The question of earlier tries; ``None`` where none of them came to ask.
+
+        Airflow carries the record along from try to try, with an answer that its scheduler then lost.
+        """
+        found = airflow_api.question(instance.dag_id, instance.run_id, instance.task_id, instance.map_index)
+        if found is None:
+            return None
+        record, tries = found
+        decided = max((row for row in tries if row["state"] == "success"), key=_number, default=None)
+        asked_at = record["created_at"]
+        if decided:
+            asked_at = min(row["start_date"] for row in tries if row["start_date"] and _number(row) > _number(decided))
+        answered = record["responded_at"]
+        spent = bool(decided and answered and _time(answered) <= _time(decided["end_date"]))
+        return cls(
+            digest=record["params"]["comment"]["schema"].get("digest", ""),
+            asked_at=asked_at,
+            answer=record if answered and not spent else None,
+            spent=spent,
+        )
+
+
+def _number(row: dict[str, Any]) -> int:
+    return int(row["try_number"])
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 class ManualGateSensor(BaseSensorOperator, BranchMixIn):
@@ -43,9 +81,14 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
     is a decision: the task succeeds, returns the decision, and skips the branch that was not taken. Who
     may answer, and for how long the question stands, come from the settings (``[release]``).
 
+    An answer counts whenever it arrives. One within seconds of the question can fail the try, because the
+    scheduler has not yet read that the worker ended (apache/airflow#66374). Airflow keeps the answer, and the
+    next try goes on with it: give the task retries. A retry that finds no answer waits for what is left of
+    the time, and does not ask about anything else than the first question did.
+
     :param subject: one line. (templated)
-    :param body: Markdown that shows what is approved. (templated)
-    :param digest: of what is approved; the result repeats it as it was when the question was put. (templated)
+    :param body: Markdown that shows what is approved; a cleared task goes on showing the first one. (templated)
+    :param digest: of what is approved; an approval of another digest is refused. (templated)
     :param approved_task_id: task that follows an approval.
     :param rejected_task_id: task that follows a rejection or silence.
     """
@@ -63,7 +106,23 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
         self.rejected_task_id = rejected_task_id
 
     def execute(self, context: Any) -> None:
-        """Put the question, then wait."""
+        """Put the question and wait, or go on from where an earlier try was."""
+        kept = Question.find(context["ti"]) if context["ti"].try_number > 1 else None
+        if kept is None:
+            self._ask(context)
+            self._wait(context, self.digest, datetime.now(UTC).isoformat())
+        elif kept.answer:
+            self.log.info("an earlier try was answered at %s: going on with that answer", kept.answer["responded_at"])
+            self.decided(context, kept.answer, kept.digest, kept.asked_at)
+        else:
+            self._refuse_a_change(context, kept.digest)
+            # Not where the question stands open: asking again removes an answer that arrives at this moment.
+            if kept.spent:
+                self._ask(context)
+            self._wait(context, kept.digest, kept.asked_at)
+
+    def _ask(self, context: Any) -> None:
+        """Put the question; what was answered before is removed."""
         release = settings.load().release
         approvers = self._approvers(context)
         if release.approvers and not approvers:
@@ -71,9 +130,11 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
                 f"nobody may answer: the only approver listed ({release.approvers[0]}) started this release "
                 "and requester_may_approve is false; list another approver in [release] of the settings file"
             )
-        # Two types make the field optional in Airflow's form: Approve stays usable without it.
-        form = ParamsDict({"comment": Param(None, type=["null", "string"], maxLength=2000, title="Comment: why?")})
-        shown = put_question(
+        # Two types make the field optional in Airflow's form: Approve stays usable without it. The digest is for
+        # Airflow's record, which then says what was asked about; the form ignores it.
+        comment = Param(None, type=["null", "string"], maxLength=2000, title="Comment: why?", digest=self.digest)
+        form = ParamsDict({"comment": comment})
+        upsert_hitl_detail(
             ti_id=context["ti"].id,
             options=[APPROVE, REJECT],
             subject=self.subject,
@@ -81,23 +142,45 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
             params={key: form.get_param(key).serialize() for key in form},
             assigned_users=[{"id": user, "name": user} for user in approvers],
         )
-        if shown != self.body:
-            raise AirflowFailException(
-                "what was to be approved has changed since this run first asked, and Airflow goes on showing the "
-                f"first question: trigger {context['ti'].dag_id} anew instead of clearing its tasks"
-            )
-        self.log.info("waiting up to %s for an answer by %s", release.response_timeout, approvers or "any editor")
-        raise TaskAwaitingInput(method_name="decided", kwargs={"digest": self.digest}, timeout=release.response_timeout)
+        self.log.info("asked %s", approvers or "any editor")
 
-    def decided(self, context: Any, event: dict[str, Any], digest: str) -> None:
-        """Turn the answer into a decision, keep it as the task's result, and skip the other branch.
+    def _wait(self, context: Any, digest: str, asked_at: str) -> None:
+        """Park for a while, and again until the time is over; then silence decides.
+
+        Airflow resumes the task as soon as it is answered. Only where its database locks no rows (SQLite), an
+        answer in the moment of the parking leaves the task parked: the end of the while then brings it.
+        """
+        stood = datetime.now(UTC) - _time(asked_at)
+        left = settings.load().release.response_timeout - stood
+        if left <= timedelta(0):
+            silence = Decision(False, "nobody", datetime.now(UTC).isoformat(), "no answer within the time limit")
+            return self._conclude(context, silence, digest)
+        self.log.info("waiting for an answer, for another %s", left)
+        raise TaskAwaitingInput(
+            method_name="decided",
+            kwargs={"digest": digest, "asked_at": asked_at},
+            timeout=min(left, _RARE_LOOK, max(_FIRST_LOOK, stood)),
+        )
+
+    def decided(self, context: Any, event: dict[str, Any], digest: str, asked_at: str) -> None:
+        """Turn the answer into a decision, or wait on where none has come.
 
         :param digest: what the question was about, whatever the template says by now.
+        :param asked_at: when it was first put; RFC 3339, UTC.
         """
+        if event.get("error_type") == "timeout":
+            return self._wait(context, digest, asked_at)
         decision = self._decision(event)
+        if decision.approved:
+            self._refuse_a_change(context, digest)
         if decision.approved and decision.decided_by == self._forbidden_approver(context):
             self.log.warning("%s started this release and may not approve it: asking again", decision.decided_by)
-            self.execute(context)
+            self._ask(context)
+            return self._wait(context, digest, asked_at)
+        return self._conclude(context, decision, digest)
+
+    def _conclude(self, context: Any, decision: Decision, digest: str) -> None:
+        """Keep the decision as the task's result, and skip the other branch."""
         self.log.info(
             "%s by %s: %s",
             "approved" if decision.approved else "rejected",
@@ -107,6 +190,14 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
         # Pushed here and not returned: branching ends the task by an exception.
         context["ti"].xcom_push(key="return_value", value={**msgspec.to_builtins(decision), "digest": digest})
         self.do_branch(context, self.approved_task_id if decision.approved else self.rejected_task_id)
+
+    def _refuse_a_change(self, context: Any, digest: str) -> None:
+        """The text may be another by now, what it is about may not."""
+        if digest != self.digest:
+            raise AirflowFailException(
+                f"what was to be approved has changed since this run first asked: from {digest} to {self.digest}. "
+                f"Airflow goes on showing the first question: trigger a new run of {context['ti'].dag_id}"
+            )
 
     def _approvers(self, context: Any) -> list[str]:
         forbidden = self._forbidden_approver(context)
@@ -122,10 +213,6 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
 
     @staticmethod
     def _decision(event: dict[str, Any]) -> Decision:
-        from airflow.sdk.timezone import utcnow
-
-        if event.get("error_type") == "timeout":
-            return Decision(False, "nobody", utcnow().isoformat(), "no answer within the time limit")
         if "error" in event:
             raise AirflowFailException(f"the question could not be put: {event['error']}; clear this task to ask again")
         user = event.get("responded_by_user") or {}
@@ -133,6 +220,6 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
         return Decision(
             approved=event["chosen_options"] == [APPROVE],
             decided_by=str(user.get("id") or "unknown"),
-            decided_at=answered if isinstance(answered, str) else answered.isoformat(),
+            decided_at=(_time(answered) if isinstance(answered, str) else answered).isoformat(),
             comment=str((event.get("params_input") or {}).get("comment") or "").strip(),
         )

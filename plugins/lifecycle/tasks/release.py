@@ -91,7 +91,10 @@ def recent_drift() -> list[evidence.Night]:
 def gather_evidence(
     context: Any, candidate: dict[str, Any], built: dict[str, Any], staging_report: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write the evidence document and render it for the gate: ``{"body", "digest", "image_digest"}``."""
+    """Write the evidence document and its text for the gate: ``{"body", "digest"}``.
+
+    Both are made once: another try uses them again, unless the facts have changed.
+    """
     version = registry.resolve(candidate["version"])
     run = context["dag_run"]
     replaced = candidate["production"]
@@ -119,22 +122,27 @@ def gather_evidence(
         drift=recent_drift(),
         stage_seconds=_stage_seconds(context),
     )
+    document, body = evidence.kept(document) or (document, _render(document))
+    evidence.store_text(document, body)
     found = evidence.store(document)
     registry.set_tags(
         version,
         {tags.IMAGE: built["image"], tags.IMAGE_DIGEST: built["digest"], tags.STAGED_AT: _now()},
     )
     registry.mark_staging(version.version)
-    experiment_id = registry.client().get_run(version.run_id).info.experiment_id
-    body = gate_body.render(document, mlflow_url=settings.load().mlflow_url, experiment_id=experiment_id)
-    return {"body": body, "digest": found, "image_digest": built["digest"]}
+    return {"body": body, "digest": found}
+
+
+def _render(document: Evidence) -> str:
+    experiment_id = registry.client().get_run(document.model.training_run_id).info.experiment_id
+    return gate_body.render(document, mlflow_url=settings.load().mlflow_url, experiment_id=experiment_id)
 
 
 def _stage_seconds(context: Any) -> dict[str, float]:
     """Seconds by finished task of this run, the longest first."""
     instance = context["ti"]
     crumbs = instance.get_task_breadcrumbs(dag_id=instance.dag_id, run_id=instance.run_id)
-    timed = [(crumb["task_id"], round(crumb["duration"], 1)) for crumb in crumbs if crumb.get("duration")]
+    timed = [(crumb["task_id"], round(float(crumb["duration"]), 1)) for crumb in crumbs if crumb.get("duration")]
     return dict(sorted(timed, key=lambda row: -row[1]))
 
 
@@ -147,10 +155,11 @@ def _record_decision(context: Any, candidate: dict[str, Any], decided: dict[str,
     decision = msgspec.convert(decided, Decision)
     version = registry.resolve(candidate["version"])
     document = evidence.read(version.run_id, release_key(context))
-    if decision.approved and decided["digest"] != document.image.digest:
+    found = evidence.digest(evidence.undecided(document))
+    if decision.approved and decided["digest"] != found:
         raise AirflowFailException(
-            f"{decision.decided_by} approved {decided['digest']}, and the evidence is now of {document.image.digest}: "
-            f"release version {version.version} again"
+            f"{decision.decided_by} approved evidence {decided['digest']}, and by now it is {found} "
+            f"(image {document.image.digest}): release version {version.version} again"
         )
     document.decision = decision
     evidence.store(document)

@@ -198,9 +198,11 @@ def test_evidence_that_is_none_is_named_and_the_rest_is_shown(page, with_past):
     run_id = registry.by_alias(tags.CHAMPION).run_id
     registry.client().log_text(run_id, '{"release": 1}', "evidence/broken.json")
     registry.client().log_text(run_id, "not json", "evidence/worse.json")
+    registry.client().log_text(run_id, "what the gate showed", "evidence/worse.md")
     shown = text_of(page.get("/releases"))
     assert "evidence/broken.json of run" in shown
     assert "evidence/worse.json of run" in shown
+    assert "worse.md" not in shown
     assert "waits for approval" in shown
 
 

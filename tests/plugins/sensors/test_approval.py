@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+import requests
+from airflow.models.connection import Connection
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped, TaskAwaitingInput
@@ -13,6 +15,8 @@ from lifecycle import settings
 from lifecycle.sensors import approval as gate
 
 ANSWERED = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+AGO = {minutes: (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat() for minutes in (1, 5, 30, 60, 90, 300)}
+ASKED = {"digest": "sha256:aa", "asked_at": datetime.now(UTC).isoformat()}
 
 
 @pytest.fixture
@@ -30,12 +34,7 @@ def use_release_settings(monkeypatch):
 @pytest.fixture
 def asked(monkeypatch):
     questions = []
-
-    def put(**question):
-        questions.append(question)
-        return questions[0]["body"]  # as Airflow keeps it
-
-    monkeypatch.setattr(gate, "put_question", put)
+    monkeypatch.setattr(gate, "upsert_hitl_detail", lambda **question: questions.append(question))
     return questions
 
 
@@ -60,8 +59,11 @@ def context(sensor):
     instance = SimpleNamespace(
         id="ti",
         dag_id="release",
+        run_id="run 1",
+        task_id="await_approval",
         task=sensor,
         map_index=-1,
+        try_number=1,
         pushed=pushed,
         xcom_push=lambda key, value: pushed.update({key: value}),
     )
@@ -81,9 +83,10 @@ def answer(option, user="rita", comment="looks right"):
 def test_execute_asks_the_listed_approvers_and_parks_without_a_slot(sensor, context, asked):
     with pytest.raises(TaskAwaitingInput) as parked:
         sensor.execute(context)
-    assert parked.value.timeout == timedelta(hours=2)
+    assert parked.value.timeout == timedelta(seconds=20), "then it looks for an answer that Airflow did not notice"
     assert parked.value.method_name == "decided"
-    assert parked.value.kwargs == {"digest": "sha256:aa"}
+    assert parked.value.kwargs["digest"] == "sha256:aa"
+    assert datetime.now(UTC) - datetime.fromisoformat(parked.value.kwargs["asked_at"]) < timedelta(minutes=1)
     assert [user["id"] for user in asked[0]["assigned_users"]] == ["rita", "omar"]
     assert asked[0]["options"] == ["Approve", "Reject"]
     assert "defaults" not in asked[0], "a default would answer in silence"
@@ -110,44 +113,65 @@ def test_execute_fails_when_the_requester_is_the_only_approver(sensor, context, 
 )
 def test_answer_is_kept_and_skips_the_other_branch(sensor, context, option, approved, skipped):
     with pytest.raises(DownstreamTasksSkipped) as branch:
-        sensor.decided(context, answer(option), digest="sha256:aa")
+        sensor.decided(context, answer(option), **ASKED)
     assert branch.value.tasks == [(skipped, -1)]
     decision = msgspec.convert(context["ti"].pushed["return_value"], gate.Decision)
     assert decision == gate.Decision(approved, "rita", ANSWERED.isoformat(), "looks right")
 
 
-def test_result_names_the_digest_that_was_asked_about_and_not_a_later_one(sensor, context):
+def test_approval_of_something_else_than_is_to_be_released_by_now_is_refused(sensor, context):
     sensor.digest = "sha256:rebuilt"
-    with pytest.raises(DownstreamTasksSkipped):
-        sensor.decided(context, answer("Approve"), digest="sha256:aa")
+    with pytest.raises(AirflowFailException, match="from sha256:aa to sha256:rebuilt"):
+        sensor.decided(context, answer("Approve"), **ASKED)
+    assert context["ti"].pushed == {}
+
+
+def test_rejection_counts_whatever_has_been_rebuilt(sensor, context):
+    sensor.digest = "sha256:rebuilt"
+    with pytest.raises(DownstreamTasksSkipped) as branch:
+        sensor.decided(context, answer("Reject"), **ASKED)
+    assert branch.value.tasks == [("go", -1)]
     assert context["ti"].pushed["return_value"]["digest"] == "sha256:aa"
 
 
-def test_question_that_airflow_keeps_from_before_a_rebuild_is_not_asked_again(sensor, context, asked):
-    with pytest.raises(TaskAwaitingInput):
-        sensor.execute(context)
-    sensor.body = "| another | image |"
-    with pytest.raises(AirflowFailException, match="goes on showing the first question: trigger release anew"):
-        sensor.execute(context)
+TIMEOUT = {"error": "timed out", "error_type": "timeout"}
 
 
 def test_silence_is_a_no(sensor, context):
     with pytest.raises(DownstreamTasksSkipped) as branch:
-        sensor.decided(context, {"error": "timed out", "error_type": "timeout"}, digest="sha256:aa")
+        sensor.decided(context, TIMEOUT, digest="sha256:aa", asked_at=AGO[300])
     assert branch.value.tasks == [("go", -1)]
     assert context["ti"].pushed["return_value"]["approved"] is False
     assert context["ti"].pushed["return_value"]["decided_by"] == "nobody"
 
 
+@pytest.mark.parametrize(("minutes", "parks"), [(5, 5), (30, 30), (90, 30)], ids=["soon", "later", "near the end"])
+def test_look_that_finds_no_answer_parks_for_as_long_again_and_never_beyond_the_limit(
+    sensor, context, asked, minutes, parks
+):
+    with pytest.raises(TaskAwaitingInput) as parked:
+        sensor.decided(context, TIMEOUT, digest="sha256:aa", asked_at=AGO[minutes])
+    assert abs(parked.value.timeout - timedelta(minutes=parks)) < timedelta(minutes=1)
+    assert parked.value.kwargs == {"digest": "sha256:aa", "asked_at": AGO[minutes]}
+    assert asked == []
+
+
+def test_looks_are_never_more_than_an_hour_apart(sensor, context, use_release_settings):
+    use_release_settings(approvers=("rita",), response_hours=48)
+    with pytest.raises(TaskAwaitingInput) as parked:
+        sensor.decided(context, TIMEOUT, digest="sha256:aa", asked_at=AGO[300])
+    assert parked.value.timeout == timedelta(hours=1)
+
+
 def test_other_error_fails_and_says_how_to_ask_again(sensor, context):
     with pytest.raises(AirflowFailException, match="clear this task"):
-        sensor.decided(context, {"error": "database gone", "error_type": "unknown"}, digest="sha256:aa")
+        sensor.decided(context, {"error": "database gone", "error_type": "unknown"}, **ASKED)
 
 
 def test_requester_approving_an_open_question_is_asked_again(sensor, context, asked, use_release_settings):
     use_release_settings(approvers=(), requester_may_approve=False)
     with pytest.raises(TaskAwaitingInput):
-        sensor.decided(context, answer("Approve", user="omar"), digest="sha256:aa")
+        sensor.decided(context, answer("Approve", user="omar"), **ASKED)
     assert len(asked) == 1
     assert "return_value" not in context["ti"].pushed
 
@@ -155,5 +179,133 @@ def test_requester_approving_an_open_question_is_asked_again(sensor, context, as
 def test_requester_may_reject_their_own_release(sensor, context, use_release_settings):
     use_release_settings(approvers=(), requester_may_approve=False)
     with pytest.raises(DownstreamTasksSkipped) as branch:
-        sensor.decided(context, answer("Reject", user="omar"), digest="sha256:aa")
+        sensor.decided(context, answer("Reject", user="omar"), **ASKED)
     assert branch.value.tasks == [("go", -1)]
+
+
+@pytest.fixture
+def retry(context, connections, monkeypatch):
+    """Let Airflow know of an earlier try: ``retry(asked=minutes ago, answered=event, tries=rows)``."""
+    connections["airflow_api"] = Connection(
+        conn_id="airflow_api", conn_type="http", host="airflow", port=8080, password="token"
+    )
+
+    def of(asked, answered=None, at=None, digest="sha256:aa", tries=()):
+        record = {
+            **(answered or {"chosen_options": None, "params_input": {}, "responded_by_user": None}),
+            "created_at": AGO[asked],
+            "responded_at": AGO[at] if at else None,
+            "params": {"comment": {"value": None, "description": None, "schema": {"digest": digest}}},
+        }
+        place = "http://airflow:8080/api/v2/dags/release/dagRuns/run%201/taskInstances/await_approval/-1"
+        known = {f"{place}/hitlDetails": record, f"{place}/tries": {"task_instances": list(tries)}}
+        monkeypatch.setattr(requests.Session, "get", lambda session, url, timeout: reply(known[url]))
+        context["ti"].try_number = 2
+
+    return of
+
+
+def reply(body, status=200):
+    return SimpleNamespace(status_code=status, json=lambda: body, raise_for_status=lambda: None)
+
+
+def tried(number, state, began, ended=None):
+    return {"try_number": number, "state": state, "start_date": AGO[began], "end_date": AGO[ended] if ended else None}
+
+
+def test_first_try_needs_no_connection_to_airflow(sensor, context, asked, connections):
+    with pytest.raises(TaskAwaitingInput):
+        sensor.execute(context)
+
+
+def test_answer_that_airflow_kept_of_a_try_it_failed_decides_the_next_one(sensor, context, asked, retry):
+    retry(asked=30, answered=answer("Approve"), at=30, tries=[tried(1, "failed", 30, 30), tried(2, "running", 30)])
+    sensor.body = "| the same image | in other words |"
+    with pytest.raises(DownstreamTasksSkipped) as branch:
+        sensor.execute(context)
+    assert branch.value.tasks == [("stop", -1)]
+    assert msgspec.convert(context["ti"].pushed["return_value"], gate.Decision) == gate.Decision(
+        True, "rita", AGO[30], "looks right"
+    )
+    assert asked == [], "asking again would remove the answer"
+
+
+def test_answer_kept_from_before_the_deadline_counts_after_it(sensor, context, retry):
+    retry(asked=300, answered=answer("Approve"), at=300, tries=[tried(2, "running", 1)])
+    with pytest.raises(DownstreamTasksSkipped) as branch:
+        sensor.execute(context)
+    assert branch.value.tasks == [("stop", -1)]
+
+
+def test_kept_approval_of_another_digest_is_refused(sensor, context, asked, retry):
+    retry(asked=30, answered=answer("Approve"), at=30, digest="sha256:old")
+    with pytest.raises(AirflowFailException, match="from sha256:old to sha256:aa"):
+        sensor.execute(context)
+    assert asked == []
+    assert context["ti"].pushed == {}
+
+
+def test_kept_approval_by_the_requester_does_not_count(sensor, context, asked, retry, use_release_settings):
+    use_release_settings(approvers=(), requester_may_approve=False, response_hours=2)
+    retry(asked=90, answered=answer("Approve", user="omar"), at=90)
+    with pytest.raises(TaskAwaitingInput) as parked:
+        sensor.execute(context)
+    assert len(asked) == 1
+    assert timedelta(minutes=29) < parked.value.timeout <= timedelta(minutes=30), "own approval wins no time"
+
+
+def test_retry_without_an_answer_waits_for_what_is_left_since_the_first_question(sensor, context, asked, retry):
+    retry(asked=90, tries=[tried(1, "failed", 90, 30), tried(2, "running", 30)])
+    sensor.body = "| the same image | in other words |"
+    with pytest.raises(TaskAwaitingInput) as parked:
+        sensor.execute(context)
+    assert timedelta(minutes=29) < parked.value.timeout <= timedelta(minutes=30)
+    assert parked.value.kwargs == {"digest": "sha256:aa", "asked_at": AGO[90]}
+    assert asked == [], "asking again would remove an answer that arrives at this moment"
+
+
+def test_retry_past_the_deadline_is_silence(sensor, context, asked, retry):
+    retry(asked=300)
+    with pytest.raises(DownstreamTasksSkipped) as branch:
+        sensor.execute(context)
+    assert branch.value.tasks == [("go", -1)]
+    assert context["ti"].pushed["return_value"]["decided_by"] == "nobody"
+    assert asked == []
+
+
+def test_retry_about_another_digest_is_refused_before_anyone_answers(sensor, context, asked, retry):
+    retry(asked=30, digest="sha256:old")
+    with pytest.raises(AirflowFailException, match="trigger a new run of release"):
+        sensor.execute(context)
+    assert asked == []
+
+
+def test_gate_that_is_cleared_after_its_decision_asks_again_and_has_the_whole_time(sensor, context, asked, retry):
+    tries = [tried(1, "success", 300, 90), tried(2, "failed", 60, 30), tried(3, "running", 5)]
+    retry(asked=300, answered=answer("Reject"), at=90, tries=tries)
+    with pytest.raises(TaskAwaitingInput) as parked:
+        sensor.execute(context)
+    assert len(asked) == 1
+    assert timedelta(minutes=59) < parked.value.timeout <= timedelta(minutes=60), "counted from the try after the clear"
+
+
+@pytest.mark.parametrize("answered", [None, "Approve"], ids=["no answer yet", "answered before the task ran"])
+def test_gate_that_is_cleared_after_silence_stands_open_again(sensor, context, asked, retry, answered):
+    tries = [tried(1, "success", 300, 90), tried(2, "running", 30)]
+    if answered:
+        retry(asked=300, answered=answer("Approve"), at=60, tries=tries)
+        with pytest.raises(DownstreamTasksSkipped):
+            sensor.execute(context)
+    else:
+        retry(asked=300, tries=tries)
+        with pytest.raises(TaskAwaitingInput):
+            sensor.execute(context)
+    assert asked == []
+
+
+def test_retry_of_a_try_that_failed_before_it_asked_asks(sensor, context, asked, retry, monkeypatch):
+    retry(asked=30)
+    monkeypatch.setattr(requests.Session, "get", lambda *arguments, **options: reply({}, status=404))
+    with pytest.raises(TaskAwaitingInput):
+        sensor.execute(context)
+    assert len(asked) == 1

@@ -29,9 +29,12 @@ EVALUATION = {
     "reasons": ["all floors met"],
 }
 BUILT = {"image": "registry/scoring@sha256:aa", "digest": "sha256:aa", "sbom_digest": "sha256:bb"}
-APPROVED = {"approved": True, "decided_by": "rita", "decided_at": "2026-11-21T09:00:00+00:00", "comment": "fine",
-            "digest": BUILT["digest"]}  # fmt: skip
+APPROVED = {"approved": True, "decided_by": "rita", "decided_at": "2026-11-21T09:00:00+00:00", "comment": "fine"}
 REPORT = {"passed": True, "checks": [{"name": "health", "passed": True, "detail": "200"}]}
+CHANGES = {
+    "image": ({**BUILT, "digest": "sha256:rebuilt"}, REPORT),
+    "what staging found": (BUILT, {**REPORT, "passed": False}),
+}
 NOTHING = {"version": "", "digest": "", "image": ""}
 
 
@@ -125,6 +128,36 @@ def test_gather_evidence_twice_leaves_one_document_and_the_staging_alias(model):
     assert registry.resolve(version.version).tags[tags.EVIDENCE_DIGEST] == first["digest"]
 
 
+def later(monkeypatch):
+    """A context of the same run in which more time has gone by and another night was judged."""
+    night = evidence.Night(window="2026-11-22", verdict="nothing drifted")
+    monkeypatch.setattr(release, "recent_drift", lambda: [night])
+    now = context()
+    now["ti"].get_task_breadcrumbs = lambda **_: [{"task_id": "build_image", "duration": 99.0}]
+    return now
+
+
+def test_text_and_evidence_are_made_once_and_used_again_by_a_later_try(model, monkeypatch):
+    version = model.add()
+    first = release.gather_evidence(context(), candidate(version), BUILT, REPORT)
+    assert registry.training_text(version.run_id, evidence.text_path(release.release_key(context()))) == first["body"]
+    again = later(monkeypatch)
+    monkeypatch.setattr(gate_body, "render", lambda *arguments, **options: pytest.fail("the text is made once"))
+    assert release.gather_evidence(again, candidate(version), BUILT, REPORT) == first
+    release.record_approval(context(), candidate(version), approval_of(first))
+    assert release.gather_evidence(again, candidate(version), BUILT, REPORT) == first, "also once it was decided"
+
+
+@pytest.mark.parametrize(("built", "report"), CHANGES.values(), ids=CHANGES)
+def test_evidence_of_other_facts_is_made_again_with_its_text(model, monkeypatch, built, report):
+    version = model.add()
+    first = release.gather_evidence(context(), candidate(version), BUILT, REPORT)
+    second = release.gather_evidence(later(monkeypatch), candidate(version), built, report)
+    assert second["digest"] != first["digest"]
+    assert "2026-11-22: nothing drifted" in second["body"]
+    assert registry.training_text(version.run_id, evidence.text_path(release.release_key(context()))) == second["body"]
+
+
 def test_evidence_holds_every_item_and_fits_the_published_schema(model, request):
     monitoring = model.client.create_experiment(f"{model.name}-monitoring")
     for day, fields in (("2026-11-19", 0), ("2026-11-20", 2)):
@@ -170,17 +203,23 @@ def decide(
 ):
     """Gather the evidence of a release of a version and answer its gate."""
     now, given = context(run_id), candidate(version, production)
-    release.gather_evidence(now, given, built, REPORT)
+    shown = release.gather_evidence(now, given, built, REPORT)
     if approved:
-        return release.record_approval(now, given, {**APPROVED, "digest": built["digest"]})
-    return release.record_rejection(now, given, {**APPROVED, "approved": False})
+        return release.record_approval(now, given, approval_of(shown))
+    return release.record_rejection(now, given, {**approval_of(shown), "approved": False})
+
+
+def approval_of(shown):
+    """What the gate returns once that evidence is approved."""
+    return {**APPROVED, "digest": shown["digest"]}
 
 
 def test_approval_binds_this_digest_and_no_other(model):
     version = model.add()
-    release.gather_evidence(context(), candidate(version), BUILT, REPORT)
+    shown = release.gather_evidence(context(), candidate(version), BUILT, REPORT)
     assert not registry.approved(version.name, version.version, "sha256:aa")
-    assert release.record_approval(context(), candidate(version), APPROVED) == "sha256:aa"
+    for _ in range(2):  # the second is another try of the same task
+        assert release.record_approval(context(), candidate(version), approval_of(shown)) == "sha256:aa"
     assert registry.approved(version.name, version.version, "sha256:aa")
     assert not registry.approved(version.name, version.version, "sha256:other")
     assert not registry.approved(version.name, version.version, "")
@@ -188,15 +227,15 @@ def test_approval_binds_this_digest_and_no_other(model):
     assert (kept.decision.decided_by, kept.decision.comment) == ("rita", "fine")
 
 
-def test_approval_of_another_image_than_the_evidence_has_by_now_binds_nothing(model):
+@pytest.mark.parametrize(("built", "report"), CHANGES.values(), ids=CHANGES)
+def test_approval_of_other_evidence_than_there_is_by_now_binds_nothing(model, built, report):
     version = model.add()
-    release.gather_evidence(context(), candidate(version), {**BUILT, "digest": "sha256:rebuilt"}, REPORT)
-    with pytest.raises(
-        AirflowFailException, match="rita approved sha256:aa, and the evidence is now of sha256:rebuilt"
-    ):
-        release.record_approval(context(), candidate(version), APPROVED)
+    approved = approval_of(release.gather_evidence(context(), candidate(version), BUILT, REPORT))
+    release.gather_evidence(context(), candidate(version), built, report)
+    with pytest.raises(AirflowFailException, match=f"rita approved evidence {approved['digest']}, and by now it is"):
+        release.record_approval(context(), candidate(version), approved)
     assert tags.APPROVAL not in registry.resolve(version.version).tags
-    assert not registry.approved(version.name, version.version, "sha256:rebuilt")
+    assert not registry.approved(version.name, version.version, built["digest"])
 
 
 @pytest.mark.parametrize(("state", "restores"), [("success", True), ("upstream_failed", False), (None, False)], ids=str)
@@ -262,10 +301,10 @@ def test_approval_that_is_recorded_again_after_its_rollout_is_no_change_of_produ
 def test_approval_while_a_rollback_runs_goes_no_further(model):
     version = model.add()
     now = context()
-    release.gather_evidence(now, candidate(version), BUILT, REPORT)
+    shown = release.gather_evidence(now, candidate(version), BUILT, REPORT)
     now["ti"].get_dr_count = lambda dag_id, states: int((dag_id, states) == ("attrition_rollback", ["running"]))
     with pytest.raises(AirflowFailException, match="attrition_rollback is changing production"):
-        release.record_approval(now, candidate(version), APPROVED)
+        release.record_approval(now, candidate(version), approval_of(shown))
 
 
 @pytest.mark.parametrize(

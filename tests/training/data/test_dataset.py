@@ -9,7 +9,7 @@ from training.data.dataset import (
     HOLDOUT_SHARE,
     compared_rows,
     holdout_rows,
-    read_employees,
+    read_table,
     read_snapshot,
     write_snapshot,
 )
@@ -110,7 +110,7 @@ def test_bad_file_is_refused_and_says_why(write, message, synthetic_frame, tmp_p
     path = tmp_path / "employees.csv"
     write(synthetic_frame, path)
     with pytest.raises(DataError) as refused:
-        read_employees(str(path))
+        read_table(str(path))
     assert message in str(refused.value)
     assert str(path) in str(refused.value)
     assert "nothing is trained or registered" in str(refused.value)
@@ -123,7 +123,7 @@ def test_bad_file_is_told_with_all_its_faults_at_once(synthetic_frame, tmp_path)
     frame["Extra"] = 1
     frame.to_csv(tmp_path / "bad.csv", index=False)
     with pytest.raises(DataError, match="has 4 faults") as refused:
-        read_employees(str(tmp_path / "bad.csv"))
+        read_table(str(tmp_path / "bad.csv"))
     assert [(fault.column, fault.rows) for fault in refused.value.faults] == [
         ("Gender", None),
         ("Extra", None),
@@ -136,12 +136,12 @@ def test_parquet_that_is_none_is_refused(tmp_path):
     path = tmp_path / "employees.parquet"
     path.write_bytes(b"no parquet")
     with pytest.raises(DataError, match=r"cannot be read as CSV .* or Parquet"):
-        read_employees(str(path))
+        read_table(str(path))
 
 
 def test_location_that_is_empty_is_refused():
     with pytest.raises(DataError, match="no location is given: set the parameter data"):
-        read_employees("")
+        read_table("")
 
 
 def test_real_file_with_byte_order_mark_is_read(real_data, real):
@@ -153,7 +153,7 @@ def test_real_file_with_byte_order_mark_is_read(real_data, real):
 
 def test_same_data_as_csv_and_parquet_has_the_same_digest(synthetic, synthetic_frame, tmp_path):
     synthetic_frame.to_parquet(tmp_path / "employees.parquet", index=False)
-    other = read_employees(str(tmp_path / "employees.parquet"))
+    other = read_table(str(tmp_path / "employees.parquet"))
     assert other.digest == synthetic.digest
     np.testing.assert_array_equal(other.x, synthetic.x)
 
@@ -162,14 +162,14 @@ def test_changed_value_changes_the_digest(synthetic, synthetic_frame, tmp_path):
     changed = synthetic_frame.copy()
     changed.loc[changed.index[-1], "Age"] = 61
     changed.to_csv(tmp_path / "changed.csv", index=False)
-    assert read_employees(str(tmp_path / "changed.csv")).digest != synthetic.digest
+    assert read_table(str(tmp_path / "changed.csv")).digest != synthetic.digest
 
 
 def test_missing_feature_values_are_accepted_as_missing(synthetic_frame, tmp_path):
     frame = synthetic_frame.astype(object)
     frame.loc[frame.index[:5], ["Age", "Department"]] = None
     frame.to_csv(tmp_path / "gaps.csv", index=False)
-    x = read_employees(str(tmp_path / "gaps.csv")).x
+    x = read_table(str(tmp_path / "gaps.csv")).x
     assert np.isnan(x).sum() == 10
 
 
@@ -181,19 +181,19 @@ def test_curated_table_with_technical_columns_and_periods_is_read(synthetic_fram
     (tmp_path / "curated").mkdir()
     table.iloc[:300].to_parquet(tmp_path / "curated" / "a.parquet", index=False)
     table.iloc[300:].to_parquet(tmp_path / "curated" / "b.parquet", index=False)
-    employees = read_employees(str(tmp_path / "curated"))
+    employees = read_table(str(tmp_path / "curated"))
     assert len(employees.frame) == 650
     assert (employees.x[:, 1] == -1).sum() == 50
     # Row order and digest must not depend on how the engine wrote the table.
     table.sample(frac=1, random_state=2).to_parquet(tmp_path / "one.parquet", index=False)
-    assert read_employees(str(tmp_path / "one.parquet")).digest == employees.digest
+    assert read_table(str(tmp_path / "one.parquet")).digest == employees.digest
 
 
 def test_rows_of_recent_outcomes_are_known_after_a_snapshot_and_compared_on_alone(synthetic_frame, tmp_path):
     frame = synthetic_frame.assign(effective_date=None)
     later = synthetic_frame.assign(effective_date="2026-06-01")
     pd.concat([frame, later]).to_parquet(tmp_path / "curated.parquet", index=False)
-    employees = read_employees(str(tmp_path / "curated.parquet"))
+    employees = read_table(str(tmp_path / "curated.parquet"))
     assert employees.recent.sum() == len(later)
     write_snapshot(employees, tmp_path / "snapshot.parquet")
     again = read_snapshot(tmp_path / "snapshot.parquet")
@@ -208,7 +208,7 @@ def test_too_few_recent_rows_leave_the_comparison_on_all(synthetic_frame, tmp_pa
     frame = synthetic_frame.assign(effective_date=None)
     later = synthetic_frame.head(20).assign(effective_date="2026-06-01")
     pd.concat([frame, later]).to_parquet(tmp_path / "curated.parquet", index=False)
-    assert compared_rows(read_employees(str(tmp_path / "curated.parquet"))).all()
+    assert compared_rows(read_table(str(tmp_path / "curated.parquet"))).all()
 
 
 def test_holdout_follows_from_the_employee_number_alone(synthetic):
@@ -230,7 +230,7 @@ def test_snapshot_gives_the_same_data_back(synthetic_frame, tmp_path):
     frame = synthetic_frame.astype(object)
     frame.loc[frame.index[:5], ["Age", "Department"]] = None
     frame.to_csv(tmp_path / "gaps.csv", index=False)
-    employees = read_employees(str(tmp_path / "gaps.csv"))
+    employees = read_table(str(tmp_path / "gaps.csv"))
     write_snapshot(employees, tmp_path / "snapshot.parquet")
     again = read_snapshot(tmp_path / "snapshot.parquet")
     assert again.digest == employees.digest

@@ -10,7 +10,7 @@ from training.export.bundle import write_bundle
 from training.export.onnx_graph import round_down
 from training.export.outliers import SHARE, Outliers
 from training.export.parity import TOLERANCE, ParityError, check_parity, generate_rows
-from training.search.ensemble import Blend, Member
+from training.search.ensemble import StackedEnsemble, Member
 from training.search.models import STARTING_POINTS
 from use_cases.attrition.fields import FIELDS
 
@@ -24,12 +24,12 @@ def outliers(real):
 
 
 @pytest.mark.parametrize(
-    "members", [*([member] for member in MEMBERS), MEMBERS], ids=[*WEIGHTS, "all families blended"]
+    "members", [*([member] for member in MEMBERS), MEMBERS], ids=[*WEIGHTS, "all families stacked"]
 )
 def test_bundle_agrees_with_scikit_learn_on_all_and_on_generated_rows(members, real, outliers, tmp_path):
-    blend = Blend(members, -0.3, 1).fit(real.x, real.y)
-    write_bundle(tmp_path, "employee_attrition", blend, outliers, real)
-    parity = check_parity(tmp_path, blend, outliers, real.x, 1)
+    ensemble = StackedEnsemble(members, -0.3, 1).fit(real.x, real.y)
+    write_bundle(tmp_path, "employee_attrition", ensemble, outliers, real)
+    parity = check_parity(tmp_path, ensemble, outliers, real.x, 1)
     assert parity.rows == 1470 + 10_000
     assert parity.probability <= TOLERANCE
     assert parity.outlier_flags == 0
@@ -37,10 +37,10 @@ def test_bundle_agrees_with_scikit_learn_on_all_and_on_generated_rows(members, r
 
 def test_training_rows_with_missing_and_unknown_values_export_exactly(real, outliers, tmp_path):
     x = generate_rows(real.x, 1470, 5)
-    blend = Blend(MEMBERS, 0.0, 1).fit(x, real.y)
+    ensemble = StackedEnsemble(MEMBERS, 0.0, 1).fit(x, real.y)
     holed = Outliers(1).fit(x)
-    write_bundle(tmp_path, "employee_attrition", blend, holed, real)
-    assert check_parity(tmp_path, blend, holed, x, 1).probability <= TOLERANCE
+    write_bundle(tmp_path, "employee_attrition", ensemble, holed, real)
+    assert check_parity(tmp_path, ensemble, holed, x, 1).probability <= TOLERANCE
 
 
 def test_generated_rows_hold_missing_and_unknown_values(real):
@@ -51,28 +51,28 @@ def test_generated_rows_hold_missing_and_unknown_values(real):
 
 @pytest.fixture
 def bundle_folder(real, outliers, tmp_path):
-    blend = Blend(MEMBERS[:1], 0.0, 1).fit(real.x, real.y)
-    write_bundle(tmp_path, "catalog.schema.employee_attrition", blend, outliers, real)
-    return tmp_path, blend
+    ensemble = StackedEnsemble(MEMBERS[:1], 0.0, 1).fit(real.x, real.y)
+    write_bundle(tmp_path, "catalog.schema.employee_attrition", ensemble, outliers, real)
+    return tmp_path, ensemble
 
 
 def test_export_that_differs_fails_the_run_and_says_by_how_much(bundle_folder, real, outliers):
-    folder, blend = bundle_folder
+    folder, ensemble = bundle_folder
     model = onnx.load(folder / "classifier.onnx")
     trees = next(node for node in model.graph.node if node.op_type == "TreeEnsembleRegressor")
     weights = next(attribute for attribute in trees.attribute if attribute.name == "target_weights")
     weights.floats[0] += 0.01
     onnx.save(model, folder / "classifier.onnx")
     with pytest.raises(ParityError, match=r"disagrees with scikit-learn on 11470 rows.*Nothing is registered"):
-        check_parity(folder, blend, outliers, real.x, 1)
+        check_parity(folder, ensemble, outliers, real.x, 1)
 
 
 def test_export_that_answers_nan_fails_the_run(bundle_folder, real, outliers):
-    folder, blend = bundle_folder
-    broken = Blend(MEMBERS[:1], float("nan"), 1).fit(real.x, real.y)
+    folder, ensemble = bundle_folder
+    broken = StackedEnsemble(MEMBERS[:1], float("nan"), 1).fit(real.x, real.y)
     write_bundle(folder, "employee_attrition", broken, outliers, real)
     with pytest.raises(ParityError):
-        check_parity(folder, blend, outliers, real.x, 1)
+        check_parity(folder, ensemble, outliers, real.x, 1)
 
 
 def test_contract_names_all_request_fields_and_the_model_without_its_catalog(bundle_folder):

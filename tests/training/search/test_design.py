@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from training.search.design import Design
+from training.search.design import DesignMatrix
 from use_cases.attrition.fields import feature_index
 
 
 @pytest.fixture(scope="module")
 def fitted(synthetic):
-    return Design(knots=2).fit(synthetic.x, synthetic.y)
+    return DesignMatrix(knots=2).fit(synthetic.x, synthetic.y)
 
 
 def test_linear_design_is_standardised(fitted, synthetic):
@@ -56,24 +56,24 @@ def test_alpha_leaves_out_fields_that_say_nothing_by_the_training_rows_alone(syn
     for seed in range(12):
         x = synthetic.x.copy()
         x[:, noise] = np.random.default_rng(seed).integers(30, 100, len(x))
-        fields = Design(alpha=0.1).fit(x, synthetic.y).fields()
+        fields = DesignMatrix(alpha=0.1).fit(x, synthetic.y).fields()
         kept += noise in fields
         assert feature_index("OverTime") in fields
     assert kept <= 4  # one in ten by chance
-    assert noise in Design(alpha=1.0).fit(synthetic.x, synthetic.y).fields()
+    assert noise in DesignMatrix(alpha=1.0).fit(synthetic.x, synthetic.y).fields()
 
 
 def test_constant_or_empty_column_is_left_out(synthetic):
     x = synthetic.x.copy()
     x[:, feature_index("DailyRate")] = 7
     x[1:, feature_index("Age")] = np.nan
-    design = Design().fit(x, synthetic.y)
+    design = DesignMatrix().fit(x, synthetic.y)
     assert not {feature_index("DailyRate"), feature_index("Age")} & set(design.fields())
     assert np.isfinite(design.transform(x)).all()
 
 
 def test_tree_design_keeps_exact_values(synthetic):
-    design = Design(linear=False).fit(synthetic.x, synthetic.y)
+    design = DesignMatrix(linear=False).fit(synthetic.x, synthetic.y)
     columns = design.transform(synthetic.x)
     assert columns.dtype == np.float32
     numbers = columns[:, len(design.asked_) :]

@@ -56,7 +56,7 @@ def report(made: Draft, folder: Path, data: str) -> str:
         lines.append("That is no better than chance: acceptance will refuse a model, unless tuning finds more.")
     if use_case.key is None:
         lines += [
-            "No KEY: rows have no identity. Outcomes cannot be joined to requests, so they bring no labels to retrain on;",
+            "No KEY: rows have no identity. Outcomes cannot be joined to requests, so there are no new labels;",
             "one person's records cannot be erased by a key; several records of one person a day all count.",
         ]
     if found.remarks:

@@ -262,5 +262,5 @@ def _masked(value: str) -> str:
 
 
 def _description(name: str) -> str:
-    found = " ".join(words(name))
+    found = name.strip() if " " in name.strip() else " ".join(words(name))
     return found[:1].upper() + found[1:] if found else f"Column {name}"

@@ -69,11 +69,12 @@ def make_export(folder: Path, lines: int, full: bool) -> int:
 
 def run_ours(folder: Path, work: Path) -> int:
     """Copy, read and curate with this project; returns the rows of table ``inference``."""
+    from training.inference_log.schema import COLUMNS, SERVICE
+
     from training.inference_log import day_tables as days
     from training.inference_log import landing, layout
     from training.inference_log import parse as night
     from training.inference_log.azure_export import FolderSource
-    from training.inference_log.schema import COLUMNS, SERVICE
     from training.inference_log.sql_engine import open_engine
 
     _lap("imported")

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from serving.scoring.bundle import Bundle
 from serving.scoring.contract import DRIFT_FILE, Field
-from training.data.dataset import Employees, holdout_rows, read_snapshot
+from training.data.dataset import Dataset, holdout_rows, read_snapshot
 from training.registry import tags
 from training.registry.register import champion_version, fetch_bundle
 from training.registry.tracking import Tracker
+from training.use_case import UseCase
 
 _SNAPSHOT = "data/employees.parquet"
 """Artifact of a training run: the data it was trained on (see ``training.training_job``)."""
@@ -34,7 +35,7 @@ class Reference(msgspec.Struct, frozen=True):
     """How many of these records it calls outliers."""
 
 
-def champion_reference(tracker: Tracker) -> Reference | None:
+def champion_reference(tracker: Tracker, use_case: UseCase) -> Reference | None:
     """The reference of the version with alias ``champion``, or ``None`` before the first promotion."""
     version = champion_version(tracker)
     if version is None:
@@ -43,10 +44,10 @@ def champion_reference(tracker: Tracker) -> Reference | None:
         bundle = fetch_bundle(version, Path(scratch) / "model")
         run_id = version.tags.get(tags.TRAINING_RUN_ID) or str(version.run_id)
         snapshot = MlflowClient().download_artifacts(run_id, _SNAPSHOT, scratch)
-        return reference_of(bundle, read_snapshot(Path(snapshot)), str(version.version))
+        return reference_of(use_case, bundle, read_snapshot(use_case, Path(snapshot)), str(version.version))
 
 
-def reference_of(bundle: Path, trained_on: Employees, version: str) -> Reference:
+def reference_of(use_case: UseCase, bundle: Path, trained_on: Dataset, version: str) -> Reference:
     """The reference of a bundle folder and the data set of its training run."""
     loaded = Bundle.load(bundle)
     fields = loaded.contract.drift_fields
@@ -55,7 +56,7 @@ def reference_of(bundle: Path, trained_on: Employees, version: str) -> Reference
             field.name: arrays[f"{'count' if field.kind == 'category' else 'ref'}:{field.name}"].astype(np.float64)
             for field in fields
         }
-    held_out = trained_on.take(holdout_rows(trained_on.groups))
+    held_out = trained_on.take(holdout_rows(use_case, trained_on.groups))
     answer = loaded.score_columns(held_out.columns())
     return Reference(
         version=version,

@@ -12,6 +12,7 @@ import pytest
 import requests
 from airflow.models.connection import Connection
 from azure.storage.blob import BlobServiceClient
+from training.inference_log.schema import COLUMNS, SERVICE
 
 from lifecycle.hooks.log_storage import SourceError, open_source
 from lifecycle.retraining import nights
@@ -21,7 +22,6 @@ from tests.support.simulate import CONTAINER, Export
 from training.inference_log import day_tables as days
 from training.inference_log import landing, layout
 from training.inference_log import parse as night
-from training.inference_log.schema import COLUMNS, SERVICE
 
 pytestmark = pytest.mark.azurite
 

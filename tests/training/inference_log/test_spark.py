@@ -11,8 +11,8 @@ from tests.support.nights import curate, inference, open_duckdb, process, rows, 
 from tests.support.simulate import CONTAINER, Export
 from tests.training.inference_log.conftest import FIRST
 from training.inference_log import outcomes
-from training.inference_log.schema import COLUMNS
-from use_cases.attrition.sample import make_employees
+from use_cases.attrition import USE_CASE as ATTRITION
+from use_cases.attrition.sample import make_sample
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(1200)]
 
@@ -40,7 +40,7 @@ def test_both_engines_make_the_same_tables_and_counts(session, tmp_path, monkeyp
 
     export = Export(tmp_path / "export", seed=1)
     export.messy_day(FIRST, requests=20)
-    duck, spark = open_duckdb(tmp_path / "spill"), SparkEngine(session, COLUMNS)
+    duck, spark = open_duckdb(tmp_path / "spill"), SparkEngine(session, ATTRITION)
     for number in range(2):
         night = FIRST + timedelta(days=number)
         expected = curate(duck, export, tmp_path / "duck", night)
@@ -53,13 +53,13 @@ def test_both_engines_make_the_same_tables_and_counts(session, tmp_path, monkeyp
         assert by_place(rows(tmp_path / "spark", table)) == by_place(rows(tmp_path / "duck", table))
 
     # Reading a data file needs pandera, which this environment does not have.
-    monkeypatch.setattr(outcomes, "read_employees", lambda location: SimpleNamespace(frame=make_employees(300, 1)))
+    monkeypatch.setattr(outcomes, "read_table", lambda *_: SimpleNamespace(frame=make_sample(300, 1)))
     known = sorted({row["EmployeeNumber"] for row in export.rows.values()})
     drops = [f"{number},{'Yes' if number % 3 else 'No'},{FIRST + timedelta(days=9)}" for number in known]
     (tmp_path / "feed").mkdir()
     (tmp_path / "feed" / "november.csv").write_text("\n".join(["EmployeeNumber,Attrition,effective_date", *drops]))
     found = [
-        outcomes.label(engine, tmp_path / name, FIRST, COLUMNS, feed=tmp_path / "feed", original="")
+        outcomes.label(engine, tmp_path / name, FIRST, ATTRITION, feed=tmp_path / "feed", original="")
         for engine, name in ((duck, "duck"), (spark, "spark"))
     ]
     assert found[0] == found[1]

@@ -95,13 +95,15 @@ def golden_examples(bundle: Bundle, dataset: Dataset) -> Examples:
 
 
 def as_records(dataset: Dataset, rows: Any) -> list[dict[str, int | float | str | None]]:
-    """Rows as request records, in JSON types. The key is left out: it may identify a person."""
+    """Rows as request records, in JSON types. The key may identify a person: it is left out, or the field's example."""
     records: list[dict[str, int | float | str | None]] = []
     for row in dataset.frame.iloc[rows].to_dict("records"):
         record: dict[str, int | float | str | None] = {}
         for field in dataset.use_case.fields:
             value = row[field.name]
             if field.name == dataset.use_case.key:
+                if field.required:
+                    record[field.name] = field.example
                 continue
             if value is None or value != value:
                 record[field.name] = None

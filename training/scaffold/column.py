@@ -128,13 +128,13 @@ def field_of(column: Column) -> Field:
 
 
 def identifier(column: Column) -> Field:
-    """The field of a key: carried, in every request, and open for values to come."""
+    """The field of a key: carried, and open for values to come."""
     field = Field(
         name=column.name,
         kind="category",
         description=f"{_description(column.name)}; tells one row from another, not used by the model",
         example=_masked(str(column.counts.index[0])),
-        nullable=False,
+        required=False,
         role="carried",
         drift=False,
         sensitive=True,

@@ -153,7 +153,9 @@ def _carried(
 
 
 def _key_choice(column: Column) -> Choice:
-    return Choice(identifier(column), None, ("The key.",))
+    return Choice(
+        identifier(column), None, ("The key. A request may leave it out; then no outcome can be joined to it.",)
+    )
 
 
 def _rare(column: Column) -> str | None:

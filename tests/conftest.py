@@ -27,8 +27,8 @@ os.environ.setdefault("LIFECYCLE_MLFLOW_PORT", "5050")
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The IBM HR data set: ``LIFECYCLE_TEST_DATA``, or the copy beside the clone."""
-    path = Path(os.environ.get("LIFECYCLE_TEST_DATA", ROOT.parent / "shared" / "data" / "emp_attrition.csv"))
+    """The IBM HR data set: ``LIFECYCLE_TEST_DATA``, or the copy beside the definition."""
+    path = Path(os.environ.get("LIFECYCLE_TEST_DATA", ROOT / "use_cases" / "attrition" / "data" / "emp_attrition.csv"))
     if not path.is_file():
         pytest.skip(f"the IBM HR data set is not at {path}: name it with LIFECYCLE_TEST_DATA")
     return path

@@ -1,4 +1,4 @@
-"""Fixtures of the training tests: synthetic and real employees, and an MLflow store in a folder."""
+"""Fixtures of the training tests: attrition with synthetic and real employees, and an MLflow store in a folder."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,13 @@ from pathlib import Path
 import pytest
 
 # pandas, MLflow and what needs them are imported in the fixtures: the Spark environment has neither.
+
+
+@pytest.fixture(scope="session")
+def attrition():
+    from training.use_case import load
+
+    return load("attrition")
 
 
 @pytest.fixture(scope="session")
@@ -23,17 +30,17 @@ def synthetic_file(synthetic_frame, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def synthetic(synthetic_file):
+def synthetic(attrition, synthetic_file):
     from training.data.dataset import read_table
 
-    return read_table(str(synthetic_file))
+    return read_table(attrition, str(synthetic_file))
 
 
 @pytest.fixture(scope="session")
-def real(real_data):
+def real(attrition, real_data):
     from training.data.dataset import read_table
 
-    return read_table(str(real_data))
+    return read_table(attrition, str(real_data))
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ TRIALS = 3
 
 def config(data: Path, **changes):
     given = {
+        "use_case": "attrition",
         "data": str(data),
         "model_name": MODEL,
         "experiment": "/Shared/attrition",
@@ -130,7 +131,7 @@ def test_registered_model_answers_as_the_bundle_does(first, store, synthetic_fra
     version = store.get_model_version_by_alias(MODEL, tags.CHALLENGER)
     bundle = Bundle.load(fetch_bundle(version, tmp_path))
     table = synthetic_frame.drop(columns="Attrition").head(40)
-    table.loc[table.index[0], ["Age", "OverTime"]] = None
+    table.loc[table.index[0], ["DailyRate", "OverTime"]] = None
     answers = mlflow.pyfunc.load_model(f"models:/{MODEL}@{tags.CHALLENGER}").predict(table)
     records = table.astype(object).where(table.notna(), None).to_dict("records")
     expected = bundle.score(records)
@@ -219,8 +220,8 @@ def test_task_that_fails_marks_the_run_failed_and_a_retry_goes_on(store, synthet
 
 
 def test_bad_data_leaves_no_run_behind(store, synthetic_frame, tmp_path):
-    synthetic_frame.drop(columns="Age").to_csv(tmp_path / "bad.csv", index=False)
-    with pytest.raises(DataError, match="Age: the column is missing"):
+    synthetic_frame.drop(columns="OverTime").to_csv(tmp_path / "bad.csv", index=False)
+    with pytest.raises(DataError, match="OverTime: the column is missing"):
         run("prepare", "bad", config(tmp_path / "bad.csv"))
     experiment = store.get_experiment_by_name("/Shared/attrition")
     assert experiment is None or runs_of(store, "bad") == []
@@ -239,7 +240,7 @@ def test_task_without_the_one_before_says_what_to_run(task, store, synthetic_fil
         ({"trials": "many"}, "Expected `int`, got `str`"),
         ({"trials": 0}, "trials and parallel_trials are at least 1"),
         ({"model_name": "catalog.model"}, "give a plain name, or catalog.schema.name"),
-        ({"floors": {"roc": 1}}, "unknown field `roc`"),
+        ({"floors": {}}, "unknown field `floors`"),
     ],
 )
 def test_wrong_config_is_refused_by_field(changes, message, synthetic_file):

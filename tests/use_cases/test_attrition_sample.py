@@ -6,7 +6,7 @@ import sys
 import pandas as pd
 
 from training.data.dataset import read_table
-from use_cases.attrition.fields import COLUMNS
+from training.use_case import load
 from use_cases.attrition.sample import make_sample
 
 
@@ -17,12 +17,22 @@ def test_same_seed_gives_the_same_employees():
 
 def test_generated_employees_have_the_real_columns_and_pass_the_data_contract(tmp_path):
     path = tmp_path / "employees.csv"
-    command = [sys.executable, "-m", "use_cases.attrition.sample", "--rows", "1470", "--seed", "7", "--out", str(path)]
+    command = [
+        sys.executable,
+        "-m",
+        "training.data.synthetic",
+        "attrition",
+        "--rows",
+        "1470",
+        "--seed",
+        "7",
+        "--out",
+        str(path),
+    ]
     subprocess.run(command, check=True)
-    assert path.read_bytes().startswith(b"\xef\xbb\xbf")
-    employees = read_table(str(path))
+    employees = read_table(load("attrition"), str(path))
     assert len(employees.frame) == 1470
-    assert set(pd.read_csv(path, encoding="utf-8-sig").columns) == set(COLUMNS)
+    assert set(pd.read_csv(path).columns) == set(load("attrition").columns)
     assert 0.12 < employees.y.mean() < 0.20
 
 

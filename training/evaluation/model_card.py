@@ -54,7 +54,7 @@ log-odds, or the probability that a forest gives. Chosen among {evaluation["tuni
 |---|---|---|---|---|
 {_metric_rows(evaluation)}
 
-In brackets: 95% bootstrap intervals.{_compared(evaluation)} Calibration before blending weights were fitted:
+In brackets: 95% bootstrap intervals.{_compared(evaluation)} Calibration before the weights were fitted:
 {evaluation["calibration"]["before"]:.3f} expected calibration error, after: {evaluation["calibration"]["after"]:.3f}.
 
 {_fairness(use_case, evaluation)}## What matters most

@@ -83,7 +83,9 @@ def golden_examples(bundle: Bundle, dataset: Dataset) -> Examples:
     published: dict[str, int | float | str | None] = {field.name: field.example for field in fields}
     missing = {**published, **{field.name: None for field in features if field.nullable}}
     unknown = {**published, **{field.name: "Unheard of" for field in features if field.kind == "category"}}
-    partly = {name: None if number % 3 == 0 else value for number, (name, value) in enumerate(published.items())}
+    partly = {
+        field.name: None if number % 3 == 0 and field.nullable else field.example for number, field in enumerate(fields)
+    }
     records += [published, missing, unknown, partly]
     result = bundle.score(records)
     return Examples(
@@ -95,19 +97,26 @@ def golden_examples(bundle: Bundle, dataset: Dataset) -> Examples:
 
 
 def as_records(dataset: Dataset, rows: Any) -> list[dict[str, int | float | str | None]]:
-    """Rows as request records, in JSON types. The key may identify a person: it is left out, or the field's example."""
+    """Rows as request records, in JSON types.
+
+    The key may identify a person, so it is left out, or is the contract's example where a request must have one. The same
+    goes for a missing value of a field that takes no ``null``.
+    """
     records: list[dict[str, int | float | str | None]] = []
     for row in dataset.frame.iloc[rows].to_dict("records"):
         record: dict[str, int | float | str | None] = {}
         for field in dataset.use_case.fields:
             value = row[field.name]
-            if field.name == dataset.use_case.key:
+            if field.name == dataset.use_case.key or (_is_missing(value) and not field.nullable):
                 if field.required:
                     record[field.name] = field.example
-                continue
-            if value is None or value != value:
+            elif _is_missing(value):
                 record[field.name] = None
             else:
                 record[field.name] = int(value) if field.kind == "integer" else value
         records.append(record)
     return records
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or bool(value != value)

@@ -185,7 +185,8 @@ def _spelled(values: pd.Series) -> pd.Series:
 
 
 def _texts(values: pd.Series) -> pd.Series:
-    return values.astype(object).map(as_text)
+    found = [None if missing else str(as_text(value)) for value, missing in zip(values, values.isna(), strict=True)]
+    return pd.Series(found, values.index, object)
 
 
 # --- what stands in the way ---

@@ -104,7 +104,7 @@ class DesignMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _bent(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Numbers as a linear model takes them: skewed ones as logarithm."""
         numbers = self._numbers(X)
-        return np.where(self.skewed_, np.log(numbers + np.float32(1)), numbers)
+        return np.where(self.skewed_, np.log(np.where(self.skewed_, numbers, 0) + np.float32(1)), numbers)
 
     def _known(self, X: NDArray[np.float32], answers: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Where a question has an answer: the level is there, the category is one of those asked about."""

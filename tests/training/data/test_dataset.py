@@ -9,11 +9,13 @@ from training.data.dataset import (
     HOLDOUT_SHARE,
     compared_rows,
     holdout_rows,
-    read_table,
     read_snapshot,
+    read_table,
     write_snapshot,
 )
-from use_cases.attrition.fields import COLUMNS, FEATURES, FIELDS
+from training.use_case import load
+
+ATTRITION = load("attrition")
 
 
 def broken(change):
@@ -41,12 +43,12 @@ def raw(content: bytes):
 
 
 def without_leavers_in_holdout(frame):
-    frame.loc[holdout_rows(frame["EmployeeNumber"].to_numpy(int)), "Attrition"] = "No"
+    frame.loc[holdout_rows(ATTRITION, frame["EmployeeNumber"].to_numpy(int)), "Attrition"] = "No"
 
 
 FAULTS = {
     "file is missing": (lambda frame, path: None, "file: it does not exist where the job runs"),
-    "file is empty": (raw(b""), "file: it is empty: a header line and one line for each employee"),
+    "file is empty": (raw(b""), "file: it is empty: a header line and one line for each record"),
     "file is a picture": (raw(b"\x89PNG\r\n\x1a\n\x00\xff\xfe"), "file: it is not UTF-8 text"),
     "file is UTF-16": (
         lambda frame, path: frame.to_csv(path, index=False, encoding="utf-16"),
@@ -110,22 +112,22 @@ def test_bad_file_is_refused_and_says_why(write, message, synthetic_frame, tmp_p
     path = tmp_path / "employees.csv"
     write(synthetic_frame, path)
     with pytest.raises(DataError) as refused:
-        read_table(str(path))
+        read_table(ATTRITION, str(path))
     assert message in str(refused.value)
     assert str(path) in str(refused.value)
     assert "nothing is trained or registered" in str(refused.value)
 
 
 def test_bad_file_is_told_with_all_its_faults_at_once(synthetic_frame, tmp_path):
-    frame = synthetic_frame.astype(object).drop(columns="Gender")
+    frame = synthetic_frame.astype(object).drop(columns="JobRole")
     frame.loc[frame.index[:2], "Age"] = "x"
     frame.loc[frame.index[:9], "OverTime"] = "often"
     frame["Extra"] = 1
     frame.to_csv(tmp_path / "bad.csv", index=False)
     with pytest.raises(DataError, match="has 4 faults") as refused:
-        read_table(str(tmp_path / "bad.csv"))
+        read_table(ATTRITION, str(tmp_path / "bad.csv"))
     assert [(fault.column, fault.rows) for fault in refused.value.faults] == [
-        ("Gender", None),
+        ("JobRole", None),
         ("Extra", None),
         ("OverTime", 9),
         ("Age", 2),
@@ -136,24 +138,24 @@ def test_parquet_that_is_none_is_refused(tmp_path):
     path = tmp_path / "employees.parquet"
     path.write_bytes(b"no parquet")
     with pytest.raises(DataError, match=r"cannot be read as CSV .* or Parquet"):
-        read_table(str(path))
+        read_table(ATTRITION, str(path))
 
 
 def test_location_that_is_empty_is_refused():
     with pytest.raises(DataError, match="no location is given: set the parameter data"):
-        read_table("")
+        read_table(ATTRITION, "")
 
 
 def test_real_file_with_byte_order_mark_is_read(real_data, real):
     assert real_data.read_bytes().startswith(b"\xef\xbb\xbf")
-    assert real.x.shape == (1470, len(FEATURES))
+    assert real.x.shape == (1470, len(ATTRITION.features))
     assert real.y.sum() == 237
     assert not np.isnan(real.x).any()
 
 
 def test_same_data_as_csv_and_parquet_has_the_same_digest(synthetic, synthetic_frame, tmp_path):
     synthetic_frame.to_parquet(tmp_path / "employees.parquet", index=False)
-    other = read_table(str(tmp_path / "employees.parquet"))
+    other = read_table(ATTRITION, str(tmp_path / "employees.parquet"))
     assert other.digest == synthetic.digest
     np.testing.assert_array_equal(other.x, synthetic.x)
 
@@ -162,14 +164,14 @@ def test_changed_value_changes_the_digest(synthetic, synthetic_frame, tmp_path):
     changed = synthetic_frame.copy()
     changed.loc[changed.index[-1], "Age"] = 61
     changed.to_csv(tmp_path / "changed.csv", index=False)
-    assert read_table(str(tmp_path / "changed.csv")).digest != synthetic.digest
+    assert read_table(ATTRITION, str(tmp_path / "changed.csv")).digest != synthetic.digest
 
 
 def test_missing_feature_values_are_accepted_as_missing(synthetic_frame, tmp_path):
     frame = synthetic_frame.astype(object)
-    frame.loc[frame.index[:5], ["Age", "Department"]] = None
+    frame.loc[frame.index[:5], ["DailyRate", "Department"]] = None
     frame.to_csv(tmp_path / "gaps.csv", index=False)
-    x = read_table(str(tmp_path / "gaps.csv")).x
+    x = read_table(ATTRITION, str(tmp_path / "gaps.csv")).x
     assert np.isnan(x).sum() == 10
 
 
@@ -181,25 +183,25 @@ def test_curated_table_with_technical_columns_and_periods_is_read(synthetic_fram
     (tmp_path / "curated").mkdir()
     table.iloc[:300].to_parquet(tmp_path / "curated" / "a.parquet", index=False)
     table.iloc[300:].to_parquet(tmp_path / "curated" / "b.parquet", index=False)
-    employees = read_table(str(tmp_path / "curated"))
+    employees = read_table(ATTRITION, str(tmp_path / "curated"))
     assert len(employees.frame) == 650
     assert (employees.x[:, 1] == -1).sum() == 50
     # Row order and digest must not depend on how the engine wrote the table.
     table.sample(frac=1, random_state=2).to_parquet(tmp_path / "one.parquet", index=False)
-    assert read_table(str(tmp_path / "one.parquet")).digest == employees.digest
+    assert read_table(ATTRITION, str(tmp_path / "one.parquet")).digest == employees.digest
 
 
 def test_rows_of_recent_outcomes_are_known_after_a_snapshot_and_compared_on_alone(synthetic_frame, tmp_path):
     frame = synthetic_frame.assign(effective_date=None)
     later = synthetic_frame.assign(effective_date="2026-06-01")
     pd.concat([frame, later]).to_parquet(tmp_path / "curated.parquet", index=False)
-    employees = read_table(str(tmp_path / "curated.parquet"))
+    employees = read_table(ATTRITION, str(tmp_path / "curated.parquet"))
     assert employees.recent.sum() == len(later)
     write_snapshot(employees, tmp_path / "snapshot.parquet")
-    again = read_snapshot(tmp_path / "snapshot.parquet")
+    again = read_snapshot(ATTRITION, tmp_path / "snapshot.parquet")
     assert again.digest == employees.digest
     np.testing.assert_array_equal(again.recent, employees.recent)
-    holdout = again.take(holdout_rows(again.groups))
+    holdout = again.take(holdout_rows(ATTRITION, again.groups))
     np.testing.assert_array_equal(compared_rows(holdout), holdout.recent)
     assert 0 < holdout.recent.sum() == len(holdout.y) / 2
 
@@ -208,31 +210,32 @@ def test_too_few_recent_rows_leave_the_comparison_on_all(synthetic_frame, tmp_pa
     frame = synthetic_frame.assign(effective_date=None)
     later = synthetic_frame.head(20).assign(effective_date="2026-06-01")
     pd.concat([frame, later]).to_parquet(tmp_path / "curated.parquet", index=False)
-    assert compared_rows(read_table(str(tmp_path / "curated.parquet"))).all()
+    assert compared_rows(read_table(ATTRITION, str(tmp_path / "curated.parquet"))).all()
 
 
 def test_holdout_follows_from_the_employee_number_alone(synthetic):
     groups = synthetic.groups
-    chosen = holdout_rows(groups)
+    chosen = holdout_rows(ATTRITION, groups)
     assert abs(chosen.mean() - HOLDOUT_SHARE) < 0.06
-    np.testing.assert_array_equal(holdout_rows(groups[::-1]), chosen[::-1])
-    np.testing.assert_array_equal(holdout_rows(groups[100:]), chosen[100:])
+    np.testing.assert_array_equal(holdout_rows(ATTRITION, groups[::-1]), chosen[::-1])
+    np.testing.assert_array_equal(holdout_rows(ATTRITION, groups[100:]), chosen[100:])
 
 
-def test_constant_and_identifying_fields_are_in_requests_but_no_features():
-    outside = {field.name for field in FIELDS if not field.feature}
-    assert outside == {"EmployeeCount", "StandardHours", "Over18", "EmployeeNumber"}
-    assert len(FIELDS) == 34
-    assert len(COLUMNS) == 35
+def test_constant_identifying_and_protected_fields_are_in_requests_but_no_features():
+    roles = {role: {field.name for field in ATTRITION.fields if field.role == role} for role in ("carried", "compared")}
+    assert roles["carried"] == {"EmployeeCount", "StandardHours", "Over18", "EmployeeNumber"}
+    assert roles["compared"] == {"Gender", "MaritalStatus", "Age"}
+    assert len(ATTRITION.fields) == 34
+    assert len(ATTRITION.features) == 27
 
 
 def test_snapshot_gives_the_same_data_back(synthetic_frame, tmp_path):
     frame = synthetic_frame.astype(object)
-    frame.loc[frame.index[:5], ["Age", "Department"]] = None
+    frame.loc[frame.index[:5], ["DailyRate", "Department"]] = None
     frame.to_csv(tmp_path / "gaps.csv", index=False)
-    employees = read_table(str(tmp_path / "gaps.csv"))
+    employees = read_table(ATTRITION, str(tmp_path / "gaps.csv"))
     write_snapshot(employees, tmp_path / "snapshot.parquet")
-    again = read_snapshot(tmp_path / "snapshot.parquet")
+    again = read_snapshot(ATTRITION, tmp_path / "snapshot.parquet")
     assert again.digest == employees.digest
     np.testing.assert_array_equal(again.x, employees.x)
     assert again.columns()["Department"][0] is None

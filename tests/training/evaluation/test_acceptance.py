@@ -1,36 +1,51 @@
-"""The verdict: floors, champion, and the words for both."""
+"""The verdict: thresholds, other models, and the words for both."""
 
 import numpy as np
 import pytest
 
-from training.evaluation.acceptance import Floors, check_floors, reasons_to_fail
+from training.evaluation.acceptance import check_thresholds, missed_thresholds, worse_than
 from training.evaluation.binary import Estimate, compare, resamples
+from training.use_case import Thresholds
 
 FAIRNESS = {"largest_gaps": {"true_positive_rate": {"value": 0.5, "low": 0.2, "high": 0.8, "attribute": "Gender"}}}
 METRICS = {"roc_auc": Estimate(0.8, 0.7, 0.9), "calibration_error": Estimate(0.05, 0.02, 0.09)}
 
 
-def test_challenger_that_reaches_all_floors_passes():
-    checks = check_floors(Floors(), METRICS, FAIRNESS, 1.0)
+def test_challenger_that_reaches_all_thresholds_passes():
+    checks = check_thresholds(Thresholds(), METRICS, FAIRNESS, 1.0)
     assert all(check.passed for check in checks)
-    assert reasons_to_fail(checks, None) == []
+    assert {check.name: check.kind for check in checks} == {
+        name: name.partition("_")[0] for name in Thresholds.__struct_fields__ if name != "not_worse_than_plain"
+    }
+    assert missed_thresholds(checks) == []
 
 
 @pytest.mark.parametrize(
-    ("floors", "reason"),
+    ("thresholds", "reason"),
     [
-        (Floors(roc_auc=0.85), "roc_auc is 0.8, below the limit of 0.85"),
-        (Floors(calibration_error=0.01), "calibration_error is 0.05, above the limit of 0.01"),
+        (Thresholds(minimum_roc_auc=0.85), "ROC AUC is 0.8, below the limit of 0.85"),
         (
-            Floors(fairness_gap=0.15),
-            "fairness_gap is 0.5 (Gender, 95% interval 0.20 to 0.80), above the limit of 0.15",
+            Thresholds(minimum_roc_auc_low=0.75),
+            "ROC AUC, low end of the 95% interval is 0.7, below the limit of 0.75",
         ),
-        (Floors(latency_ms=0.5), "latency_ms is 1, above the limit of 0.5"),
+        (Thresholds(maximum_calibration_error=0.01), "Expected calibration error is 0.05, above the limit of 0.01"),
+        (
+            Thresholds(maximum_fairness_gap=0.15),
+            "Gap in true-positive rate between groups, low end of the 95% interval is 0.2 "
+            "(Gender: 0.50, 95% interval 0.20 to 0.80), above the limit of 0.15",
+        ),
+        (Thresholds(maximum_latency_ms=0.5), "Milliseconds for one record is 1, above the limit of 0.5"),
     ],
-    ids=["discrimination", "calibration", "fairness", "latency"],
+    ids=["discrimination", "no signal", "calibration", "fairness", "latency"],
 )
-def test_challenger_below_a_floor_fails_and_says_which(floors, reason):
-    assert reasons_to_fail(check_floors(floors, METRICS, FAIRNESS, 1.0), None) == [reason]
+def test_challenger_below_a_threshold_fails_and_says_which(thresholds, reason):
+    assert missed_thresholds(check_thresholds(thresholds, METRICS, FAIRNESS, 1.0)) == [reason]
+
+
+def test_without_groups_there_is_no_gap_to_check():
+    checks = check_thresholds(Thresholds(maximum_fairness_gap=0.0), METRICS, None, 1.0)
+    assert "maximum_fairness_gap" not in {check.name for check in checks}
+    assert missed_thresholds(checks) == []
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +58,7 @@ def champion():
 def test_challenger_that_is_clearly_worse_than_the_champion_fails(champion):
     p, y = champion
     worse = np.random.default_rng(3).random(400)
-    reasons = reasons_to_fail([], compare(worse, p, y, resamples(y, 1)))
+    reasons = worse_than("champion", compare(worse, p, y, resamples(y, 1)))
     assert len(reasons) == 2
     assert reasons[0].startswith("roc_auc is lower than the champion's by 0.")
     assert "worse in 100% of the resamples of the same hold-out" in reasons[0]
@@ -52,10 +67,10 @@ def test_challenger_that_is_clearly_worse_than_the_champion_fails(champion):
 
 def test_challenger_that_equals_the_champion_passes(champion):
     p, y = champion
-    assert reasons_to_fail([], compare(p, p, y, resamples(y, 1))) == []
+    assert worse_than("champion", compare(p, p, y, resamples(y, 1))) == []
 
 
 def test_challenger_that_is_worse_by_chance_only_passes(champion):
     p, y = champion
     near = np.clip(p + np.random.default_rng(4).normal(0, 0.02, 400), 0.001, 0.999)
-    assert reasons_to_fail([], compare(near, p, y, resamples(y, 1))) == []
+    assert worse_than("champion", compare(near, p, y, resamples(y, 1))) == []

@@ -41,7 +41,7 @@ def test_calibration_error_is_the_mean_gap_of_ten_equal_bins(scored):
     assert METRICS["calibration_error"](p, y, np.ones((1, 300)))[0] == pytest.approx(expected)
 
 
-def test_recall_at_the_top_counts_the_leavers_with_the_highest_risk():
+def test_recall_at_the_top_counts_the_positives_with_the_highest_risk():
     p = np.linspace(0, 1, 100)
     y = np.zeros(100, np.int64)
     y[[99, 95, 85, 10]] = 1

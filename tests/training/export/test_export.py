@@ -10,9 +10,13 @@ from training.export.bundle import write_bundle
 from training.export.onnx_graph import round_down
 from training.export.outliers import SHARE, Outliers
 from training.export.parity import TOLERANCE, ParityError, check_parity, generate_rows
-from training.search.ensemble import StackedEnsemble, Member
+from training.search.ensemble import Member, StackedEnsemble
 from training.search.models import STARTING_POINTS
-from use_cases.attrition.fields import FIELDS
+from training.search.space import space_of
+from training.use_case import load
+
+ATTRITION = load("attrition")
+SPACE = space_of(ATTRITION)
 
 WEIGHTS = {"logistic": 0.8, "boosting": 0.4, "forest": 3.0}
 MEMBERS = [Member(point, WEIGHTS[point["family"]]) for point in STARTING_POINTS]
@@ -27,7 +31,7 @@ def outliers(real):
     "members", [*([member] for member in MEMBERS), MEMBERS], ids=[*WEIGHTS, "all families stacked"]
 )
 def test_bundle_agrees_with_scikit_learn_on_all_and_on_generated_rows(members, real, outliers, tmp_path):
-    ensemble = StackedEnsemble(members, -0.3, 1).fit(real.x, real.y)
+    ensemble = StackedEnsemble(SPACE, members, -0.3, 1).fit(real.x, real.y)
     write_bundle(tmp_path, "employee_attrition", ensemble, outliers, real)
     parity = check_parity(tmp_path, ensemble, outliers, real.x, 1)
     assert parity.rows == 1470 + 10_000
@@ -36,22 +40,22 @@ def test_bundle_agrees_with_scikit_learn_on_all_and_on_generated_rows(members, r
 
 
 def test_training_rows_with_missing_and_unknown_values_export_exactly(real, outliers, tmp_path):
-    x = generate_rows(real.x, 1470, 5)
-    ensemble = StackedEnsemble(MEMBERS, 0.0, 1).fit(x, real.y)
+    x = generate_rows(ATTRITION.features, real.x, 1470, 5)
+    ensemble = StackedEnsemble(SPACE, MEMBERS, 0.0, 1).fit(x, real.y)
     holed = Outliers(1).fit(x)
     write_bundle(tmp_path, "employee_attrition", ensemble, holed, real)
     assert check_parity(tmp_path, ensemble, holed, x, 1).probability <= TOLERANCE
 
 
 def test_generated_rows_hold_missing_and_unknown_values(real):
-    rows = generate_rows(real.x, 1000, 1)
+    rows = generate_rows(ATTRITION.features, real.x, 1000, 1)
     assert 0.04 < np.isnan(rows).mean() < 0.06
     assert (rows == -1).sum() > 50
 
 
 @pytest.fixture
 def bundle_folder(real, outliers, tmp_path):
-    ensemble = StackedEnsemble(MEMBERS[:1], 0.0, 1).fit(real.x, real.y)
+    ensemble = StackedEnsemble(SPACE, MEMBERS[:1], 0.0, 1).fit(real.x, real.y)
     write_bundle(tmp_path, "catalog.schema.employee_attrition", ensemble, outliers, real)
     return tmp_path, ensemble
 
@@ -69,7 +73,7 @@ def test_export_that_differs_fails_the_run_and_says_by_how_much(bundle_folder, r
 
 def test_export_that_answers_nan_fails_the_run(bundle_folder, real, outliers):
     folder, ensemble = bundle_folder
-    broken = StackedEnsemble(MEMBERS[:1], float("nan"), 1).fit(real.x, real.y)
+    broken = StackedEnsemble(SPACE, MEMBERS[:1], float("nan"), 1).fit(real.x, real.y)
     write_bundle(folder, "employee_attrition", broken, outliers, real)
     with pytest.raises(ParityError):
         check_parity(folder, ensemble, outliers, real.x, 1)
@@ -77,7 +81,7 @@ def test_export_that_answers_nan_fails_the_run(bundle_folder, real, outliers):
 
 def test_contract_names_all_request_fields_and_the_model_without_its_catalog(bundle_folder):
     contract = read_contract(bundle_folder[0])
-    assert contract.fields == FIELDS
+    assert contract.fields == ATTRITION.fields
     assert contract.name == "employee_attrition"
     assert contract.reference_rows == 1470
 
@@ -88,7 +92,7 @@ def test_golden_examples_are_repeated_by_the_bundle_and_identify_nobody(bundle_f
     folder, _ = bundle_folder
     examples = msgspec.json.decode((folder / "examples.json").read_bytes(), type=Examples)
     assert len(examples.records) == 20
-    assert any(record.get("Age", 0) is None for record in examples.records)
+    assert any(record.get("DailyRate", 0) is None for record in examples.records)
     assert any(record.get("Department") == "Unheard of" for record in examples.records)
     result = Bundle.load(folder).score(examples.records)
     np.testing.assert_allclose(result.classifier__predictions, examples.classifier__predictions, atol=1e-7)

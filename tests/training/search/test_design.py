@@ -4,12 +4,19 @@ import numpy as np
 import pytest
 
 from training.search.design import DesignMatrix
-from use_cases.attrition.fields import feature_index
+from training.use_case import load
+
+FEATURES = load("attrition").features
+CATEGORIES = tuple(column for column, field in enumerate(FEATURES) if field.kind == "category")
+
+
+def feature_index(name):
+    return [field.name for field in FEATURES].index(name)
 
 
 @pytest.fixture(scope="module")
 def fitted(synthetic):
-    return DesignMatrix(knots=2).fit(synthetic.x, synthetic.y)
+    return DesignMatrix(CATEGORIES, knots=2).fit(synthetic.x, synthetic.y)
 
 
 def test_linear_design_is_standardised(fitted, synthetic):
@@ -56,25 +63,57 @@ def test_alpha_leaves_out_fields_that_say_nothing_by_the_training_rows_alone(syn
     for seed in range(12):
         x = synthetic.x.copy()
         x[:, noise] = np.random.default_rng(seed).integers(30, 100, len(x))
-        fields = DesignMatrix(alpha=0.1).fit(x, synthetic.y).fields()
+        fields = DesignMatrix(CATEGORIES, alpha=0.1).fit(x, synthetic.y).fields()
         kept += noise in fields
         assert feature_index("OverTime") in fields
     assert kept <= 4  # one in ten by chance
-    assert noise in DesignMatrix(alpha=1.0).fit(synthetic.x, synthetic.y).fields()
+    assert noise in DesignMatrix(CATEGORIES, alpha=1.0).fit(synthetic.x, synthetic.y).fields()
 
 
 def test_constant_or_empty_column_is_left_out(synthetic):
     x = synthetic.x.copy()
     x[:, feature_index("DailyRate")] = 7
-    x[1:, feature_index("Age")] = np.nan
-    design = DesignMatrix().fit(x, synthetic.y)
-    assert not {feature_index("DailyRate"), feature_index("Age")} & set(design.fields())
+    x[1:, feature_index("HourlyRate")] = np.nan
+    design = DesignMatrix(CATEGORIES).fit(x, synthetic.y)
+    assert not {feature_index("DailyRate"), feature_index("HourlyRate")} & set(design.fields())
     assert np.isfinite(design.transform(x)).all()
 
 
 def test_tree_design_keeps_exact_values(synthetic):
-    design = DesignMatrix(linear=False).fit(synthetic.x, synthetic.y)
+    design = DesignMatrix(CATEGORIES, linear=False).fit(synthetic.x, synthetic.y)
     columns = design.transform(synthetic.x)
     assert columns.dtype == np.float32
     numbers = columns[:, len(design.asked_) :]
     np.testing.assert_array_equal(numbers, synthetic.x[:, design.number_columns_])
+
+
+def test_levels_and_skewed_numbers_are_found_in_the_training_rows(real):
+    design = DesignMatrix(CATEGORIES).fit(real.x, real.y)
+    names = [field.name for field in FEATURES]
+    assert {names[column] for column in design.asked_[design.step_]} == {
+        *("Education", "EnvironmentSatisfaction", "JobInvolvement", "JobLevel", "JobSatisfaction"),
+        *("NumCompaniesWorked", "PerformanceRating", "RelationshipSatisfaction", "StockOptionLevel"),
+        *("TrainingTimesLastYear", "WorkLifeBalance"),
+    }
+    assert {names[column] for column in design.number_columns_[design.skewed_]} == {
+        *("DistanceFromHome", "MonthlyIncome", "TotalWorkingYears", "YearsAtCompany"),
+        *("YearsInCurrentRole", "YearsSinceLastPromotion", "YearsWithCurrManager"),
+    }
+
+
+def test_negative_numbers_count_as_known_and_are_never_taken_by_ratio():
+    rng = np.random.default_rng(1)
+    x = np.column_stack([rng.exponential(9, 400) - 5, rng.choice([-2, -1], 400)]).astype(np.float32)
+    design = DesignMatrix(()).fit(x, (rng.random(400) < 0.5).astype(np.int64))
+    assert design.fields().tolist() == [1, 0, 0, 0]
+    assert not design.skewed_.any()
+
+
+@pytest.mark.parametrize("categories", [(), (0, 1)], ids=["numbers only", "categories only"])
+@pytest.mark.parametrize("linear", [True, False])
+def test_table_may_hold_one_kind_of_field_alone(categories, linear):
+    rng = np.random.default_rng(1)
+    x = rng.integers(0, 40, (400, 2)).astype(np.float32)
+    columns = DesignMatrix(categories, linear=linear).fit(x, (rng.random(400) < 0.5).astype(np.int64)).transform(x)
+    assert columns.shape[0] == 400
+    assert np.isfinite(columns).all()

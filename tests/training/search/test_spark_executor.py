@@ -26,16 +26,19 @@ def session():
 @pytest.fixture(scope="module")
 def data():
     """Encoded rows whose outcome follows from two columns; no pandas here."""
+    from training.search.space import space_of
     from training.search.trials import TrialData, split_folds
-    from use_cases.attrition.fields import FEATURES
+    from training.use_case import load
+
+    space = space_of(load("attrition"))
 
     rng = np.random.default_rng(1)
-    x = np.column_stack([rng.integers(0, 3, 300) for _ in FEATURES]).astype(np.float32)
+    x = np.column_stack([rng.integers(0, 3, 300) for _ in space.features]).astype(np.float32)
     y = (rng.random(300) < 0.15 + 0.3 * (x[:, 7] == 2) + 0.2 * (x[:, 8] > 0)).astype(np.int64)
-    return TrialData(x, y, split_folds(y, np.arange(300), 2, 1))
+    return TrialData(x, y, split_folds(y, np.arange(300), 2, 1), space)
 
 
-def test_search_on_spark_gives_the_same_trials_and_blend_as_local_processes(session, data, monkeypatch):
+def test_search_on_spark_gives_the_same_trials_and_ensemble_as_local_processes(session, data, monkeypatch):
     from training.search.executor import ENGINE_VARIABLE, LocalEngine, open_engine
     from training.search.study import choose, search
 

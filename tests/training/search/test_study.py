@@ -1,14 +1,18 @@
 """The search: the same trials for a seed, wherever it runs and however often it is interrupted."""
 
+import msgspec
 import numpy as np
 import pytest
 
+import use_cases
 from training.search.ensemble import fit_weights
 from training.search.executor import ENGINE_VARIABLE, LocalEngine, open_engine
 from training.search.models import FAMILIES
+from training.search.space import space_of
 from training.search.study import choose, search
 from training.search.trial_result import REPEATS
 from training.search.trials import FOLDS, TrialData, split_folds
+from training.use_case import load
 
 TRIALS = 5
 
@@ -29,7 +33,8 @@ class InlineEngine:
 
 @pytest.fixture(scope="module")
 def data(synthetic):
-    return TrialData(synthetic.x, synthetic.y, split_folds(synthetic.y, synthetic.groups, REPEATS, 1))
+    folds = split_folds(synthetic.y, synthetic.groups, REPEATS, 1)
+    return TrialData(synthetic.x, synthetic.y, folds, space_of(synthetic.use_case))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +95,7 @@ def test_resumed_search_takes_recorded_trials_and_computes_only_the_rest(data, r
     assert engine.fits == FOLDS * sum(len(result.scores) for result in results[4:])
 
 
-def test_fold_holds_both_outcomes_and_never_splits_an_employee(synthetic):
+def test_fold_holds_both_outcomes_and_never_splits_a_group(synthetic):
     groups = np.repeat(np.arange(300), 2)
     folds = split_folds(synthetic.y, groups, 2, 1)
     assert folds.shape == (2, 600)
@@ -100,7 +105,40 @@ def test_fold_holds_both_outcomes_and_never_splits_an_employee(synthetic):
     assert (folds[0] != folds[1]).any()
 
 
-def test_blend_gives_a_misleading_member_no_weight_and_calibrates_the_rest():
+def test_folds_take_text_as_groups(synthetic):
+    texts = np.repeat([f"machine {number}" for number in range(300)], 2).astype(object)
+    np.testing.assert_array_equal(
+        split_folds(synthetic.y, texts, 1, 1), split_folds(synthetic.y, np.unique(texts, return_inverse=True)[1], 1, 1)
+    )
+
+
+def test_use_case_brings_its_own_search_space(tmp_path, monkeypatch, data):
+    own = tmp_path / "own_search"
+    own.mkdir()
+    (own / "__init__.py").write_text(
+        "from msgspec.structs import replace\n"
+        "from training.use_case import load\n"
+        "USE_CASE = replace(load('attrition'), name='own_search', title='Own', model='own')\n"
+    )
+    (own / "search.py").write_text(
+        "FAMILIES = ('logistic',)\n"
+        "STARTING_POINTS = ()\n"
+        "def suggest(trial):\n"
+        "    c = trial.suggest_float('C', 0.01, 1)\n"
+        "    return {'family': 'logistic', 'knots': 0, 'alpha': 1.0, 'C': c}\n"
+    )
+    monkeypatch.setattr(use_cases, "__path__", [*use_cases.__path__, str(tmp_path)])
+    space = space_of(load("own_search"))
+    assert space.make is space_of(load("attrition")).make
+    data = msgspec.structs.replace(data, space=space)
+    results = search(data, InlineEngine(data), trials=3, seed=5)
+    assert {result.parameters["family"] for result in results} == {"logistic"}
+    assert {result.parameters["knots"] for result in results} == {0}
+    members, _ = choose(data, InlineEngine(data), results, seed=5)
+    assert [member.parameters["family"] for member in members] == ["logistic"]
+
+
+def test_ensemble_gives_a_misleading_member_no_weight_and_calibrates_the_rest():
     rng = np.random.default_rng(0)
     odds = rng.normal(-1.5, 1.2, 4000)
     y = (rng.random(4000) < 1 / (1 + np.exp(-odds))).astype(np.int64)
@@ -112,7 +150,7 @@ def test_blend_gives_a_misleading_member_no_weight_and_calibrates_the_rest():
     assert bias == pytest.approx(-0.5, abs=0.1)
 
 
-def test_member_joins_the_blend_only_if_it_pays_for_itself():
+def test_member_joins_the_ensemble_only_if_it_pays_for_itself():
     rng = np.random.default_rng(1)
     first, second, copy = rng.normal(size=(3, 1500))
     y = (rng.random(1500) < 1 / (1 + np.exp(-(first + 0.8 * second)))).astype(np.int64)

@@ -1,0 +1,144 @@
+"""What a definition may not say, the names that follow from it, and how definitions are found."""
+
+import sys
+
+import msgspec
+import pytest
+
+import use_cases
+from serving.scoring.contract import Field
+from tests.support.repairs import REPAIRS
+from training import use_case as definitions
+from training.use_case import Binary, Group, UseCaseError, column_name
+
+
+def field(name="x", kind="integer", **rest):
+    return Field(name, kind, "Something", 1, **({"minimum": 0, "maximum": 9} if kind != "category" else {}) | rest)
+
+
+def with_field(*fields):
+    return {"fields": (*REPAIRS.fields, *fields)}
+
+
+FAULTS = {
+    "name with a capital": ({"name": "Repairs"}, "its name may hold lower-case letters, digits and _, at most 30"),
+    "name too long": ({"name": "r" * 31}, "at most 30"),
+    "no title": ({"title": " "}, "title is empty: write a sentence"),
+    "no purpose": ({"purpose": ""}, "purpose is empty"),
+    "no days": ({"horizon_days": 0}, "horizon_days and trials are at least 1"),
+    "no trials": ({"trials": 0}, "horizon_days and trials are at least 1"),
+    "label among the fields": (
+        {"label": Binary("maker")},
+        "the label maker is among the fields: a request cannot know",
+    ),
+    "label of one value": ({"label": Binary("broken", positive="1", negative="1")}, "both values of the label are '1'"),
+    "columns alike but for case": (with_field(field("Order")), "'order' and 'Order' become the same column 'order_'"),
+    "key that is not a field": ({"key": "number"}, "the key number is not a field"),
+    "key that is a feature": ({"key": "maker"}, "the key maker is a feature: give it role='carried'"),
+    "no feature": (
+        {"fields": tuple(f for f in REPAIRS.fields if not f.feature), "groups": REPAIRS.groups[:1]},
+        "no field has role='feature': the model would see nothing",
+    ),
+    "category without categories": (with_field(field("x", "category")), "x lists no categories"),
+    "number without a range": (with_field(field(maximum=None)), "x needs a minimum and a maximum, in this order"),
+    "range upside down": (with_field(field(minimum=10)), "x needs a minimum and a maximum, in this order"),
+    "endless range": (with_field(field(maximum=float("inf"))), "x needs a minimum and a maximum"),
+    "group that is not a field": ({"groups": (*REPAIRS.groups, Group("age"))}, "the group age is not a field"),
+    "bands that do not ascend": (
+        {"groups": (REPAIRS.groups[0], Group("order", (20, 10), "it wears"))},
+        "the bands of group order do not ascend: 20, 10",
+    ),
+    "bands of a category": (
+        {"groups": (Group("region", (1, 2)), REPAIRS.groups[1])},
+        "region is a category: it has no bands",
+    ),
+    "number without bands": (
+        {"groups": (*REPAIRS.groups, Group("heat", fed_because="it wears"))},
+        "heat is a number: give its group bands",
+    ),
+    "protected and fed without a reason": (
+        {"groups": (*REPAIRS.groups, Group("maker"))},
+        "maker is compared and fed to the model: give its group fed_because, or role='compared'",
+    ),
+    "compared by no group": ({"groups": REPAIRS.groups[1:]}, "region has role='compared' and no group"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), FAULTS.values(), ids=FAULTS)
+def test_definition_that_contradicts_itself_is_refused_with_what_to_do(changes, message):
+    with pytest.raises(UseCaseError) as refused:
+        msgspec.structs.replace(REPAIRS, **changes)
+    assert message in str(refused.value)
+    assert "contradicts itself" in str(refused.value)
+
+
+def test_all_faults_of_a_definition_are_told_at_once():
+    with pytest.raises(UseCaseError) as refused:
+        msgspec.structs.replace(REPAIRS, title="", key="maker", groups=())
+    assert str(refused.value).count(";") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("Age", "Age"),
+        ("Monthly Income (EUR)", "Monthly_Income_EUR"),
+        ("naïve", "naive"),
+        ("order", "order_"),
+        ("source", "source_"),
+        ("1st_job", "c_1st_job"),
+        ("???", "c"),
+    ],
+)
+def test_column_is_one_that_sql_takes(name, column):
+    assert column_name(name) == column
+    assert column.isidentifier()
+
+
+def test_names_of_attrition_stay_what_they_are():
+    attrition = definitions.load("attrition")
+    assert [attrition.train_dag, attrition.release_dag, attrition.rollback_dag, attrition.retrain_dag] == [
+        *("attrition_train", "attrition_release", "attrition_rollback", "attrition_retrain_nightly")
+    ]
+    assert (attrition.title, attrition.model_name) == ("Employee Attrition API", "employee_attrition")
+    assert (attrition.image, attrition.namespace("staging")) == ("attrition-scoring", "attrition-staging")
+    assert (attrition.folder / attrition.data).is_file()
+
+
+BROKEN = {
+    "does not import": ("import nothing_of_this_name", "use_cases/own does not import: ModuleNotFoundError"),
+    "defines nothing": ("X = 1", r"use_cases/own/__init__.py defines no USE_CASE"),
+    "has another name": ("from tests.support.repairs import REPAIRS as USE_CASE", "defines a use case named 'repairs'"),
+    "contradicts itself": (
+        "import msgspec\nfrom tests.support.repairs import REPAIRS\n"
+        "USE_CASE = msgspec.structs.replace(REPAIRS, name='own', key='maker')",
+        "the key maker is a feature",
+    ),
+    "takes another's title": (
+        "import msgspec\nfrom training.use_case import load\n"
+        "USE_CASE = msgspec.structs.replace(load('attrition'), name='own')",
+        "use cases 'attrition' and 'own' have the same title or model",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN.values(), ids=BROKEN)
+def test_broken_definition_is_one_clear_error_and_costs_no_other_one(text, message, tmp_path, monkeypatch):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "__init__.py").write_text(text)
+    monkeypatch.setattr(use_cases, "__path__", [*use_cases.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "use_cases.own", raising=False)
+    definitions.load.cache_clear()
+    try:
+        loaded, faults = definitions.load_all()
+    finally:
+        sys.modules.pop("use_cases.own", None)
+        definitions.load.cache_clear()
+    assert "attrition" in {use_case.name for use_case in loaded}
+    assert len(faults) == 1
+    assert message in str(faults[0])
+
+
+def test_unknown_name_is_refused_with_those_that_there_are():
+    with pytest.raises(UseCaseError, match=r"there is no use case 'churn': use one of .*attrition"):
+        definitions.load("churn")

@@ -26,6 +26,7 @@ from training.inference_log.sql_engine import Engine, open_engine
 from training.use_case import UseCase, UseCaseError, load
 
 log = logging.getLogger("curation")
+_REJECTED_SHOWN = 20
 
 
 class NightlyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -65,8 +66,11 @@ def label(config: NightlyConfig, use_case: UseCase, engine: Engine) -> None:
     tables = Path(config.tables)
     for closed in map(date.fromisoformat, config.nights):
         log.info(outcomes.label(engine, tables, closed, use_case, feed=feed, original=config.original).note)
-        for one in outcomes.read_rejected(tables, closed):
+        rejected = outcomes.read_rejected(tables, closed)
+        for one in rejected[:_REJECTED_SHOWN]:
             log.warning("outcomes feed, %s, row %d: %s", one.file, one.row, one.reason)
+        if len(rejected) > _REJECTED_SHOWN:
+            log.warning("and %d more: see %s of the night", len(rejected) - _REJECTED_SHOWN, outcomes.REJECTED)
 
 
 def judge(config: NightlyConfig, use_case: UseCase, engine: Engine) -> None:

@@ -29,9 +29,9 @@ def register_champion(bundle: Path, data: Dataset, experiment: str, use_case: Us
     tracker = Tracker(config, "training-1")
     run = tracker.start({})
     with tempfile.TemporaryDirectory() as scratch:
-        snapshot = Path(scratch) / "employees.parquet"
+        snapshot = Path(scratch) / Path(tags.SNAPSHOT_FILE).name
         write_snapshot(data, snapshot)
-        tracker.client.log_artifact(run.info.run_id, str(snapshot), "data")
+        tracker.client.log_artifact(run.info.run_id, str(snapshot), str(Path(tags.SNAPSHOT_FILE).parent))
     version = register(tracker, run, bundle, {tags.TRAINING_RUN_ID: run.info.run_id})
     tracker.client.set_registered_model_alias(use_case.model_name, tags.CHAMPION, version.version)
     return tracker.client

@@ -1,12 +1,8 @@
 """A use case whose fields, key, label and title have names that SQL does not take as they are."""
 
-import random
-
 import msgspec
-import pandas as pd
 
 from serving.scoring.contract import Field
-from tests.support.simulate import random_record
 from training.use_case import Binary, UseCase
 
 TENANTS = UseCase(
@@ -28,12 +24,3 @@ TENANTS = UseCase(
     misuse="Nothing else.",
 )
 KEYLESS = msgspec.structs.replace(TENANTS, name="keyless", key=None)
-
-
-def make_tenants(rows: int, seed: int) -> pd.DataFrame:
-    """Rows of the table that a model of these tenants is trained on."""
-    rng = random.Random(seed)
-    records = [random_record(rng, number, TENANTS) for number in range(rows)]
-    frame = pd.DataFrame(records, columns=[field.name for field in TENANTS.fields])
-    labels = [*TENANTS.label.values]
-    return frame.assign(**{TENANTS.label.field: [labels[number % 3 == 0] for number in range(rows)]})

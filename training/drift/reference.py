@@ -16,9 +16,6 @@ from training.registry.register import champion_version, fetch_bundle
 from training.registry.tracking import Tracker
 from training.use_case import UseCase
 
-_SNAPSHOT = "data/employees.parquet"
-"""Artifact of a training run: the data it was trained on (see ``training.training_job``)."""
-
 
 class Reference(msgspec.Struct, frozen=True):
     """The champion's side of every comparison."""
@@ -43,7 +40,7 @@ def champion_reference(tracker: Tracker, use_case: UseCase) -> Reference | None:
     with tempfile.TemporaryDirectory() as scratch:
         bundle = fetch_bundle(version, Path(scratch) / "model")
         run_id = version.tags.get(tags.TRAINING_RUN_ID) or str(version.run_id)
-        snapshot = MlflowClient().download_artifacts(run_id, _SNAPSHOT, scratch)
+        snapshot = MlflowClient().download_artifacts(run_id, tags.SNAPSHOT_FILE, scratch)
         return reference_of(use_case, bundle, read_snapshot(use_case, Path(snapshot)), str(version.version))
 
 

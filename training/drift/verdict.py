@@ -21,7 +21,7 @@ from training.evaluation.binary import Estimate, measure, resamples
 
 PREDICTION = "prediction"
 QUALITY_ROWS = 5000
-"""Live quality is that of the latest outcomes, at most so many."""
+"""Live quality is measured on the latest outcomes, at most this many."""
 _QUALITY_CLASS = 10
 _SEED = 20
 

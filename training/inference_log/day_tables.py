@@ -1,6 +1,6 @@
-"""Make the curated tables of the days that a night's messages belong to, from all nights' staging tables.
+"""Rebuild the curated tables of the days that a night's messages belong to, from all nights' staging tables.
 
-A day is made anew whenever a late message reaches it, so its content depends on what was delivered and not
+A day is rebuilt whenever a late message reaches it, so its content depends on what was delivered and not
 on when or in which order. Of several deliveries of one message the first counts.
 """
 
@@ -43,7 +43,7 @@ class Counts(msgspec.Struct, frozen=True):
     reasons: dict[str, int]
     """Quarantined lines by reason."""
     days: tuple[str, ...]
-    """The days that were made anew."""
+    """The days that were rebuilt."""
     bytes: int
 
     @property
@@ -73,7 +73,7 @@ def inference_columns(use_case: UseCase) -> dict[str, str]:
 
 
 def rebuild(engine: Engine, tables: Path, night: date, use_case: UseCase) -> Counts:
-    """Make the days of a staged night anew and account for the night's lines."""
+    """Rebuild the days of a staged night and account for the night's lines."""
     staged = read_staged(tables, night)
     if staged is None:
         raise CurationError(f"night {night} is not staged: run the curation of that night first")

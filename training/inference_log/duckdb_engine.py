@@ -30,7 +30,7 @@ class DuckEngine(Engine):
                 "temp_directory": str(scratch),
                 "preserve_insertion_order": False,
                 "autoinstall_known_extensions": False,
-                # It keeps blocks of files by name. Of files written anew under their name, one read in a thousand met
+                # It keeps blocks of files by name. Of files replaced under their name, one read in a thousand met
                 # blocks of the earlier one, and failed at best (DuckDB 1.5.6).
                 "enable_external_file_cache": False,
             }

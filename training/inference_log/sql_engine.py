@@ -126,7 +126,7 @@ class Engine(Protocol):
         self.view(name, folders, columns)
 
     def write_day(self, parts: list[str], tables: Path, table: str, day: date, order_by: str) -> None:
-        """Write one day of a curated table anew; whoever reads finds no part of a day."""
+        """Replace one day of a curated table; a reader never finds a part of a day."""
         self.write(parts, layout.day_folder(tables, table, day), order_by)
 
     def close(self) -> None:

@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.nights import open_duckdb, rows
-from tests.support.tenants import KEYLESS, TENANTS, make_tenants
+from tests.support.tenants import KEYLESS, TENANTS
 from training.data.dataset import read_table
+from training.data.synthetic import make_rows
 from training.inference_log import layout, outcomes
 from training.inference_log.day_tables import inference_columns
 from training.inference_log.outcomes import label
@@ -196,13 +197,19 @@ def test_correction_that_moves_an_outcome_to_a_later_night_waits_with_it(engine,
 
 
 @pytest.fixture
-def tenants(tmp_path, monkeypatch):
-    """An engine for the tenants, whose table needs no file."""
-    frame = make_tenants(300, 1)
-    monkeypatch.setattr(outcomes, "read_table", lambda use_case, location: type("Table", (), {"frame": frame}))
+def tenants(tmp_path):
+    """An engine for the tenants."""
     opened = open_duckdb(tmp_path / "spill", use_case=TENANTS)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def contracts(tmp_path):
+    """The tenants' original table."""
+    path = tmp_path / "contracts.csv"
+    make_rows(TENANTS, 300, 1).to_csv(path, index=False)
+    return str(path)
 
 
 def score_tenants(tables, *records):
@@ -219,31 +226,35 @@ def score_tenants(tables, *records):
     write_inference(tables, columns, by_day)
 
 
-def test_text_key_with_zeros_other_label_values_and_horizon_come_from_the_use_case(tenants, tmp_path, feed):
+def test_text_key_with_zeros_other_label_values_and_horizon_come_from_the_use_case(tenants, tmp_path, feed, contracts):
     tables = tmp_path / "tables"
     score_tenants(tables, ("0007", "2026-10-01T08:00:00"), ("7", "2026-10-02T08:00:00"), ("8", "2026-07-01T08:00:00"))
     (feed / "1.csv").write_text(
         "TENANT NO,Gave_Notice,EffectiveDate\n0007,JA,2026-10-31\n7,N'est pas,2026-10-31\n8,ja,2026-10-31\n"
     )
-    found = label(tenants, tables, NIGHT, TENANTS, feed=feed, original="")
+    found = label(tenants, tables, NIGHT, TENANTS, feed=feed, original=contracts)
     assert (found.outcomes, found.rejected, found.labelled, found.original) == (3, 0, 2, 300)
     table = rows(tables, f"training/night={NIGHT}")
     assert {(row["tenant_no"], row["gave_notice"], row["order_"]) for row in table if row["source"] == "inference"} == {
         ("0007", "ja", 0), ("7", "n'est pas", 1),
     }  # fmt: skip
     assert set(TENANTS.columns.values()) < table[0].keys()
+    read = read_table(TENANTS, str(layout.night_folder(tables, "training", NIGHT)))
+    assert list(read.frame.columns) == list(TENANTS.columns)
+    assert {"0007", "7"} <= set(read.frame["tenant no"])
+    assert (len(read.frame), int(read.recent.sum())) == (302, 2)
 
 
-def test_use_case_without_a_key_gets_a_table_of_the_original_rows_and_is_told_why(tenants, tmp_path, feed):
+def test_use_case_without_a_key_gets_a_table_of_the_original_rows_and_is_told_why(tenants, tmp_path, feed, contracts):
     tables = tmp_path / "tables"
     score_tenants(tables, ("7", "2026-10-02T08:00:00"))
     (feed / "1.csv").write_text("tenant no,gave notice,effective_date\n7,ja,2026-10-31\n")
-    found = label(tenants, tables, NIGHT, KEYLESS, feed=feed, original="")
+    found = label(tenants, tables, NIGHT, KEYLESS, feed=feed, original=contracts)
     assert (found.outcomes, found.labelled, found.original) == (0, 0, 300)
     assert "this use case has no key, so outcomes cannot be joined to records" in found.note
     assert rows(tables, f"labelled/night={NIGHT}") == []
-    orders = [row["order_"] for row in rows(tables, f"training/night={NIGHT}")]
-    assert orders == [None if n != n else n for n in make_tenants(300, 1)["order"]]
+    written = [row["order_"] for row in rows(tables, f"training/night={NIGHT}")]
+    assert written == read_table(KEYLESS, contracts).frame["order"].tolist()
 
 
 def test_feed_of_which_nothing_can_be_read_leaves_the_original_set_and_is_told(engine, tmp_path, feed, original):

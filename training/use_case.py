@@ -21,6 +21,8 @@ import msgspec
 
 from serving.scoring.contract import Field
 
+Target = Literal["staging", "production"]
+"""Where a release runs."""
 TECHNICAL_COLUMNS = ("source", "effective_date", "recorded_at", "request_id", "model_version")
 """What a curated training table holds beside fields and label. ``effective_date`` tells two records of one key apart;
 ``source`` marks a table that holds scored records, whose unknown categories the service has accepted."""
@@ -167,7 +169,7 @@ class UseCase(msgspec.Struct, frozen=True, kw_only=True):
         """Image repository within the registry."""
         return f"{self.slug}-scoring"
 
-    def namespace(self, target: Literal["staging", "production"]) -> str:
+    def namespace(self, target: Target) -> str:
         """Kubernetes namespace of a target."""
         return f"{self.slug}-{target}"
 

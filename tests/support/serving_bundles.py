@@ -91,7 +91,7 @@ def write_flats(folder: Path) -> Contract:
     """Write a bundle whose contract shares nothing with attrition."""
     folder.mkdir(parents=True, exist_ok=True)
     columns = flats_columns(400)
-    draft = Contract(1, "flats", "Flat Finder", "Finds flats.", FLATS, OutlierRule(1, 1.0, -0.5), 400)
+    draft = Contract(2, "flats", "Flat Finder", "Finds flats.", FLATS, OutlierRule(1, 1.0, -0.5), 400)
     x = encode_columns(columns, draft)
     y = np.array(columns["rooms"], dtype=float) > 3
     outliers = Outliers(2).fit(x)

@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from typing import ClassVar
 
 import pytest
 import requests
@@ -14,8 +15,10 @@ from lifecycle.hooks import registry
 from lifecycle.release_page import airflow_view, app, chart, history, registry_view
 from lifecycle.release_page.airflow_view import AirflowView, Run
 from lifecycle.release_page.registry_view import Night
+from tests.support.airflow import USE_CASE, make_settings
 from tests.support.release_page_data import past
 from training.registry import tags
+from training.use_case import load
 
 
 def run(run_id, state="success", dag_id="attrition_release", **more):
@@ -42,10 +45,18 @@ RUNS = AirflowView(
 )
 
 
+class Rights:
+    """Airflow's auth manager, for somebody who may read every DAG but the hidden ones."""
+
+    hidden: ClassVar[set[str]] = set()
+
+    def filter_authorized_dag_ids(self, *, dag_ids, user, method):
+        assert method == "GET"
+        return dag_ids - self.hidden
+
+
 def settings_of(name):
-    return settings.Settings(
-        environment="test", airflow_url="http://airflow", mlflow_url="http://mlflow", model=settings.Model(name, name)
-    )
+    return make_settings({"model_name": name, "experiment": name})
 
 
 @pytest.fixture
@@ -64,7 +75,9 @@ def written_past(mlflow_server):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settings, "load", lambda: found)
         patch.setattr(registry.BaseHook, "get_connection", lambda conn_id: connection)
+        registry.client.cache_clear()
         past(registry.client())
+        registry.client.cache_clear()
     return found
 
 
@@ -77,9 +90,9 @@ def with_past(configured, written_past, monkeypatch):
 @pytest.fixture
 def page(configured, monkeypatch):
     """The page for somebody who may see it; Airflow answers with ``RUNS``."""
-    monkeypatch.setattr(airflow_view, "read", lambda token: RUNS)
-    monkeypatch.setattr("airflow.api_fastapi.core_api.security._requires_access", lambda **_: None)
-    monkeypatch.setattr("airflow.models.dag.DagModel.get_team_name", lambda *_: None)
+    monkeypatch.setattr(airflow_view, "read", lambda token, use_case: RUNS)
+    monkeypatch.setattr(app, "load_all", lambda: ((load(USE_CASE),), ()))
+    monkeypatch.setattr(app, "get_auth_manager", lambda: Rights())
     application = app.application.__wrapped__()
     application.dependency_overrides[get_user] = lambda: None
     return TestClient(application)
@@ -87,6 +100,14 @@ def page(configured, monkeypatch):
 
 def text_of(answer):
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text))
+
+
+def test_page_of_a_use_case_without_a_model_shows_its_train_dag_and_nothing_else(page, monkeypatch):
+    monkeypatch.setattr(airflow_view, "read", lambda token, use_case: AirflowView([], frozenset()))
+    answer = page.get("/releases")
+    assert answer.status_code == 200
+    assert "No model has been trained yet: attrition_train does that" in text_of(answer)
+    assert "History" not in answer.text
 
 
 def test_page_of_an_empty_registry_says_what_to_do_in_every_part(page):
@@ -106,8 +127,11 @@ def test_page_shows_places_candidate_history_and_drift(page, with_past):
         "Version 4 beside champion version 3",
         "0.861 (0.822 to 0.897)",
         "0.847 (0.806 to 0.884)",
-        "fairness_gap 0.38 0.35 met Age, 95% interval 0.20 to 0.55",
-        "latency_ms 7.2 5 missed",
+        "Plain logistic regression",
+        "0.830 (0.790 to 0.870)",
+        "Share picked out Age: 0.380 (0.200 to 0.550)",
+        "Fairness gap 0.38 at most 0.35 met Age, 95% interval 0.20 to 0.55",
+        "Latency in ms 7.2 at most 5 missed",
         "Approved by hana",
         "released",
         "rejected",
@@ -138,7 +162,7 @@ def test_page_escapes_what_people_typed_and_allows_no_foreign_script(page, with_
 def test_page_asks_mlflow_once_for_many_readers(page, monkeypatch):
     asked = []
     read = registry_view.read
-    monkeypatch.setattr(registry_view, "read", lambda: asked.append(1) or read())
+    monkeypatch.setattr(registry_view, "read", lambda use_case: asked.append(1) or read(use_case))
     with page:
         for _ in range(5):
             assert page.get("/releases").status_code == 200
@@ -174,7 +198,7 @@ def test_mlflow_that_does_not_answer_in_time_is_said(page, monkeypatch):
 
     release = threading.Event()
     monkeypatch.setattr(app, "DEADLINE_SECONDS", 0.1)
-    monkeypatch.setattr(registry_view, "read", lambda: release.wait(1))
+    monkeypatch.setattr(registry_view, "read", lambda use_case: release.wait(1))
     try:
         answer = page.get("/releases")
     finally:
@@ -183,8 +207,8 @@ def test_mlflow_that_does_not_answer_in_time_is_said(page, monkeypatch):
     assert "has not answered within 0.1 s" in answer.text
 
 
-def test_airflow_api_down_is_said_and_the_registry_is_still_shown(page, monkeypatch):
-    def down(token):
+def test_airflow_api_down_is_said_and_the_registry_is_still_shown(page, with_past, monkeypatch):
+    def down(token, use_case):
         raise requests.ConnectionError("connection refused")
 
     monkeypatch.setattr(airflow_view, "read", down)
@@ -195,7 +219,7 @@ def test_airflow_api_down_is_said_and_the_registry_is_still_shown(page, monkeypa
 
 
 def test_evidence_that_is_none_is_named_and_the_rest_is_shown(page, with_past):
-    run_id = registry.by_alias(tags.CHAMPION).run_id
+    run_id = registry.by_alias(USE_CASE, tags.CHAMPION).run_id
     registry.client().log_text(run_id, '{"release": 1}', "evidence/broken.json")
     registry.client().log_text(run_id, "not json", "evidence/worse.json")
     registry.client().log_text(run_id, "what the gate showed", "evidence/worse.md")
@@ -206,10 +230,17 @@ def test_evidence_that_is_none_is_named_and_the_rest_is_shown(page, with_past):
     assert "waits for approval" in shown
 
 
-def test_caller_without_a_login_is_refused(configured, monkeypatch):
-    monkeypatch.setattr("airflow.models.dag.DagModel.get_team_name", lambda *_: None)
+def test_caller_without_a_login_is_refused(configured):
     answer = TestClient(app.application.__wrapped__()).get("/releases")
     assert answer.status_code == 401
+    assert "Version" not in answer.text
+
+
+def test_caller_who_may_read_no_release_dag_is_refused(page, with_past, monkeypatch):
+    monkeypatch.setattr(app, "get_auth_manager", lambda: Rights())
+    monkeypatch.setattr(Rights, "hidden", {"attrition_release"})
+    answer = page.get("/releases")
+    assert answer.status_code == 403
     assert "Version" not in answer.text
 
 
@@ -220,14 +251,14 @@ def test_style_and_script_are_served_from_the_page_itself(page):
 
 
 def test_approver_of_what_runs_is_shown_after_a_later_rejection_of_the_same_version(page, with_past):
-    champion = registry.by_alias(tags.CHAMPION)
+    champion = registry.by_alias(USE_CASE, tags.CHAMPION)
     registry.set_tags(champion, {tags.APPROVAL: "rejected", tags.APPROVED_BY: ""})
     assert "Approved by hana" in text_of(page.get("/releases"))
 
 
 def test_history_is_sorted_and_outlives_airflows_runs(with_past):
-    releases = registry_view.read().releases
-    forgotten = history.compose(releases, AirflowView([], frozenset()), "http://airflow")
+    releases = registry_view.read(USE_CASE).releases
+    forgotten = history.compose(load(USE_CASE), releases, AirflowView([], frozenset()), "http://airflow")
     assert [entry.when for entry in forgotten] == sorted((entry.when for entry in forgotten), reverse=True)
     assert {entry.what for entry in forgotten} == {"approved", "rejected", "ended without a decision"}
     assert {entry.run_url for entry in forgotten} == {""}

@@ -44,7 +44,9 @@ EXPERIMENT = "/Shared/attrition"
 @pytest.fixture
 def stack(tmp_path):
     """A stack that is up, with a home and ports of its own, and three trials for a training."""
-    configured = (ROOT / "config" / "embedded.toml").read_text().replace("[training]\n", "[training]\ntrials = 3\n")
+    configured = (
+        (ROOT / "config" / "embedded.toml").read_text().replace("[every_use_case]\n", "[every_use_case]\ntrials = 3\n")
+    )
     (tmp_path / "settings.toml").write_text(configured)
     own = {"LIFECYCLE_HOME": str(tmp_path / "home"), "LIFECYCLE_SETTINGS": str(tmp_path / "settings.toml")}
     made = Stack.read(dict(os.environ) | own_ports() | own)

@@ -3,17 +3,16 @@
 from datetime import UTC, date, datetime
 from types import SimpleNamespace
 
-import msgspec
 import pytest
 from airflow.models.connection import Connection
 from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle import settings
 from lifecycle.hooks.log_storage import SourceError, open_source
-from lifecycle.retraining import nights
+from lifecycle.tasks import retraining as nights
+from tests.support.airflow import USE_CASE, make_settings, run_task
 from tests.support.simulate import CONTAINER, Export
 from training.inference_log import landing, layout
-from training.nightly_job import NightlyConfig
 
 TODAY = date(2026, 11, 10)
 
@@ -75,10 +74,7 @@ def test_repeated_run_closes_the_same_nights_and_the_next_run_the_ones_after(tmp
 
 @pytest.fixture
 def configured(tmp_path, monkeypatch):
-    read = settings.load()
-    changed = msgspec.structs.replace(
-        read, retraining=msgspec.structs.replace(read.retraining, tables=str(tmp_path / "tables"))
-    )
+    changed = make_settings({"tables": str(tmp_path / "tables")})
     monkeypatch.setattr(settings, "load", lambda: changed)
     return changed
 
@@ -93,24 +89,16 @@ def test_land_logs_copies_the_night_from_a_folder(tmp_path, configured, connecti
     export.messy_day(date(2026, 11, 2), requests=5)
     export.close(date(2026, 11, 2))
     connections["logs"] = Connection(conn_id="logs", conn_type="fs", extra={"path": str(tmp_path / "export")})
-    found = nights.land_logs(context())
+    found = run_task(nights.land_logs, context(), USE_CASE)
     assert found["nights"] == ["2026-11-02"]
     assert found["lines"] == export.counts[date(2026, 11, 2)]["read"]
     assert landing.read_manifest(tmp_path / "tables", date(2026, 11, 2)).lines == found["lines"]
-    assert nights.land_logs(context()) == found
+    assert run_task(nights.land_logs, context(), USE_CASE) == found
 
 
 def test_land_logs_of_an_export_that_has_not_begun_copies_nothing(tmp_path, configured, connections):
     connections["logs"] = Connection(conn_id="logs", conn_type="fs", extra={"path": str(tmp_path / "no")})
-    assert nights.land_logs(context()) == {"nights": ["2026-11-02"], "lines": 0, "bytes": 0}
-
-
-def test_job_reads_the_configuration_that_the_settings_give(configured):
-    content = nights.nightly_config(configured, ["2026-11-02"], by_hand=True)
-    config = msgspec.convert(content, NightlyConfig)
-    assert config.nights == ("2026-11-02",)
-    assert config.limits.drift_windows == configured.retraining.drift_windows
-    assert config.by_hand
+    assert run_task(nights.land_logs, context(), USE_CASE) == {"nights": ["2026-11-02"], "lines": 0, "bytes": 0}
 
 
 @pytest.mark.parametrize(
@@ -127,6 +115,7 @@ def test_wrong_connection_says_what_to_set(connection, message, connections):
         open_source(CONTAINER)
 
 
-def test_missing_tables_setting_is_told():
-    with pytest.raises(AirflowFailException, match="tables is not set"):
-        nights.tables_path("")
+def test_missing_tables_setting_names_the_setting(monkeypatch):
+    monkeypatch.setattr(settings, "load", make_settings)
+    with pytest.raises(AirflowFailException, match=r"set tables in \[every_use_case\] or \[use_cases.attrition\]"):
+        nights.tables_path(USE_CASE)

@@ -13,9 +13,10 @@ from airflow.models.connection import Connection
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
-from lifecycle import settings
+from lifecycle import alerts, settings
 from lifecycle.hooks import airflow_api
-from lifecycle.retraining import alerts, decision
+from lifecycle.tasks import retraining
+from tests.support.airflow import USE_CASE, make_settings, run_task
 from training.drift.verdict import Quality, Verdict
 from training.evaluation.binary import Estimate
 from training.inference_log import layout
@@ -29,20 +30,19 @@ DRIFTED = msgspec.structs.replace(
 @pytest.fixture
 def night(tmp_path, monkeypatch):
     """Writes verdicts, and keeps notes and alerts: ``night(verdict, ...)`` decides."""
-    read = settings.load()
-    changed = msgspec.structs.replace(read, retraining=msgspec.structs.replace(read.retraining, tables=str(tmp_path)))
+    changed = make_settings({"tables": str(tmp_path)})
     monkeypatch.setattr(settings, "load", lambda: changed)
     notes, sent = [], []
     monkeypatch.setattr(airflow_api, "set_run_note", lambda dag_id, run_id, note: notes.append(note))
     monkeypatch.setattr(alerts, "send", lambda alert: sent.append(alert) or True)
-    monkeypatch.setattr(decision, "service_is_up", lambda: True)
+    monkeypatch.setattr(retraining, "service_is_up", lambda use_case: True)
 
     def run(*verdicts, **params):
         for verdict in verdicts:
             folder = layout.night_folder(tmp_path, "nights", date.fromisoformat(verdict.night))
             layout.write_json(folder / layout.VERDICT, msgspec.to_builtins(verdict))
         context = {"params": params, "dag_run": SimpleNamespace(dag_id="attrition_retrain_nightly", run_id="r1")}
-        return decision.decide(context, [verdict.night for verdict in verdicts])
+        return run_task(retraining.decide, context, USE_CASE, [verdict.night for verdict in verdicts])
 
     return SimpleNamespace(decide=run, notes=notes, sent=sent)
 
@@ -62,14 +62,14 @@ def test_confirmed_drift_starts_one_training_run_named_after_the_night(night):
 def test_night_that_is_decided_again_repeats_no_alert(night):
     night.decide(DRIFTED)
     night.decide(DRIFTED)
-    assert [alert.key for alert in night.sent] == ["2026-11-03.drift"]
+    assert [alert.key for alert in night.sent] == ["attrition.2026-11-03.drift"]
 
 
 def test_night_that_is_decided_again_sends_what_is_new_about_it(night):
     night.decide(DRIFTED)
     counts = {"read": 10, "quarantined": 9, "reasons": {"broken JSON": 9}}
     night.decide(msgspec.structs.replace(DRIFTED, counts=counts))
-    assert [alert.key for alert in night.sent] == ["2026-11-03.drift", "2026-11-03.quarantine"]
+    assert [alert.key for alert in night.sent] == ["attrition.2026-11-03.drift", "attrition.2026-11-03.quarantine"]
 
 
 def test_alert_that_was_not_delivered_is_sent_by_the_next_decision(night, monkeypatch):
@@ -91,11 +91,11 @@ def test_nights_that_were_caught_up_start_one_training_run_on_the_newest_table(n
 
 def test_missing_verdict_fails_and_says_what_to_check(night, tmp_path):
     with pytest.raises(AirflowFailException, match=r"2026-11-02 has no verdict.json.*job_tables"):
-        decision.read_verdict(tmp_path, "2026-11-02")
+        retraining.read_verdict(tmp_path, "2026-11-02")
 
 
 def kinds(verdict, service_up=True):
-    return [one.kind for one in decision.alerts_of(verdict, settings.load().retraining, service_up=service_up)]
+    return [one.kind for one in retraining.alerts_of(USE_CASE, verdict, service_up=service_up)]
 
 
 def test_alert_for_quarantine_only_above_its_share():
@@ -136,7 +136,7 @@ def test_decision_killed_between_two_alerts_sends_the_other_one_and_decides_the_
 
 
 KINDS = ["drift", "quality", "quarantine", "silence"]
-ALERT, *OTHERS = [alerts.Alert(kind, "2026-11-02", "Age drifts") for kind in KINDS]
+ALERT, *OTHERS = [alerts.Alert(USE_CASE, kind, "2026-11-02", "Age drifts") for kind in KINDS]
 
 
 class Webhook(http.server.BaseHTTPRequestHandler):
@@ -195,8 +195,8 @@ def test_alert_is_posted_to_a_webhook(server, connections):
     assert [body["kind"] for _, _, body in server.seen] == KINDS
     path, token, body = server.seen[0]
     assert (path, token) == ("/hook", "Bearer token-1")
-    assert (body["kind"], body["key"]) == ("drift", "2026-11-02.drift")
-    assert body["text"] == "[lifecycle, embedded] drift in the night of 2026-11-02: Age drifts"
+    assert (body["kind"], body["key"]) == ("drift", "attrition.2026-11-02.drift")
+    assert body["text"] == "[attrition, embedded] drift in the night of 2026-11-02: Age drifts"
 
 
 @pytest.mark.parametrize("server", [(socketserver.TCPServer, Mail)], indirect=True)
@@ -206,10 +206,12 @@ def test_alert_is_sent_by_mail(server, connections):
         extra={"from": "a@example.com", "to": ["b@example.com", "c@example.com"]},
     )  # fmt: skip
     assert all(alerts.send(alert) for alert in (ALERT, *OTHERS))
-    assert [f"2026-11-02.{kind}@" in mail for kind, mail in zip(KINDS, server.seen, strict=True)] == [True] * 4
+    assert [f"attrition.2026-11-02.{kind}@" in mail for kind, mail in zip(KINDS, server.seen, strict=True)] == [
+        True
+    ] * 4
     mail = server.seen[0]
-    assert "Message-ID: <2026-11-02.drift@embedded.lifecycle>" in mail
-    assert "Subject: [lifecycle, embedded] drift in the night of 2026-11-02" in mail
+    assert "Message-ID: <attrition.2026-11-02.drift@embedded.lifecycle>" in mail
+    assert "Subject: [attrition, embedded] drift in the night of 2026-11-02" in mail
     assert "To: b@example.com, c@example.com" in mail
     assert "Age drifts" in mail
 
@@ -236,4 +238,4 @@ def test_alert_without_a_connection_goes_to_the_log(monkeypatch, caplog):
     monkeypatch.setattr(BaseHook, "get_connection", missing)
     for alert in (ALERT, *OTHERS):
         assert alerts.send(alert)
-        assert f"ALERT [lifecycle, embedded] {alert.kind} in the night of 2026-11-02: Age drifts" in caplog.text
+        assert f"ALERT [attrition, embedded] {alert.kind} in the night of 2026-11-02: Age drifts" in caplog.text

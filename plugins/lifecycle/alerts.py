@@ -1,4 +1,4 @@
-"""One way out for alerts: connection ``alerts``, or the task's log where there is none.
+"""Send alerts through connection ``alerts``, or to the task's log where there is none.
 
 The connection's type decides: ``smtp`` sends a mail (host, port, login, password; extra ``from``, ``to`` and
 ``starttls``), ``http`` posts JSON to a webhook (host, port, schema, extra ``path``; the password as bearer token).
@@ -12,7 +12,7 @@ import smtplib
 from collections.abc import Iterable
 from datetime import date
 from email.message import EmailMessage
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import requests
@@ -20,6 +20,7 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from lifecycle import settings
+from training import use_case as definitions
 from training.inference_log import layout
 
 log = logging.getLogger(__name__)
@@ -31,18 +32,20 @@ _TIMEOUT = 20
 class Alert(msgspec.Struct, frozen=True):
     """One thing that people should hear of."""
 
-    kind: Literal["drift", "quality", "quarantine", "silence"]
+    use_case: str
+    kind: str
+    """``drift``, ``quality``, ``quarantine`` or ``silence``."""
     night: str
     text: str
 
     @property
     def key(self) -> str:
-        """The same for the same kind of alert about the same night."""
-        return f"{self.night}.{self.kind}"
+        """The same for the same kind of alert about the same night of a use case."""
+        return f"{self.use_case}.{self.night}.{self.kind}"
 
     @property
     def subject(self) -> str:
-        return f"[lifecycle, {settings.load().environment}] {self.kind} in the night of {self.night}"
+        return f"[{self.use_case}, {settings.load().environment}] {self.kind} in the night of {self.night}"
 
 
 def send_once(tables: Any, alerts: Iterable[Alert]) -> None:
@@ -90,7 +93,8 @@ def _mail(alert: Alert, connection: Any) -> None:
     message["From"] = extra.get("from", connection.login or "lifecycle@localhost")
     message["Message-ID"] = f"<{alert.key}@{settings.load().environment}.lifecycle>"
     message["To"] = extra["to"] if isinstance(extra["to"], str) else ", ".join(extra["to"])
-    message.set_content(f"{alert.text}\n\n{settings.load().airflow_url}/dags/attrition_retrain_nightly\n")
+    dag = f"{settings.load().airflow_url}/dags/{definitions.load(alert.use_case).retrain_dag}"
+    message.set_content(f"{alert.text}\n\n{dag}\n")
     with smtplib.SMTP(connection.host, connection.port or 25, timeout=_TIMEOUT) as server:
         if extra.get("starttls"):
             server.starttls()

@@ -16,7 +16,7 @@ NEEDS_MORE := kubernetes or spark or azurite or docker or postgres
 REQUIREMENTS := requirements serving/requirements training/requirements compose/requirements requirements-spark
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint format docs test test-kubernetes golden test-docker test-azurite test-spark test-postgres \
+.PHONY: help setup lock lint format docs monitoring test test-kubernetes golden test-docker test-azurite test-spark test-postgres \
 	use-case demo up down status api-key serve bench-serving bench-curation bench-training clean
 
 help: ## List the targets
@@ -49,7 +49,9 @@ format: setup ## Let ruff format and fix what it can
 
 docs: setup ## Write the documentation pages that are made from the code
 	@$(RUN) docs/generate.py
-	@$(RUN) monitoring/azure/render.py
+
+monitoring: setup ## Render the dashboards and alerts of Azure Monitor (USE_CASE=name; otherwise of all)
+	@$(RUN) -m monitoring.render $(USE_CASE)
 
 test: setup ## All tests that need nothing but Python (ARGS="-k name" picks)
 	$(RUN) -m pytest -m "not ($(NEEDS_MORE))" -n 2 --dist loadfile $(ARGS)

@@ -1,17 +1,22 @@
-"""Put the queries of ``monitoring/kql`` into what Azure Monitor is deployed from.
+"""Render the dashboards and alerts of Azure Monitor for use cases.
 
-``python monitoring/azure/render.py`` writes ``workbook.json``, for a workbook's advanced editor, and
-``monitoring.json``, an ARM template with the workbook and the alert rules. Both are checked in; a test fails
-where they are stale.
+``python -m monitoring.render [USE_CASE ...] [--out FOLDER]`` writes for each use case, or for all, a folder with
+``monitoring.json``, an ARM template with the workbook and the alert rules; ``workbook.json``, for a workbook's advanced
+editor; and ``kql/``, the queries for the portal. Prometheus' rules and the Grafana dashboard serve every use case as
+they are.
 """
 
+import argparse
 import json
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from training.use_case import UseCase, UseCaseError, load, names
+
 HERE = Path(__file__).resolve().parent
-QUERIES = HERE.parent / "kql"
+QUERIES = HERE / "kql"
+OUT = HERE / "rendered"
 RUNBOOKS = "docs/operate.md"
 
 
@@ -53,15 +58,26 @@ CHARTS = (
 )
 
 
-def query(name: str) -> str:
-    """The text of a query file."""
-    return (QUERIES / f"{name}.kql").read_text().strip()
+def query(use_case: UseCase, name: str) -> str:
+    """The text of a query for one use case."""
+    text = (QUERIES / f"{name}.kql").read_text().strip()
+    values = {"service_name": use_case.title, "production": use_case.namespace("production")}
+    for placeholder, value in values.items():
+        # Within quotes in KQL, which escapes as JSON does.
+        text = text.replace(f"{{{placeholder}}}", json.dumps(value, ensure_ascii=False)[1:-1])
+    return text
 
 
-def workbook() -> dict[str, Any]:
+def alert_query(use_case: UseCase, alert: Alert) -> str:
+    """The query of an alert with its limit."""
+    return "\n".join(filter(None, (query(use_case, alert.query), alert.only)))
+
+
+def workbook(use_case: UseCase) -> dict[str, Any]:
     """The workbook, as its advanced editor shows it."""
     about = (
-        "## Attrition scoring\nThe scoring server's log lines (ContainerLogV2). Verdicts: Airflow, *Model releases*."
+        f"## {_heading(use_case)} scoring\n"
+        "The scoring server's log lines (ContainerLogV2). Verdicts: Airflow, *Model releases*."
     )
     items: list[dict[str, Any]] = [{"type": 1, "content": {"json": about}, "name": "about"}]
     items += [
@@ -69,7 +85,7 @@ def workbook() -> dict[str, Any]:
             "type": 3,
             "content": {
                 "version": "KqlItem/1.0",
-                "query": query(name),
+                "query": query(use_case, name),
                 "size": 0,
                 "title": title,
                 "queryType": 0,
@@ -88,14 +104,19 @@ def workbook() -> dict[str, Any]:
     }
 
 
-def _rule(alert: Alert) -> dict[str, Any]:
+def _heading(use_case: UseCase) -> str:
+    """What people call the use case: ``customer_churn`` is ``Customer churn``."""
+    return use_case.name.replace("_", " ").capitalize()
+
+
+def _rule(use_case: UseCase, alert: Alert) -> dict[str, Any]:
     return {
         "type": "Microsoft.Insights/scheduledQueryRules",
         "apiVersion": "2023-12-01",
-        "name": f"attrition-{alert.name}",
+        "name": f"{use_case.slug}-{alert.name}",
         "location": "[parameters('location')]",
         "properties": {
-            "displayName": f"Attrition: {alert.name.replace('-', ' ')}",
+            "displayName": f"{_heading(use_case)}: {alert.name.replace('-', ' ')}",
             "description": f"Runbook: {RUNBOOKS}#{alert.runbook}",
             "enabled": True,
             "severity": alert.severity,
@@ -108,7 +129,7 @@ def _rule(alert: Alert) -> dict[str, Any]:
             "criteria": {
                 "allOf": [
                     {
-                        "query": "\n".join(filter(None, (query(alert.query), alert.only))),
+                        "query": alert_query(use_case, alert),
                         "timeAggregation": "Count",
                         "operator": "GreaterThan",
                         "threshold": 0,
@@ -121,20 +142,20 @@ def _rule(alert: Alert) -> dict[str, Any]:
     }
 
 
-def template() -> dict[str, Any]:
-    """The ARM template: ``az deployment group create --template-file monitoring/azure/monitoring.json``."""
+def template(use_case: UseCase) -> dict[str, Any]:
+    """The ARM template, for ``az deployment group create --template-file``."""
     book = {
         "type": "Microsoft.Insights/workbooks",
         "apiVersion": "2023-06-01",
-        "name": "[guid(parameters('workspaceId'), 'attrition-scoring')]",
+        "name": f"[guid(parameters('workspaceId'), '{use_case.image}')]",
         "location": "[parameters('location')]",
         "kind": "shared",
         "properties": {
-            "displayName": "Attrition scoring",
+            "displayName": f"{_heading(use_case)} scoring",
             "category": "workbook",
             "sourceId": "[parameters('workspaceId')]",
             "version": "1.0",
-            "serializedData": json.dumps(workbook()),
+            "serializedData": json.dumps(workbook(use_case)),
         },
     }
     return {
@@ -148,17 +169,36 @@ def template() -> dict[str, Any]:
             "actionGroupId": {"type": "string", "metadata": {"description": "Resource id of whom alerts go to"}},
             "location": {"type": "string", "defaultValue": "[resourceGroup().location]"},
         },
-        "resources": [book, *map(_rule, ALERTS)],
+        "resources": [book, *(_rule(use_case, alert) for alert in ALERTS)],
     }
 
 
-def rendered() -> dict[Path, str]:
-    """Every file that this makes, with its text."""
-    files = {HERE / "workbook.json": workbook(), HERE / "monitoring.json": template()}
-    return {path: json.dumps(content, indent=2) + "\n" for path, content in files.items()}
+def rendered(use_case: UseCase) -> dict[str, str]:
+    """Every file that this makes for a use case, with its text."""
+    documents = {"workbook.json": workbook(use_case), "monitoring.json": template(use_case)}
+    return {
+        **{name: json.dumps(content, indent=2) + "\n" for name, content in documents.items()},
+        **{f"kql/{path.name}": query(use_case, path.stem) + "\n" for path in sorted(QUERIES.glob("*.kql"))},
+    }
+
+
+def main(arguments: list[str]) -> None:
+    """Write the files of the named use cases, or of all, and print where."""
+    parser = argparse.ArgumentParser(prog="python -m monitoring.render", description="Render dashboards and alerts.")
+    parser.add_argument("use_cases", nargs="*", metavar="USE_CASE", help="all, where none is named")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder for a folder of each use case")
+    given = parser.parse_args(arguments)
+    try:
+        use_cases = [load(name) for name in given.use_cases or names()]
+    except UseCaseError as error:
+        raise SystemExit(str(error)) from None
+    for use_case in use_cases:
+        for name, text in rendered(use_case).items():
+            file = given.out / use_case.name / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+            sys.stdout.write(f"{file}\n")
 
 
 if __name__ == "__main__":
-    for file, text in rendered().items():
-        file.write_text(text)
-        sys.stdout.write(f"{file.relative_to(HERE.parents[1])}\n")
+    main(sys.argv[1:])

@@ -177,7 +177,7 @@ def _flat(value: Any) -> str | None:
         return f"({', '.join(_flat(item) or '' for item in value)}{',' if len(value) == 1 else ''})"
     if isinstance(value, str):
         return _quoted(value)
-    return value.name if isinstance(value, Names) else repr(value)
+    return value.name if isinstance(value, Names) else repr(value).replace("e+", "e")
 
 
 def _quoted(text: str) -> str:

@@ -1,19 +1,23 @@
 # One word per job; `make help` lists them. Needs Python 3.11, or a network to get one from, and nothing else.
-#   make demo DATA=path/to.csv APPROVE=yes KEEP=no    settings and their defaults: env.example
+#   make demo USE_CASE=attrition DATA=path/to.csv APPROVE=yes KEEP=no    settings and their defaults: env.example
 
 VENV ?= .venv
 PYTHON ?= python3.11
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
-export PYTHONPATH := $(CURDIR)
+export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
+
+# Which model the targets below are about; `make help` and docs/your-model.md say how to bring another.
+USE_CASE ?= attrition
+TARGET ?= production
 
 # What `make test` leaves out: tests that need more than Python. Their own targets run them.
 NEEDS_MORE := fuzz or kubernetes or spark or azurite or docker or postgres
 REQUIREMENTS := requirements serving/requirements training/requirements compose/requirements requirements-spark
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint format docs test test-kubernetes golden test-docker test-azurite test-spark test-postgres \
-	demo up down status api-key serve bench-serving bench-curation bench-training clean
+.PHONY: help setup lock lint format docs monitoring test test-kubernetes golden test-docker test-azurite test-spark test-postgres \
+	use-case demo up down status api-key serve bench-serving bench-curation bench-training clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +47,9 @@ format: setup ## Let ruff format and fix what it can
 
 docs: setup ## Write the documentation pages that are made from the code
 	@$(RUN) docs/generate.py
-	@$(RUN) monitoring/azure/render.py
+
+monitoring: setup ## Render the dashboards and alerts of Azure Monitor (USE_CASE=name; otherwise of all)
+	@$(RUN) -m monitoring.render $(USE_CASE)
 
 test: setup ## All tests that need nothing but Python (ARGS="-k name" picks)
 	$(RUN) -m pytest -m "not ($(NEEDS_MORE))" -n 2 --dist loadfile $(ARGS)
@@ -77,10 +83,20 @@ test-postgres: setup ## Tests with Airflow on PostgreSQL
 bench-curation: setup ## Curation beside pandas at 0.1, 1 and 10 million log lines (LINES="100000 1000000" ARGS=--full)
 	$(RUN) -m benchmarks.curation $(if $(LINES),--lines $(LINES)) $(ARGS)
 
+## ---- your own table ----
+
+use-case: setup ## A use case from a table (NAME=churn DATA=table.csv LABEL=churned, KEY=customer_id POSITIVE=yes INTO=folder)
+	@[ -n "$(NAME)" ] && [ -n "$(DATA)" ] && [ -n "$(LABEL)" ] || { \
+	  echo "name the use case, its table and its label: make use-case NAME=churn DATA=path/to.csv KEY=customer_id LABEL=churned" >&2; \
+	  exit 2; }
+	@$(RUN) -m training.scaffold --name "$(NAME)" --data "$(DATA)" --label "$(LABEL)" $(if $(KEY),--key "$(KEY)") \
+	  $(if $(POSITIVE),--positive "$(POSITIVE)") $(if $(INTO),--into "$(INTO)")
+
 ## ---- the embedded stack ----
 
-demo: setup ## From data to production, with your approval (DATA=, APPROVE=yes|no, KEEP=no)
-	@$(RUN) -m embedded demo $(if $(DATA),--data "$(DATA)") $(if $(APPROVE),--approve "$(APPROVE)") $(if $(KEEP),--keep "$(KEEP)")
+demo: setup ## From data to production, with your approval (USE_CASE=, DATA=, SYNTHETIC=yes, APPROVE=yes|no, KEEP=no)
+	@$(RUN) -m embedded demo --use-case "$(USE_CASE)" $(if $(DATA),--data "$(DATA)") \
+	  $(if $(SYNTHETIC),--synthetic "$(SYNTHETIC)") $(if $(APPROVE),--approve "$(APPROVE)") $(if $(KEEP),--keep "$(KEEP)")
 
 up: setup ## Start the stack and stay with it until Ctrl-C (DETACH=yes returns once it is up)
 	@$(RUN) -m embedded up $(if $(filter yes,$(DETACH)),--detach)
@@ -91,12 +107,12 @@ down: ## Stop the stack and whatever a killed one has left behind
 status: ## What of the stack runs, and where
 	@if [ -x $(RUN) ]; then $(RUN) -m embedded status; else echo "nothing runs: there is no $(VENV)"; fi
 
-api-key: ## The API key of a scoring server (SLOT=production or staging)
-	@$(RUN) -m embedded api-key $(or $(SLOT),production)
+api-key: ## The API key of a target's scoring servers, whatever the use case (TARGET=production or staging)
+	@$(RUN) -m embedded api-key "$(TARGET)"
 
-serve: setup ## The scoring server alone, without keys, on loopback (BUNDLE=folder)
-	@[ -n "$(BUNDLE)" ] || { echo "name a bundle: make serve BUNDLE=path/to/bundle" >&2; exit 2; }
-	$(RUN) -m serving --bundle "$(BUNDLE)"
+serve: setup ## The scoring server alone, without keys, on loopback (USE_CASE=, TARGET=: what runs there; or BUNDLE=folder)
+	@bundle="$(BUNDLE)"; [ -n "$$bundle" ] || bundle=$$($(RUN) -m embedded bundle "$(USE_CASE)" "$(TARGET)") || exit 1; \
+	  exec $(RUN) -m serving --bundle "$$bundle"
 
 bench-training: setup ## The training job beside the published recipe (DATA=, REPEATS=5 of the cross-validation)
 	$(RUN) -m benchmarks.training $(if $(DATA),--data "$(DATA)") $(if $(REPEATS),--repeats $(REPEATS))

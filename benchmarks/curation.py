@@ -18,6 +18,8 @@ import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+from training.use_case import UseCase, load
+
 NIGHT = date(2026, 11, 2)
 RESULTS = Path(__file__).parent / "results" / "curation.json"
 PANDAS_GIB = 12
@@ -26,24 +28,23 @@ SYSTEMS = ["this project", "pandas"]
 MEMORY = "1GB"
 
 
-def make_export(folder: Path, lines: int, full: bool) -> int:
+def make_export(use_case: UseCase, folder: Path, lines: int, full: bool) -> int:
     """Write ``lines`` exported lines as five-minute blobs; returns their bytes. 1 % are delivered twice."""
-    from use_cases.attrition.sample import make_employees
+    from training.data.synthetic import make_rows
 
     rng = random.Random(1)
-    people = [
-        json.dumps({k: v for k, v in row.items() if k != "Attrition"}, separators=(",", ":"))
-        for row in make_employees(2000, 1).to_dict("records")
-    ]
-    drift = {name: {f: 0.123456789 for f in json.loads(people[0])} for name in ("p_value", "magnitude", "is_drift")}
+    rows = make_rows(use_case, 2000, 1).drop(columns=use_case.label.field)
+    records = [json.dumps(row, separators=(",", ":")) for row in rows.to_dict("records")]
+    drift = {name: {f: 0.123456789 for f in rows.columns} for name in ("p_value", "magnitude", "is_drift")}
     more = "".join(f'"drift__{name}":{json.dumps(values)},' for name, values in drift.items()) if full else ""
     wrap = (
         '{{"TenantId":"0f3c2b7e-6a55","TimeGenerated":"{time}4Z","Computer":"aks-np1-0","ContainerId":"c0ffee{pod}",'
         '"ContainerName":"scoring","PodName":"scoring-7c9d-x{pod}","PodNamespace":"prod","LogSource":"stdout",'
-        '"LogLevel":"INFO","LogMessage":{{"service_name":"Employee Attrition API","type":"{kind}",'
-        '"request_id":"{request}","timestamp":"{time}Z","model_name":"employee_attrition","model_version":"3",'
+        '"LogLevel":"INFO","LogMessage":{{"service_name":"{title}","type":"{kind}",'
+        '"request_id":"{request}","timestamp":"{time}Z","model_name":"{model}","model_version":"3",'
         '"client":"hr-portal","chunk":1,"chunks":1,"first_record":0,"data":{data}}},"Type":"ContainerLogV2"}}\n'
     )
+    service = {"title": use_case.title, "model": use_case.model_name}
     start = datetime(NIGHT.year, NIGHT.month, NIGHT.day, tzinfo=UTC)
     pairs, blobs, total = lines // 2, 288, 0
     for blob in range(blobs):
@@ -54,8 +55,8 @@ def make_export(folder: Path, lines: int, full: bool) -> int:
             first, last = pairs * blob // blobs, pairs * (blob + 1) // blobs
             for number in range(first, last):
                 time_text = f"{moment:%Y-%m-%dT%H:%M}:{rng.randrange(60):02d}.{rng.randrange(1000):03d}"
-                values = {"time": time_text, "pod": number % 4, "request": f"{number:032x}"}
-                asked = wrap.format(kind="InputData", data=f"[{people[number % 2000]}]", **values)
+                values = {**service, "time": time_text, "pod": number % 4, "request": f"{number:032x}"}
+                asked = wrap.format(kind="InputData", data=f"[{records[number % 2000]}]", **values)
                 answer = (
                     f'{{"classifier__predictions":[{rng.random():.6f}],{more}"outliers__is_outlier":[false],'
                     f'"outliers__score":[{rng.uniform(-0.3, 0):.6f}]}}'
@@ -67,28 +68,25 @@ def make_export(folder: Path, lines: int, full: bool) -> int:
     return total
 
 
-def run_ours(folder: Path, work: Path) -> int:
+def run_ours(use_case: UseCase, folder: Path, work: Path) -> int:
     """Copy, read and curate with this project; returns the rows of table ``inference``."""
-    from training.inference_log import day_tables as days
-    from training.inference_log import landing, layout
-    from training.inference_log import parse as night
+    from training.inference_log import day_tables, landing, layout, parse
     from training.inference_log.azure_export import FolderSource
-    from training.inference_log.schema import COLUMNS, SERVICE
     from training.inference_log.sql_engine import open_engine
 
     _lap("imported")
-    engine = open_engine(COLUMNS, work / "spill", MEMORY, 2)
+    engine = open_engine(use_case, work / "spill", MEMORY, 2)
     landing.land(FolderSource(folder), work, NIGHT, NIGHT, NIGHT)
     _lap("landed")
-    night.stage(engine, work, NIGHT, COLUMNS, SERVICE)
+    parse.stage(engine, work, NIGHT, use_case)
     _lap("staged")
-    days.rebuild(engine, work, NIGHT, COLUMNS)
+    day_tables.rebuild(engine, work, NIGHT, use_case)
     _lap("curated")
     engine.view("result", [layout.day_folder(work, "inference", NIGHT)], {"record": "INT"})
     return int(engine.query("SELECT COUNT(*) AS n FROM result")[0]["n"])
 
 
-def run_pandas(folder: Path, work: Path) -> int:
+def run_pandas(use_case: UseCase, folder: Path, work: Path) -> int:
     """The same result as a data scientist would write it: a loop over lines, then data frames."""
     import pandas as pd
 
@@ -98,7 +96,7 @@ def run_pandas(folder: Path, work: Path) -> int:
         with path.open() as file:
             for line in file:
                 message = json.loads(line)["LogMessage"]
-                if not isinstance(message, dict) or message.get("service_name") != "Employee Attrition API":
+                if not isinstance(message, dict) or message.get("service_name") != use_case.title:
                     continue
                 key = {name: message[name] for name in ("request_id", "timestamp", "model_version", "client")}
                 if message["type"] == "InputData":
@@ -129,11 +127,11 @@ def _lap(name: str) -> None:
     _LAPS[name] = round(time.perf_counter() - _STARTED, 1)
 
 
-def _child(system: str, folder: Path, work: Path) -> None:
+def _child(use_case: UseCase, system: str, folder: Path, work: Path) -> None:
     if system == "pandas":
         resource.setrlimit(resource.RLIMIT_AS, (PANDAS_GIB * 2**30,) * 2)
     try:
-        rows: int | None = {"this project": run_ours, "pandas": run_pandas}[system](folder, work)
+        rows: int | None = {"this project": run_ours, "pandas": run_pandas}[system](use_case, folder, work)
     except MemoryError:
         rows = None
     wall = time.perf_counter() - _STARTED - _LAPS["imported"]
@@ -143,11 +141,11 @@ def _child(system: str, folder: Path, work: Path) -> None:
     print(json.dumps({**found, "cpu_s": round(used.ru_utime + used.ru_stime, 2)}))
 
 
-def measure(system: str, folder: Path, lines: int, suffix: str) -> dict[str, object]:
+def measure(use_case: UseCase, system: str, folder: Path, lines: int, suffix: str) -> dict[str, object]:
     """Run one system in a process of its own; ``rows_per_s`` is None when its memory did not suffice."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
         command = [sys.executable, "-m", "benchmarks.curation", "--child", system]
-        command += ["--folder", str(folder), "--work", work]
+        command += ["--use-case", use_case.name, "--folder", str(folder), "--work", work]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
     finished = found["rows"] is not None
@@ -176,17 +174,19 @@ def main() -> None:
     parser.add_argument("--child", choices=SYSTEMS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help="folder for everything that is written")
+    parser.add_argument("--use-case", default="attrition")
     chosen = parser.parse_args()
+    use_case = load(chosen.use_case)
     if chosen.child:
-        _child(chosen.child, chosen.folder, chosen.work)
+        _child(use_case, chosen.child, chosen.folder, chosen.work)
         return
     for lines in chosen.lines:
         with tempfile.TemporaryDirectory(dir=chosen.work) as home:
             folder = Path(home) / "export"
-            size = make_export(folder, lines, chosen.full)
+            size = make_export(use_case, folder, lines, chosen.full)
             print(f"{lines} lines, {size / 1e6:.0f} MB", flush=True)
             for system in chosen.systems:
-                _keep(measure(system, folder, lines, " (full lines)" if chosen.full else ""))
+                _keep(measure(use_case, system, folder, lines, " (full lines)" if chosen.full else ""))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ set -euo pipefail
 for name in airflow mlflow; do
   # The password is read by psql itself: a command line could be seen by others.
   psql --no-psqlrc --set=ON_ERROR_STOP=1 --username=postgres --set=name="$name" <<'SQL'
-\set password `cat /run/attrition/:name`
+\set password `cat /run/lifecycle/:name`
 CREATE ROLE :"name" LOGIN PASSWORD :'password';
 CREATE DATABASE :"name" OWNER :"name";
 SQL

@@ -1,8 +1,9 @@
-"""Make the stack's secrets and give its volumes to their users: ``python -m compose.init [show]``.
+"""Make the stack's secrets and each use case's data, and give the volumes to their users: ``python -m compose.init``.
 
 Runs as root in the service ``init``, which mounts every volume below ``/made``. The secrets come from the
 system's random source, once; they are kept in a volume of their own, and each service's volume gets what
-that service needs and no more. Run again, it writes the same files. ``show`` prints where to sign in.
+that service needs and no more. Run again, it writes the same files, and adds those of a new use case.
+``python -m compose.init show`` prints where to sign in, and the scoring servers with their API keys.
 """
 
 import base64
@@ -10,17 +11,27 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from training.use_case import UseCase, load_all
+
 MADE = Path("/made")
 ROOT, APP, POSTGRES = 0, 10001, 999
 """User ids: 10001 is our image's, 999 that of the official PostgreSQL image."""
-PLACES = ("staging", "production")
+TARGETS = ("production", "staging")
+"""In the order of their ports: each use case has two that follow one another."""
+FIRST_NODE_PORT, NODE_PORTS = 30090, 20
+"""What ``docker-compose.yaml`` publishes of the cluster."""
+STORAGE_ACCOUNT = "lifecycle"
+ROWS, SEED = 1470, 7
+"""Of synthetic data, for a use case that brings none."""
 CLIENT = "administrator"
 """The name that the scoring servers log for the generated API keys."""
 _KEPT = "secrets.json"
@@ -38,8 +49,9 @@ class Secrets(msgspec.Struct, frozen=True):
     fernet_key: str
     minilake_token: str
     storage_key: str
-    api_keys: dict[str, str]
-    """Place to the API key of its scoring server."""
+    api_keys: dict[str, dict[str, str]] = {}
+    """Use case, by its slug, to target to the API key of its scoring server. The order is that of the NodePorts: a use
+    case keeps its place, whatever comes later."""
     airflow_user: str = "admin"
 
 
@@ -56,16 +68,37 @@ def make_secrets() -> Secrets:
         fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         minilake_token=token(24),
         storage_key=base64.b64encode(secrets.token_bytes(64)).decode(),
-        api_keys={place: token(24) for place in PLACES},
     )
 
 
-def load_or_make(folder: Path) -> Secrets:
-    """The secrets kept in ``folder``; at first, new ones."""
+def with_use_cases(made: Secrets, slugs: Iterable[str]) -> Secrets:
+    """The same secrets, and API keys for use cases that have none yet; ``SystemExit`` where the ports run out."""
+    keys = dict(made.api_keys)
+    for slug in slugs:
+        if slug not in keys:
+            keys[slug] = {target: secrets.token_urlsafe(24) for target in TARGETS}
+    if len(keys) * len(TARGETS) > NODE_PORTS:
+        raise SystemExit(
+            f"{len(keys)} use cases ({', '.join(keys)}) need {len(keys) * len(TARGETS)} ports, and docker-compose.yaml "
+            f"publishes {NODE_PORTS} of the cluster: leave the new ones out, or begin with new volumes, for one that "
+            "is gone keeps its ports"
+        )
+    return msgspec.structs.replace(made, api_keys=keys)
+
+
+def node_port(made: Secrets, slug: str, target: str) -> int:
+    """The cluster's port of a scoring server."""
+    return FIRST_NODE_PORT + len(TARGETS) * list(made.api_keys).index(slug) + TARGETS.index(target)
+
+
+def load_or_make(folder: Path, slugs: Iterable[str]) -> Secrets:
+    """The secrets kept in ``folder``; new ones at first, and for use cases that are new."""
     path = folder / _KEPT
-    if not path.exists():
-        write_private(path, msgspec.json.encode(make_secrets()).decode(), ROOT)
-    return msgspec.json.decode(path.read_bytes(), type=Secrets)
+    kept = msgspec.json.decode(path.read_bytes(), type=Secrets) if path.exists() else None
+    made = with_use_cases(kept or make_secrets(), slugs)
+    if made != kept:
+        write_private(path, msgspec.json.encode(made).decode(), ROOT)
+    return made
 
 
 def write_private(path: Path, text: str, owner: int) -> None:
@@ -81,8 +114,8 @@ def write_private(path: Path, text: str, owner: int) -> None:
 def airflow_environment(made: Secrets) -> dict[str, str]:
     """What Airflow's components add to their environment: configuration and connections that hold a secret."""
     storage = (
-        f"DefaultEndpointsProtocol=http;AccountName=attrition;AccountKey={made.storage_key};"
-        "BlobEndpoint=http://azurite:10000/attrition;"
+        f"DefaultEndpointsProtocol=http;AccountName={STORAGE_ACCOUNT};AccountKey={made.storage_key};"
+        f"BlobEndpoint=http://azurite:10000/{STORAGE_ACCOUNT};"
     )
     connections: dict[str, dict[str, Any]] = {
         "databricks_default": {
@@ -121,18 +154,24 @@ def files(made: Secrets) -> dict[str, tuple[int, str]]:
         "postgres/postgres": (POSTGRES, made.postgres_password),
         "postgres/airflow": (POSTGRES, made.airflow_database_password),
         "postgres/mlflow": (POSTGRES, made.mlflow_database_password),
-        "storage/accounts": (ROOT, f"attrition:{made.storage_key}"),
-        **{f"cluster/{place}/api-key": (ROOT, key) for place, key in made.api_keys.items()},
+        "storage/accounts": (ROOT, f"{STORAGE_ACCOUNT}:{made.storage_key}"),
         **{
-            f"cluster/{place}/api-keys.json": (ROOT, json.dumps({CLIENT: hashlib.sha256(key.encode()).hexdigest()}))
-            for place, key in made.api_keys.items()
+            f"cluster/{slug}-{target}/{name}": (ROOT, content)
+            for slug, keys in made.api_keys.items()
+            for target, key in keys.items()
+            for name, content in (
+                ("api-key", key),
+                ("api-keys.json", json.dumps({CLIENT: hashlib.sha256(key.encode()).hexdigest()})),
+                ("node-port", str(node_port(made, slug, target))),
+            )
         },
     }
 
 
-def prepare(root: Path = MADE) -> None:
+def prepare(use_cases: Iterable[UseCase], root: Path = MADE) -> None:
     """Write all files and hand the folders of our own services to their user."""
-    made = load_or_make(root / "secrets")
+    use_cases = tuple(use_cases)
+    made = load_or_make(root / "secrets", (use_case.slug for use_case in use_cases))
     for name, (owner, content) in files(made).items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,26 +181,52 @@ def prepare(root: Path = MADE) -> None:
     for name in ("data", "kube", "logs", "minilake-data", "mlflow-data"):
         os.chown(root / name, APP, APP)
         (root / name).chmod(0o700)
-    employees = root / "data" / "employees.csv"
-    if not employees.exists():
-        # In a process of its own, as it is a command: it needs pandas, and this module needs none.
-        subprocess.run([sys.executable, "-m", "use_cases.attrition.sample", "--out", str(employees)], check=True)
-        os.chown(employees, APP, APP)
-    (root / "data" / "outcomes").mkdir(exist_ok=True)
-    os.chown(root / "data" / "outcomes", APP, APP)
+    for use_case in use_cases:
+        put_data(use_case, root / "data")
 
 
-def show(root: Path = MADE) -> str:
-    """Where to sign in, and the API keys."""
-    made = load_or_make(root / "secrets")
+def put_data(use_case: UseCase, folder: Path) -> None:
+    """Give a use case ``NAME.csv``, which is left alone once it is there, and a folder for its outcomes."""
+    file = folder / f"{use_case.name}.csv"
+    if not file.exists():
+        part = file.with_name(f".{use_case.name}.part.csv")
+        if use_case.data:
+            shutil.copyfile(use_case.folder / use_case.data, part)
+        else:
+            # In a process of its own, as it is a command: it needs pandas, and this module needs none.
+            command = [sys.executable, "-m", "training.data.synthetic", use_case.name]
+            subprocess.run([*command, "--rows", str(ROWS), "--seed", str(SEED), "--out", str(part)], check=True)
+        os.chown(part, APP, APP)
+        part.replace(file)
+    for made in (folder / "outcomes", folder / "outcomes" / use_case.name):
+        made.mkdir(exist_ok=True)
+        os.chown(made, APP, APP)
+
+
+def show(use_cases: Iterable[UseCase], root: Path = MADE) -> str:
+    """Where to sign in, and address and API key of each scoring server."""
+    made = load_or_make(root / "secrets", (use_case.slug for use_case in use_cases))
     port = os.environ.get("LIFECYCLE_AIRFLOW_PORT", "8080")
-    lines = [f"Airflow     http://127.0.0.1:{port}  {made.airflow_user} / {made.airflow_password}"]
-    lines += [f"{place:<11} X-API-Key: {key}" for place, key in made.api_keys.items()]
-    return "\n".join(lines)
+    first = int(os.environ.get("LIFECYCLE_SCORING_PORTS", "8090").partition("-")[0])
+    lines = [("Airflow", f"http://127.0.0.1:{port}", f"{made.airflow_user} / {made.airflow_password}")]
+    for slug, keys in made.api_keys.items():
+        for target, key in keys.items():
+            address = f"http://127.0.0.1:{first + node_port(made, slug, target) - FIRST_NODE_PORT}"
+            lines.append((f"{slug} {target}", address, f"X-API-Key: {key}"))
+    widths = [max(map(len, column)) for column in list(zip(*lines, strict=True))[:2]]
+    return "\n".join(f"{what:<{widths[0]}}  {where:<{widths[1]}}  {secret}" for what, where, secret in lines)
+
+
+def main(arguments: list[str]) -> None:
+    """Prepare the volumes, or print what is in them; a definition that does not hold is named and left out."""
+    use_cases, faults = load_all()
+    for fault in faults:
+        sys.stderr.write(f"left out: {fault}\n")
+    if arguments == ["show"]:
+        sys.stdout.write(f"{show(use_cases)}\n")
+    else:
+        prepare(use_cases)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["show"]:
-        print(show())  # noqa: T201 - that is what it is for
-    else:
-        prepare()
+    main(sys.argv[1:])

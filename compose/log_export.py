@@ -1,6 +1,6 @@
 """What Log Analytics data export does on Azure: the scoring pods' output as ContainerLogV2 blobs in Azurite.
 
-``python -m compose.log_export`` follows every pod of both namespaces through the Kubernetes API and
+``python -m compose.log_export`` follows every pod of the use cases' namespaces through the Kubernetes API and
 appends to ``am-containerlogv2/WorkspaceResourceId=.../y=/m=/d=/h=/m=/PT05M.json``, by the time of the line.
 
 Crash-only, and at least once like the real export: whatever fails ends the process, Docker starts it
@@ -15,7 +15,7 @@ import queue
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -96,9 +96,9 @@ class Exporter:
         self._lines: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue(maxsize=100_000)
         self._followers: dict[str, Follower] = {}
 
-    def run(self) -> None:
-        """Export for ever; what fails is raised."""
-        while True:
+    def run(self, goes_on: Callable[[], bool]) -> None:
+        """Export as long as it goes on; what fails is raised."""
+        while goes_on():
             self.look_for_pods()
             self.write()
             time.sleep(_POLL)
@@ -153,10 +153,11 @@ class Exporter:
         blob.append_block(block)
 
 
-def connect(kubeconfig: Path) -> tuple[str, client.CoreV1Api]:
-    """The namespace that a kubeconfig of ``compose/cluster.sh`` is for, and a client for it."""
-    _, current = config.list_kube_config_contexts(str(kubeconfig))
-    return current["context"]["namespace"], client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
+def connect(kubeconfig: Path) -> dict[str, client.CoreV1Api]:
+    """Each namespace that a kubeconfig of ``compose/cluster.sh`` has a context for, and a client for it."""
+    contexts, _ = config.list_kube_config_contexts(str(kubeconfig))
+    api = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
+    return {found["context"]["namespace"]: api for found in contexts if "namespace" in found["context"]}
 
 
 def main() -> None:
@@ -166,9 +167,16 @@ def main() -> None:
     container = service.get_container_client(CONTAINER)
     with contextlib.suppress(ResourceExistsError):  # made by an earlier start
         container.create_container()
-    apis = dict(map(connect, (KUBECONFIGS / "staging", KUBECONFIGS / "production")))
+    kubeconfigs = [KUBECONFIGS / "staging", KUBECONFIGS / "production"]
+
+    def written() -> list[int]:
+        return [path.stat().st_mtime_ns for path in kubeconfigs]
+
+    before = written()
+    apis = {namespace: api for path in kubeconfigs for namespace, api in connect(path).items()}
     print(f"{datetime.now(UTC):%H:%M:%S} exporting {', '.join(apis)} to {service.url}{CONTAINER}", flush=True)  # noqa: T201
-    Exporter(container, apis).run()
+    # Ends when there are new ones, and with them perhaps a new use case: Docker starts it again.
+    Exporter(container, apis).run(lambda: written() == before)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """
-# Release a model version
+# Release a model version: $title
 
 Takes one registered version to production: builds its image, deploys and verifies it in staging, asks a
 person, lets a canary take a share of production's traffic, rolls out, verifies, and moves the registry's
-alias `champion`. Starts by hand, or when `attrition_train` updates the asset `attrition_model_version`.
+alias `champion`. Starts by hand, or when `$train_dag` updates the asset `$version_asset`.
 
 **Params.** `version`: registry version, empty for the asset's or the `challenger`; `note`: shown to the
 approver. Example: `{"version": 7, "note": "spring data"}`.
@@ -18,14 +18,14 @@ counts from the first question. Where what is approved (version, image, evidence
 because a task before the gate was cleared and found something else, the gate fails: trigger a new run.
 
 **Beside a rollback.** Only one of them changes production. `record_approval` fails, before production is
-touched, while `attrition_rollback` runs and where production is no longer what the gate showed: release again.
+touched, while `$rollback_dag` runs and where production is no longer what the gate showed: release again.
 
 **Safe to repeat.** Every task: image, pods and aliases are looked up before they are made.
 
 **If it fails.** Before `record_approval` nothing touches production: read the red task's log, clear it.
 After it, `restore_production` puts the previous digest back, aliases stay as they were, staging is left
 for study, and the run's note has the reason. If `restore_production` itself fails, production needs a
-person at once: run `attrition_rollback`.
+person at once: run `$rollback_dag`.
 
 **Does not guard against** a model that is wrong in a way that neither the evaluation nor the canary sees.
 """
@@ -33,137 +33,107 @@ person at once: run `attrition_rollback`.
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Asset, Metadata, Param, dag, get_current_context, task
+from airflow.sdk import DAG, Asset, Param
 
-from lifecycle.defaults import DEFAULT_ARGS, START_DATE, TAG_RELEASE
+from lifecycle.defaults import RELEASE, START_DATE, default_args, runbook
 from lifecycle.operators.build_image import BuildImageOperator
 from lifecycle.operators.release_step import ScoringStepOperator
 from lifecycle.sensors.approval import ManualGateSensor
-from lifecycle.tasks.release import PRODUCTION, STAGING, skip_unless_approved
-
-attrition_model_version = Asset("attrition_model_version")
-attrition_production = Asset("attrition_production")
-
-CANDIDATE = "ti.xcom_pull('resolve_candidate')"
-IMAGE: dict[str, Any] = {
-    "image": "{{ ti.xcom_pull('build_image')['image'] }}",
-    "digest": "{{ ti.xcom_pull('build_image')['digest'] }}",
-    "version": f"{{{{ {CANDIDATE}['version'] }}}}",
-}
-APPROVED: dict[str, Any] = {**IMAGE, "approved_digest": "{{ ti.xcom_pull('record_approval') }}"}
-
-
-def running(found: str) -> dict[str, Any]:
-    """Template arguments for what production was found to run."""
-    return {key: f"{{{{ {found}['{key}'] }}}}" for key in ("image", "digest", "version")}
-
-
-@dag(
-    schedule=[attrition_model_version],
-    start_date=START_DATE,
-    catchup=False,
-    max_active_runs=1,
-    dagrun_timeout=timedelta(days=7),
-    tags=[TAG_RELEASE],
-    default_args=DEFAULT_ARGS,
-    doc_md=__doc__,
-    params={
-        "version": Param(
-            None,
-            type=["null", "integer"],
-            minimum=1,
-            description="Registry version. Empty: asset or challenger.",
-        ),
-        "note": Param("", type="string", maxLength=500, description="Shown to the approver."),
-    },
+from lifecycle.task_ids import AWAIT_APPROVAL, RECORD_APPROVAL, RECORD_REJECTION, RESTORE_PRODUCTION
+from lifecycle.tasks.release import (
+    gather_evidence,
+    promote,
+    record_approval,
+    record_rejection,
+    record_staging_restored,
+    resolve_candidate,
+    skip_unless_approved,
 )
-def attrition_release() -> None:
-    @task
-    def resolve_candidate() -> dict[str, Any]:
-        """Find the version to release and what runs now."""
-        from lifecycle.tasks import release
+from training.use_case import UseCase, load_all
 
-        return release.resolve_candidate(get_current_context())
+FOUND = "ti.xcom_pull('resolve_candidate')['production']"
+FOUND_IN_PRODUCTION: dict[str, Any] = {key: f"{{{{ {FOUND}['{key}'] }}}}" for key in ("image", "digest", "version")}
+"""What production ran before this release: templates, because an XComArg does not reach into an inner dictionary."""
 
-    @task
-    def gather_evidence(candidate: Any, built: Any, staging_report: Any) -> dict[str, Any]:
-        """Write the evidence document and render it for the gate."""
-        from lifecycle.tasks import release
 
-        return release.gather_evidence(get_current_context(), candidate, built, staging_report)
+def release(use_case: UseCase) -> None:
+    """The release DAG of one use case."""
+    with DAG(
+        use_case.release_dag,
+        schedule=[Asset(use_case.version_asset)],
+        start_date=START_DATE,
+        catchup=False,
+        max_active_runs=1,
+        dagrun_timeout=timedelta(days=7),
+        tags=[use_case.name, RELEASE],
+        default_args=default_args(use_case),
+        doc_md=runbook(__doc__, use_case),
+        params={
+            "version": Param(
+                None,
+                type=["null", "integer"],
+                minimum=1,
+                description="Registry version. Empty: asset or challenger.",
+            ),
+            "note": Param("", type="string", maxLength=500, description="Shown to the approver."),
+        },
+    ):
+        steps(use_case)
 
-    @task
-    def record_approval(candidate: Any, decision: Any) -> str:
-        """Keep the approval and see that production is as it was shown; returns the approved digest."""
-        from lifecycle.tasks import release
 
-        return release.record_approval(get_current_context(), candidate, decision)
+def steps(use_case: UseCase) -> None:
+    """The tasks, and in which order they run."""
+    name = use_case.name
+    to_staging: dict[str, Any] = {"use_case": name, "target": "staging"}
+    to_production: dict[str, Any] = {"use_case": name, "target": "production"}
 
-    @task
-    def record_rejection(candidate: Any, decision: Any) -> dict[str, str]:
-        """Keep the rejection and tag the version; returns the champion that staging gets back."""
-        from lifecycle.tasks import release
-
-        return release.record_rejection(get_current_context(), candidate, decision)
-
-    @task(outlets=[attrition_production])
-    def promote(candidate: Any, digest: Any) -> Any:
-        """Move the aliases: from here on the registry says that this version is in production."""
-        from lifecycle.tasks import release
-
-        yield Metadata(attrition_production, release.promote(get_current_context(), candidate, digest))
-
-    @task
-    def record_staging_restored(champion: Any) -> None:
-        """Move the alias `staging` back."""
-        from lifecycle.tasks import release
-
-        release.record_staging_restored(champion)
-
-    candidate = resolve_candidate()
-    build_image = BuildImageOperator(
-        task_id="build_image", model_name=f"{{{{ {CANDIDATE}['name'] }}}}", model_version=IMAGE["version"]
-    )
-    to_staging: dict[str, Any] = {"conn_id": STAGING, "target": "staging"}
-    to_production: dict[str, Any] = {"conn_id": PRODUCTION, "target": "production"}
-    deploy_staging = ScoringStepOperator(task_id="deploy_staging", step="deploy", **to_staging, **IMAGE)
-    verify_staging = ScoringStepOperator(task_id="verify_staging", step="verify", **to_staging, **IMAGE)
-    evidence = gather_evidence(candidate, build_image.output, verify_staging.output)
+    candidate: Any = resolve_candidate(name)
+    build_image = BuildImageOperator(task_id="build_image", use_case=name, model_version=candidate["version"])
+    built: Any = build_image.output
+    image: dict[str, Any] = {"image": built["image"], "digest": built["digest"], "version": candidate["version"]}
+    deploy_staging = ScoringStepOperator(task_id="deploy_staging", step="deploy", **to_staging, **image)
+    verify_staging = ScoringStepOperator(task_id="verify_staging", step="verify", **to_staging, **image)
+    verified: Any = verify_staging.output
+    evidence: Any = gather_evidence(name, candidate, built, verified)
     await_approval = ManualGateSensor(
-        task_id="await_approval",
-        subject=f"Release {{{{ {CANDIDATE}['name'] }}}} version {IMAGE['version']} to production?",
-        body="{{ ti.xcom_pull('gather_evidence')['body'] }}",
-        digest="{{ ti.xcom_pull('gather_evidence')['digest'] }}",
-        approved_task_id="record_approval",
-        rejected_task_id="record_rejection",
+        task_id=AWAIT_APPROVAL,
+        use_case=name,
+        subject=evidence["subject"],
+        body=evidence["body"],
+        digest=evidence["digest"],
+        approved_task_id=RECORD_APPROVAL,
+        rejected_task_id=RECORD_REJECTION,
         # An answer within seconds of the question costs a try, and the next one goes on with it.
         retries=5,
         retry_delay=timedelta(seconds=3),
         retry_exponential_backoff=False,
     )
-    approved = record_approval(candidate, await_approval.output)
-    deploy_canary = ScoringStepOperator(task_id="deploy_canary", step="canary", **to_production, **APPROVED)
-    watch_canary = ScoringStepOperator(task_id="watch_canary", step="watch", **to_production, **APPROVED)
-    deploy_production = ScoringStepOperator(task_id="deploy_production", step="deploy", **to_production, **APPROVED)
-    verify_production = ScoringStepOperator(task_id="verify_production", step="verify", **to_production, **APPROVED)
+    decision: Any = await_approval.output
+    approved: Any = record_approval(name, candidate, decision)
+    to_production_if_approved = {**to_production, **image, "approved_digest": approved}
+    deploy_canary = ScoringStepOperator(task_id="deploy_canary", step="canary", **to_production_if_approved)
+    watch_canary = ScoringStepOperator(task_id="watch_canary", step="watch", **to_production_if_approved)
+    deploy_production = ScoringStepOperator(task_id="deploy_production", step="deploy", **to_production_if_approved)
+    verify_production = ScoringStepOperator(task_id="verify_production", step="verify", **to_production_if_approved)
     restore_production = ScoringStepOperator(
-        task_id="restore_production",
+        task_id=RESTORE_PRODUCTION,
         step="restore",
         trigger_rule="one_failed",
         pre_execute=skip_unless_approved,
         **to_production,
-        **running(f"{CANDIDATE}['production']"),
+        **FOUND_IN_PRODUCTION,
     )
-    rejected = record_rejection(candidate, await_approval.output)
-    restore_staging = ScoringStepOperator(
-        task_id="restore_staging", step="restore", **to_staging, **running("ti.xcom_pull('record_rejection')")
-    )
+    promoted = promote.override(outlets=[Asset(use_case.production_asset)])(name, candidate, approved)
+    rejected: Any = record_rejection(name, candidate, decision)
+    ran_before: dict[str, Any] = {key: rejected[key] for key in ("image", "digest", "version")}
+    restore_staging = ScoringStepOperator(task_id="restore_staging", step="restore", **to_staging, **ran_before)
 
     candidate >> build_image >> deploy_staging >> verify_staging >> evidence >> await_approval
-    await_approval >> approved >> deploy_canary >> watch_canary >> deploy_production >> verify_production
-    verify_production >> promote(candidate, approved)
+    await_approval >> approved >> deploy_canary >> watch_canary >> deploy_production >> verify_production >> promoted
     [deploy_canary, watch_canary, deploy_production, verify_production] >> restore_production
-    await_approval >> rejected >> restore_staging >> record_staging_restored(rejected)
+    await_approval >> rejected >> restore_staging >> record_staging_restored(name, rejected)
 
 
-attrition_release()
+for found in load_all()[0]:
+    if found.online:
+        release(found)

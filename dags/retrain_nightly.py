@@ -1,9 +1,9 @@
 """
-# Retrain every night, if there is reason to
+# Retrain every night, if there is reason to: $title
 
 Closes the loop: copies the new lines of the exported inference logs, curates them into tables of scored and
 labelled records, compares the night with the champion's training data and its answers with the outcomes that
-have arrived, and decides. A reason to retrain starts `attrition_train` on the labelled table; its challenger is
+have arrived, and decides. A reason to retrain starts `$train_dag` on the labelled table; its challenger is
 compared with the champion on those hold-out records whose outcomes came with the feed, and ends at the same gate as
 any other. No reason: `decide` is *skipped* and the run's note says why.
 
@@ -12,7 +12,7 @@ most 31 a run; `retrain`: train whatever the verdict. Example: `{"night_from": "
 "2026-11-08", "retrain": false}`.
 
 **Safe to repeat.** Every task and every night. What was copied from the export is kept as byte ranges and not
-copied twice; tables are made anew with the same bytes; a night starts at most one training run and sends each
+copied twice; tables are made again with the same bytes; a night starts at most one training run and sends each
 alert once. A run that comes after missed ones closes their nights too.
 
 **If it fails.** `land_logs`: connection `logs` or its container; the message names what to set. `curate_and_judge`
@@ -20,10 +20,10 @@ shows the job's traceback in its log: a storage or MLflow outage is over when th
 damaged by hand: delete the night's `staging` folder (or the day's `inference` folder) and close that night again.
 Unreadable lines fail nothing: they are in table `quarantine` with blob, byte offset and reason.
 
-**Alerts** (connection `alerts`: smtp or http, else the log): drift confirmed, live quality below its floor, too many
-unreadable lines, no logs for a day while production was up.
+**Alerts** (connection `alerts`: smtp or http, otherwise the log): drift confirmed, live quality below its limit, too
+many unreadable lines, no logs for a day while production was up.
 
-**Outcomes** are joined by EmployeeNumber. Where the scoring server drops or hashes sensitive fields in its log
+**Outcomes** are joined by $key. Where the scoring server drops or hashes sensitive fields in its log
 (`SCORING_LOG_SENSITIVE`), none can be: drift is judged, live quality and new labels are not.
 
 **Does not guard against** an outcomes feed that is well-formed and wrong, or a request id that a client uses twice
@@ -34,65 +34,57 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk import Param, dag, get_current_context, task
+from airflow.sdk import DAG, Param
 
-from lifecycle.defaults import DEFAULT_ARGS, START_DATE, TAG_RETRAINING
+from lifecycle.defaults import RETRAINING, START_DATE, default_args, runbook
 from lifecycle.operators.nightly_run import NightlyRunOperator
+from lifecycle.tasks.retraining import decide, land_logs
+from lifecycle.tasks.training import publish_code
+from training.use_case import UseCase, load_all
 
 NIGHT: dict[str, Any] = {"type": ["null", "string"], "format": "date"}
 
 
-@dag(
-    schedule="0 2 * * *",
-    start_date=START_DATE,
-    catchup=False,  # a run closes all nights since the last one, so missed runs need none of their own
-    max_active_runs=1,
-    dagrun_timeout=timedelta(hours=12),
-    tags=[TAG_RETRAINING],
-    default_args=DEFAULT_ARGS,
-    doc_md=__doc__,
-    params={
-        "night_from": Param(None, **NIGHT, description="First day to close. Empty: the day after the last closed one."),
-        "night_to": Param(None, **NIGHT, description="Last day to close. Empty: yesterday (UTC)."),
-        "retrain": Param(False, type="boolean", description="Start a training run whatever the verdict."),
-    },
-)
-def attrition_retrain_nightly() -> None:
-    @task
-    def publish_code() -> dict[str, Any]:
-        """Publish the job's code under its content hash."""
-        from lifecycle import settings
-        from lifecycle.tasks import publish
-
-        return publish.publish(publish.WorkspaceHook(), settings.load().training.code_root)
-
-    @task
-    def land_logs() -> dict[str, Any]:
-        """Copy the new lines of the export, night by night."""
-        from lifecycle.retraining import nights
-
-        return nights.land_logs(get_current_context())
-
-    @task
-    def decide(landed: Any) -> dict[str, str]:
-        """Write the note, send alerts, and skip unless there is reason to retrain."""
-        from lifecycle.retraining import decision
-
-        return decision.decide(get_current_context(), landed["nights"])
-
-    landed: Any = land_logs()
-    judged = NightlyRunOperator(task_id="curate_and_judge", code=publish_code(), nights=landed["nights"])
-    decided = decide(landed)
-    trigger_training = TriggerDagRunOperator(
-        task_id="trigger_training",
-        trigger_dag_id="attrition_train",
-        # Named after the night: it starts one training run, however often and in how many runs it is closed.
-        trigger_run_id="{{ ti.xcom_pull('decide')['run_id'] }}",
-        conf={"data": "{{ ti.xcom_pull('decide')['data'] }}"},
-        reset_dag_run=False,
-        skip_when_already_exists=True,
-    )
-    judged >> decided >> trigger_training
+def retrain_nightly(use_case: UseCase) -> None:
+    """The nightly DAG of one use case."""
+    with DAG(
+        use_case.retrain_dag,
+        schedule="0 2 * * *",
+        start_date=START_DATE,
+        catchup=False,  # a run closes all nights since the last one, so missed runs need none of their own
+        max_active_runs=1,
+        dagrun_timeout=timedelta(hours=12),
+        tags=[use_case.name, RETRAINING],
+        default_args=default_args(use_case),
+        doc_md=runbook(__doc__, use_case),
+        params={
+            "night_from": Param(
+                None, **NIGHT, description="First day to close. Empty: the day after the last closed one."
+            ),
+            "night_to": Param(None, **NIGHT, description="Last day to close. Empty: yesterday (UTC)."),
+            "retrain": Param(False, type="boolean", description="Start a training run whatever the verdict."),
+        },
+    ):
+        landed: Any = land_logs(use_case.name)
+        judged = NightlyRunOperator(
+            task_id="curate_and_judge",
+            use_case=use_case.name,
+            code=publish_code(use_case.name),
+            nights=landed["nights"],
+        )
+        decided: Any = decide(use_case.name, landed["nights"])
+        trigger_training = TriggerDagRunOperator(
+            task_id="trigger_training",
+            trigger_dag_id=use_case.train_dag,
+            # Named after the night: it starts one training run, however often and in how many runs it is closed.
+            trigger_run_id=decided["run_id"],
+            conf={"data": decided["data"]},
+            reset_dag_run=False,
+            skip_when_already_exists=True,
+        )
+        judged >> decided >> trigger_training
 
 
-attrition_retrain_nightly()
+for found in load_all()[0]:
+    if found.online:
+        retrain_nightly(found)

@@ -1,5 +1,5 @@
 """
-# Put an earlier release back into production
+# Put an earlier release back into production: $title
 
 Deploys the image digest of a version that was approved before, without a build, verifies it and moves
 the registry's alias `champion` to it. Use it when production misbehaves after a release.
@@ -24,62 +24,47 @@ approved is refused.
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Asset, Metadata, Param, dag, get_current_context, task
+from airflow.sdk import DAG, Asset, Param
 
-from lifecycle.defaults import DEFAULT_ARGS, START_DATE, TAG_RELEASE
+from lifecycle.defaults import RELEASE, START_DATE, default_args, runbook
 from lifecycle.operators.release_step import ScoringStepOperator
-from lifecycle.tasks.release import PRODUCTION
-
-attrition_production = Asset("attrition_production")
-
-EARLIER = "ti.xcom_pull('resolve_earlier_release')"
-IMAGE: dict[str, Any] = {
-    "conn_id": PRODUCTION,
-    "target": "production",
-    **{key: f"{{{{ {EARLIER}['{key}'] }}}}" for key in ("image", "digest", "version")},
-    "approved_digest": f"{{{{ {EARLIER}['digest'] }}}}",
-}
+from lifecycle.tasks.release import promote
+from lifecycle.tasks.rollback import resolve_earlier_release
+from training.use_case import UseCase, load_all
 
 
-@dag(
-    schedule=None,
-    start_date=START_DATE,
-    catchup=False,
-    max_active_runs=1,
-    is_paused_upon_creation=False,  # an emergency does not wait for somebody to find the switch
-    dagrun_timeout=timedelta(hours=2),
-    tags=[TAG_RELEASE],
-    default_args=DEFAULT_ARGS,
-    doc_md=__doc__,
-    params={
-        "version": Param(
-            None,
-            type=["null", "integer"],
-            minimum=1,
-            description="Registry version. Empty: previous_champion.",
-        ),
-        "reason": Param(type="string", minLength=3, maxLength=500, description="Why production goes back."),
-    },
-)
-def attrition_rollback() -> None:
-    @task
-    def resolve_earlier_release() -> dict[str, Any]:
-        """Find the version and the digest that was approved for it."""
-        from lifecycle.tasks import release
-
-        return release.resolve_rollback(get_current_context())
-
-    @task(outlets=[attrition_production])
-    def promote(earlier: Any) -> Any:
-        """Move the aliases back."""
-        from lifecycle.tasks import release
-
-        yield Metadata(attrition_production, release.promote(get_current_context(), earlier, earlier["digest"]))
-
-    earlier = resolve_earlier_release()
-    deploy_production = ScoringStepOperator(task_id="deploy_production", step="deploy", **IMAGE)
-    verify_production = ScoringStepOperator(task_id="verify_production", step="verify", **IMAGE)
-    earlier >> deploy_production >> verify_production >> promote(earlier)
+def rollback(use_case: UseCase) -> None:
+    """The rollback DAG of one use case."""
+    with DAG(
+        use_case.rollback_dag,
+        schedule=None,
+        start_date=START_DATE,
+        catchup=False,
+        max_active_runs=1,
+        is_paused_upon_creation=False,  # an emergency does not wait for somebody to find the switch
+        dagrun_timeout=timedelta(hours=2),
+        tags=[use_case.name, RELEASE],
+        default_args=default_args(use_case),
+        doc_md=runbook(__doc__, use_case),
+        params={
+            "version": Param(
+                None,
+                type=["null", "integer"],
+                minimum=1,
+                description="Registry version. Empty: previous_champion.",
+            ),
+            "reason": Param(type="string", minLength=3, maxLength=500, description="Why production goes back."),
+        },
+    ):
+        earlier: Any = resolve_earlier_release(use_case.name)
+        image: dict[str, Any] = {key: earlier[key] for key in ("image", "digest", "version")}
+        to: dict[str, Any] = {"use_case": use_case.name, "target": "production", "approved_digest": earlier["digest"]}
+        deploy_production = ScoringStepOperator(task_id="deploy_production", step="deploy", **to, **image)
+        verify_production = ScoringStepOperator(task_id="verify_production", step="verify", **to, **image)
+        promoted = promote.override(outlets=[Asset(use_case.production_asset)])
+        deploy_production >> verify_production >> promoted(use_case.name, earlier, earlier["digest"])
 
 
-attrition_rollback()
+for found in load_all()[0]:
+    if found.online:
+        rollback(found)

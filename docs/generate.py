@@ -1,6 +1,6 @@
 """Write the pages that the code already says: ``make docs``. A test fails where one is stale.
 
-- ``dags.md``: the runbooks of the DAGs, from their docstrings, which Airflow shows as ``doc_md``.
+- ``dags.md``: the runbooks of the DAGs, from their docstrings, which Airflow shows as ``doc_md``; of one use case.
 - ``reference.md``: its tables, between the marks ``<!-- NAME: generated -->`` and ``<!-- end -->``.
 - ``evidence.schema.json``: the JSON Schema of the evidence document.
 """
@@ -17,14 +17,29 @@ sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
 NOTICE = "<!-- Made by `make docs` from the DAGs' docstrings: change those. -->"
 
 
+EXAMPLE = "attrition"
+"""The use case whose DAG ids and fields the pages show."""
+INTRODUCTION = (
+    f"Each file of `dags/` makes one DAG for each folder in `use_cases/`; its id begins with the use case's name. "
+    f"This page shows those of `{EXAMPLE}`. A definition that does not hold has no DAGs: Airflow lists what is wrong "
+    "with it as an import error of [broken_use_cases.py](../dags/broken_use_cases.py), and all others keep theirs."
+)
+
+
 def dags() -> str:
     """All runbooks on one page, each under its DAG's id."""
-    parts = ["# The DAGs", NOTICE]
+    from lifecycle.defaults import runbook
+    from training.use_case import load
+
+    example = load(EXAMPLE)
+    parts = ["# The DAGs", NOTICE, INTRODUCTION]
     for path in sorted((ROOT / "dags").glob("*.py")):
         docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
-        title, _, body = docstring.strip().partition("\n")
-        heading = f"## `{path.stem}`: {title.removeprefix('# ').lower()}"
-        parts += [heading, f"[{path.name}](../dags/{path.name})", body.strip()]
+        if not docstring.startswith("# "):
+            continue
+        title, _, body = runbook(docstring, example).strip().partition("\n")
+        action = title.removeprefix("# ").partition(":")[0].lower()
+        parts += [f"## `{example.name}_{path.stem}`: {action}", f"[{path.name}](../dags/{path.name})", body.strip()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -56,16 +71,16 @@ def _table(head: str, rows: Iterable[tuple[str, ...]]) -> str:
 
 def settings() -> str:
     """Every setting of ``config/*.toml``, by table."""
-    classes = _classes("plugins/lifecycle/settings.py")
+    classes = _classes("plugins/lifecycle/settings.py") | _classes("training/drift/limits.py")
     tables = {
         "(top)": "Settings",
-        "[model]": "Model",
         "[training]": "Training",
-        "[training.floors]": "Floors",
         "[release]": "Release",
         "[scoring]": "Scoring",
-        "[scoring.staging], [scoring.production]": "Target",
         "[retraining]": "Retraining",
+        "[every_use_case], [use_cases.<name>]": "UseCaseSettings",
+        "[every_use_case.staging], [every_use_case.production]": "Target",
+        "[every_use_case.drift]": "Limits",
     }
     parts = []
     for title, name in tables.items():
@@ -87,13 +102,13 @@ def server() -> str:
 
 
 def contract() -> str:
-    """The fields of a request."""
-    from training.export.contract import request_contract
+    """The fields of a request to the example's service."""
+    from training.use_case import load
 
     rows = []
-    for field in request_contract().fields:
+    for field in load(EXAMPLE).fields:
         allowed = ", ".join(field.categories) or f"{field.minimum:g} to {field.maximum:g}"
-        notes = [] if field.feature else ["no feature"]
+        notes = [] if field.role == "feature" else [f"{field.role}, not used"]
         notes += ["sensitive"] if field.sensitive else []
         notes += [] if field.required else ["may be absent"]
         rows.append((f"`{field.name}`", field.kind, field.unit or "", allowed, f"`{field.example}`", ", ".join(notes)))

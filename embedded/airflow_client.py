@@ -17,6 +17,11 @@ _BUSY = (500, 502, 503, 504)
 class AirflowError(RuntimeError):
     """Raised when Airflow refuses a request or stays away; the message has its answer."""
 
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        """HTTP status of a refusal; ``None`` when Airflow stayed away."""
+
 
 class Airflow:
     """A session with one API server."""
@@ -45,13 +50,22 @@ class Airflow:
     def run(self, dag_id: str, run_id: str) -> Json:
         return self.get(f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}")
 
+    def find_run(self, dag_id: str, run_id: str) -> Json | None:
+        """A run, or ``None`` where there is none of this id."""
+        try:
+            return self.run(dag_id, run_id)
+        except AirflowError as error:
+            if error.status == requests.codes.not_found:
+                return None
+            raise
+
     def trigger(self, dag_id: str, run_id: str, conf: Json) -> None:
         """Start a run, unless there is one of this id already."""
         try:
             self.post(f"/dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": conf})
         except AirflowError:
             # A repeated request meets the run that the first one made before its answer was lost.
-            if not any(run["dag_run_id"] == run_id for run in self.runs(dag_id, limit=20)):
+            if self.find_run(dag_id, run_id) is None:
                 raise
 
     def tasks(self, dag_id: str, run_id: str) -> list[Json]:
@@ -103,7 +117,7 @@ class Airflow:
                     return dict(answer.json()) if answer.content else {}
                 fault = f"{answer.status_code}: {answer.text[:500]}"
                 if answer.status_code not in _BUSY:
-                    raise AirflowError(f"{method} {path} was answered with {fault}")
+                    raise AirflowError(f"{method} {path} was answered with {fault}", answer.status_code)
             if time.monotonic() > deadline:
                 raise AirflowError(f"{method} {path} failed for {_RETRY_SECONDS:g} s: {fault}")
             time.sleep(0.5)

@@ -24,29 +24,29 @@ class Credentials:
     fernet_key: str
     minilake_token: str
     api_keys: dict[str, str]
-    """Slot to the API key of its scoring server."""
+    """Target to the API key of its scoring servers."""
     airflow_user: str = "admin"
 
     @classmethod
-    def load(cls, folder: Path, slots: Iterable[str]) -> "Credentials":
+    def load(cls, folder: Path, targets: Iterable[str]) -> "Credentials":
         """Read the secrets in ``folder``; at first, make them."""
         path = folder / _FILE
         if not path.exists():
-            _make(slots)._save(folder)
+            _make(targets)._save(folder)
         return cls(**json.loads(path.read_text()))
 
     def _save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
-        for slot, key in self.api_keys.items():
+        for target, key in self.api_keys.items():
             hashed = {API_CLIENT: hashlib.sha256(key.encode()).hexdigest()}
-            write_private(hashes_file(folder, slot), json.dumps(hashed))
+            write_private(hashes_file(folder, target), json.dumps(hashed))
         write_private(folder / _FILE, json.dumps(asdict(self), indent=1))
 
 
-def hashes_file(folder: Path, slot: str) -> Path:
-    """The file of key hashes that a slot's scoring server reads."""
-    return folder / f"api-keys-{slot}.json"
+def hashes_file(folder: Path, target: str) -> Path:
+    """The file of key hashes that a target's scoring servers read."""
+    return folder / f"api-keys-{target}.json"
 
 
 def write_private(path: Path, text: str) -> None:
@@ -57,12 +57,12 @@ def write_private(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def _make(slots: Iterable[str]) -> Credentials:
+def _make(targets: Iterable[str]) -> Credentials:
     return Credentials(
         airflow_password=secrets.token_urlsafe(12),
         jwt_secret=secrets.token_urlsafe(64),
         api_secret_key=secrets.token_urlsafe(32),
         fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         minilake_token=secrets.token_urlsafe(24),
-        api_keys={slot: secrets.token_urlsafe(24) for slot in slots},
+        api_keys={target: secrets.token_urlsafe(24) for target in targets},
     )

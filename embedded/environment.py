@@ -6,17 +6,19 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from dotenv import dotenv_values
 
 from embedded.credentials import Credentials
+from training.use_case import Target
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKER = "LIFECYCLE_STACK"
 """Set for every process of a stack, to the stack's home: this is how leftovers are found."""
 PART_MARKER = "LIFECYCLE_PART"
 """Set for every process of a part, to its name."""
-SLOTS = ("staging", "production")
+TARGETS: tuple[Target, ...] = get_args(Target)
 HEARTBEAT_FILE = "heartbeat"
 """In the folder of slots; the scoring host touches it every second."""
 
@@ -38,6 +40,7 @@ class Ports:
     mlflow: int = 5050
     minilake: int = 18000
     staging: int = 8091
+    """Of the use case that is released first; each further one gets a pair of its own (``embedded.addresses``)."""
     production: int = 8090
 
     @classmethod
@@ -89,25 +92,26 @@ class Stack:
     def minilake_url(self) -> str:
         return f"http://127.0.0.1:{self.ports.minilake}"
 
-    def scoring_url(self, slot: str) -> str:
-        return f"http://127.0.0.1:{getattr(self.ports, slot)}"
+    @property
+    def slots(self) -> Path:
+        """Folder of all slots."""
+        return self.home / "slots"
 
-    def slot(self, slot: str) -> Path:
-        """Folder in which a slot's wishes, status and output lie."""
-        return self.home / "slots" / slot
+    def slot(self, use_case: str, target: Target) -> Path:
+        """Folder of what is asked for, the status and the output of a use case's server at a target."""
+        return self.slots / use_case / target
 
     @property
     def logs(self) -> Path:
         return self.home / "logs"
 
-    @property
-    def data(self) -> Path:
-        """The default training data of ``config/embedded.toml``."""
-        return self.home / "data" / "employees.csv"
+    def data(self, use_case: str) -> Path:
+        """A use case's default training data, as ``config/embedded.toml`` names it."""
+        return self.home / "data" / f"{use_case}.csv"
 
     @property
     def credentials(self) -> Credentials:
-        return Credentials.load(self.home / "secrets", SLOTS)
+        return Credentials.load(self.home / "secrets", TARGETS)
 
     def environment(self) -> dict[str, str]:
         """What every process of the stack gets: the caller's environment without what would mislead it."""
@@ -171,7 +175,7 @@ class Stack:
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
             # In a thread, for a fork of a task's process can leave its supervisor waiting.
             "AIRFLOW__OPENLINEAGE__EXECUTE_IN_THREAD": "True",
-            "AIRFLOW__OPENLINEAGE__NAMESPACE": "attrition",
+            "AIRFLOW__OPENLINEAGE__NAMESPACE": "lifecycle",
             "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(
                 {"type": "file", "log_file_path": str(self.home / "openlineage.jsonl"), "append": True}
             ),
@@ -212,13 +216,12 @@ class Stack:
             "registry": {"conn_type": "fs", "extra": {"path": str(self.home / "images")}},
             "logs": {"conn_type": "fs", "extra": {"path": str(self.home / "exports")}},
         }  # fmt: skip
-        for slot in SLOTS:
-            connections[f"scoring_{slot}"] = {
+        for target in TARGETS:
+            # Without host and port: each use case has an address of its own, which its slot's status names.
+            connections[f"scoring_{target}"] = {
                 "conn_type": "gunicorn",
-                "host": "127.0.0.1",
-                "port": getattr(self.ports, slot),
-                "password": secrets.api_keys[slot],
-                "extra": {"home": str(self.slot(slot))},
+                "password": secrets.api_keys[target],
+                "extra": {"home": str(self.slots)},
             }
         return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()}
 

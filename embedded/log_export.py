@@ -9,12 +9,14 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from embedded.emulators.container_log import CONTAINER, Origin, blob_name, encoded, record
+from embedded.environment import TARGETS
+from training.use_case import Target
 
 _STATE_FILE = "export.json"
 _POLL = 0.2
@@ -23,6 +25,9 @@ _LINE_LIMIT = 16 * 2**10
 """Container runtimes split longer lines."""
 _KEPT = 4
 """Output files of ended servers that are kept for reading, per slot."""
+
+Namespace = Callable[[str, Target], str | None]
+"""Use case and target to the namespace that the lines are from; ``None`` lets them wait."""
 
 
 @dataclass
@@ -44,12 +49,13 @@ class _State:
 
 
 class Exporter:
-    """Tails ``<slots>/<slot>/output/*.log`` into ``<exports>``; the only writer there."""
+    """Tails ``<slots>/<use case>/<target>/output/*.log`` into ``<exports>``; the only writer there."""
 
-    def __init__(self, slots: Path, exports: Path, live_names: Callable[[], set[str]]) -> None:
+    def __init__(self, slots: Path, exports: Path, *, live_names: Callable[[], set[str]], namespace: Namespace) -> None:
         self._slots = slots
         self._exports = exports
         self._live_names = live_names
+        self._namespace = namespace
         self._stop = threading.Event()
         self._state_file = slots / _STATE_FILE
         slots.mkdir(parents=True, exist_ok=True)
@@ -69,12 +75,19 @@ class Exporter:
         """Export what has been written since the last time and return the number of records."""
         live = self._live_names()
         count = 0
-        for path in sorted(self._slots.glob("*/output/*.log")):
-            count += self._export_file(path, finished=_server(path) not in live)
+        for path, namespace in self._files():
+            count += self._export_file(path, namespace, finished=_server(path) not in live)
         self._delete_old(live)
         return count
 
-    def _export_file(self, path: Path, *, finished: bool) -> int:
+    def _files(self) -> Iterator[tuple[Path, str]]:
+        """The output files whose namespace is known, with it."""
+        for target in TARGETS:
+            for folder in sorted(self._slots.glob(f"*/{target}/output")):
+                if namespace := self._namespace(folder.parent.parent.name, target):
+                    yield from ((path, namespace) for path in sorted(folder.glob("*.log")))
+
+    def _export_file(self, path: Path, namespace: str, *, finished: bool) -> int:
         name = str(path.relative_to(self._slots))
         count = 0
         while True:
@@ -87,12 +100,12 @@ class Exporter:
                 end = len(data)  # the last line of a killed server may lack its end
             if not end:
                 return count
-            count += self._append(name, path, start + end, data[:end])
+            count += self._append(name, _origin(path, namespace), start + end, data[:end])
 
-    def _append(self, name: str, path: Path, end: int, data: bytes) -> int:
+    def _append(self, name: str, origin: Origin, end: int, data: bytes) -> int:
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
         lines = _split(data)
-        content = b"".join(encoded(record(_origin(path), now, line.decode(errors="replace"))) for line in lines)
+        content = b"".join(encoded(record(origin, now, line.decode(errors="replace"))) for line in lines)
         target = self._exports / CONTAINER / blob_name("embedded", now)
         target.parent.mkdir(parents=True, exist_ok=True)
         size = target.stat().st_size if target.exists() else 0
@@ -126,7 +139,7 @@ class Exporter:
 
     def _delete_old(self, live: set[str]) -> None:
         """Drop the output of servers that ended long ago, once all of it is exported."""
-        for folder in self._slots.glob("*/output"):
+        for folder in self._slots.glob("*/*/output"):
             ended = [path for path in folder.glob("*.log") if _server(path) not in live]
             for path in sorted(ended, key=lambda item: item.stat().st_mtime)[: -2 * _KEPT]:
                 name = str(path.relative_to(self._slots))
@@ -151,10 +164,10 @@ def _server(path: Path) -> str:
     return path.name.split(".")[0]
 
 
-def _origin(path: Path) -> Origin:
-    """``<slot>/output/<server>.<stdout or stderr>.log``"""
+def _origin(path: Path, namespace: str) -> Origin:
+    """``<use case>/<target>/output/<server>.<stdout or stderr>.log``"""
     server, source, _ = path.name.split(".")
-    return Origin(f"attrition-{path.parent.parent.name}", server, socket.gethostname(), server, source)
+    return Origin(namespace, server, socket.gethostname(), server, source)
 
 
 def _split(data: bytes) -> list[bytes]:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import requests
 
-from embedded.environment import HEARTBEAT_FILE, SLOTS, Stack
+from embedded.environment import HEARTBEAT_FILE, Stack
 
 _TIMEOUT = 2.0
 
@@ -93,13 +93,12 @@ def _minilake(stack: Stack) -> Part:
 
 
 def _scoring(stack: Stack) -> Part:
-    beat = stack.home / "slots" / HEARTBEAT_FILE
-    addresses = ", ".join(f"{stack.scoring_url(slot)} ({slot})" for slot in SLOTS)
+    beat = stack.slots / HEARTBEAT_FILE
     return Part(
         name="scoring host",
         argv=[sys.executable, "-m", "embedded.scoring_host"],
         env=stack.environment(),
-        checks=[Check("scoring host", lambda started: beat.exists() and beat.stat().st_mtime >= started, addresses)],
+        checks=[Check("scoring host", lambda started: beat.exists() and beat.stat().st_mtime >= started)],
     )
 
 

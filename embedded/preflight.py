@@ -2,12 +2,12 @@
 
 import json
 import shutil
-import socket
 import sys
 from pathlib import Path
 
 import psutil
 
+from embedded.addresses import Addresses, is_free
 from embedded.environment import Stack, port_setting
 
 MIN_DISK_MIB = 2048
@@ -33,22 +33,24 @@ def _python() -> list[str]:
 
 
 def _ports(stack: Stack) -> list[str]:
-    return [
+    faults = [
         f"port {port} is in use by another program: stop that, or set {port_setting(name)} to a free port"
         for name, port in vars(stack.ports).items()
-        if not _free(port)
+        if not is_free(port)
     ]
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        # As servers do: a port whose last connections linger after a stop is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    addresses = Addresses(stack)
+    settings = {port: port_setting(name) for name, port in vars(stack.ports).items()}
+    for use_case, pair in addresses.further().items():
+        for target, port in pair.items():
+            whose = f"port {port}, the address of {use_case} in {target}, "
+            if port in settings:
+                faults.append(f"{whose}is {settings[port]} too: set that to another port")
+            elif not is_free(port):
+                faults.append(
+                    f"{whose}is in use by another program: stop that, or delete the entry of {use_case} in "
+                    f"{addresses.file}, so that it gets another address"
+                )
+    return faults
 
 
 def _disk(home: Path) -> list[str]:

@@ -25,7 +25,7 @@ _TAIL_LINES = 20
 
 
 class Child:
-    """A gunicorn that runs one unit on the slot's public socket and on a private one of its own."""
+    """A gunicorn that runs one unit on its slot's public socket and on a private one of its own."""
 
     def __init__(
         self, *, name: str, unit: Unit, slot: Path, public: socket.socket, keys: Path, env: Mapping[str, str]

@@ -4,9 +4,13 @@ It binds the public ports and hands the sockets to the gunicorns that it starts.
 another without a moment at which nobody accepts: the new server is ready before the old one is told to
 finish. A start that fails leaves the old server alone. A server that dies is started again; requests
 wait in the socket's queue meanwhile.
+
+Each use case has a slot for staging and one for production, and gets both when something is asked for in one of them
+for the first time. What ran before runs again, even if its definition no longer holds.
 """
 
 import functools
+import importlib
 import logging
 import os
 import signal
@@ -20,16 +24,21 @@ from typing import Literal
 import msgspec
 import psutil
 
+from embedded.addresses import AddressError, Addresses
 from embedded.credentials import hashes_file
-from embedded.environment import HEARTBEAT_FILE, SLOTS, Stack
+from embedded.environment import HEARTBEAT_FILE, TARGETS, Stack
 from embedded.log_export import Exporter
 from embedded.processes import signal_group
 from embedded.scoring_child import SLOT_MARKER, Child
 from embedded.stop_signal import StopSignal
-from lifecycle.hooks.slot import DESIRED_FILE, STATUS_FILE, Desired, Status, Unit
+from lifecycle.hooks.slot import DESIRED_FILE, STATUS_FILE, Desired, Status, Unit, read_status
+from training import use_case as use_cases
+from training.use_case import Target, UseCase, UseCaseError
 
 READY_SECONDS = 60.0
 _POLL = 0.1
+_LOOK = 0.5
+"""Seconds between two looks for use cases that have come."""
 _BACKOFF = (0.0, 1.0, 2.0, 5.0, 10.0)
 """Seconds to wait before a server that died is started again: the first time, the second and so on."""
 _LEFTOVER_SECONDS = 10.0
@@ -44,6 +53,7 @@ class SlotHost:
 
     def __init__(self, folder: Path, *, port: int, keys: Path, env: Mapping[str, str]) -> None:
         self._folder = folder
+        self._name = f"{folder.parent.name}-{folder.name}"
         self._port = port
         self._keys = keys
         self._env = env
@@ -71,9 +81,14 @@ class SlotHost:
             for child in self._children.values():
                 if child:
                     child.drain()
+            self.close()
 
     def stop(self) -> None:
         self._stop.set()
+
+    def close(self) -> None:
+        """Give the public port back."""
+        self._public.close()
 
     def live_names(self) -> set[str]:
         """Names of the servers whose output may still grow."""
@@ -84,15 +99,12 @@ class SlotHost:
 
         Before anything that is asked for: it may be what failed then, or what was under way.
         """
-        try:
-            before = msgspec.json.decode((self._folder / STATUS_FILE).read_bytes(), type=Status)
-        except FileNotFoundError:
-            return
+        before = read_status(self._folder)
         for role, running in (("stable", before.stable), ("canary", before.canary)):
             if running and Path(running.image).is_dir():
                 self._children[role] = child = self._launch(role, running.unit)
                 if fault := child.await_ready(READY_SECONDS, self._stop.is_set):
-                    log.warning("%s: %s version %s: %s", self._folder.name, role, running.version, fault)
+                    log.warning("%s: %s version %s: %s", self._name, role, running.version, fault)
         if before.state != "progressing":
             self._status = before
             self._report(before.state, before.message, list(before.log_tail))
@@ -111,9 +123,7 @@ class SlotHost:
 
     def _desired(self) -> Desired:
         try:
-            return msgspec.json.decode((self._folder / DESIRED_FILE).read_bytes(), type=Desired)
-        except FileNotFoundError:
-            return Desired(generation="")
+            return _read_desired(self._folder)
         except msgspec.MsgspecError as error:
             if self._status.message != (message := f"{DESIRED_FILE} is not usable: {error}"):
                 self._report("failed", message)
@@ -150,7 +160,7 @@ class SlotHost:
 
     def _launch(self, role: str, unit: Unit) -> Child:
         self._started += 1
-        name = f"scoring-{self._folder.name}-{role}-{os.getpid()}-{self._started}"
+        name = f"scoring-{self._name.replace('_', '-')}-{role}-{os.getpid()}-{self._started}"
         log.info("%s: starting version %s from %s", name, unit.version, unit.image)
         return Child(name=name, unit=unit, slot=self._folder, public=self._public, keys=self._keys, env=self._env)
 
@@ -184,13 +194,129 @@ class SlotHost:
             state=state,
             message=message,
             log_tail=tuple(log_tail or ()),
+            address=f"http://127.0.0.1:{self._port}",
             **running,
         )
-        path = self._folder / STATUS_FILE
-        part = path.with_suffix(".part")
-        part.write_bytes(msgspec.json.encode(self._status))
-        part.replace(path)
-        log.info("%s: generation %s is %s %s", self._folder.name, self._status.generation, state, message)
+        _write_status(self._folder, self._status)
+
+
+class Host:
+    """All slots of a stack. ``look`` takes up the use cases for which something is asked."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._addresses = Addresses(stack)
+        self._definitions: dict[str, UseCase] = {}
+        self._faults: dict[str, str] = {}
+        """What was last wrong with a use case, so that it is told once."""
+        self._hosted: set[str] = set()
+        self._slots: list[SlotHost] = []
+        self._threads: list[threading.Thread] = []
+
+    def look(self) -> None:
+        """Take up what has come since the last look."""
+        asked = {path.parent.parent.name for path in self._stack.slots.glob(f"*/*/{DESIRED_FILE}")}
+        for name in sorted(asked | self._addresses.assigned().keys()):
+            if name not in self._definitions or name not in self._hosted:
+                self._take_up(name)
+
+    def works(self) -> bool:
+        """Whether every slot is still looked after."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def stop(self) -> None:
+        """End all servers; blocks."""
+        for slot in self._slots:
+            slot.stop()
+        for thread in self._threads:
+            thread.join()
+
+    def live_names(self) -> set[str]:
+        """Names of the servers whose output may still grow."""
+        return {name for slot in self._slots for name in slot.live_names()}
+
+    def namespace(self, use_case: str, target: Target) -> str | None:
+        """Namespace of a slot's log lines; ``None`` as long as the use case's definition does not hold."""
+        definition = self._definitions.get(use_case)
+        return definition.namespace(target) if definition else None
+
+    def _take_up(self, name: str) -> None:
+        fault = self._define(name)
+        if name in self._hosted:
+            return
+        definition = self._definitions.get(name)
+        if definition and not definition.online:
+            self._refuse(name, f"use case {name} has online=False: no server answers for it")
+        elif definition or name in self._addresses.assigned():
+            self._open(name)
+        else:
+            self._refuse(name, fault)
+
+    def _define(self, name: str) -> str:
+        """Load a definition; returns what is wrong with it, or nothing."""
+        if name in self._definitions:
+            return ""
+        importlib.invalidate_caches()  # its folder may be younger than this process
+        try:
+            self._definitions[name] = use_cases.load(name)
+        except UseCaseError as error:
+            self._tell(name, str(error))
+            return str(error)
+        return ""
+
+    def _tell(self, name: str, fault: str) -> None:
+        if self._faults.get(name) != fault:
+            self._faults[name] = fault
+            log.warning("%s", fault)
+
+    def _open(self, name: str) -> None:
+        """Bind both public ports and look after both slots."""
+        opened: list[SlotHost] = []
+        try:
+            for target, port in self._addresses.assign(name).items():
+                keys = hashes_file(self._stack.home / "secrets", target)
+                folder = self._stack.slot(name, target)
+                opened.append(SlotHost(folder, port=port, keys=keys, env=self._stack.scoring_environment()))
+        except (AddressError, OSError) as error:
+            for slot in opened:
+                slot.close()
+            fault = f"use case {name} gets no address: {error}"
+            self._tell(name, fault)
+            return self._refuse(name, fault)
+        self._hosted.add(name)
+        self._slots += opened
+        for slot in opened:
+            thread = threading.Thread(target=slot.run)
+            thread.start()
+            self._threads.append(thread)
+        return None
+
+    def _refuse(self, name: str, reason: str) -> None:
+        """Answer what is asked for in a use case's slots by a reason why it is not done."""
+        for target in TARGETS:
+            folder = self._stack.slot(name, target)
+            try:
+                generation = _read_desired(folder).generation
+            except msgspec.MsgspecError:
+                continue  # without a generation nobody waits for an answer
+            if generation != read_status(folder).generation:
+                _write_status(folder, Status(generation=generation, state="failed", message=reason))
+
+
+def _read_desired(folder: Path) -> Desired:
+    try:
+        return msgspec.json.decode((folder / DESIRED_FILE).read_bytes(), type=Desired)
+    except FileNotFoundError:
+        return Desired(generation="")
+
+
+def _write_status(folder: Path, status: Status) -> None:
+    path = folder / STATUS_FILE
+    part = path.with_suffix(".part")
+    part.write_bytes(msgspec.json.encode(status))
+    part.replace(path)
+    slot = f"{folder.parent.name}-{folder.name}"
+    log.info("%s: generation %s is %s %s", slot, status.generation, status.state, status.message)
 
 
 def _strays(folder: Path) -> list[psutil.Process]:
@@ -215,40 +341,27 @@ def _end(strays: list[psutil.Process]) -> None:
 
 
 def main() -> int:
-    """Host both slots and export their output, until SIGTERM or SIGINT."""
+    """Host all slots and export their output, until SIGTERM or SIGINT."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     stack = Stack.read()
     stop = StopSignal()
     stop.listen(signal.SIGINT, signal.SIGTERM)
-    secrets = stack.home / "secrets"
-    hosts = [
-        SlotHost(
-            stack.slot(name),
-            port=getattr(stack.ports, name),
-            keys=hashes_file(secrets, name),
-            env=stack.scoring_environment(),
-        )
-        for name in SLOTS
-    ]
-    exporter = Exporter(
-        stack.home / "slots", stack.home / "exports", lambda: {n for h in hosts for n in h.live_names()}
-    )
-    threads = [threading.Thread(target=host.run) for host in hosts]
-    threads.append(threading.Thread(target=exporter.run))
-    for thread in threads:
-        thread.start()
-    heartbeat = stack.home / "slots" / HEARTBEAT_FILE
-    failed = False
-    while not stop.wait(1.0) and not failed:
-        heartbeat.touch()
-        failed = not all(thread.is_alive() for thread in threads)
-    for host in hosts:
+    host = Host(stack)
+    exporter = Exporter(stack.slots, stack.home / "exports", live_names=host.live_names, namespace=host.namespace)
+    exporting = threading.Thread(target=exporter.run)
+    exporting.start()
+    try:
+        while not stop.given:
+            host.look()
+            (stack.slots / HEARTBEAT_FILE).touch()
+            stop.wait(_LOOK)
+            if not (host.works() and exporting.is_alive()):
+                return 1
+    finally:
         host.stop()
-    for thread in threads[:-1]:
-        thread.join()
-    exporter.stop()  # last, so that it takes what the servers wrote while they stopped
-    threads[-1].join()
-    return int(failed)
+        exporter.stop()  # last, so that it takes what the servers wrote while they stopped
+        exporting.join()
+    return 0
 
 
 if __name__ == "__main__":

@@ -185,6 +185,7 @@ class Supervisor:
             "pid": os.getpid(),
             "state": state,
             "message": message,
+            "use_cases": self._stack.shell.get("USE_CASES", ""),
             "parts": {
                 name: {
                     "pid": running.process.pid,

@@ -3,7 +3,8 @@
 # fails or is told to stop, what ran before runs again, and the exit code is not 0.
 #
 #   STEP       deploy: the release itself; canary: one pod of it beside what runs
-#   TARGET     staging or production: the overlay       NAMESPACE  where to
+#   USE_CASE   its name, with - for _: a label          NAMESPACE  where to
+#   TARGET     staging or production: the overlay
 #   IMAGE      repository@sha256:... or repository:tag  DIGEST     what its content must be
 #   VERSION    model version                            REPLICAS   used where autoscaling is left out
 #   LEAVE_OUT  components that this cluster lacks       TIMEOUT    seconds for the rollout
@@ -16,6 +17,7 @@ TERMINATION=${TERMINATION:-/dev/termination-log}
 RECORD=scoring-record # the ConfigMap that keeps the manifests of the last good release
 KINDS=deployment,service,serviceaccount,configmap,ingress,networkpolicy,horizontalpodautoscaler,poddisruptionbudget
 OURS=app.kubernetes.io/managed-by=lifecycle-release
+PARTS='ingress autoscaling disruption-budget network-policy'
 DEPLOYMENT=scoring
 [ "$STEP" = canary ] && DEPLOYMENT=scoring-canary
 
@@ -23,8 +25,8 @@ k() { kubectl --namespace "$NAMESPACE" "$@"; }
 say() { echo "$(date -u +%H:%M:%S) $*"; }
 apply() { k apply --server-side --force-conflicts --field-manager=lifecycle-release -f "$1"; }
 
-render() { # the overlay with this image's name, digest, version and namespace pinned, into rendered.yaml
-  local name=${IMAGE%@*} pin part
+render() { # base, parts and overlay with this image's name, digest, version and namespace pinned, into rendered.yaml
+  local name=${IMAGE%@*} pin part host
   case $IMAGE in
     *@sha256:*) pin="digest: ${IMAGE#*@}" ;;
     *) pin="newTag: ${IMAGE##*:}"; name=${IMAGE%:*} ;;
@@ -34,19 +36,34 @@ render() { # the overlay with this image's name, digest, version and namespace p
     echo "apiVersion: kustomize.config.k8s.io/v1beta1"
     echo "kind: Kustomization"
     echo "namespace: $NAMESPACE"
-    echo "resources: [../overlays/$TARGET]"
-    echo "images: [{name: attrition-scoring, newName: $name, $pin}]"
-    echo "labels: [{pairs: {app.kubernetes.io/version: \"$VERSION\"}, includeTemplates: true}]"
-    echo "commonAnnotations: {lifecycle/image: \"$IMAGE\", lifecycle/digest: \"$DIGEST\", lifecycle/version: \"$VERSION\"}"
+    echo "resources: [../base]"
+    echo "components:"
     if [ "$STEP" = canary ]; then
-      echo "components: [../components/canary]"
-    elif [ -n "$LEAVE_OUT" ]; then
-      echo "components:"
-      for part in $LEAVE_OUT; do echo "  - ../components/without-$part"; done
-      case " $LEAVE_OUT " in *" autoscaling "*) echo "replicas: [{name: scoring, count: $REPLICAS}]" ;; esac
+      echo "  - ../components/canary"
+    else
+      for part in $PARTS; do left_out "$part" || echo "  - ../components/$part"; done
+      echo "  - ../overlays/$TARGET"
+      if left_out autoscaling; then echo "replicas: [{name: scoring, count: $REPLICAS}]"; fi
+    fi
+    echo "images: [{name: scoring, newName: $name, $pin}]"
+    # What carries managed-by and is not in the manifests of the release that runs is deleted by `prune`.
+    echo "labels: [{pairs: {app.kubernetes.io/part-of: lifecycle, app.kubernetes.io/managed-by: lifecycle-release,"
+    echo "  app.kubernetes.io/version: \"$VERSION\", lifecycle/use-case: \"$USE_CASE\"}, includeTemplates: true}]"
+    echo "commonAnnotations: {lifecycle/image: \"$IMAGE\", lifecycle/digest: \"$DIGEST\", lifecycle/version: \"$VERSION\"}"
+    if [ "$STEP" = deploy ] && ! left_out ingress; then
+      echo "replacements:"
+      echo "  - source: {kind: Deployment, fieldPath: metadata.labels.lifecycle/use-case}"
+      echo "    targets:"
+      for host in spec.rules.0.host spec.tls.0.hosts.0; do
+        echo "      - {select: {kind: Ingress}, fieldPaths: [$host], options: {delimiter: ., index: 0}}"
+      done
     fi
   } >release/kustomization.yaml
   kubectl kustomize release >rendered.yaml
+}
+
+left_out() { # left_out PART: does this cluster lack it?
+  case " $LEAVE_OUT " in *" $1 "*) return 0 ;; *) return 1 ;; esac
 }
 
 names() { # kind/name of every object of a manifest, one a line
@@ -153,7 +170,8 @@ main() {
     trap - TERM INT
     k create configmap "$RECORD" --dry-run=client -o yaml --from-file=manifest.yaml=rendered.yaml \
       --from-literal=image="$IMAGE" --from-literal=digest="$DIGEST" --from-literal=version="$VERSION" \
-      --from-literal=since="$since" --from-literal=previous="$previous" >record.yaml
+      --from-literal=since="$since" --from-literal=previous="$previous" |
+      k label --local -o yaml -f - app.kubernetes.io/part-of=lifecycle "lifecycle/use-case=$USE_CASE" >record.yaml
     apply record.yaml
     prune rendered.yaml
   fi

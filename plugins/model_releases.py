@@ -19,17 +19,17 @@ async def model_releases(scope: "Scope", receive: "Receive", send: "Send") -> No
 
 
 class ModelReleasesPlugin(AirflowPlugin):
-    name = "attrition_model_releases"
-    fastapi_apps: list[Any] = [{"app": model_releases, "url_prefix": "/attrition", "name": "Model releases"}]
+    name = "model_releases"
+    fastapi_apps: list[Any] = [{"app": model_releases, "url_prefix": "/lifecycle", "name": "Model releases"}]
     external_views: list[Any] = [
         {
             "name": "Model releases",
             # No slash in front: it is relative to the address that Airflow is served under.
-            "href": "attrition/releases",
+            "href": "lifecycle/releases",
             "destination": "nav",
             "nav_top_level": True,
-            "icon": "attrition/static/icon.svg",
-            "icon_dark_mode": "attrition/static/icon-dark.svg",
+            "icon": "lifecycle/static/icon.svg",
+            "icon_dark_mode": "lifecycle/static/icon-dark.svg",
             "url_route": "model_releases",
         }
     ]

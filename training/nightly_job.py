@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+from typing import Annotated
 
 if __name__ == "__main__":
     # Databricks runs this file by its path: the code root takes the place of this folder on the path.
@@ -20,23 +21,24 @@ if __name__ == "__main__":
 import msgspec
 
 from training.drift.verdict import Limits
-from training.inference_log import day_tables as days
-from training.inference_log import layout
-from training.inference_log import parse as night
-from training.inference_log.schema import COLUMNS, SERVICE
+from training.inference_log import day_tables, layout, parse
 from training.inference_log.sql_engine import Engine, open_engine
+from training.use_case import UseCase, UseCaseError, load
 
 log = logging.getLogger("curation")
+_REJECTED_SHOWN = 20
 
 
 class NightlyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``--config`` of the nightly job."""
 
-    nights: tuple[str, ...]
+    use_case: str
+    """Name of the use case, as its folder is called."""
+    nights: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     """The nights to close, in order."""
     tables: str
     outcomes: str
-    """Folder of the outcomes feed; it may be empty or not there yet."""
+    """Folder of the outcomes feed. It may be empty or not there yet; an empty name means that there is none."""
     original: str
     """The first training set: CSV or Parquet."""
     model_name: str
@@ -48,47 +50,46 @@ class NightlyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     threads: int = 2
 
 
-def curate(config: NightlyConfig, engine: Engine) -> None:
-    """Read the landed lines of each night and make the days anew that they belong to."""
+def curate(config: NightlyConfig, use_case: UseCase, engine: Engine) -> None:
+    """Read the landed lines of each night and rebuild the days that they belong to."""
     tables = Path(config.tables)
     for closed in map(date.fromisoformat, config.nights):
-        night.stage(engine, tables, closed, COLUMNS, SERVICE)
-        log.info(days.rebuild(engine, tables, closed, COLUMNS).note)
+        parse.stage(engine, tables, closed, use_case)
+        log.info(day_tables.rebuild(engine, tables, closed, use_case).note)
 
 
-def label(config: NightlyConfig, engine: Engine) -> None:
+def label(config: NightlyConfig, use_case: UseCase, engine: Engine) -> None:
     """Join the outcomes as of their dates, and write each night's training table."""
     from training.inference_log import outcomes
 
+    feed = Path(config.outcomes) if config.outcomes else None
+    tables = Path(config.tables)
     for closed in map(date.fromisoformat, config.nights):
-        found = outcomes.label(
-            engine, Path(config.tables), closed, COLUMNS, feed=Path(config.outcomes), original=config.original
-        )
-        log.info(
-            "night %s: %d outcomes read, %d rejected, %d labelled records + %d of the original set",
-            found.night,
-            found.outcomes,
-            found.rejected,
-            found.labelled,
-            found.original,
-        )
+        log.info(outcomes.label(engine, tables, closed, use_case, feed=feed, original=config.original).note)
+        rejected = outcomes.read_rejected(tables, closed)
+        for one in rejected[:_REJECTED_SHOWN]:
+            log.warning("outcomes feed, %s, row %d: %s", one.file, one.row, one.reason)
+        if len(rejected) > _REJECTED_SHOWN:
+            log.warning("and %d more: see %s of the night", len(rejected) - _REJECTED_SHOWN, outcomes.REJECTED)
 
 
-def judge(config: NightlyConfig, engine: Engine) -> None:
+def judge(config: NightlyConfig, use_case: UseCase, engine: Engine) -> None:
     """Compare each night with the champion, decide, and keep verdict and report in MLflow."""
     from training.drift.judge import judge as judge_night
     from training.drift.record import monitoring_tracker, record
     from training.drift.reference import champion_reference
+    from training.registry.tracking import Tracker
+
+    def tracker(night: date) -> Tracker:
+        return monitoring_tracker(use_case.name, config.model_name, config.experiment, night)
 
     tables = Path(config.tables)
-    reference = champion_reference(
-        monitoring_tracker(config.model_name, config.experiment, date.fromisoformat(config.nights[0]))
-    )
+    reference = champion_reference(tracker(date.fromisoformat(config.nights[0])), use_case)
     for closed in map(date.fromisoformat, config.nights):
         # A person's wish is for the run, which ends with its last night.
         wish = config.by_hand and closed.isoformat() == config.nights[-1]
-        verdict = judge_night(engine, tables, closed, COLUMNS, reference, config.limits, by_hand=wish)
-        record(monitoring_tracker(config.model_name, config.experiment, closed), tables, closed, verdict)
+        verdict = judge_night(engine, tables, closed, use_case, reference, config.limits, by_hand=wish)
+        record(tracker(closed), tables, closed, verdict)
         log.info(verdict.note)
 
 
@@ -96,9 +97,9 @@ TASKS = {"curate": curate, "label": label, "judge": judge}
 
 
 @contextmanager
-def _engine(config: NightlyConfig) -> Iterator[Engine]:
+def _engine(config: NightlyConfig, use_case: UseCase) -> Iterator[Engine]:
     scratch = layout.empty_folder(Path(config.tables) / ".spill")
-    engine = open_engine(COLUMNS, scratch, config.memory, config.threads)
+    engine = open_engine(use_case, scratch, config.memory, config.threads)
     try:
         yield engine
     finally:
@@ -108,7 +109,7 @@ def _engine(config: NightlyConfig) -> Iterator[Engine]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one task."""
-    parser = argparse.ArgumentParser(prog="training_job.py", description="The nightly job, a task at a time.")
+    parser = argparse.ArgumentParser(prog="nightly_job.py", description="The nightly job, a task at a time.")
     parser.add_argument("task", choices=[*TASKS])
     parser.add_argument("--run-key", required=True, help="names the job in the log")
     parser.add_argument("--config", required=True, help="JSON, see NightlyConfig")
@@ -116,11 +117,12 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
     try:
         config = msgspec.json.decode(parsed.config, type=NightlyConfig)
-    except msgspec.MsgspecError as error:
+        use_case = load(config.use_case)
+    except (msgspec.MsgspecError, UseCaseError) as error:
         parser.error(f"--config is wrong: {error}")
-    log.info("task %s of %s for %s", parsed.task, parsed.run_key, ", ".join(config.nights))
-    with _engine(config) as engine:
-        TASKS[parsed.task](config, engine)
+    log.info("task %s of %s for %s: %s", parsed.task, parsed.run_key, use_case.name, ", ".join(config.nights))
+    with _engine(config, use_case) as engine:
+        TASKS[parsed.task](config, use_case, engine)
 
 
 if __name__ == "__main__":

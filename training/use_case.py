@@ -21,24 +21,30 @@ import msgspec
 
 from serving.scoring.contract import Field
 
+Target = Literal["staging", "production"]
+"""Where a release runs."""
 TECHNICAL_COLUMNS = ("source", "effective_date", "recorded_at", "request_id", "model_version")
 """What a curated training table holds beside fields and label. ``effective_date`` tells two records of one key apart;
 ``source`` marks a table that holds scored records, whose unknown categories the service has accepted."""
 _TABLE_COLUMNS = (
     *TECHNICAL_COLUMNS, "record", "event_time", "received_at", "model_name", "client", "prediction", "is_outlier",
     "outlier_score", "source_night", "source_file", "source_offset", "curated_night", "day", "night", "file", "row_no",
+    "file_no", "byte_offset", "newest",
 )  # fmt: skip
 _SQL_WORDS = frozenset(
     re.findall(
         r"\w+",
         """
-    all and anti any array as asc between both by case cast check column constraint create cross cube
-    current_date current_time current_timestamp current_user date default delete desc describe distinct drop
-    else end escape except exists false fetch filter for foreign from full function grant group having in inner
-    insert intersect interval into is join lateral leading left like limit localtime minus natural not null
-    offset on only or order outer over overlaps pivot primary qualify range references right rollup row rows
-    select semi session_user set show some start table then time timestamp to trailing true truncate union
-    unique unknown unpivot update user using values when where window with
+    all analyse analyze and anti any array as asc asof asymmetric at authorization between binary both by case
+    cast check collate collation column columns concurrently constraint create cross cube current_date
+    current_time current_timestamp current_user date default deferrable delete desc describe distinct do drop
+    else end escape except exists false fetch filter for foreign freeze from full function generated glob
+    grant group having ilike in initially inner insert intersect interval into is isnull join lambda lateral
+    leading left like limit localtime map minus natural not notnull null offset on only or order outer over
+    overlaps pivot pivot_longer pivot_wider placing positional primary qualify range references returning
+    right rollup row rows select semi session_user set show similar some start struct summarize symmetric
+    table tablesample then time timestamp to trailing true truncate try_cast union unique unknown unpack
+    unpivot update user using values variadic verbose when where window with
         """,
     )
 )
@@ -163,7 +169,7 @@ class UseCase(msgspec.Struct, frozen=True, kw_only=True):
         """Image repository within the registry."""
         return f"{self.slug}-scoring"
 
-    def namespace(self, target: Literal["staging", "production"]) -> str:
+    def namespace(self, target: Target) -> str:
         """Kubernetes namespace of a target."""
         return f"{self.slug}-{target}"
 
@@ -226,9 +232,13 @@ def _name_faults(use_case: UseCase) -> list[str]:
     faults = []
     if not _NAME.fullmatch(use_case.name):
         faults.append("its name may hold lower-case letters, digits and _, at most 30, and begins with a letter")
+    if keyword.iskeyword(use_case.name):
+        faults.append("its name is a word of Python: choose another")
     for what in ("title", "description", "owner", "purpose", "misuse"):
         if not getattr(use_case, what).strip():
             faults.append(f"{what} is empty: write a sentence")
+    if re.search(r"[\"\\\x00-\x1f]", use_case.title):
+        faults.append("title holds a quotation mark, a backslash or a line break: log lines are found by it as it is")
     if use_case.horizon_days < 1 or use_case.trials < 1:
         faults.append("horizon_days and trials are at least 1")
     return faults

@@ -1,12 +1,12 @@
 """``make demo``: from data to production, with a person's approval in the middle.
 
 It does by Airflow's public REST API what a person does in the browser. Run again after it was killed, it
-goes on with the runs that are still under way.
+goes on with its own runs that are still under way. It touches no run that it did not start.
 """
 
 import fcntl
 import json
-import secrets
+import os
 import signal
 import sys
 import time
@@ -20,27 +20,31 @@ from rich.console import Console
 from rich.markup import escape
 
 from embedded import stack as stacks
-from embedded.airflow_client import Airflow, AirflowError, Json
+from embedded.addresses import Addresses
+from embedded.airflow_client import Airflow, AirflowError
 from embedded.demo import data as demo_data
 from embedded.demo.follow import Failure, Follower
 from embedded.demo.prompt import ask
+from embedded.demo.runs import GATE, RunError, Runs
 from embedded.demo.scoring import Scoring, ScoringError
 from embedded.demo.view import timing_table
-from embedded.environment import SLOTS, Stack
+from embedded.environment import ROOT, Stack
 from embedded.preflight import PreflightError
 from embedded.stack import StackError
+from training.use_case import Target, UseCase
 
-TRAIN, RELEASE = "attrition_train", "attrition_release"
-GATE = "await_approval"
 _DAGS_SECONDS = 240.0
-_ASSET_SECONDS = 60.0
+_OTHERS_FAULTS = "broken_use_cases.py"
+"""The DAG file whose import errors are of definitions that do not hold. The demo's own does."""
+_LONG_MINUTES = 2.0
+"""An expected training time that is worth a line."""
 
 
 class DemoError(RuntimeError):
     """Raised when the demo cannot go on; the message says what to do."""
 
 
-_TOLD = (AirflowError, DemoError, demo_data.DataFileError, PreflightError, ScoringError, StackError,
+_TOLD = (AirflowError, DemoError, demo_data.DataFileError, PreflightError, RunError, ScoringError, StackError,
          requests.RequestException)  # fmt: skip
 """What is told in its own words; anything else is a fault of ours and shows where."""
 
@@ -48,9 +52,14 @@ _TOLD = (AirflowError, DemoError, demo_data.DataFileError, PreflightError, Scori
 class Demo:
     """One walk from data to production."""
 
-    def __init__(self, stack: Stack, *, data: str | None, approve: str | None, keep: bool) -> None:
+    def __init__(
+        self, stack: Stack, use_case: UseCase, *, data: str | None, synthetic: bool, approve: str | None, keep: bool
+    ) -> None:
         self._stack = stack
+        self._use_case = use_case
+        self._train_dag, self._release_dag = use_case.train_dag, use_case.release_dag
         self._data = data
+        self._synthetic = synthetic
         self._approve = approve
         self._decision = None if approve is None else approve == "yes"
         self._keep = keep
@@ -61,7 +70,7 @@ class Demo:
         secrets_ = stack.credentials
         self._airflow = Airflow(stack.airflow_url, secrets_.airflow_user, secrets_.airflow_password)
         self._follower = Follower(self._airflow, self._console)
-        self._scoring = {slot: Scoring(stack.scoring_url(slot), secrets_.api_keys[slot]) for slot in SLOTS}
+        self._runs = Runs(self._airflow, use_case, stack.home / "run")
 
     def run(self) -> int:
         """Exit code: 0 when production answers with what was approved, or was left alone after a no."""
@@ -95,16 +104,25 @@ class Demo:
     def _walk(self) -> int:
         if self._approve is None and not sys.stdin.isatty():
             raise DemoError("nobody can type an answer here: give APPROVE=yes or APPROVE=no")
+        if not self._use_case.online:
+            raise DemoError(f"use case {self._use_case.name} has online=False: the demo releases a scoring server")
         data = self._prepare_data()
         self._start_stack()
-        before = self._scoring["production"].version()
-        self._say(f"production answers with version {before}" if before else "production runs nothing yet")
-        release_run = self._active(RELEASE)
-        if release_run:
-            self._say(f"going on with release {release_run}, which an earlier demo left under way")
-        else:
-            release_run = self._train(data)
-        return self._release(release_run, before)
+        before = self._version()
+        what = f"{self._use_case.name} in production"
+        self._say(f"{what} answers with version {before}" if before else f"{what} runs nothing yet")
+        train_run = self._train(data)
+        return self._release(train_run, before)
+
+    def _server(self, target: Target) -> Scoring | None:
+        """The use case's scoring server at a target, or ``None`` before its first release."""
+        url = Addresses(self._stack).url(self._use_case.name, target)
+        return Scoring(url, self._stack.credentials.api_keys[target]) if url else None
+
+    def _version(self) -> str | None:
+        """The model version that answers in production; ``None`` where nothing does."""
+        server = self._server("production")
+        return server.version() if server else None
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -116,17 +134,30 @@ class Demo:
         self._console.print(text, markup=False, soft_wrap=True)
 
     def _prepare_data(self) -> Path:
+        if self._data and self._synthetic:
+            raise DemoError("DATA names a file and SYNTHETIC=yes asks for made-up rows: give one of them")
+        path = self._choose_data()
+        self._say(f"training data: {path}")
+        if (minutes := demo_data.expected_minutes(path, self._use_case)) >= _LONG_MINUTES:
+            self._say(
+                f"with {self._use_case.trials} trials the training will take about {minutes:.0f} minutes; "
+                f"fewer trials take less: set them in [use_cases.{self._use_case.name}] of the settings"
+            )
+        return path
+
+    def _choose_data(self) -> Path:
         if self._data:
-            return demo_data.given(self._data)
-        if not self._stack.data.exists():
-            with self._stage("generate data"):
-                self._say("generating synthetic employees (DATA=path/to.csv takes yours)")
-                demo_data.generate(self._stack)
-        return self._stack.data
+            return demo_data.given(self._data, self._use_case)
+        if not self._synthetic and (own := demo_data.own(self._stack, self._use_case)):
+            return own
+        with self._stage("generate data"):
+            self._say(f"generating synthetic {self._use_case.entities} (DATA=path/to.csv takes yours)")
+            return demo_data.synthetic(self._stack, self._use_case)
 
     def _start_stack(self) -> None:
         with self._stage("start the stack"):
             if stacks.is_held(self._stack):
+                self._check_definitions()
                 self._say("the stack is up already")
             stacks.up_detached(self._stack, self._say)
             user = self._stack.credentials
@@ -135,132 +166,139 @@ class Demo:
         with self._stage("Airflow reads the DAGs"):
             self._await_dags()
 
+    def _check_definitions(self) -> None:
+        """Whether the processes of a stack that is up find the use case where this one does."""
+        folders = str(stacks.read_state(self._stack).get("use_cases", ""))
+        known = [(ROOT / folder).resolve() for folder in ("use_cases", *folders.split(os.pathsep)) if folder]
+        if self._use_case.folder.parent.resolve() not in known:
+            raise DemoError(
+                f"the stack is up, but it was started without {self._use_case.folder.parent} in USE_CASES: "
+                "run `make down`, then this again"
+            )
+
     def _await_dags(self) -> None:
         deadline = time.monotonic() + _DAGS_SECONDS
-        for dag_id in (TRAIN, RELEASE):
+        for dag_id in (self._train_dag, self._release_dag):
             while True:
                 try:
                     self._airflow.patch(f"/dags/{dag_id}", {"is_paused": False})
                     break
                 except AirflowError as error:
-                    if broken := self._airflow.get("/importErrors")["import_errors"]:
-                        trace = broken[0]["stack_trace"][-2000:]
-                        raise DemoError(f"{broken[0]['filename']} cannot be imported:\n{trace}") from error
+                    broken = self._airflow.get("/importErrors")["import_errors"]
+                    if ours := [fault for fault in broken if Path(fault["filename"]).name != _OTHERS_FAULTS]:
+                        trace = ours[0]["stack_trace"][-2000:]
+                        raise DemoError(f"{ours[0]['filename']} cannot be imported:\n{trace}") from error
                     if time.monotonic() > deadline:
                         log = stacks.log_file(self._stack, "airflow-dag-processor")
                         raise DemoError(f"Airflow does not find the DAG {dag_id}: see {log}") from error
                     time.sleep(0.5)
 
-    def _active(self, dag_id: str) -> str | None:
-        """A run that is under way, the oldest first."""
-        active = [run for run in self._airflow.runs(dag_id, limit=20) if run["state"] in ("running", "queued")]
-        return str(active[-1]["dag_run_id"]) if active else None
-
     def _train(self, data: Path) -> str:
-        """Train and register; returns the run of the release that follows."""
-        run_id = self._active(TRAIN) or self._unreleased()
+        """Train and register; returns the training run."""
+        run_id = self._runs.under_way(data)
+        self._leave_others_alone(run_id)
         if run_id:
-            self._say(f"going on with training run {run_id}, which an earlier demo started")
+            self._say(f"going on with training run {run_id}, which an earlier demo started on this data")
         else:
-            run_id = f"demo__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}-{secrets.token_hex(2)}"
-            self._airflow.trigger(TRAIN, run_id, {"data": str(data)})
-        self._say(f"training:   {self._airflow.link(TRAIN, run_id)}")
+            run_id = self._runs.train(data)
+        self._say(f"training:   {self._airflow.link(self._train_dag, run_id)}")
         self._say(f"experiment: {self._stack.mlflow_url}/#/experiments")
-        if self._follower.wait(TRAIN, run_id) == "failed":
-            raise DemoError(self._explain(TRAIN, run_id))
-        announced = self._follower.tasks[TRAIN, "announce_model_version"]
+        if self._follower.wait(self._train_dag, run_id) == "failed":
+            raise DemoError(self._explain(self._train_dag, run_id))
+        announced = self._follower.tasks[self._train_dag, "announce_model_version"]
         if announced.state == "skipped":
-            note = self._airflow.run(TRAIN, run_id)["note"] or "see the log of announce_model_version"
+            note = self._airflow.run(self._train_dag, run_id)["note"] or "see the log of announce_model_version"
             raise DemoError(
                 f"the new model did not pass its evaluation, so nothing was registered or deployed.\n{note}"
             )
-        return self._release_run(run_id)
+        return run_id
 
-    def _unreleased(self) -> str | None:
-        """The newest training run, where it has registered a version whose release is still to begin."""
-        for run in self._airflow.runs(TRAIN, state="success", limit=1):
-            run_id = str(run["dag_run_id"])
-            if self._events(run_id) and not self._releases(run_id):
-                return run_id
-        return None
+    def _leave_others_alone(self, train_run: str | None) -> None:
+        """Name what others have under way; raises ``DemoError`` where it stands before the demo's own release."""
+        for link in self._runs.other_trainings(train_run):
+            self._say(f"a training run that this demo did not start is under way, and left alone: {link}")
+        strangers = self._runs.strangers(train_run)
+        for stranger in strangers:
+            self._say(f"{stranger} (left alone)")
+        own = self._runs.releases(train_run) if train_run else []
+        if strangers and not any(self._runs.is_running(run_id) for run_id in own):
+            raise DemoError(
+                f"one release of {self._use_case.name} runs at a time, and {strangers[0]}\n"
+                "Let it end, with your answer in Airflow where it waits for one; then run `make demo` again."
+            )
 
-    def _release_run(self, train_run: str) -> str:
-        """The release that the asset's update started."""
-        deadline = time.monotonic() + _ASSET_SECONDS
-        while time.monotonic() < deadline:
-            if started := self._releases(train_run):
-                return started[0]
-            time.sleep(0.5)
-        raise DemoError(f"no release was started by the new model version within {_ASSET_SECONDS:g} s: "
-                        f"see {self._airflow.url}/assets and start {RELEASE} by hand")  # fmt: skip
-
-    def _events(self, train_run: str) -> list[Json]:
-        """Updates of assets by a training run."""
-        answer = self._airflow.get("/assets/events", source_dag_id=TRAIN, source_run_id=train_run, limit=10)
-        return list(answer["asset_events"])
-
-    def _releases(self, train_run: str) -> list[str]:
-        started = [run for event in self._events(train_run) for run in event["created_dagruns"]]
-        return [str(run["run_id"]) for run in started if run["dag_id"] == RELEASE]
-
-    def _release(self, run_id: str, before: str | None) -> int:
-        self._say(f"release:    {self._airflow.link(RELEASE, run_id)}")
-        while (state := self._follower.wait(RELEASE, run_id, question=GATE)) == "awaiting_input":
-            self._answer(run_id)
+    def _release(self, train_run: str, before: str | None) -> int:
+        run_id = self._runs.await_release(train_run)
+        self._leave_others_alone(train_run)
+        self._say(f"release:    {self._airflow.link(self._release_dag, run_id)}")
+        while (state := self._follower.wait(self._release_dag, run_id, question=GATE)) == "awaiting_input":
+            self._answer(train_run, run_id)
         if state == "failed":
-            raise DemoError(self._explain(RELEASE, run_id))
-        return self._conclude(run_id, before)
+            raise DemoError(self._explain(self._release_dag, run_id))
+        return self._conclude(train_run, run_id, before)
 
-    def _answer(self, run_id: str) -> None:
+    def _own_version(self, train_run: str, run_id: str) -> str:
+        """The version that a release is about; raises ``DemoError`` for one that the demo did not train."""
+        version = str(self._airflow.result(self._release_dag, run_id, "resolve_candidate")["version"])
+        if version != (own := self._runs.version(train_run)):
+            raise DemoError(
+                f"release {run_id} offers version {version}, but this demo trained version {own}: it is left alone. "
+                f"Answer it in Airflow: {self._airflow.link(self._release_dag, run_id)}"
+            )
+        return version
+
+    def _answer(self, train_run: str, run_id: str) -> None:
         """Answer the gate, or see it answered in Airflow; a gate that asks again gets the same answer."""
-        version = self._airflow.result(RELEASE, run_id, "resolve_candidate")["version"]
+        version = self._own_version(train_run, run_id)
         if not self._tested:
             self._post_sample("staging")
             self._tested = True
-        self._say(f"approval:   {self._airflow.link(RELEASE, run_id, GATE)}/required_actions")
+        self._say(f"approval:   {self._airflow.link(self._release_dag, run_id, GATE)}/required_actions")
         comment = "answered in the terminal" if self._approve is None else f"answered by APPROVE={self._approve}"
         if self._decision is None:
             with self._stage("your decision"):
                 self._decision = ask(
-                    f"Approve version {version} for production? [y/N] ",
-                    lambda: self._follower.asks(RELEASE, run_id, GATE),
+                    f"Approve version {version} of {self._use_case.name} for production? [y/N] ",
+                    lambda: self._follower.asks(self._release_dag, run_id, GATE),
                 )
         if self._decision is None:
             return self._say("answered in Airflow")
-        self._airflow.answer(RELEASE, run_id, GATE, "Approve" if self._decision else "Reject", comment)
+        option = "Approve" if self._decision else "Reject"
+        self._airflow.answer(self._release_dag, run_id, GATE, option, comment)
         return self._say(f"version {version}: {'yes' if self._decision else 'no'}, {comment}")
 
-    def _conclude(self, run_id: str, before: str | None) -> int:
+    def _conclude(self, train_run: str, run_id: str, before: str | None) -> int:
         """Compare production with the decision that was taken."""
-        question = self._airflow.question(RELEASE, run_id, GATE)
+        question = self._airflow.question(self._release_dag, run_id, GATE)
         approved = question["chosen_options"] == ["Approve"]
         who = (question["responded_by_user"] or {}).get("name", "nobody")
-        version = str(self._airflow.result(RELEASE, run_id, "resolve_candidate")["version"])
-        now = self._scoring["production"].version()
+        version = self._own_version(train_run, run_id)
+        now = self._version()
         expected = version if approved else before
         self._say(f"version {version} was {'approved' if approved else 'rejected'} by {who}")
         if now:
             self._post_sample("production")
         if now != expected:
             raise DemoError(f"production answers with version {now}, expected was {expected}: "
-                            f"see {self._airflow.link(RELEASE, run_id)}")  # fmt: skip
+                            f"see {self._airflow.link(self._release_dag, run_id)}")  # fmt: skip
         if self._decision not in (None, approved):
             raise DemoError(f"the answer given here was another, but {who} decided in Airflow")
         outcome = f"answers with version {now}" if approved else f"was left untouched ({now or 'it runs nothing'})"
-        self._console.print(f"[bold green]Done.[/] Production {outcome}.")
+        self._console.print(f"[bold green]Done.[/] {self._use_case.name} in production {outcome}.")
         return 0
 
-    def _post_sample(self, slot: str) -> None:
-        scoring = self._scoring[slot]
+    def _post_sample(self, target: Target) -> None:
+        if (scoring := self._server(target)) is None:
+            raise DemoError(f"{self._use_case.name} has no server in {target}: see `make status`")
         records = scoring.sample()
         answer = scoring.predict(records)
         record_file = self._stack.home / "record.json"
         record_file.write_text(json.dumps(records, indent=1))
-        self._console.rule(f"a sample record, answered by {slot}", align="left")
+        self._console.rule(f"a sample record, answered by {self._use_case.name} in {target}", align="left")
         shown = ("classifier__predictions", "outliers__is_outlier", "outliers__score", "model", "request_id")
         self._console.print_json(json.dumps({key: answer[key] for key in shown}))
         # The key is named, not shown: terminals are recorded.
-        self._say(f'  curl -H "X-API-Key: $(make -s api-key SLOT={slot})" -H "Content-Type: application/json" '
+        self._say(f'  curl -H "X-API-Key: $(make -s api-key TARGET={target})" -H "Content-Type: application/json" '
                   f"-d @{record_file} {scoring.url}/predict")  # fmt: skip
 
     def _explain(self, dag_id: str, run_id: str) -> str:

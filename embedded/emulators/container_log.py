@@ -29,7 +29,7 @@ def blob_name(workspace: str, timestamp: str) -> str:
     """The blob in container ``CONTAINER`` for records of this time (RFC 3339, UTC): one for five minutes."""
     at = datetime.fromisoformat(timestamp[:19])
     resource = (
-        f"/subscriptions/{_NOBODY}/resourcegroups/attrition/providers/microsoft.operationalinsights/workspaces/"
+        f"/subscriptions/{_NOBODY}/resourcegroups/lifecycle/providers/microsoft.operationalinsights/workspaces/"
         f"{workspace}"
     )
     return f"WorkspaceResourceId={resource}/{at:y=%Y/m=%m/d=%d/h=%H}/m={at.minute // 5 * 5:02d}/PT05M.json"

@@ -1,20 +1,20 @@
-"""What every DAG of this project shares: owner, retries, tags, the failure callback."""
+"""What the DAGs share: owner, retries, the failure callback, and runbooks that name the use case's own ids."""
 
 import logging
 from datetime import datetime, timedelta
+from string import Template
 from typing import Any
 
 from lifecycle import settings
 from lifecycle.hooks import airflow_api
+from training.use_case import UseCase
 
 log = logging.getLogger(__name__)
 
 START_DATE = datetime(2026, 1, 1)
 
-TAG_TRAINING = "attrition:training"
-TAG_RELEASE = "attrition:release"
-TAG_RETRAINING = "attrition:retraining"
-TAGS = (TAG_TRAINING, TAG_RELEASE, TAG_RETRAINING)
+TRAINING, RELEASE, RETRAINING = KINDS = ("training", "release", "retraining")
+"""What a DAG is for: its tag beside the use case's name."""
 
 
 def notify_failure(context: Any) -> None:
@@ -34,11 +34,30 @@ def notify_failure(context: Any) -> None:
     airflow_api.set_run_note(instance.dag_id, instance.run_id, f"{instance.task_id} failed: {reason[:800]}")
 
 
-DEFAULT_ARGS: dict[str, Any] = {
-    "owner": "mlops",
-    "retries": 2,
-    "retry_delay": timedelta(seconds=10),
-    "retry_exponential_backoff": True,
-    "execution_timeout": timedelta(hours=2),
-    "on_failure_callback": notify_failure,
-}
+def default_args(use_case: UseCase) -> dict[str, Any]:
+    """For every task of a use case's DAGs."""
+    return {
+        "owner": use_case.owner,
+        "retries": 2,
+        "retry_delay": timedelta(seconds=10),
+        "retry_exponential_backoff": True,
+        "execution_timeout": timedelta(hours=2),
+        "on_failure_callback": notify_failure,
+    }
+
+
+def runbook(docstring: str | None, use_case: UseCase) -> str:
+    """A DAG file's docstring with the use case's ids in place of ``$train_dag`` and its like.
+
+    Raises ``KeyError`` for a name that is not listed here.
+    """
+    return Template(docstring or "").substitute(
+        use_case=use_case.name,
+        title=use_case.title,
+        train_dag=use_case.train_dag,
+        release_dag=use_case.release_dag,
+        rollback_dag=use_case.rollback_dag,
+        retrain_dag=use_case.retrain_dag,
+        version_asset=use_case.version_asset,
+        key=f"`{use_case.key}`" if use_case.key else "a key, and this use case has none: no outcome can be joined",
+    )

@@ -1,9 +1,13 @@
 """The one seam between environments: a settings file, and Airflow connections.
 
 ``LIFECYCLE_SETTINGS`` names a TOML file (``config/embedded.toml``, ``config/compose.toml``,
-``config/azure.toml``). Addresses and secrets are no settings: they live in the Airflow connections
+``config/azure.toml``). Addresses and secrets are not settings: they live in the Airflow connections
 ``databricks_default``, ``mlflow``, ``registry``, ``scoring_staging``, ``scoring_production``, ``logs``
 and ``airflow_api``. What builds an image or runs a scoring server follows from its connection's type.
+
+Most values hold for all use cases. Those that differ follow from the use case's definition, unless the file
+says otherwise: ``[every_use_case]`` for all of them, where ``{use_case}`` in a text stands for the name, and
+``[use_cases.<name>]`` for single values of one. ``load().of(name)`` gives what counts for a use case.
 """
 
 import functools
@@ -14,61 +18,38 @@ from typing import Any, Literal
 
 import msgspec
 
+from training import use_case as definitions
+from training.drift.limits import Limits
+from training.use_case import UseCase
+
 SETTINGS_VARIABLE = "LIFECYCLE_SETTINGS"
+NAME_MARK = "{use_case}"
+"""Stands for the use case's name in the texts of ``[every_use_case]``."""
 
 
 class SettingsError(ValueError):
     """Raised when the settings file is missing or says something that cannot be."""
 
 
-class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the model is tracked and registered."""
-
-    name: str = "employee_attrition"
-    """Registered model; ``catalog.schema.name`` with Unity Catalog."""
-    experiment: str = "/Shared/attrition"
-    """MLflow experiment of the training runs."""
-
-
-class Floors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a challenger must reach on the hold-out, whatever the champion does."""
-
-    roc_auc: float = 0.70
-    calibration_error: float = 0.12
-    """Largest expected calibration error."""
-    fairness_gap: float = 0.35
-    """Largest gap in true-positive rate between groups, by the low end of its 95 % interval: groups are small."""
-    latency_ms: float = 5.0
-    """Largest time to score a single record with the exported bundle, in milliseconds."""
-
-
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The Databricks job that trains and registers."""
+    """The Databricks jobs that train, register, curate and judge."""
 
     compute: Literal["minilake", "job_cluster", "serverless"] = "minilake"
     """``minilake`` runs each task as a process of the embedded workspace."""
     new_cluster: dict[str, Any] | None = None
     """Databricks cluster specification, with ``compute = "job_cluster"``."""
-    code_root: str = "/Shared/attrition/code"
+    code_root: str = "/Shared/lifecycle/code"
     """Workspace folder under which code is published by content hash."""
-    data: str = ""
-    """Default training data: a CSV or Parquet path or URI that the job can read."""
-    trials: int = 30
-    seed: int = 20
     parallel_trials: int = 2
+    """Trials that one machine fits side by side."""
     task_timeout: int = 3600
     """Seconds after which Databricks ends a task of the job."""
     poll_seconds: int = 30
-    floors: Floors = Floors()
 
 
 class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The gate, and the way into production."""
+    """The approval, and the way into production."""
 
-    approvers: tuple[str, ...] = ()
-    """Airflow user ids that may answer the gate. Empty: everybody with edit right on the DAG."""
-    requester_may_approve: bool = True
-    """False: the one who started the release may not approve it."""
     response_hours: float = 48.0
     """No answer within this time is a no."""
     canary_seconds: int = 300
@@ -83,26 +64,14 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return timedelta(hours=self.response_hours)
 
 
-class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One place where the scoring server runs. Its address and kind are its connection's."""
-
-    namespace: str
-    overlay: Literal["staging", "production"]
-    replicas: int = 2
-
-
 class Scoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The scoring server's image and places."""
+    """The scoring servers' images and manifests."""
 
-    repository: str = "attrition-scoring"
-    """Image repository within the registry of connection ``registry``."""
     base_image: str = "python:3.11-slim"
     kubectl_image: str = "registry.k8s.io/kubectl:v1.32.0"
     """Image of the deploy pods; needs bash and jq beside kubectl."""
     leave_out: tuple[Literal["ingress", "autoscaling", "disruption-budget", "network-policy"], ...] = ()
     """Parts of ``k8s/components`` that the clusters lack. Without autoscaling, ``replicas`` counts."""
-    staging: Target = Target(namespace="attrition-staging", overlay="staging", replicas=1)
-    production: Target = Target(namespace="attrition-production", overlay="production")
 
 
 class Retraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,32 +79,52 @@ class Retraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     container: str = "am-containerlogv2"
     """Container (or folder) of the export, within connection ``logs``."""
-    tables: str = ""
-    """The curated tables as Airflow reaches them: a folder, or ``abfs://<connection>@<container>/<folder>``."""
-    job_tables: str = ""
-    """The same place as the Databricks job reaches it. Empty: as Airflow does."""
-    outcomes: str = ""
-    """Folder where HR drops outcomes, as the job reaches it."""
     lookback_days: int = 2
     """Days before the night whose folders are read again: late records are appended there."""
     memory: str = "1GB"
     """What DuckDB may take before it spills to disk; Spark does not look at it."""
     threads: int = 2
-    significance: float = 0.01
-    """Largest adjusted p-value that counts as drift."""
-    effect_floor: float = 0.1
-    """Smallest effect (KS distance, total variation distance) that counts as drift."""
-    minimum_records: int = 50
-    """A night with fewer records is not judged."""
-    drift_windows: int = 2
-    """Nights in a row with drift in the same field before it counts as confirmed."""
-    live_auc_floor: float = 0.65
-    new_labels: int = 500
-    """New outcomes that are reason enough to retrain."""
-    pause_days: int = 7
-    """After drift or lost quality started a retraining, they start no other for so long."""
     quarantine_share: float = 0.05
     """Share of unreadable lines that raises an alert."""
+
+
+class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a scoring server runs: staging or production. Address and kind are the connection's."""
+
+    namespace: str = ""
+    """Kubernetes namespace. Default: the use case's name and the target, with dashes."""
+    replicas: int = 2
+
+
+class UseCaseSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What may differ between use cases. Empty values follow from the definition in ``use_cases/``."""
+
+    model_name: str = ""
+    """Registered model; ``catalog.schema.name`` with Unity Catalog. Default: the definition's ``model``."""
+    experiment: str = ""
+    """MLflow experiment of the training runs. Default: ``/Shared/`` and the name."""
+    data: str = ""
+    """Training data: a CSV or Parquet path or URI that the job can read. Default: the definition's own file."""
+    trials: int = 0
+    """Tuning trials. Default: the definition's ``trials``."""
+    seed: int = 20
+    """The same seed and data give the same model."""
+    approvers: tuple[str, ...] = ()
+    """Airflow user ids that may approve a release. Empty: everybody with edit right on the DAG."""
+    requester_may_approve: bool = True
+    """False: the one who started the release may not approve it."""
+    repository: str = ""
+    """Image repository within the registry of connection ``registry``. Default: the name and ``-scoring``."""
+    staging: Target = Target(replicas=1)
+    production: Target = Target()
+    tables: str = ""
+    """The curated tables as Airflow reaches them: a folder, or ``abfs://<connection>@<container>/<folder>``."""
+    job_tables: str = ""
+    """The same place as the Databricks job reaches it. Empty: as Airflow does."""
+    outcomes: str = ""
+    """Folder where outcomes are dropped, as the job reaches it."""
+    drift: Limits = Limits()
+    """When the nightly run calls a difference drift, and when it starts a training."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,11 +136,65 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where people open Airflow: links in messages start with it."""
     mlflow_url: str
     """Where people open MLflow."""
-    model: Model = Model()
     training: Training = Training()
     release: Release = Release()
     scoring: Scoring = Scoring()
     retraining: Retraining = Retraining()
+    every_use_case: dict[str, Any] = {}
+    """Values of ``UseCaseSettings`` for all use cases; ``{use_case}`` in a text stands for the name."""
+    use_cases: dict[str, dict[str, Any]] = {}
+    """Values of ``UseCaseSettings`` by use case; each counts more than ``every_use_case``."""
+
+    def __post_init__(self) -> None:
+        _converted(UseCaseSettings(), {}, self.every_use_case, "every_use_case")
+        for name, table in self.use_cases.items():
+            _converted(UseCaseSettings(), {}, table, f"use_cases.{name}")
+
+    def of(self, use_case: UseCase | str) -> UseCaseSettings:
+        """What counts for a use case; raises ``UseCaseError`` where its name has no definition."""
+        found = definitions.load(use_case) if isinstance(use_case, str) else use_case
+        every = _named(self.every_use_case, found.name)
+        return _converted(_defaults(found), every, self.use_cases.get(found.name, {}), f"use_cases.{found.name}")
+
+
+def _defaults(use_case: UseCase) -> UseCaseSettings:
+    """What follows from the definition alone."""
+    return UseCaseSettings(
+        model_name=use_case.model_name,
+        experiment=use_case.experiment,
+        data=str(use_case.folder / use_case.data) if use_case.data else "",
+        trials=use_case.trials,
+        repository=use_case.image,
+        staging=Target(namespace=use_case.namespace("staging"), replicas=1),
+        production=Target(namespace=use_case.namespace("production")),
+    )
+
+
+def _named(value: Any, name: str) -> Any:
+    """A table of the file with the use case's name put into its texts."""
+    if isinstance(value, str):
+        return value.replace(NAME_MARK, name)
+    if isinstance(value, dict):
+        return {key: _named(inner, name) for key, inner in value.items()}
+    return [_named(inner, name) for inner in value] if isinstance(value, list) else value
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """The lower table with the values of the upper one over it; inner tables value by value."""
+    inner = {key: _merged(below[key], value) for key, value in above.items() if _both(below.get(key), value)}
+    return {**below, **above, **inner}
+
+
+def _both(below: Any, above: Any) -> bool:
+    return isinstance(below, dict) and isinstance(above, dict)
+
+
+def _converted(defaults: UseCaseSettings, every: dict[str, Any], table: dict[str, Any], named: str) -> UseCaseSettings:
+    merged = _merged(_merged(msgspec.to_builtins(defaults), every), table)
+    try:
+        return msgspec.convert(merged, UseCaseSettings)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"[{named}]: {error}") from error
 
 
 def read(path: Path) -> Settings:

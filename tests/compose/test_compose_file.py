@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from compose import init
-from lifecycle import builders, settings
+from lifecycle import builders
+from training import use_case
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docker-compose.yaml"
@@ -47,7 +48,7 @@ def test_every_port_is_on_loopback(services):
 
 
 def test_every_image_that_is_pulled_has_a_version(services):
-    pulled = {service["image"] for service in services.values()} - {"attrition-stack"}
+    pulled = {service["image"] for service in services.values()} - {"lifecycle-stack"}
     assert len(pulled) == 6
     assert [image for image in pulled if not re.search(r":v?\d+\.\d+", image)] == []
 
@@ -60,7 +61,7 @@ def test_what_keeps_running_has_a_health_check_and_comes_back(services):
 
 
 def test_our_containers_have_no_capability_and_a_read_only_root(services):
-    ours = {name: service for name, service in services.items() if service["image"] == "attrition-stack"}
+    ours = {name: service for name, service in services.items() if service["image"] == "lifecycle-stack"}
     assert set(ours) >= {"init", "api-server", "scheduler", "dag-processor", "triggerer", "mlflow", "minilake"}
     assert all(service["read_only"] and service["cap_drop"] == ["ALL"] for service in ours.values())
     assert [name for name, service in ours.items() if "cap_add" in service or "user" in service] == ["init"]
@@ -90,9 +91,9 @@ def test_no_environment_holds_a_secret(services):
         if secret.search(key)
     }
     assert said
-    assert {key: value for key, value in said.items() if not value.startswith("/run/attrition/")} == {}
+    assert {key: value for key, value in said.items() if not value.startswith("/run/lifecycle/")} == {}
     connections = [
-        json.loads(re.sub(r"\$\{\w+:-(\w+)\}", r"\1", value))
+        json.loads(re.sub(r"\$\{\w+:-([\w-]+)\}", r"\1", value))
         for service in services.values()
         for key, value in service.get("environment", {}).items()
         if key.startswith("AIRFLOW_CONN_")
@@ -109,7 +110,7 @@ def test_airflow_has_exactly_the_connections_of_the_dags(airflow):
 
 def test_connections_have_types_that_the_operators_know(airflow):
     kinds = {
-        name: json.loads(re.sub(r"\$\{\w+:-(\w+)\}", r"\1", value))["conn_type"]
+        name: json.loads(re.sub(r"\$\{\w+:-([\w-]+)\}", r"\1", value))["conn_type"]
         for name, value in {**airflow, **init.airflow_environment(init.make_secrets())}.items()
         if name.startswith("AIRFLOW_CONN_")
     }
@@ -118,23 +119,32 @@ def test_connections_have_types_that_the_operators_know(airflow):
     assert kinds["AIRFLOW_CONN_LOGS"] == "wasb"
 
 
-def test_namespaces_are_the_same_in_settings_rights_and_access():
-    scoring = settings.read(ROOT / "config" / "compose.toml").scoring
-    for place in (scoring.staging, scoring.production):
-        rights = (ROOT / "k8s" / "rbac" / place.overlay / "kustomization.yaml").read_text()
-        assert yaml.safe_load(rights)["namespace"] == place.namespace
-        assert place.namespace == f"attrition-{place.overlay}", "compose/cluster.sh makes the name so"
-    access = list(yaml.safe_load_all((ROOT / "compose" / "access.yaml").read_text()))
-    assert {manifest["metadata"]["namespace"] for manifest in access} == {
-        scoring.staging.namespace,
-        scoring.production.namespace,
+def test_published_ports_are_those_that_init_gives_to_use_cases(services):
+    (published,) = services["k3s"]["ports"]
+    host, _, cluster = published.removeprefix("127.0.0.1:").rpartition(":")
+    first, last = map(int, cluster.split("-"))
+    assert (first, last - first + 1) == (init.FIRST_NODE_PORT, init.NODE_PORTS)
+    default = re.fullmatch(r"\$\{LIFECYCLE_SCORING_PORTS:-(\d+)-(\d+)\}", host)
+    assert int(default[2]) - int(default[1]) + 1 == init.NODE_PORTS
+    assert 30000 <= first <= last <= 32767, "Kubernetes' range of NodePorts"
+
+
+def test_what_reads_use_cases_has_the_folder_of_ones_own(services):
+    with_folder = {
+        name
+        for name, service in services.items()
+        if any(volume.endswith(":/use_cases:ro") for volume in service.get("volumes", []))
     }
+    assert with_folder == {
+        name for name, service in services.items() if service.get("environment", {}).get("USE_CASES") == "/use_cases"
+    }
+    assert with_folder >= {"init", "scheduler", "dag-processor", "triggerer", "api-server"}
 
 
-def test_published_node_ports_are_those_of_the_access_services(services):
-    access = yaml.safe_load_all((ROOT / "compose" / "access.yaml").read_text())
-    ports = {str(port["nodePort"]) for manifest in access for port in manifest["spec"].get("ports", [])}
-    assert {port.rpartition(":")[2] for port in services["k3s"]["ports"]} == ports
+def test_compose_files_name_no_use_case():
+    files = [FILE, *(path for path in (ROOT / "compose").iterdir() if path.suffix not in (".md", ".txt", ".pyc"))]
+    texts = {path.name: path.read_text().lower() for path in files if path.is_file()}
+    assert [(name, file) for name in use_case.names() for file, text in texts.items() if name in text] == []
 
 
 def test_every_named_volume_is_used_and_every_used_one_is_named(services):

@@ -20,7 +20,7 @@ LINES = [
 
 
 class Kubernetes(http.server.BaseHTTPRequestHandler):
-    """Two namespaces; the pod of ``attrition-staging`` has not started, the other has written ``LINES``."""
+    """Two namespaces; the pod of ``some-staging`` has not started, the other has written ``LINES``."""
 
     def do_GET(self):
         path = urlsplit(self.path).path
@@ -90,7 +90,7 @@ def export(cluster):
     configuration = client.Configuration(host=f"http://127.0.0.1:{cluster.server_port}")
     api = client.CoreV1Api(client.ApiClient(configuration))
     container = Container()
-    exporter = Exporter(container, {"attrition-staging": api, "attrition-production": api})
+    exporter = Exporter(container, {"some-staging": api, "some-production": api})
     exporter.look_for_pods()
     return exporter, container
 
@@ -122,7 +122,7 @@ def test_lines_of_a_pod_become_records_in_the_blob_of_their_five_minutes(export)
         "2026-11-02T09:05:00.0000000Z"
     ]
     origin = {key: found[0][key] for key in ("Computer", "ContainerId", "PodName", "PodNamespace", "LogSource")}
-    assert list(origin.values()) == ["node-1", "c0ffee", "scoring-1", "attrition-production", "stdout"]
+    assert list(origin.values()) == ["node-1", "c0ffee", "scoring-1", "some-production", "stdout"]
     names = sorted(export[1].blobs)
     assert all(is_export(name) for name in names)
     assert [name.partition("/y=")[2] for name in names] == [

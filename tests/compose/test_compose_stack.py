@@ -18,10 +18,11 @@ import requests
 from compose import init
 from tests.compose.command import ROOT, Project, find
 from tests.support.machine import free_ports
+from training.use_case import load_all
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1500)]
 HERE = ROOT / "tests" / "compose"
-PORTS = ("AIRFLOW", "MLFLOW", "MINILAKE", "REGISTRY", "STAGING", "PRODUCTION")
+PORTS = ("AIRFLOW", "MLFLOW", "MINILAKE", "REGISTRY")
 UP = {"postgres", "api-server", "scheduler", "dag-processor", "triggerer", "mlflow", "minilake", "registry", "builder"}
 MIB = 2**20
 
@@ -45,7 +46,7 @@ def project(command):
     ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
     made = Project(
         command,
-        f"attrition-test-{os.getpid()}",
+        f"lifecycle-test-{os.getpid()}",
         [ROOT / "docker-compose.yaml", HERE / "stand-ins.yaml", HERE / "without-cluster.yaml"],
         {f"LIFECYCLE_{name}_PORT": port for name, port in ports.items()},
     )
@@ -59,9 +60,9 @@ def project(command):
 def image(project):
     began = time.monotonic()
     project.run("build", "init", seconds=1200)
-    size = int(docker("image", "inspect", "--format", "{{.Size}}", "attrition-stack").stdout)
-    print(f"\nattrition-stack: built in {time.monotonic() - began:.0f} s, {size / MIB:.0f} MiB")
-    return "attrition-stack"
+    size = int(docker("image", "inspect", "--format", "{{.Size}}", "lifecycle-stack").stdout)
+    print(f"\nlifecycle-stack: built in {time.monotonic() - began:.0f} s, {size / MIB:.0f} MiB")
+    return "lifecycle-stack"
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +73,13 @@ def stack(project, image):
     project.run("up", "--detach", "--wait", "--wait-timeout", "600", seconds=700)
     print(f"\nthe stack is healthy after {time.monotonic() - began:.0f} s")
     return project
+
+
+def expected_dags():
+    """Four for each use case."""
+    use_cases, faults = load_all()
+    assert faults == ()
+    return {dag for one in use_cases for dag in (one.train_dag, one.release_dag, one.rollback_dag, one.retrain_dag)}
 
 
 def run_in(image, *arguments):
@@ -120,25 +128,35 @@ def test_image_is_under_two_gigabytes(image):
 
 def test_every_dag_imports_in_the_image_with_a_read_only_root_and_no_network(image):
     script = (
-        "import json; from airflow.dag_processing.dagbag import DagBag; bag = DagBag('/opt/attrition/dags');"
+        "import json; from airflow.dag_processing.dagbag import DagBag; bag = DagBag('/opt/lifecycle/dags');"
         "print(json.dumps([sorted(bag.dags), bag.import_errors]))"
     )
     dags, errors = json.loads(run_in(image, "python", "-c", script).stdout.splitlines()[-1])
     assert errors == {}
-    assert dags == sorted(path.stem for path in (ROOT / "dags").glob("*.py"))
+    assert set(dags) == expected_dags()
 
 
 def test_image_holds_the_code_and_nothing_of_the_clone_beside_it(image):
-    found = run_in(image, "sh", "-c", "cd /opt/attrition && ls -A").stdout.split()
-    assert sorted(found) == ["compose", "config", "dags", "embedded", "k8s", "plugins", "serving", "training"]
+    found = run_in(image, "sh", "-c", "cd /opt/lifecycle && ls -A").stdout.split()
+    assert sorted(found) == [
+        "compose",
+        "config",
+        "dags",
+        "embedded",
+        "k8s",
+        "plugins",
+        "serving",
+        "training",
+        "use_cases",
+    ]
     suspicious = r"\.(pem|key|p12|db)$|/\.env|\.git/|kubeconfig$|passwords?\.json$"
-    names = run_in(image, "find", "/opt/attrition", "/airflow", "/run/attrition", "-type", "f").stdout.split()
+    names = run_in(image, "find", "/opt/lifecycle", "/airflow", "/run/lifecycle", "-type", "f").stdout.split()
     assert [name for name in names if re.search(suspicious, name)] == []
 
 
 def test_image_can_write_nowhere_but_in_its_tmpfs(image):
     script = (
-        "for place in /opt/attrition /opt/venv /etc /tmp /airflow; do touch $place/x 2>/dev/null && echo $place; done"
+        "for place in /opt/lifecycle /opt/venv /etc /tmp /airflow; do touch $place/x 2>/dev/null && echo $place; done"
     )
     assert run_in(image, "sh", "-c", script).stdout.split() == ["/tmp", "/airflow"]
 
@@ -172,7 +190,7 @@ def airflow(stack):
 
 def test_airflow_lets_the_generated_user_in_and_shows_every_dag(airflow):
     api, headers = airflow
-    expected = {path.stem for path in (ROOT / "dags").glob("*.py")}
+    expected = expected_dags()
     deadline = time.monotonic() + 240
     while True:
         found = {dag["dag_id"] for dag in requests.get(f"{api}/dags", headers=headers, timeout=60).json()["dags"]}
@@ -206,7 +224,7 @@ def test_training_run_registers_a_version_and_leaves_lineage_from_its_data_to_it
     led = {
         (i["name"], o["name"]) for event in events for i in event.get("inputs", []) for o in event.get("outputs", [])
     }
-    assert ("/data/employees.csv", "models/employee_attrition") in led
+    assert ("/data/attrition.csv", "models/employee_attrition") in led
 
 
 def test_minilake_answers_the_connection_of_airflow_and_nobody_else(stack):
@@ -301,7 +319,7 @@ def test_builder_is_out_of_reach_for_all_but_the_scheduler(stack):
 def test_no_secret_is_in_an_image_layer_a_container_definition_or_a_log(stack, image):
     made = secrets_of(stack)
     values = [value for key, value in made.items() if isinstance(value, str) and key != "airflow_user"]
-    values += made["api_keys"].values()
+    values += [key for keys in made["api_keys"].values() for key in keys.values()]
     containers = stack.run("ps", "--all", "--quiet").stdout.split()
     shown = {
         "definitions": docker("inspect", *containers).stdout,

@@ -1,31 +1,61 @@
 """Secrets: new for every stack, each only where it is needed, in files that nobody else may read."""
 
+import csv
 import json
 import os
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
+import use_cases
 from compose import health, init, start
+from training.use_case import UseCase, load
+
+
+@pytest.fixture(autouse=True)
+def not_root(monkeypatch):
+    """Files stay ours: giving them away is for root."""
+    monkeypatch.setattr(os, "chown", lambda *_: None)
+
+
+def new_secrets(*slugs):
+    return init.with_use_cases(init.make_secrets(), slugs or ("first", "second"))
 
 
 def test_make_secrets_makes_other_ones_every_time():
-    first, second = init.make_secrets(), init.make_secrets()
+    first, second = new_secrets(), new_secrets()
     for name in first.__struct_fields__:
         if name != "airflow_user":
             assert getattr(first, name) != getattr(second, name), name
 
 
-def test_load_or_make_keeps_what_it_made(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "chown", lambda *_: None)
-    made = init.load_or_make(tmp_path)
-    assert init.load_or_make(tmp_path) == made
+def test_load_or_make_keeps_what_it_made(tmp_path):
+    made = init.load_or_make(tmp_path, ["first"])
+    assert init.load_or_make(tmp_path, ["first"]) == made
     assert (tmp_path / "secrets.json").stat().st_mode & 0o777 == 0o600
 
 
+def test_new_use_case_gets_keys_and_ports_and_changes_those_of_no_other(tmp_path):
+    before = init.load_or_make(tmp_path, ["second"])
+    after = init.load_or_make(tmp_path, ["first", "second"])
+    assert msgspec.structs.replace(after, api_keys=before.api_keys) == before
+    assert after.api_keys["second"] == before.api_keys["second"]
+    ports = {slug: [init.node_port(after, slug, target) for target in init.TARGETS] for slug in ("first", "second")}
+    assert ports == {"second": [30090, 30091], "first": [30092, 30093]}
+    assert init.load_or_make(tmp_path, ["second"]) == after, "a use case that is gone keeps its ports, and its keys"
+
+
+def test_more_use_cases_than_ports_are_refused_with_their_names():
+    names = [f"number-{number}" for number in range(10)]
+    assert len(new_secrets(*names).api_keys) == 10
+    with pytest.raises(SystemExit, match=r"11 use cases \(.*one-too-many\) need 22 ports.*publishes 20"):
+        new_secrets(*names, "one-too-many")
+
+
 def test_files_give_each_service_only_its_own_secrets():
-    made = init.make_secrets()
+    made = new_secrets()
     content = {name: text for name, (_, text) in init.files(made).items()}
     allowed = {
         made.postgres_password: {"postgres/postgres"},
@@ -36,9 +66,13 @@ def test_files_give_each_service_only_its_own_secrets():
         made.storage_key: {"airflow/environment.json", "storage/accounts"},
         made.fernet_key: {"airflow/environment.json"},
         made.jwt_secret: {"airflow/environment.json"},
-        made.api_keys["staging"]: {"cluster/staging/api-key"},
-        made.api_keys["production"]: {"cluster/production/api-key"},
+        **{
+            key: {f"cluster/{slug}-{target}/api-key"}
+            for slug, keys in made.api_keys.items()
+            for target, key in keys.items()
+        },
     }
+    assert len(allowed) == 12
     for secret, places in allowed.items():
         assert {name for name, text in content.items() if secret in text} == places
 
@@ -46,27 +80,79 @@ def test_files_give_each_service_only_its_own_secrets():
 def test_files_give_the_scoring_server_a_hash_that_fits_the_key():
     import hashlib
 
-    made = init.make_secrets()
-    hashed = json.loads(init.files(made)["cluster/staging/api-keys.json"][1])
-    assert hashed == {"administrator": hashlib.sha256(made.api_keys["staging"].encode()).hexdigest()}
+    made = new_secrets()
+    hashed = json.loads(init.files(made)["cluster/first-staging/api-keys.json"][1])
+    assert hashed == {"administrator": hashlib.sha256(made.api_keys["first"]["staging"].encode()).hexdigest()}
 
 
 def test_files_of_other_images_belong_to_their_users():
-    owners = {name: owner for name, (owner, _) in init.files(init.make_secrets()).items()}
+    owners = {name: owner for name, (owner, _) in init.files(new_secrets()).items()}
     assert owners["postgres/airflow"] == 999
     assert owners["storage/accounts"] == 0
     assert owners["airflow/environment.json"] == 10001
 
 
-def test_show_names_address_and_keys(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "chown", lambda *_: None)
+def use_case_of(tmp_path, monkeypatch, name, **differing):
+    """A use case like attrition under another name, whose folder is below ``tmp_path``."""
+    folder = tmp_path / "definitions" / name
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(UseCase, "folder", property(lambda self: tmp_path / "definitions" / self.name))
+    return msgspec.structs.replace(load("attrition"), name=name, model=name, title=name, **differing)
+
+
+def test_prepare_gives_a_use_case_its_own_data_once(tmp_path, monkeypatch):
+    use_case = use_case_of(tmp_path, monkeypatch, "own_data", data="rows.csv")
+    (use_case.folder / "rows.csv").write_text("a,b\n1,2\n")
+    root = tmp_path / "made"
+    for name in ("secrets", "data", "kube", "logs", "minilake-data", "mlflow-data"):
+        (root / name).mkdir(parents=True)
+    init.prepare([use_case], root)
+    assert (root / "data" / "own_data.csv").read_text() == "a,b\n1,2\n"
+    assert (root / "data" / "outcomes" / "own_data").is_dir()
+    assert (root / "cluster" / "own-data-production" / "node-port").read_text() == "30090"
+    (root / "data" / "own_data.csv").write_text("somebody's own\n")
+    init.prepare([use_case], root)
+    assert (root / "data" / "own_data.csv").read_text() == "somebody's own\n"
+    assert [path.name for path in (root / "data").iterdir() if path.is_file()] == ["own_data.csv"]
+
+
+def test_use_case_without_data_gets_synthetic_rows(tmp_path):
+    use_case = msgspec.structs.replace(load("attrition"), data="")
+    init.put_data(use_case, tmp_path)
+    with (tmp_path / "attrition.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == init.ROWS
+    assert {use_case.label.field, *(field.name for field in use_case.fields)} <= set(rows[0])
+
+
+def test_show_names_each_address_and_key(tmp_path, monkeypatch):
     monkeypatch.setenv("LIFECYCLE_AIRFLOW_PORT", "8123")
+    monkeypatch.setenv("LIFECYCLE_SCORING_PORTS", "9000-9019")
     (tmp_path / "secrets").mkdir()
-    made = init.load_or_make(tmp_path / "secrets")
-    shown = init.show(tmp_path)
-    assert "http://127.0.0.1:8123" in shown
-    assert made.airflow_password in shown
-    assert made.api_keys["production"] in shown
+    use_cases = [use_case_of(tmp_path, monkeypatch, name) for name in ("first", "second_one")]
+    shown = init.show(use_cases, tmp_path).splitlines()
+    made = init.load_or_make(tmp_path / "secrets", ["first", "second-one"])
+    assert shown[0].split() == ["Airflow", "http://127.0.0.1:8123", "admin", "/", made.airflow_password]
+    expected = [
+        [slug, target, f"http://127.0.0.1:{port}", "X-API-Key:", made.api_keys[slug][target]]
+        for slug, target, port in (
+            ("first", "production", 9000), ("first", "staging", 9001),
+            ("second-one", "production", 9002), ("second-one", "staging", 9003),
+        )
+    ]  # fmt: skip
+    assert [line.split() for line in shown[1:]] == expected
+
+
+def test_definition_that_does_not_hold_is_named_and_costs_the_others_nothing(tmp_path, monkeypatch, capsys):
+    (tmp_path / "use_cases" / "broken").mkdir(parents=True)
+    (tmp_path / "use_cases" / "broken" / "__init__.py").write_text("raise RuntimeError('half written')\n")
+    monkeypatch.setattr(use_cases, "__path__", [*use_cases.__path__, str(tmp_path / "use_cases")])
+    monkeypatch.setattr(init.show, "__defaults__", (tmp_path,))
+    (tmp_path / "secrets").mkdir()
+    init.main(["show"])
+    shown = capsys.readouterr()
+    assert "left out: use_cases/broken does not import" in shown.err
+    assert "attrition production" in shown.out
 
 
 def run_start(*command, **variables):

@@ -59,7 +59,7 @@ def storage(tmp_path, secrets, monkeypatch):
     service = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())["services"]["azurite"]
     here = {
         "$$": "$",
-        "/run/attrition/accounts": str(accounts),
+        "/run/lifecycle/accounts": str(accounts),
         "--blobHost 0.0.0.0": f"--blobHost 127.0.0.1 --blobPort {port}",
         "/data": str(data),
         "(10000)": f"({port})",
@@ -86,13 +86,17 @@ def kubeconfigs(tmp_path, cluster):  # noqa: F811
     """As ``cluster.sh`` leaves them, for the tests' server."""
     folder = tmp_path / "kube"
     folder.mkdir()
-    for place in ("staging", "production"):
-        context = {"cluster": place, "user": "airflow", "namespace": f"attrition-{place}"}
-        (folder / place).write_text(json.dumps({
-            "apiVersion": "v1", "kind": "Config", "current-context": place,
-            "clusters": [{"name": place, "cluster": {"server": f"http://127.0.0.1:{cluster.server_port}"}}],
+    for target in ("staging", "production"):
+        contexts = [{"name": target, "context": {"cluster": target, "user": "airflow"}}]
+        contexts += [
+            {"name": namespace, "context": {"cluster": target, "user": "airflow", "namespace": namespace}}
+            for namespace in (f"first-{target}", f"second-{target}")
+        ]
+        (folder / target).write_text(json.dumps({
+            "apiVersion": "v1", "kind": "Config", "current-context": target,
+            "clusters": [{"name": target, "cluster": {"server": f"http://127.0.0.1:{cluster.server_port}"}}],
             "users": [{"name": "airflow", "user": {"token": "t"}}],
-            "contexts": [{"name": place, "context": context}],
+            "contexts": contexts,
         }))  # fmt: skip
     return folder
 
@@ -101,14 +105,17 @@ def test_lines_of_pods_come_through_azurite_to_the_nightly_run(storage, kubeconf
     def exported():
         source = open_source(CONTAINER)
         content = [b"".join(source.read(blob.name, 0, blob.size)) for blob in source.blobs(DAY, DAY)]
-        return [json.loads(line)["LogMessage"] for line in b"".join(content).splitlines()]
+        return [json.loads(line) for line in b"".join(content).splitlines()]
 
     with running([sys.executable, "-c", EXPORTER, str(kubeconfigs)], PYTHONPATH=str(ROOT)) as exporter:
-        assert eventually(lambda: exporter.poll() is not None or written(exported) >= len(LINES), 60)
+        assert eventually(lambda: exporter.poll() is not None or written(exported) >= 2 * len(LINES), 60)
         assert exporter.poll() is None
-    assert exported()[:3] == [{"type": "InputData", "level": "info"}, "plain WARNING text", '{"half']
+    messages = [{"type": "InputData", "level": "info"}, "plain WARNING text", '{"half']
+    for namespace in ("first-production", "second-production"):
+        found = [record["LogMessage"] for record in exported() if record["PodNamespace"] == namespace]
+        assert found[:3] == messages
     with running([sys.executable, "-c", EXPORTER, str(kubeconfigs)], PYTHONPATH=str(ROOT)) as again:
-        assert eventually(lambda: written(exported) > len(LINES) or again.poll() is not None, 60)
+        assert eventually(lambda: written(exported) > 2 * len(LINES) or again.poll() is not None, 60)
         assert again.poll() is None, "a container that is there already is no fault"
 
 

@@ -10,19 +10,22 @@ from rich.console import Console
 from embedded.demo.view import TaskView
 from embedded.demo.walk import Demo, DemoError
 from embedded.environment import Stack
+from training.use_case import load
 
 ADMIN = {"id": "admin", "name": "admin"}
 
 
 def make_demo(tmp_path, *, approve=None, chosen=None, now=None):
     """A demo at its end: the gate was answered with ``chosen``, and production answers with version ``now``."""
-    demo = Demo(Stack.read({"LIFECYCLE_HOME": str(tmp_path)}), data=None, approve=approve, keep=True)
+    stack = Stack.read({"LIFECYCLE_HOME": str(tmp_path)})
+    demo = Demo(stack, load("attrition"), data=None, synthetic=False, approve=approve, keep=True)
     answer = {"chosen_options": chosen, "responded_by_user": ADMIN if chosen else None}
     demo._airflow = SimpleNamespace(
         question=lambda *_: answer, result=lambda *_: {"version": "2"}, link=lambda *_: "http://airflow/run"
     )
-    demo._scoring["production"] = SimpleNamespace(version=lambda: now)
-    demo._post_sample = lambda slot: None
+    demo._server = lambda target: SimpleNamespace(version=lambda: now)
+    demo._runs.version = lambda train_run: "2"
+    demo._post_sample = lambda target: None
     return demo
 
 
@@ -39,7 +42,7 @@ def make_demo(tmp_path, *, approve=None, chosen=None, now=None):
     ids=["first version", "next version", "approved in Airflow", "rejected", "rejected the first", "silence"],
 )
 def test_demo_ends_with_0_when_production_is_what_was_decided(tmp_path, approve, chosen, before, now):
-    assert make_demo(tmp_path, approve=approve, chosen=chosen, now=now)._conclude("run", before) == 0
+    assert make_demo(tmp_path, approve=approve, chosen=chosen, now=now)._conclude("train", "run", before) == 0
 
 
 @pytest.mark.parametrize(
@@ -55,20 +58,7 @@ def test_demo_ends_with_0_when_production_is_what_was_decided(tmp_path, approve,
 )
 def test_demo_fails_when_production_is_not_what_was_decided(tmp_path, approve, chosen, before, now, message):
     with pytest.raises(DemoError, match=message):
-        make_demo(tmp_path, approve=approve, chosen=chosen, now=now)._conclude("run", before)
-
-
-def test_training_run_whose_release_has_not_begun_is_found_again(tmp_path):
-    """A demo that was killed between the two must not train a second version that waits behind the first."""
-    demo = make_demo(tmp_path)
-    events = [{"created_dagruns": []}]
-    demo._airflow.runs = lambda dag_id, **_: [{"dag_run_id": "demo__1"}]
-    demo._airflow.get = lambda path, **_: {"asset_events": events}
-    assert demo._unreleased() == "demo__1"
-    events[0]["created_dagruns"].append({"dag_id": "attrition_release", "run_id": "asset_triggered__1"})
-    assert demo._unreleased() is None
-    events.clear()  # its verdict let nothing be registered
-    assert demo._unreleased() is None
+        make_demo(tmp_path, approve=approve, chosen=chosen, now=now)._conclude("train", "run", before)
 
 
 def test_time_that_an_earlier_demo_spent_is_not_told_again(tmp_path):

@@ -11,9 +11,9 @@ from embedded.environment import MARKER, PART_MARKER, ROOT, Ports, port_setting
 from embedded.scoring_child import SLOT_MARKER
 
 
-def demo(home, *arguments):
+def demo(home, *arguments, use_case="attrition"):
     return subprocess.run(
-        [sys.executable, "-m", "embedded", "demo", *arguments],
+        [sys.executable, "-m", "embedded", "demo", "--use-case", use_case, *arguments],
         cwd=ROOT, env={"PATH": os.environ["PATH"], "LIFECYCLE_HOME": str(home)}, stdin=subprocess.DEVNULL,
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
@@ -34,6 +34,20 @@ def test_file_that_cannot_be_data_is_refused_before_the_stack_starts(tmp_path, m
     result = demo(tmp_path / "home", "--data", str(path), "--approve", "yes")
     assert result.returncode == 1
     assert result.stdout.strip() == f"The demo failed. {message.format(path=path)}"
+    assert not (tmp_path / "home" / "logs").exists()
+
+
+def test_use_case_that_is_not_there_is_one_line_with_those_that_are(tmp_path):
+    result = demo(tmp_path / "home", "--approve", "yes", use_case="churn")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "there is no use case 'churn': use one of attrition\n"
+    assert not (tmp_path / "home" / "logs").exists()
+
+
+def test_file_and_synthetic_rows_at_once_are_refused(tmp_path):
+    result = demo(tmp_path / "home", "--data", "x.csv", "--synthetic", "yes", "--approve", "yes")
+    assert result.returncode == 1
+    assert "give one of them" in result.stdout
     assert not (tmp_path / "home" / "logs").exists()
 
 
@@ -72,10 +86,10 @@ def test_example_of_the_environment_names_every_setting_that_is_read():
     text = "\n".join(file.read_text() for file in [*sources, ROOT / "tests" / "conftest.py"])
     between_processes = {MARKER, PART_MARKER, SLOT_MARKER, "LIFECYCLE_API_KEY"}
     settings = set(re.findall(r'"(LIFECYCLE_[A-Z_]+)"', text)) - between_processes
-    settings |= {port_setting(name) for name in Ports.__dataclass_fields__} | {"PYTHON", "VENV"}
+    settings |= {port_setting(name) for name in Ports.__dataclass_fields__} | {"PYTHON", "VENV", "TARGET", "USE_CASES"}
     settings |= set(
-        re.findall(r"--\w+ \"\$\((\w+)\)\"", (ROOT / "Makefile").read_text().split("\ndemo:")[1].split("\nup:")[0])
+        re.findall(r"--[\w-]+ \"\$\((\w+)\)\"", (ROOT / "Makefile").read_text().split("\ndemo:")[1].split("\nup:")[0])
     )
     named = set(re.findall(r"^#(\w+)=", (ROOT / "env.example").read_text(), re.MULTILINE))
-    assert {"DATA", "APPROVE", "KEEP", "LIFECYCLE_HOME", "LIFECYCLE_SETTINGS"} <= settings
+    assert {"USE_CASE", "DATA", "SYNTHETIC", "APPROVE", "KEEP", "LIFECYCLE_HOME", "LIFECYCLE_SETTINGS"} <= settings
     assert settings - named == set()

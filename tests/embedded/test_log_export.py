@@ -11,12 +11,12 @@ from embedded.log_export import Exporter
 @pytest.fixture
 def folders(tmp_path):
     slots, exports = tmp_path / "slots", tmp_path / "exports"
-    (slots / "production" / "output").mkdir(parents=True)
+    (slots / "attrition" / "production" / "output").mkdir(parents=True)
     return slots, exports
 
 
 def write(slots, text, name="scoring-production-stable-1-1.stdout.log"):
-    with (slots / "production" / "output" / name).open("a") as file:
+    with (slots / "attrition" / "production" / "output" / name).open("a") as file:
         file.write(text)
 
 
@@ -24,8 +24,8 @@ def records(exports):
     return [json.loads(line) for file in exports.rglob("*.json") for line in file.read_text().splitlines()]
 
 
-def exporter(folders, live=("scoring-production-stable-1-1",)):
-    return Exporter(*folders, lambda: set(live))
+def exporter(folders, live=("scoring-production-stable-1-1",), namespace=lambda name, target: f"{name}-{target}"):
+    return Exporter(*folders, live_names=lambda: set(live), namespace=namespace)
 
 
 def test_record_has_the_columns_and_the_path_of_the_real_export(folders):
@@ -51,6 +51,13 @@ def test_line_that_is_no_json_object_stays_text(folders, line):
     write(slots, line + "\n")
     exporter(folders).export()
     assert records(exports)[0]["LogMessage"] == line
+
+
+def test_line_waits_until_it_is_known_whose_it_is(folders):
+    write(folders[0], "one\n")
+    assert exporter(folders, namespace=lambda name, target: None).export() == 0
+    assert exporter(folders, live=()).export() == 1
+    assert records(folders[1])[0]["PodNamespace"] == "attrition-production"
 
 
 def test_unfinished_line_waits_for_its_end(folders):
@@ -96,7 +103,7 @@ def test_batch_that_was_under_way_when_the_exporter_was_killed_is_there_once(fol
     size = blob.stat().st_size
     write(slots, "two\n")
     exporter(folders).export()
-    source = "production/output/scoring-production-stable-1-1.stdout.log"
+    source = "attrition/production/output/scoring-production-stable-1-1.stdout.log"
     batch = blob.read_bytes()[size:]
     kept = {"nothing": 0, "half": len(batch) // 2, "all": len(batch)}[written]
     blob.write_bytes(blob.read_bytes()[: size + kept])
@@ -113,6 +120,6 @@ def test_output_of_servers_that_ended_long_ago_is_deleted_once_exported(folders)
         write(slots, f"{number}\n", f"scoring-production-stable-1-{number}.stdout.log")
     running = exporter(folders, live=())
     running.export()
-    assert len(list((slots / "production" / "output").iterdir())) == 8
+    assert len(list((slots / "attrition" / "production" / "output").iterdir())) == 8
     running.export()
     assert len(records(exports)) == 12

@@ -151,7 +151,7 @@ def test_slot_that_is_to_run_nothing_refuses_instead_of_letting_callers_wait(hos
 
 
 def test_wish_that_is_no_json_is_reported_and_the_server_stays(host, record):
-    (host.stack.slot("production") / "desired.json").write_text("{")
+    (host.stack.slot("attrition", "production") / "desired.json").write_text("{")
     assert eventually(lambda: "is not usable" in host.slot.status().message)
     assert host.predict(record).status_code == 200
 

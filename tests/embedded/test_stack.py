@@ -42,7 +42,7 @@ def command(stack, *arguments):
 def test_stack_comes_up_recovers_from_kills_and_leaves_nothing(stack):
     started = command(stack, "up", "--detach")
     assert started.returncode == 0, started.stdout + started.stderr
-    for address in (stack.airflow_url, stack.mlflow_url, stack.minilake_url, stack.scoring_url("production")):
+    for address in (stack.airflow_url, stack.mlflow_url, stack.minilake_url):
         assert address in started.stdout
     token = requests.post(
         f"{stack.airflow_url}/auth/token",

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import mlflow
 import pytest
 from airflow.models.connection import Connection
+from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
@@ -21,11 +22,23 @@ from lifecycle.tasks import publish
 from tests.support.machine import eventually
 from tests.support.tracking import Tracking
 from tests.support.workspace import TOKEN, Workspace
+from training.data.synthetic import make_rows
 from training.registry import tags
-from use_cases.attrition.sample import make_employees
+from training.use_case import load
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
-MODEL, TRIALS = "employee_attrition", 3
+USE_CASE, MODEL, TRIALS = "attrition", "employee_attrition", 3
+SETTINGS = """
+environment = "test"
+airflow_url = ""
+mlflow_url = ""
+[training]
+parallel_trials = 1
+poll_seconds = 1
+[use_cases.attrition]
+data = "{data}"
+trials = {trials}
+"""
 
 
 @pytest.fixture
@@ -65,17 +78,18 @@ def lake(tmp_path, tracking, monkeypatch):
 @pytest.fixture
 def data(tmp_path):
     path = tmp_path / "employees.csv"
-    make_employees(600, 3).to_csv(path, index=False)
+    make_rows(load(USE_CASE), 600, 3).to_csv(path, index=False)
     return path
 
 
 @pytest.fixture
-def task(lake, data, monkeypatch):
+def task(lake, data, tmp_path, monkeypatch):
     """The Airflow task: a fresh operator for each try, as a worker makes it."""
-    training = settings.Training(data=str(data), trials=TRIALS, parallel_trials=1, poll_seconds=1)
-    configured = settings.Settings(environment="test", airflow_url="", mlflow_url="", training=training)
+    path = tmp_path / "settings.toml"
+    path.write_text(SETTINGS.format(data=data, trials=TRIALS))
+    configured = settings.read(path)
     monkeypatch.setattr(settings, "load", lambda: configured)
-    return Task(publish.publish(publish.WorkspaceHook(), training.code_root))
+    return Task(publish.publish(publish.WorkspaceHook(), load(USE_CASE), configured.training.code_root))
 
 
 class Task:
@@ -96,7 +110,7 @@ class Task:
 
     def start(self):
         """One try up to its wait; returns the trigger, or ``None`` where the run had ended well already."""
-        self.tries.append(TrainingRunOperator(task_id="train_and_register", code=self._code))
+        self.tries.append(TrainingRunOperator(task_id="train_and_register", use_case=USE_CASE, code=self._code))
         try:
             self.tries[-1].execute(self.context)
         except TaskDeferred as deferred:
@@ -182,7 +196,7 @@ def test_run_that_was_cancelled_and_then_lost_with_its_workspace_is_followed_by_
 
 
 def test_task_killed_before_it_waits_cancels_the_run(task, lake, monkeypatch):
-    monkeypatch.setattr(TrainingRunOperator.__mro__[1], "execute", lambda self, context: None)
+    monkeypatch.setattr(DatabricksSubmitRunOperator, "execute", lambda self, context: None)
     task.start()
     operator = task.tries[0]
     operator.on_kill()
@@ -214,7 +228,7 @@ def test_mlflow_down_at_the_start_fails_with_its_address_and_the_cleared_task_go
 
 
 def test_workspace_down_at_the_start_fails_after_retries_and_the_cleared_task_starts_one_run(task, lake, monkeypatch):
-    monkeypatch.setattr("lifecycle.operators.training_run._OUTAGE_TRIES", 2)
+    monkeypatch.setattr("lifecycle.operators.job_run._OUTAGE_TRIES", 2)
     lake.stop(signal.SIGTERM)
     began = time.monotonic()
     with pytest.raises(AirflowException, match=r"API requests to Databricks failed 2 times .*refused"):

@@ -22,13 +22,17 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def kustomize(folder: Path) -> str:
-    found = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)
+def rights(use_case: str, target: str) -> str:
+    """What an administrator applies for a use case and target."""
+    command = ["bash", str(K8S / "rbac.sh"), use_case, target]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     return found.stdout
 
 
-def render(scratch: Path, *, step: str, target: str, image: str = IMAGE, leave_out: str = "") -> str:
+def render(
+    scratch: Path, *, step: str, target: str, use_case: str = "attrition", image: str = IMAGE, leave_out: str = ""
+) -> str:
     """What ``deploy.sh`` applies: its own function, run on a copy of the folder as in the pod."""
     copy = scratch / "k8s"
     shutil.copytree(K8S, copy, dirs_exist_ok=True)
@@ -36,7 +40,8 @@ def render(scratch: Path, *, step: str, target: str, image: str = IMAGE, leave_o
         "PATH": os.environ["PATH"],
         "STEP": step,
         "TARGET": target,
-        "NAMESPACE": f"attrition-{target}",
+        "USE_CASE": use_case,
+        "NAMESPACE": f"{use_case}-{target}",
         "IMAGE": image,
         "DIGEST": DIGEST,
         "VERSION": "3",
@@ -81,12 +86,31 @@ def test_render_is_the_checked_in_one(tmp_path, name):
     check_golden(GOLDEN / f"{name}.yaml", render(tmp_path, **RENDERS[name]))
 
 
-@pytest.mark.parametrize("place", ["staging", "production"])
-def test_rights_are_the_checked_in_ones_and_fit_the_schema(place):
-    text = kustomize(K8S / "rbac" / place)
-    check_golden(GOLDEN / f"rbac-{place}.yaml", text)
+@pytest.mark.parametrize("target", ["staging", "production"])
+def test_rights_are_the_checked_in_ones_and_fit_the_schema(target):
+    text = rights("attrition", target)
+    check_golden(GOLDEN / f"rbac-{target}.yaml", text)
     for found in objects(text):
         kubernetes_validate.validate(found, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_rights_of_two_use_cases_share_nothing_but_airflows_account():
+    first, second = (
+        {(found["kind"], found["metadata"].get("namespace"), found["metadata"]["name"]) for found in objects(text)}
+        for text in (rights("attrition", "staging"), rights("churn", "staging"))
+    )
+    assert first & second == {
+        ("Namespace", None, "lifecycle-airflow"),
+        ("ServiceAccount", "lifecycle-airflow", "airflow-staging"),
+    }
+    assert {place for _, place, _ in second - first if place} == {"churn-staging"}
+
+
+@pytest.mark.parametrize("given", [("attrition",), ("Attrition", "staging"), ("a/b", "staging"), ("attrition", "test")])
+def test_rights_for_a_name_that_is_not_one_are_refused_with_what_is_allowed(given):
+    found = subprocess.run(["bash", str(K8S / "rbac.sh"), *given], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert "staging|production" in found.stderr
 
 
 def test_every_object_fits_kubernetes_schema(rendered):
@@ -141,7 +165,25 @@ def test_everything_is_pinned_to_one_digest_version_and_namespace(rendered):
         assert found["metadata"]["annotations"]["lifecycle/digest"] == DIGEST
         assert found["metadata"]["labels"]["app.kubernetes.io/version"] == "3"
         assert found["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "lifecycle-release"
+        assert found["metadata"]["labels"]["app.kubernetes.io/part-of"] == "lifecycle"
+        assert found["metadata"]["labels"]["lifecycle/use-case"] == "attrition"
         assert found["metadata"]["namespace"].startswith("attrition-")
+
+
+def test_two_use_cases_differ_in_nothing_but_names(tmp_path):
+    first, second = (
+        render(tmp_path / name, step="deploy", target="production", use_case=name) for name in ("attrition", "churn")
+    )
+    assert "attrition" not in second.replace(IMAGE, "")
+    assert second.replace(IMAGE, "").replace("churn", "attrition") == first.replace(IMAGE, "")
+
+
+@pytest.mark.parametrize(
+    ("target", "host"), [("staging", "churn.staging.example.com"), ("production", "churn.example.com")]
+)
+def test_ingress_of_each_use_case_has_a_host_of_its_own(tmp_path, target, host):
+    ingress = of_kind(render(tmp_path, step="deploy", target=target, use_case="churn"), "Ingress")[0]["spec"]
+    assert [rule["host"] for rule in ingress["rules"]] == ingress["tls"][0]["hosts"] == [host]
 
 
 def test_image_is_deployed_by_digest_or_by_its_own_local_tag(tmp_path):
@@ -175,15 +217,27 @@ def test_left_out_parts_are_gone_and_replicas_are_set_instead(tmp_path):
     assert of_kind(text, "Deployment")[0]["spec"]["replicas"] == 2
 
 
+@pytest.mark.parametrize("part", ["autoscaling", "disruption-budget", "ingress", "network-policy"])
+def test_leaving_one_part_out_leaves_the_others_in(tmp_path, part):
+    kinds = {
+        "autoscaling": "HorizontalPodAutoscaler",
+        "disruption-budget": "PodDisruptionBudget",
+        "ingress": "Ingress",
+        "network-policy": "NetworkPolicy",
+    }
+    found = {one["kind"] for one in objects(render(tmp_path, step="deploy", target="staging", leave_out=part))}
+    assert found & set(kinds.values()) == set(kinds.values()) - {kinds[part]}
+
+
 def test_autoscaler_alone_owns_the_number_of_pods(tmp_path):
     text = render(tmp_path, **RENDERS["production"])
     assert "replicas" not in of_kind(text, "Deployment")[0]["spec"]
     assert of_kind(text, "HorizontalPodAutoscaler")[0]["spec"]["minReplicas"] == 2
 
 
-@pytest.mark.parametrize("place", ["staging", "production"])
-def test_rights_hold_no_wildcard_no_secret_and_no_further_rights(place):
-    for role in of_kind(kustomize(K8S / "rbac" / place), "Role"):
+@pytest.mark.parametrize("target", ["staging", "production"])
+def test_rights_hold_no_wildcard_no_secret_and_no_further_rights(target):
+    for role in of_kind(rights("attrition", target), "Role"):
         for rule in role["rules"]:
             assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
             assert "secrets" not in rule["resources"]
@@ -191,7 +245,7 @@ def test_rights_hold_no_wildcard_no_secret_and_no_further_rights(place):
 
 
 def test_deployer_changes_every_kind_that_the_release_makes_and_starts_no_pod(tmp_path):
-    roles = {role["metadata"]["name"]: role for role in of_kind(kustomize(K8S / "rbac" / "production"), "Role")}
+    roles = {role["metadata"]["name"]: role for role in of_kind(rights("attrition", "production"), "Role")}
     allowed = {
         (group, resource)
         for rule in roles["scoring-deployer"]["rules"]

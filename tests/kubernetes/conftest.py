@@ -16,30 +16,31 @@ from tests.kubernetes import cluster, real_airflow
 from tests.support.bundles import make_bundle
 from tests.support.machine import free_port
 
-REPOSITORY = "attrition-scoring-test"
+REPOSITORY = f"{cluster.USE_CASE.image}-test"
+"""As settings.toml has it."""
 
 
 @contextlib.contextmanager
-def empty_places(repository, *places):
+def empty_targets(repository, *targets):
     """Empty namespaces, and a Docker engine without images of a repository; all of it is gone afterwards.
 
     The test is skipped, with what to do, where there is no cluster.
     """
     if why := cluster.missing():
         pytest.skip(why)
-    cluster.reset(*places)
+    cluster.reset(*targets)
     engine = docker.from_env()
     _remove_images(engine, repository)
     yield engine
-    for place in places:
-        cluster.kubectl("delete", "namespace", cluster.namespace(place), "--ignore-not-found", "--wait=false")
+    for target in targets:
+        cluster.kubectl("delete", "namespace", cluster.namespace(target), "--ignore-not-found", "--wait=false")
     _remove_images(engine, repository)
 
 
 @pytest.fixture(scope="session")
 def empty_cluster():
-    """The two places of a release, with nothing in them."""
-    with empty_places(REPOSITORY, *cluster.PLACES) as engine:
+    """The two targets of a release, with nothing in them."""
+    with empty_targets(REPOSITORY, *cluster.TARGETS) as engine:
         yield engine
 
 
@@ -78,7 +79,7 @@ def example(bundles):
     return json.loads((bundles(1) / "examples.json").read_text())["records"][0]
 
 
-_BROKEN_IN_PRODUCTION = """
+_BROKEN_IN_PRODUCTION = f"""
 import socket
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def _broken(environ, start_response):
     start_response("500 Broken on purpose", [])
     return [b""]
 
-if "attrition-production" in Path("/etc/resolv.conf").read_text() and "canary" not in socket.gethostname():
+if "{cluster.namespace("production")}" in Path("/etc/resolv.conf").read_text() and "canary" not in socket.gethostname():
     _sound = app.wsgi_app
     app.wsgi_app = lambda environ, start: (_broken if environ["PATH_INFO"] == "/predict" else _sound)(environ, start)
 """

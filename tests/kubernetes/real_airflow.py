@@ -17,14 +17,14 @@ from tests.kubernetes import cluster
 from training.registry import tags
 
 ADMIN, STRANGER = "admin", "mallory"
-MODEL = "employee_attrition"
-RELEASE = "attrition_release"
+MODEL = cluster.USE_CASE.model_name
+RELEASE = cluster.USE_CASE.release_dag
 _METRIC = {"value": 0.85, "low": 0.8, "high": 0.9}
 _EVALUATION = {
     "challenger": {"roc_auc": _METRIC},
     "champion": None,
     "comparison": {},
-    "floors": [],
+    "thresholds": [],
     "fairness": {},
     "data": {"digest": "d", "rows": 600},
     "verdict": "passed",
@@ -45,10 +45,10 @@ class Airflow:
         self._passwords = {secrets.airflow_user: secrets.airflow_password, STRANGER: "a password"}
         (home / "airflow" / "passwords.json").write_text(json.dumps(self._passwords))
         self._overrides = {
-            f"AIRFLOW_CONN_SCORING_{place.upper()}": json.dumps(
+            f"AIRFLOW_CONN_SCORING_{target.upper()}": json.dumps(
                 {"conn_type": "kubernetes", "extra": {"kube_config_path": str(path)}}
             )
-            for place, path in kubeconfigs.items()
+            for target, path in kubeconfigs.items()
         }
         self._overrides["AIRFLOW_CONN_REGISTRY"] = json.dumps({"conn_type": "docker"})
         self._overrides["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] = f"{secrets.airflow_user}:admin,{STRANGER}:op"
@@ -209,7 +209,7 @@ class Airflow:
 
 
 def new(home: Path, port: Any) -> Airflow:
-    """Airflow and MLflow on free ports, with connections to the cluster's two places."""
+    """Airflow and MLflow on free ports, with connections to the cluster's two targets."""
     ports = {name: port() for name in ("airflow", "mlflow", "minilake", "staging", "production")}
-    kubeconfigs = {place: cluster.airflow_kubeconfig(place, home) for place in cluster.PLACES}
+    kubeconfigs = {target: cluster.airflow_kubeconfig(target, home) for target in cluster.TARGETS}
     return Airflow(home, ports, kubeconfigs)

@@ -13,9 +13,9 @@ import pytest
 
 from tests.kubernetes import cluster
 from tests.kubernetes.load import Load
-from tests.kubernetes.real_airflow import STRANGER
+from tests.kubernetes.real_airflow import RELEASE, STRANGER
 
-ROLLBACK = "attrition_rollback"
+ROLLBACK = cluster.USE_CASE.rollback_dag
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
 
@@ -24,14 +24,14 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
 def first(airflow, bundles):
     """Version 1 is released to an empty cluster."""
     version = airflow.register(bundles(1))
-    run = airflow.trigger("attrition_release", version=int(version), note="the first one")
+    run = airflow.trigger(RELEASE, version=int(version), note="the first one")
     airflow.decide(run, "Approve", "looks fine")
     state = airflow.await_run(run)
     return SimpleNamespace(run=run, version=version, state=state, production=cluster.running("production"))
 
 
 def test_first_release_runs_through_with_every_task_done(airflow, first):
-    states = airflow.states("attrition_release", first.run)
+    states = airflow.states(RELEASE, first.run)
     assert first.state == "success"
     skipped = {task for task, state in states.items() if state == "skipped"}
     assert skipped == {"record_rejection", "restore_staging", "record_staging_restored", "restore_production"}
@@ -41,8 +41,8 @@ def test_first_release_runs_through_with_every_task_done(airflow, first):
 def test_first_release_runs_the_built_digest_in_both_places(airflow, first):
     built = airflow.result(first.run, "build_image")
     assert built["digest"].startswith("sha256:")
-    for place in cluster.PLACES:
-        deployment = cluster.get(place, "deployments")[0]
+    for target in cluster.TARGETS:
+        deployment = cluster.get(target, "deployments")[0]
         assert deployment["metadata"]["annotations"]["lifecycle/digest"] == built["digest"]
         assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == built["image"]
     assert airflow.result(first.run, "verify_staging")["passed"]
@@ -56,7 +56,7 @@ def test_first_release_leaves_no_pod_and_no_canary_behind(first):
 
 
 def _pods_of_releases_end():
-    cluster.until(lambda: not any(map(cluster.release_pods, cluster.PLACES)), "no pod of a release is left", 60)
+    cluster.until(lambda: not any(map(cluster.release_pods, cluster.TARGETS)), "no pod of a release is left", 60)
 
 
 def test_evidence_of_a_release_holds_every_item_and_who_decided(airflow, first):
@@ -79,7 +79,7 @@ def second(airflow, bundles, example, first):
     """Version 2 replaces version 1 while clients ask for predictions all the time, and somebody wants a rollback."""
     version = airflow.register(bundles(2))
     with Load(cluster.service_address("production"), example) as load:
-        run = airflow.trigger("attrition_release", version=int(version))
+        run = airflow.trigger(RELEASE, version=int(version))
         airflow.decide(run, "Approve", "better")
         airflow.await_task(run, "deploy_canary", "deferred", "success")
         beside = airflow.trigger(ROLLBACK, reason="production is slow")
@@ -112,7 +112,7 @@ def rejected(airflow, bundles, second):
     version = airflow.register(bundles(3))
     before = cluster.running("production")
     revision = _revision("staging")
-    run = airflow.trigger("attrition_release", version=int(version))
+    run = airflow.trigger(RELEASE, version=int(version))
     airflow.await_task(run, "deploy_staging", "deferred")
     killed_at = cluster.get("staging", "pods", "-l", "lifecycle/step=deploy")
     airflow.kill("airflow")
@@ -135,8 +135,8 @@ def rejected(airflow, bundles, second):
     )
 
 
-def _revision(place):
-    return int(_annotations(place)["deployment.kubernetes.io/revision"])
+def _revision(target):
+    return int(_annotations(target)["deployment.kubernetes.io/revision"])
 
 
 def test_airflow_killed_in_the_middle_of_a_pod_goes_on_with_the_same_pod(rejected):
@@ -154,7 +154,7 @@ def test_rejection_leaves_production_alone_and_restores_staging(airflow, second,
     assert rejected.state == "success"
     assert cluster.running("production") == rejected.before
     assert _annotations("staging")["lifecycle/version"] == second.version
-    states = airflow.states("attrition_release", rejected.run)
+    states = airflow.states(RELEASE, rejected.run)
     assert states["record_rejection"] == "success"
     assert states["deploy_canary"] == states["deploy_production"] == states["promote"] == "skipped"
     assert airflow.version_tags(rejected.version)["lifecycle_approval"] == "rejected"
@@ -165,26 +165,26 @@ def test_rejection_leaves_production_alone_and_restores_staging(airflow, second,
 def test_crash_loop_fails_in_staging_with_its_log_and_is_undone(airflow, bundles, planter, second, rejected):
     version = airflow.register(bundles(4))
     planter.crash_loop(version, bundles(4))
-    before = {place: cluster.running(place)["deployments"] for place in cluster.PLACES}
-    run = airflow.trigger("attrition_release", version=int(version))
+    before = {target: cluster.running(target)["deployments"] for target in cluster.TARGETS}
+    run = airflow.trigger(RELEASE, version=int(version))
     assert airflow.await_run(run) == "failed"
-    assert airflow.states("attrition_release", run)["deploy_staging"] == "failed"
+    assert airflow.states(RELEASE, run)["deploy_staging"] == "failed"
     log = airflow.log(run, "deploy_staging")
     assert "CrashLoopBackOff" in log
     assert "broken on purpose" in log
     assert "deploy_staging failed: deploy at staging failed" in airflow.note(run)
-    assert {place: cluster.running(place)["deployments"] for place in cluster.PLACES} == before
+    assert {target: cluster.running(target)["deployments"] for target in cluster.TARGETS} == before
     _pods_of_releases_end()
 
 
 def test_model_that_is_not_the_registered_one_fails_the_build(airflow, bundles, tmp_path, rejected):
     wrong = tmp_path / "wrong"
     _swap_classifier(bundles(5), bundles(1), wrong)
-    before = {place: cluster.running(place) for place in cluster.PLACES}
-    run = airflow.trigger("attrition_release", version=int(airflow.register(wrong)))
+    before = {target: cluster.running(target) for target in cluster.TARGETS}
+    run = airflow.trigger(RELEASE, version=int(airflow.register(wrong)))
     assert airflow.await_run(run) == "failed"
     assert "the model is not the one that was registered" in airflow.log(run, "build_image")
-    assert {place: cluster.running(place) for place in cluster.PLACES} == before
+    assert {target: cluster.running(target) for target in cluster.TARGETS} == before
 
 
 def _swap_classifier(bundle, other, destination):
@@ -196,10 +196,10 @@ def test_image_with_another_model_never_leaves_staging(airflow, bundles, planter
     version = airflow.register(bundles(6))
     planter.wrong_model(version, bundles(6), bundles(1))
     before = cluster.running("production")
-    run = airflow.trigger("attrition_release", version=int(version))
+    run = airflow.trigger(RELEASE, version=int(version))
     state = airflow.await_run(run)
     assert airflow.result(run, "build_image")["reused"], "the planted image was not found: did serving/ change?"
-    states = airflow.states("attrition_release", run)
+    states = airflow.states(RELEASE, run)
     assert states["deploy_staging"] == "success"
     assert (state, states["verify_staging"]) == ("failed", "failed")
     report = airflow.result(run, "verify_staging")
@@ -213,10 +213,10 @@ def test_release_that_fails_in_production_is_put_back_and_staging_is_left_for_st
     version = airflow.register(bundles(7))
     planter.broken_in_production(version, bundles(7))
     before, aliases = cluster.running("production")["deployments"], airflow.aliases()
-    run = airflow.trigger("attrition_release", version=int(version))
+    run = airflow.trigger(RELEASE, version=int(version))
     airflow.decide(run, "Approve", "staging looks fine")
     assert airflow.await_run(run) == "failed"
-    states = airflow.states("attrition_release", run)
+    states = airflow.states(RELEASE, run)
     assert states["watch_canary"] == states["deploy_production"] == states["restore_production"] == "success"
     assert (states["verify_production"], states["promote"]) == ("failed", "upstream_failed")
     assert cluster.running("production")["deployments"] == before
@@ -225,14 +225,14 @@ def test_release_that_fails_in_production_is_put_back_and_staging_is_left_for_st
     assert _annotations("staging")["lifecycle/version"] == version
 
 
-def _annotations(place):
-    return cluster.get(place, "deployments")[0]["metadata"]["annotations"]
+def _annotations(target):
+    return cluster.get(target, "deployments")[0]["metadata"]["annotations"]
 
 
 @pytest.fixture(scope="module")
 def rolled_back(airflow, example, second, rejected):
     """Production goes back while a second release of version 3 waits at its gate, which nobody answers."""
-    silent = airflow.trigger("attrition_release", version=int(rejected.version))
+    silent = airflow.trigger(RELEASE, version=int(rejected.version))
     airflow.await_task(silent, "await_approval", "awaiting_input")
     with Load(cluster.service_address("production"), example) as load:
         run = airflow.trigger(ROLLBACK, reason="a test")
@@ -254,7 +254,7 @@ def test_rollback_puts_the_previous_champion_back_without_a_build(airflow, first
 
 def test_silence_is_a_no_and_gives_staging_the_champion_of_now(airflow, first, rejected, rolled_back):
     assert rolled_back.silence == "success"
-    states = airflow.states("attrition_release", rolled_back.silent)
+    states = airflow.states(RELEASE, rolled_back.silent)
     assert states["record_rejection"] == "success"
     assert states["deploy_canary"] == "skipped"
     assert airflow.result(rolled_back.silent, "build_image")["reused"] is True

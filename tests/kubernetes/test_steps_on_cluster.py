@@ -22,20 +22,20 @@ from lifecycle.hooks import targets
 from lifecycle.operators.release_step import ScoringStepOperator
 from tests.compose.test_compose_log_export import Container, records
 from tests.kubernetes import cluster
-from tests.kubernetes.cluster import STEPS, until
-from tests.kubernetes.conftest import NoRegistry, empty_places
+from tests.kubernetes.cluster import STEPS, USE_CASE, until
+from tests.kubernetes.conftest import NoRegistry, empty_targets
 from tests.support.images import inputs_of
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 
-REPOSITORY = "attrition-scoring-steps"
+REPOSITORY = f"{USE_CASE.image}-steps"
 NOTHING = {"image": "", "digest": "", "version": ""}
 
 
 @pytest.fixture(scope="module")
 def engine():
     """The tests' own namespace, with nothing in it, and a Docker engine."""
-    with empty_places(REPOSITORY, STEPS) as engine:
+    with empty_targets(REPOSITORY, STEPS) as engine:
         yield engine
 
 
@@ -64,9 +64,8 @@ def staging(engine, tmp_path, monkeypatch):
     for name in ("AIRFLOW", "MLFLOW"):
         monkeypatch.setenv(f"LIFECYCLE_{name}_PORT", "1")
     configured = settings.read(cluster.ROOT / "tests" / "kubernetes" / "settings.toml")
-    place = msgspec.structs.replace(configured.scoring.staging, namespace=cluster.namespace(STEPS))
-    scoring = msgspec.structs.replace(configured.scoring, staging=place)
-    configured = msgspec.structs.replace(configured, scoring=scoring)
+    namespaces = {USE_CASE.name: {"staging": {"namespace": cluster.namespace(STEPS)}}}
+    configured = msgspec.structs.replace(configured, use_cases=namespaces)
     monkeypatch.setattr(settings, "load", lambda: configured)
     extra = {"kube_config_path": str(cluster.airflow_kubeconfig(STEPS, tmp_path))}
     connection = Connection(conn_id="scoring_staging", conn_type="kubernetes", extra=json.dumps(extra))
@@ -77,11 +76,13 @@ def staging(engine, tmp_path, monkeypatch):
 
 def begin(step, image, run="run-1", number=1, patience=180):
     """A new try of a task, up to where it waits for its pod: operator, context, trigger."""
-    with DAG("attrition_release", schedule=None):
-        operator = ScoringStepOperator(task_id=f"{step}_staging", conn_id="scoring_staging", step=step, **image)
+    with DAG(USE_CASE.release_dag, schedule=None):
+        operator = ScoringStepOperator(
+            task_id=f"{step}_staging", use_case=USE_CASE.name, target="staging", step=step, **image
+        )
     operator.startup_timeout_seconds = patience
     instance = SimpleNamespace(
-        dag_id="attrition_release",
+        dag_id=USE_CASE.release_dag,
         run_id=run,
         task_id=operator.task_id,
         map_index=-1,
@@ -108,9 +109,14 @@ def do(step, image, run="run-1"):
     return end(*begin(step, image, run))
 
 
+def running():
+    """What runs in staging, as Airflow sees it."""
+    return targets.current(USE_CASE.name, "staging")
+
+
 def let_run(image):
     """Have an image run in staging, whatever the test before has left there."""
-    if targets.current("scoring_staging") != image:
+    if running() != image:
         do("deploy", image, run=f"let-{time.monotonic()}")
 
 
@@ -122,18 +128,18 @@ def test_retry_of_a_killed_task_finds_the_pod_of_the_first_try(staging, images):
     assert report["digest"] == images["two"]["digest"]
     assert report["previous"] == images["one"]
     assert cluster.created_pods(STEPS, first.name) == 1
-    assert targets.current("scoring_staging") == images["two"]
+    assert running() == images["two"]
 
 
 def test_kill_of_the_task_takes_the_pod_along_and_undoes_the_rollout(staging, images):
     let_run(images["one"])
     operator, _, _ = begin("deploy", images["broken"], run="d")
-    until(lambda: targets.current("scoring_staging") == images["broken"], "the rollout has begun")
+    until(lambda: running() == images["broken"], "the rollout has begun")
     operator.on_kill()
     # 45 s for the script to undo the rollout. Where the kubelet's collection of dead containers, once a minute, takes
     # them away before the kubelet has seen them end, it looks at the pod again after up to 90 s.
     until(lambda: not cluster.release_pods(STEPS), "the pod is gone", 180)
-    assert targets.current("scoring_staging") == images["one"]
+    assert running() == images["one"]
     assert cluster.running(STEPS)["deployments"] == {"scoring": images["one"]["image"]}
 
 
@@ -152,7 +158,7 @@ def test_tag_that_names_other_content_than_its_digest_is_undone(staging, images)
     lie = {**images["two"], "digest": "sha256:" + "0" * 64}
     with pytest.raises(AirflowFailException, match=r"is .*sha256:[0-9a-f]+ in this cluster, not sha256:0000"):
         do("deploy", lie, run="h")
-    assert targets.current("scoring_staging") == images["one"]
+    assert running() == images["one"]
 
 
 def test_image_that_cannot_be_pulled_fails_with_the_clusters_reason(staging, images):
@@ -161,7 +167,7 @@ def test_image_that_cannot_be_pulled_fails_with_the_clusters_reason(staging, ima
     with pytest.raises(AirflowException, match=r"manifests \(.*:no-such-tag\): (ErrImagePull|ImagePullBackOff): "):
         end(*begin("deploy", missing, run="j", patience=15))
     until(lambda: not cluster.release_pods(STEPS), "the pod is gone")
-    assert targets.current("scoring_staging") == images["one"]
+    assert running() == images["one"]
 
 
 def test_log_export_of_the_compose_stack_gets_what_was_asked_with_airflows_rights(staging, images, example, tmp_path):
@@ -187,8 +193,14 @@ def test_restore_to_nothing_removes_all_that_releases_made_and_may_be_repeated(s
     let_run(images["one"])
     for run in ("l", "m"):
         do("restore", NOTHING, run=run)
-        assert targets.current("scoring_staging") is None
+        assert running() is None
         for kind in ("deployments", "services", "ingresses", "networkpolicies"):
             assert cluster.get(STEPS, kind) == []
     settings_left = [found["metadata"]["name"] for found in cluster.get(STEPS, "configmaps")]
     assert not [name for name in settings_left if name.startswith("scoring")]
+
+
+def test_airflows_account_of_a_target_can_do_nothing_at_the_other_one(staging):
+    assert cluster.may("staging", "create", "pods", within=STEPS)
+    assert not cluster.may("production", "create", "pods", within=STEPS)
+    assert not cluster.may("staging", "get", "secrets", within=STEPS)

@@ -1,19 +1,21 @@
 """Prometheus rules, the Grafana dashboard and the Azure files: each names only what the server really tells."""
 
-import importlib.util
 import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import duckdb_kql
 import pytest
 import yaml
 
+from monitoring import render
 from serving.metrics import Metrics
 from serving.scoring.contract import Contract, Field, OutlierRule
 from serving.settings import Release
+from tests.monitoring.rendered_for import MADE_UP, USE_CASES
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "monitoring" / "prometheus"
@@ -25,13 +27,6 @@ LISTED = [rule for group in RULES["groups"] for rule in group["rules"]]
 needs_promtool = pytest.mark.skipif(
     not shutil.which("promtool"), reason="promtool is not installed: Debian's package prometheus has it"
 )
-
-
-def render():
-    spec = importlib.util.spec_from_file_location("render", ROOT / "monitoring" / "azure" / "render.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def metrics():
@@ -86,10 +81,10 @@ def test_every_panel_of_the_dashboard_shows_something_of_what_the_server_says(tm
     series = []
     for line in metrics():
         name, labels = re.fullmatch(r"(\w+)(?:\{(.*)\})? \S+", line).groups()
-        labels = ",".join(filter(None, [labels, 'namespace="attrition-production"']))
+        labels = ",".join(filter(None, [labels, 'namespace="any-production"']))
         series.append({"series": f"{name}{{{labels}}}", "values": "0+1x400"})
     plain = [
-        expr.replace("$__rate_interval", "5m").replace("$__range", "6h").replace("$namespace", "attrition-.*")
+        expr.replace("$__rate_interval", "5m").replace("$__range", "6h").replace("$namespace", "any-.*")
         for expr in EXPRESSIONS
     ]
     shown = [
@@ -114,7 +109,7 @@ def test_every_alert_has_a_tested_case_and_a_runbook_that_is_there():
             assert f"alertname: {rule['alert']}" in cases
             assert rule["labels"]["severity"] in ("critical", "warning")
             assert rule["annotations"]["runbook"].removeprefix("docs/operate.md#") in headings, rule["alert"]
-    for alert in render().ALERTS:
+    for alert in render.ALERTS:
         assert alert.runbook in headings, alert.name
 
 
@@ -143,24 +138,64 @@ def test_dashboard_has_what_grafana_needs_of_each_panel():
         taken |= cells
 
 
-def test_azure_files_are_those_that_the_queries_make():
-    for path, text in render().rendered().items():
-        assert path.read_text() == text, f"{path.name} is stale: python monitoring/azure/render.py"
+each_use_case = pytest.mark.parametrize("use_case", USE_CASES, ids=lambda use_case: use_case.name)
 
 
-@pytest.mark.parametrize("alert", render().ALERTS, ids=lambda alert: alert.name)
-def test_azure_alert_is_a_valid_query_with_its_limit(alert):
-    rule = next(
-        resource for resource in render().template()["resources"] if resource["name"] == f"attrition-{alert.name}"
-    )
+@each_use_case
+@pytest.mark.parametrize("alert", render.ALERTS, ids=lambda alert: alert.name)
+def test_azure_alert_is_a_valid_query_with_its_limit(use_case, alert):
+    resources = render.template(use_case)["resources"]
+    rule = next(resource for resource in resources if resource["name"] == f"{use_case.slug}-{alert.name}")
     text = rule["properties"]["criteria"]["allOf"][0]["query"]
     assert duckdb_kql.parse(text).ok
-    assert duckdb_kql.to_sql(text, schema={"ContainerLogV2": ["TimeGenerated", "LogMessage", "LogSource"]})
+    columns = ["TimeGenerated", "LogMessage", "LogSource", "PodNamespace"]
+    assert duckdb_kql.to_sql(text, schema={"ContainerLogV2": columns})
     assert text.rstrip().rpartition("\n")[2].startswith("| where")
 
 
-def test_workbook_in_the_template_is_the_workbook():
-    module = render()
-    book = module.template()["resources"][0]["properties"]["serializedData"]
-    assert json.loads(book) == module.workbook()
-    assert {item["type"] for item in module.workbook()["items"]} == {1, 3}
+@each_use_case
+def test_workbook_in_the_template_is_the_workbook(use_case):
+    workbook = render.workbook(use_case)
+    book = render.template(use_case)["resources"][0]["properties"]["serializedData"]
+    assert json.loads(book) == workbook
+    assert {item["type"] for item in workbook["items"]} == {1, 3}
+
+
+def test_two_use_cases_have_no_resource_of_one_name():
+    first, second = (
+        {resource["name"] for resource in render.template(use_case)["resources"]} for use_case in USE_CASES
+    )
+    assert first.isdisjoint(second)
+
+
+def test_nothing_of_another_use_case_and_no_placeholder_is_in_what_is_rendered():
+    for name, text in render.rendered(MADE_UP).items():
+        assert "attrition" not in text.lower(), name
+        assert not re.search(r"\{(service_name|production)\}", text), name
+
+
+def test_prometheus_rules_and_dashboard_name_no_use_case():
+    for file in (PROMETHEUS / "rules.yaml", ROOT / "monitoring" / "grafana" / "scoring.json"):
+        text = file.read_text().lower()
+        assert [use_case.slug for use_case in USE_CASES if use_case.slug in text] == []
+
+
+def run_render(*arguments):
+    command = [sys.executable, "-m", "monitoring.render", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+
+
+def test_render_writes_the_files_of_a_use_case_and_prints_them(tmp_path):
+    done = run_render("attrition", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    expected = {tmp_path / "attrition" / name: text for name, text in render.rendered(USE_CASES[0]).items()}
+    assert {path: path.read_text() for path in tmp_path.rglob("*.*")} == expected
+    assert sorted(done.stdout.splitlines()) == sorted(map(str, expected))
+
+
+def test_render_of_a_use_case_that_is_not_there_is_refused_with_those_that_are(tmp_path):
+    done = run_render("nothing", "--out", str(tmp_path))
+    assert done.returncode == 1
+    assert "no use case 'nothing'" in done.stderr
+    assert "attrition" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -15,13 +15,14 @@ import duckdb_kql
 import msgspec
 import pytest
 
+from monitoring import render
 from serving.inference_log import InferenceLog
 from serving.scoring.bundle import Result
 from serving.scoring.contract import Contract, OutlierRule
 from serving.settings import Release, Settings
-from tests.monitoring.test_dashboards_and_rules import render
+from tests.monitoring.rendered_for import MADE_UP, USE_CASES
 
-QUERIES = sorted((Path(__file__).parents[2] / "monitoring" / "kql").glob("*.kql"))
+QUERIES = sorted(path.stem for path in render.QUERIES.glob("*.kql"))
 TABLES = {
     "ContainerLogV2": {
         "TimeGenerated": "TIMESTAMP",
@@ -40,14 +41,11 @@ TABLES = {
 }
 
 
-def text_of(name):
-    return next(path for path in QUERIES if path.stem == name).read_text()
-
-
 class Workspace:
-    """A Log Analytics workspace of two tables, in memory."""
+    """A Log Analytics workspace of two tables, in memory; what it is asked and told is of one use case at a time."""
 
-    def __init__(self):
+    def __init__(self, use_case=MADE_UP):
+        self.use_case = use_case
         self.tables = duckdb.connect()
         self.tables.execute("SET TimeZone = 'UTC'")
         for name, columns in TABLES.items():
@@ -59,7 +57,7 @@ class Workspace:
             datetime.now(UTC).replace(tzinfo=None) - age,
             "scoring",
             "scoring-1",
-            "attrition-production",
+            self.use_case.namespace("production"),
             line,
             source,
         ]
@@ -69,14 +67,14 @@ class Workspace:
         """What the server's own writer logs of one request; ``times`` is more where the pipeline re-delivered."""
         contract = Contract(
             contract_version=2,
-            name="employee_attrition",
-            title="Employee Attrition API",
+            name=self.use_case.model_name,
+            title=self.use_case.title,
             description="",
             fields=(),
             outliers=OutlierRule(1, 1.0, 0.0),
             reference_rows=1,
         )
-        release = Release(model_name="employee_attrition", model_version=version)
+        release = Release(model_name=self.use_case.model_name, model_version=version)
         writer = Writer()
         log = InferenceLog(contract, release, Settings(auth="off"), writer)
         records = len(result.outliers__score)
@@ -95,13 +93,16 @@ class Workspace:
         """Pods of production, as the cluster's inventory lists them."""
         seen = datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=2)
         for number in range(pods):
-            row = [seen, "attrition-production", f"scoring-{number}", "Running"]
+            row = [seen, self.use_case.namespace("production"), f"scoring-{number}", "Running"]
             self.tables.execute("INSERT INTO KubePodInventory VALUES (?, ?, ?, ?)", row)
+
+    def text_of(self, name):
+        return render.query(self.use_case, name)
 
     def ask(self, name, query=None):
         # The package's own engine wants a newer DuckDB than MiniLake does; its translator wants none.
         schema = {name: list(columns) for name, columns in TABLES.items()}
-        answer = self.tables.execute(str(duckdb_kql.to_sql(query or text_of(name), schema=schema)))
+        answer = self.tables.execute(str(duckdb_kql.to_sql(query or self.text_of(name), schema=schema)))
         columns = [column[0] for column in answer.description]
         return [dict(zip(columns, row, strict=True)) for row in answer.fetchall()]
 
@@ -130,14 +131,32 @@ def result(records, *, p=0.5, outliers=0, prediction=0.2):
     )
 
 
-@pytest.fixture
-def workspace():
-    return Workspace()
+@pytest.fixture(params=USE_CASES, ids=lambda use_case: use_case.name)
+def workspace(request):
+    return Workspace(request.param)
 
 
-@pytest.mark.parametrize("path", QUERIES, ids=lambda path: path.stem)
-def test_query_parses(path):
-    assert duckdb_kql.parse(path.read_text()).ok
+@pytest.mark.parametrize("use_case", USE_CASES, ids=lambda use_case: use_case.name)
+@pytest.mark.parametrize("name", QUERIES)
+def test_query_parses(use_case, name):
+    assert duckdb_kql.parse(render.query(use_case, name)).ok
+
+
+def test_use_cases_in_one_workspace_see_their_own_lines_alone():
+    workspace = Workspace()
+    for use_case in USE_CASES:
+        workspace.use_case = use_case
+        workspace.scored(f"request of {use_case.name}", result(60))
+        workspace.answered(200)
+        workspace.log('"plain text"')
+        workspace.log(json.dumps({"service_name": use_case.title, "type": "InputData", "request_id": use_case.name}))
+    for use_case in USE_CASES:
+        workspace.use_case = use_case
+        assert [row["Requests"] for row in workspace.ask("records")] == [1]
+        assert [row["Requests"] for row in workspace.ask("requests")] == [1]
+        assert {row["Requests"] for row in workspace.ask("drifted_features")} == {1}
+        assert [row["RequestId"] for row in workspace.ask("unanswered")] == [use_case.name]
+        assert [row["Unreadable"] for row in workspace.ask("unreadable")] == [2]
 
 
 def test_drift_magnitude_has_one_row_a_request_with_each_feature(workspace):
@@ -145,7 +164,7 @@ def test_drift_magnitude_has_one_row_a_request_with_each_feature(workspace):
     workspace.scored("large", result(600))
     workspace.log('{"service_name":"another","type":"OutputData"}')
     # bag_unpack is not in the engine that runs it here; what it would unpack is.
-    query = text_of("drift_magnitude").replace("| evaluate bag_unpack(DriftMagnitude)", "")
+    query = workspace.text_of("drift_magnitude").replace("| evaluate bag_unpack(DriftMagnitude)", "")
     found = {row["RequestId"]: json.loads(row["DriftMagnitude"]) for row in workspace.ask("", query)}
     assert found == {"small": {"Age": 0.99, "Gender": 0.1}, "large": {"Age": 0.5, "Gender": 0.1}}
 
@@ -188,11 +207,9 @@ def test_unreadable_counts_what_is_no_inference_line(workspace):
 
 def test_unanswered_names_an_input_without_its_output(workspace):
     workspace.scored("whole", result(2))
-    workspace.log(
-        '{"service_name":"Employee Attrition API","type":"InputData","request_id":"lost","chunk":1,"data":[]}'
-    )
-    late = '{"service_name":"Employee Attrition API","type":"InputData","request_id":"just now","chunk":1,"data":[]}'
-    workspace.log(late, age=timedelta(minutes=1))
+    line = {"service_name": workspace.use_case.title, "type": "InputData", "chunk": 1, "data": []}
+    workspace.log(json.dumps({**line, "request_id": "lost"}))
+    workspace.log(json.dumps({**line, "request_id": "just now"}), age=timedelta(minutes=1))
     assert [row["RequestId"] for row in workspace.ask("unanswered")] == ["lost"]
 
 
@@ -217,9 +234,9 @@ TROUBLE = {
 }
 
 
-@pytest.mark.parametrize("alert", render().ALERTS, ids=lambda alert: alert.name)
+@pytest.mark.parametrize("alert", render.ALERTS, ids=lambda alert: alert.name)
 def test_alert_fires_on_its_own_trouble_and_not_on_a_good_day(alert):
-    full = "\n".join(filter(None, (text_of(alert.query), alert.only)))
+    full = render.alert_query(MADE_UP, alert)
     for bad in (False, True):
         workspace = Workspace()
         if alert.name != "no-inference-logs" or not bad:
@@ -234,7 +251,7 @@ def test_alert_fires_on_its_own_trouble_and_not_on_a_good_day(alert):
 
 def test_every_query_is_one_that_a_test_here_runs():
     tested = {"drift_magnitude", "drifted_features", "records", "requests", "unreadable", "unanswered", "silence"}
-    assert {path.stem for path in QUERIES} == tested
+    assert set(QUERIES) == tested
 
 
 def test_microsofts_language_service_finds_no_fault(tmp_path):
@@ -242,10 +259,13 @@ def test_microsofts_language_service_finds_no_fault(tmp_path):
     if root is None or not Path(root.stdout.strip(), "@kusto/language-service-next").is_dir():
         pytest.skip("Microsoft's KQL parser is not installed: npm install -g @kusto/language-service-next")
     script = Path(__file__).with_name("check_kql.js")
-    files = [*QUERIES]
-    for alert in render().ALERTS:
-        files.append(tmp_path / f"{alert.name}.kql")
-        files[-1].write_text(f"{text_of(alert.query)}\n{alert.only}")
+    files = []
+    for use_case in USE_CASES:
+        texts = {name: render.query(use_case, name) for name in QUERIES}
+        texts |= {alert.name: render.alert_query(use_case, alert) for alert in render.ALERTS}
+        for name, text in texts.items():
+            files.append(tmp_path / f"{use_case.name}-{name}.kql")
+            files[-1].write_text(text)
     command = ["node", str(script), root.stdout.strip(), *map(str, files)]
     checked = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert checked.returncode == 0, checked.stdout + checked.stderr

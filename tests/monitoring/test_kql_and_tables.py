@@ -10,6 +10,7 @@ import pytest
 from tests.monitoring.test_kql import Workspace
 from tests.support.nights import open_duckdb, process, rows, unpaired
 from tests.support.simulate import CONTAINER, Export, log_lines, random_record
+from training.use_case import load
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def exported(tmp_path_factory):
     engine = open_duckdb(home / "spill")
     counts = process(engine, export.root / CONTAINER, home / "tables", now.date())
     engine.close()
-    workspace = Workspace()
+    workspace = Workspace(load("attrition"))
     for file in (home / "tables" / "landing").rglob("*.parquet"):
         for record in map(json.loads, pq.read_table(file, partitioning=None)["line"].to_pylist()):
             stamp = datetime.fromisoformat(record["TimeGenerated"][:26]).replace(tzinfo=UTC)

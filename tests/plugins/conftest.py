@@ -11,6 +11,7 @@ import requests
 from airflow.models.connection import Connection
 from airflow.sdk import BaseHook
 
+from lifecycle.hooks import registry
 from tests.support.machine import free_port
 
 
@@ -46,7 +47,9 @@ def connections(monkeypatch):
     """A dictionary of Airflow connections by id, used in place of the secrets backends."""
     known: dict[str, Connection] = {}
     monkeypatch.setattr(BaseHook, "get_connection", lambda conn_id: known[conn_id])
-    return known
+    registry.client.cache_clear()
+    yield known
+    registry.client.cache_clear()
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def test_image_is_under_300_mb_and_labelled(image: str) -> None:
     labels = found["Config"]["Labels"]
     assert labels["org.opencontainers.image.revision"] == "0123abc"
     assert labels["org.opencontainers.image.created"] == CREATED
-    assert (labels["attrition.model.name"], labels["attrition.model.version"]) == ("employee_attrition", "7")
+    assert (labels["lifecycle.model.name"], labels["lifecycle.model.version"]) == ("employee_attrition", "7")
     assert found["Config"]["User"].partition(":")[0] not in ("", "0", "root")
 
 

@@ -10,45 +10,48 @@ from mlflow import MlflowClient
 from serving.scoring.bundle import Bundle
 from tests.support.simulate import Export, log_lines
 from training.config import JobConfig
-from training.data.dataset import Employees, write_snapshot
+from training.data.dataset import Dataset, write_snapshot
 from training.registry import tags
 from training.registry.register import register
 from training.registry.tracking import Tracker
+from training.use_case import UseCase
+from use_cases.attrition import USE_CASE as ATTRITION
 
-MODEL = "employee_attrition"
+MODEL = ATTRITION.model_name
 
 
-def register_champion(bundle: Path, employees: Employees, experiment: str) -> MlflowClient:
-    """Register ``bundle`` as version 1, trained on ``employees``, and as what production runs.
+def register_champion(bundle: Path, data: Dataset, experiment: str, use_case: UseCase = ATTRITION) -> MlflowClient:
+    """Register ``bundle`` as version 1, trained on ``data``, and as what production runs.
 
     MLflow's tracking and registry addresses are those of the process; returns a client of theirs.
     """
-    tracker = Tracker(JobConfig(data="employees.csv", model_name=MODEL, experiment=experiment), "training-1")
+    config = JobConfig(use_case=use_case.name, data="data.csv", model_name=use_case.model_name, experiment=experiment)
+    tracker = Tracker(config, "training-1")
     run = tracker.start({})
     with tempfile.TemporaryDirectory() as scratch:
-        snapshot = Path(scratch) / "employees.parquet"
-        write_snapshot(employees, snapshot)
-        tracker.client.log_artifact(run.info.run_id, str(snapshot), "data")
+        snapshot = Path(scratch) / Path(tags.SNAPSHOT_FILE).name
+        write_snapshot(data, snapshot)
+        tracker.client.log_artifact(run.info.run_id, str(snapshot), str(Path(tags.SNAPSHOT_FILE).parent))
     version = register(tracker, run, bundle, {tags.TRAINING_RUN_ID: run.info.run_id})
-    tracker.client.set_registered_model_alias(MODEL, tags.CHAMPION, version.version)
+    tracker.client.set_registered_model_alias(use_case.model_name, tags.CHAMPION, version.version)
     return tracker.client
 
 
-def export_answers(export: Export, champion: Bundle, night: date, people: pd.DataFrame) -> None:
-    """One request of that day with all of these people, answered by the champion; the night's export is complete."""
+def export_answers(export: Export, champion: Bundle, night: date, rows: pd.DataFrame) -> None:
+    """One request of that day with all of these rows, answered by the champion; the night's export is complete."""
     when = datetime(night.year, night.month, night.day, 9, tzinfo=UTC)
-    records = people.drop(columns="Attrition").to_dict("records")
+    records = rows.drop(columns=export.use_case.label.field).to_dict("records")
     answer = champion.score(records)
     for line in log_lines(
         records, answer.classifier__predictions, answer.outliers__score, when=when, request_id=f"night-{night}",
-        client="hr", version="1",
+        client="hr", version="1", use_case=export.use_case,
     ):  # fmt: skip
         export.deliver(line, when, night)
     export.close(night)
 
 
-def write_outcomes(feed: Path, people: pd.DataFrame, effective: date | str) -> None:
+def write_outcomes(feed: Path, rows: pd.DataFrame, effective: date | str, use_case: UseCase = ATTRITION) -> None:
     """What HR reports of these people, in a feed folder that is made."""
     feed.mkdir(parents=True)
-    outcomes = people[["EmployeeNumber", "Attrition"]].assign(effective_date=str(effective))
+    outcomes = rows[[use_case.key, use_case.label.field]].assign(effective_date=str(effective))
     outcomes.to_csv(feed / "november.csv", index=False)

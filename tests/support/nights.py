@@ -8,12 +8,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from tests.support.simulate import CONTAINER, Export
-from training.inference_log import day_tables as days
-from training.inference_log import landing
-from training.inference_log import parse as night
+from training.inference_log import day_tables, landing, parse
 from training.inference_log.azure_export import FolderSource
-from training.inference_log.schema import COLUMNS, SERVICE
 from training.inference_log.sql_engine import Engine, open_engine
+from training.use_case import UseCase
+from use_cases.attrition import USE_CASE as ATTRITION
 
 START = date(2026, 1, 1)
 END = date(2026, 12, 31)
@@ -22,22 +21,24 @@ PART_ROWS = 400
 CURATED = ("inference", "unpaired", "quarantine")
 
 
-def open_duckdb(scratch: Path, part_rows: int = PART_ROWS) -> Engine:
-    engine = open_engine(COLUMNS, scratch, "300MB", 2)
+def open_duckdb(scratch: Path, part_rows: int = PART_ROWS, use_case: UseCase = ATTRITION) -> Engine:
+    engine = open_engine(use_case, scratch, "300MB", 2)
     engine.part_rows = part_rows
     return engine
 
 
-def curate(engine: Engine, export: Export, tables: Path, closed: date) -> days.Counts:
+def curate(engine: Engine, export: Export, tables: Path, closed: date) -> day_tables.Counts:
     """Let the export write the night, then copy and curate it."""
     export.close(closed)
-    return process(engine, export.root / CONTAINER, tables, closed)
+    return process(engine, export.root / CONTAINER, tables, closed, export.use_case)
 
 
-def process(engine: Engine, container: Path, tables: Path, closed: date) -> days.Counts:
+def process(
+    engine: Engine, container: Path, tables: Path, closed: date, use_case: UseCase = ATTRITION
+) -> day_tables.Counts:
     landing.land(FolderSource(container), tables, closed, START, END)
-    night.stage(engine, tables, closed, COLUMNS, SERVICE)
-    return days.rebuild(engine, tables, closed, COLUMNS)
+    parse.stage(engine, tables, closed, use_case)
+    return day_tables.rebuild(engine, tables, closed, use_case)
 
 
 def rows(tables: Path, table: str) -> list[dict]:

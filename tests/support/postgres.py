@@ -54,7 +54,7 @@ def server(port: int) -> Iterator[Postgres]:
     assert bin_folder is not None, HOW_TO
     user = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     # Not below pytest's own folder, which only its owner can enter.
-    home = Path(tempfile.mkdtemp(prefix="attrition-postgres-"))
+    home = Path(tempfile.mkdtemp(prefix="lifecycle-postgres-"))
     made = Postgres(port, secrets.token_urlsafe(16))
     password_file = home / "password"
     password_file.write_text(made.password)

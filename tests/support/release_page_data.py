@@ -6,11 +6,20 @@ from datetime import UTC, datetime, timedelta
 
 from lifecycle import settings
 from lifecycle.evidence import document as evidence
+from lifecycle.evidence.document import Decision
 from lifecycle.hooks import registry
-from lifecycle.sensors.approval import Decision
+from tests.support.airflow import USE_CASE
 from training.registry import tags
+from training.use_case import load
 
 EVALUATION = {
+    "titles": {
+        "roc_auc": "ROC AUC",
+        "pr_auc": "PR AUC (average precision)",
+        "brier": "Brier score",
+        "calibration_error": "Expected calibration error",
+        "recall_top_20": "Leavers among the 20% with the highest risk",
+    },
     "challenger": {
         "roc_auc": {"value": 0.861, "low": 0.822, "high": 0.897},
         "pr_auc": {"value": 0.642, "low": 0.561, "high": 0.718},
@@ -22,16 +31,24 @@ EVALUATION = {
         "roc_auc": {"value": 0.847, "low": 0.806, "high": 0.884},
         "brier": {"value": 0.099, "low": 0.087, "high": 0.112},
     },
-    "floors": [
-        {"name": "roc_auc", "value": 0.861, "limit": 0.7, "passed": True},
+    "plain": {"metrics": {"roc_auc": {"value": 0.83, "low": 0.79, "high": 0.87}}, "comparison": {}},
+    "fairness": {
+        "largest_gaps": {
+            name: {"attribute": "Age", "value": 0.38, "low": 0.2, "high": 0.55}
+            for name in ("selection_rate", "true_positive_rate", "calibration")
+        }
+    },
+    "thresholds": [
+        {"title": "ROC AUC", "kind": "minimum", "value": 0.861, "limit": 0.7, "passed": True, "note": ""},
         {
-            "name": "fairness_gap",
+            "title": "Fairness gap",
+            "kind": "maximum",
             "value": 0.38,
             "limit": 0.35,
             "passed": True,
             "note": "Age, 95% interval 0.20 to 0.55",
         },
-        {"name": "latency_ms", "value": 7.2, "limit": 5.0, "passed": False},
+        {"title": "Latency in ms", "kind": "maximum", "value": 7.2, "limit": 5.0, "passed": False, "note": ""},
     ],
     "verdict": "passed",
     "reasons": ["ROC AUC is 0.014 (0.002 to 0.027) above the champion's"],
@@ -39,32 +56,33 @@ EVALUATION = {
 START = datetime(2026, 10, 1, 9, 30, tzinfo=UTC)
 
 
-def train(client, experiment, *, alias=tags.CHALLENGER):
+def train(client, experiment, use_case=USE_CASE, *, alias=tags.CHALLENGER):
     """Register a version as the training job does."""
-    name = settings.load().model.name
+    name = registry.model_name(use_case)
     run = client.create_run(experiment)
     client.log_text(run.info.run_id, json.dumps(EVALUATION), tags.EVALUATION_FILE)
     client.set_terminated(run.info.run_id)
     version = client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id)
     client.set_model_version_tag(name, version.version, tags.VERDICT, "passed")
     client.set_registered_model_alias(name, alias, version.version)
-    return registry.resolve(version.version)
+    return registry.resolve(use_case, version.version)
 
 
-def release(version, number, *, decision=None, note=""):
+def release(version, number, use_case=USE_CASE, *, decision=None, note=""):
     """Write the evidence of a release of ``version``, decided or not."""
     asked = START + timedelta(days=7 * number)
     digest = f"sha256:{hashlib.sha256(bytes([number])).hexdigest()}"
     document = evidence.Evidence(
         release=evidence.Release(
             key=f"release-{number}",
-            dag_id="attrition_release",
+            dag_id=load(use_case).release_dag,
             run_id=f"manual__{number}",
             requested_by="omar",
             requested_at=asked.isoformat(),
             note=note,
         ),
         model=evidence.Model(
+            use_case=use_case,
             name=version.name,
             version=version.version,
             training_run_id=version.run_id,
@@ -95,13 +113,13 @@ def release(version, number, *, decision=None, note=""):
             ),
         },
     )
-    registry.mark_staging(version.version)
+    registry.mark_staging(use_case, version.version)
     return document
 
 
-def nights(client, count=30):
+def nights(client, use_case=USE_CASE, count=30):
     """The runs of the nightly DAG: quiet weeks, then drift that grows until it is confirmed."""
-    experiment = client.create_experiment(f"{settings.load().model.experiment}-monitoring")
+    experiment = client.create_experiment(registry.monitoring_experiment(use_case))
     for index in range(count):
         drifted = max(0, index - 22)
         day = (START + timedelta(days=index)).date().isoformat()
@@ -122,15 +140,15 @@ def nights(client, count=30):
 
 def past(client):
     """A rejected release, one that replaced another in production, and one that waits at its gate."""
-    name = settings.load().model.name
+    name = registry.model_name(USE_CASE)
     client.create_registered_model(name)
-    experiment = client.create_experiment(settings.load().model.experiment)
+    experiment = client.create_experiment(settings.load().of(USE_CASE).experiment)
     first, second, third, fourth = (train(client, experiment) for _ in range(4))
     release(first, 1, decision=(True, "rita", "first release: as good as the spreadsheet"))
-    registry.promote(first, registry.resolve(first.version).digest)
+    registry.promote(USE_CASE, first, registry.resolve(USE_CASE, first.version).digest)
     release(second, 2, decision=(False, "rita", "recall of the sales team is worse <script>alert(1)</script>"))
     release(third, 3, decision=(True, "hana", "fairness gap accepted until the autumn data"))
-    registry.promote(third, registry.resolve(third.version).digest)
+    registry.promote(USE_CASE, third, registry.resolve(USE_CASE, third.version).digest)
     release(fourth, 4, note="autumn data")
     client.set_registered_model_alias(name, tags.CHALLENGER, fourth.version)
     nights(client)

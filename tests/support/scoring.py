@@ -13,40 +13,47 @@ from types import SimpleNamespace
 
 import requests
 
-from embedded.environment import HEARTBEAT_FILE, SLOTS, Stack
+from embedded.environment import HEARTBEAT_FILE, TARGETS, Stack
 from lifecycle.hooks.slot import Slot, Unit
 from tests.support.machine import eventually, free_ports
+from training.use_case import Target
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def make_image(folder: Path, bundle: Path, version: str) -> Unit:
+def make_image(folder: Path, bundle: Path, version: str, model: str = "employee_attrition") -> Unit:
     """A folder with the content of a serving image."""
     shutil.copytree(ROOT / "serving", folder / "serving", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(bundle, folder / "bundle")
-    release = {"model_name": "employee_attrition", "model_version": version}
+    release = {"model_name": model, "model_version": version}
     (folder / "release.json").write_text(json.dumps(release))
     return Unit(image=str(folder), digest=f"sha256:{version}", version=version)
 
 
 class Host:
-    """``python -m embedded.scoring_host`` with a home and ports of its own."""
+    """``python -m embedded.scoring_host`` with a home and ports of its own; ``use_cases`` is a folder of definitions.
 
-    def __init__(self, home: Path) -> None:
-        ports = dict(zip(SLOTS, free_ports(2), strict=True))
-        names = {f"LIFECYCLE_{slot.upper()}_PORT": str(port) for slot, port in ports.items()}
-        self.stack = Stack.read({"LIFECYCLE_HOME": str(home), "PATH": os.environ["PATH"], **names})
+    ``slot`` and ``url`` are of production of the use case that is released first.
+    """
+
+    def __init__(self, home: Path, use_case: str = "attrition", use_cases: Path | None = None) -> None:
+        shell = {f"LIFECYCLE_{t.upper()}_PORT": str(port) for t, port in zip(TARGETS, free_ports(2), strict=True)}
+        if use_cases:
+            shell["USE_CASES"] = str(use_cases)
+        self.stack = Stack.read({"LIFECYCLE_HOME": str(home), "PATH": os.environ["PATH"], **shell})
         self.key = self.stack.credentials.api_keys["production"]
-        connection = SimpleNamespace(
-            conn_id="scoring_production",
-            host="127.0.0.1",
-            port=ports["production"],
-            password=self.key,
-            extra_dejson={"home": str(self.stack.slot("production"))},
-        )
-        self.slot = Slot(connection)
-        self.url = self.stack.scoring_url("production")
+        self.slot = self.slot_of(use_case)
+        self.url = f"http://127.0.0.1:{self.stack.ports.production}"
         self.process: subprocess.Popen[bytes] | None = None
+
+    def slot_of(self, use_case: str, target: Target = "production") -> Slot:
+        """Any slot, as a task of a release sees it."""
+        connection = SimpleNamespace(
+            conn_id=f"scoring_{target}",
+            password=self.stack.credentials.api_keys[target],
+            extra_dejson={"home": str(self.stack.slots)},
+        )
+        return Slot(connection, use_case, target)
 
     def start(self) -> None:
         log = self.stack.home / "host.log"
@@ -56,7 +63,7 @@ class Host:
                 [sys.executable, "-m", "embedded.scoring_host"],
                 env=self.stack.environment(), cwd=ROOT, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
-        beat = self.stack.home / "slots" / HEARTBEAT_FILE
+        beat = self.stack.slots / HEARTBEAT_FILE
         assert eventually(lambda: beat.exists() and beat.stat().st_mtime >= began, 60), log.read_text()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
@@ -64,12 +71,12 @@ class Host:
             self.process.send_signal(number)
             self.process.wait(60)
 
-    def version(self) -> str:
-        return str(requests.get(f"{self.url}/version", timeout=10).json()["model"]["version"])
+    def version(self, url: str = "") -> str:
+        return str(requests.get(f"{url or self.url}/version", timeout=10).json()["model"]["version"])
 
-    def predict(self, record: dict, request_id: str = "") -> requests.Response:
+    def predict(self, record: dict, request_id: str = "", url: str = "") -> requests.Response:
         headers = {"X-API-Key": self.key} | ({"X-Request-ID": request_id} if request_id else {})
-        return requests.post(f"{self.url}/predict", json=[record], headers=headers, timeout=30)
+        return requests.post(f"{url or self.url}/predict", json=[record], headers=headers, timeout=30)
 
     def exported(self) -> list[dict]:
         """All records of the export folder."""

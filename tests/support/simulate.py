@@ -20,7 +20,8 @@ from serving.inference_log import InferenceLog
 from serving.scoring.bundle import Result
 from serving.settings import Release, Settings
 from training.export.contract import request_contract
-from use_cases.attrition.fields import FEATURES, FIELDS
+from training.use_case import UseCase
+from use_cases.attrition import USE_CASE as ATTRITION
 
 CONTAINER = "am-containerlogv2"
 WORKSPACE = (
@@ -41,7 +42,8 @@ class _Lines:
         self.lines += block.splitlines()
 
 
-def log_lines(records, predictions, outliers, *, when, request_id, client, version, body=None):
+def log_lines(records, predictions, outliers, *, when, request_id, client, version, body=None,
+              use_case=ATTRITION):  # fmt: skip
     """What the server writes for one request at time ``when``: a list of lines as text."""
     out = _Lines()
     zeros = {"KS": 0.5}
@@ -56,26 +58,26 @@ def log_lines(records, predictions, outliers, *, when, request_id, client, versi
         outliers__is_outlier=[score > 0 for score in outliers],
         outliers__score=outliers,
     )
-    release = Release(model_name="employee_attrition", model_version=version)
-    log = InferenceLog(request_contract(), release, _SETTINGS, out)
+    release = Release(model_name=use_case.model_name, model_version=version)
+    log = InferenceLog(request_contract(use_case), release, _SETTINGS, out)
     entry = log.entry(request_id, client, body or msgspec.json.encode(records), len(records))
     log.write(entry, result, msgspec.json.encode(result))
     stamp = when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return [re.sub(r'"timestamp":"[^"]+"', f'"timestamp":"{stamp}"', line.decode(), count=1) for line in out.lines]
 
 
-def random_record(rng, number):
-    """One request record with an employee number; some values are missing, some categories unknown."""
+def random_record(rng, number, use_case=ATTRITION):
+    """One request record with a number as its key; some values are missing, some categories unknown."""
     record = {}
-    for one in FIELDS:
-        if one.name == "EmployeeNumber":
-            record[one.name] = number
+    for one in use_case.fields:
+        if one.name == use_case.key:
+            record[one.name] = f"{number:05d}" if one.kind == "category" else number
         elif one.kind == "category":
             record[one.name] = rng.choice([*one.categories, "Ünbekannt {neu}"]) if rng.random() < 0.9 else None
         else:
             record[one.name] = rng.randint(int(one.minimum), int(min(one.maximum, 30_000)))
     if rng.random() < 0.1:
-        del record[rng.choice(FEATURES).name]
+        del record[rng.choice(use_case.features).name]
     return record
 
 
@@ -85,6 +87,7 @@ class Export:
 
     root: Path
     seed: int = 1
+    use_case: UseCase = ATTRITION
     half_written: float = 0.05
     """Share of blobs whose last line is half written when the night is closed."""
     rows: dict = field(default_factory=dict)
@@ -114,13 +117,13 @@ class Export:
         rng = self.rng
         when = when.replace(microsecond=when.microsecond // 1000 * 1000)
         request_id = request_id or f"req-{self.seed}-{self._number:07d}"
-        people = [random_record(rng, rng.randint(1, 5000)) for _ in range(records)]
+        people = [random_record(rng, rng.randint(1, 5000), self.use_case) for _ in range(records)]
         predictions = [round(rng.random(), 6) for _ in people]
         outliers = [round(rng.uniform(-0.3, 0.1), 6) for _ in people]
         client = rng.choice(["hr-portal", "payroll"])
         lines = log_lines(
             people, predictions, outliers, when=when, request_id=request_id, client=client, version=version,
-            body=delivery.pop("body", None),
+            body=delivery.pop("body", None), use_case=self.use_case,
         )  # fmt: skip
         for number, person in enumerate(people):
             key = (request_id, when, number)
@@ -130,7 +133,7 @@ class Export:
                 self.unpaired[(*key, kept, reason)] += 1
             else:
                 self.rows[key] = {
-                    **{one.name: person.get(one.name) for one in FIELDS},
+                    **self._values(person),
                     "prediction": predictions[number], "outlier_score": outliers[number],
                     "is_outlier": outliers[number] > 0, "client": client, "model_version": version,
                 }  # fmt: skip
@@ -141,6 +144,10 @@ class Export:
         for line in lines:
             self.deliver(line, when, night, **delivery)
         return lines
+
+    def _values(self, person):
+        """A record's values as table ``inference`` must hold them, by column."""
+        return {self.use_case.columns[one.name]: person.get(one.name) for one in self.use_case.fields}
 
     # -- delivering -----------------------------------------------------------------------------------------
 
@@ -204,12 +211,7 @@ class Export:
             for number, (text, kind, reason) in enumerate(lines):
                 start = self._size[blob] + len(written)
                 last = number == len(lines) - 1
-                if (
-                    last
-                    and kind == "kept"
-                    and self._may_be_cut_off(blob, text)
-                    and self.rng.random() < self.half_written
-                ):
+                if last and kind == "kept" and self._is_cut_off(blob, text):
                     half = len(text) // 2
                     written += text[:half]
                     self._open_line[blob] = (text[half:], start, kind, reason)
@@ -219,7 +221,7 @@ class Export:
                 self._account(night, blob, start, kind, reason)
             self._append(blob, written)
 
-    def _may_be_cut_off(self, blob, text):
+    def _is_cut_off(self, blob, text):
         """Draw among the lines that no other one repeats or goes on: they are delivered a night later as a whole."""
         delivered = [one for lines in self._pending.values() for _, one, _, _ in lines]
         if blob in self._zipped or b'"id-cut' in text or text in self._twice | set(delivered):
@@ -273,9 +275,9 @@ class Export:
         for _ in range(20):
             when = self._moment(day)
             line = self.rng.choice([
-                '{"service_name":"Employee Attrition API","type":"access","path":"/predict","status":200}',
-                '{"service_name":"Churn API","type":"InputData","request_id":"x","timestamp":"2026-01-01","data":[]}',
-                "Listening at: http://0.0.0.0:8080 for Employee Attrition API",
+                f'{{"service_name":"{self.use_case.title}","type":"access","path":"/predict","status":200}}',
+                '{"service_name":"Another API","type":"InputData","request_id":"x","timestamp":"2026-01-01","data":[]}',
+                f"Listening at: http://0.0.0.0:8080 for {self.use_case.title}",
                 "10.0.0.7 - GET /healthz {ok}",
                 "[1, 2, 3]", "42", "null", '"text"', "{}", "",
             ])  # fmt: skip
@@ -283,8 +285,10 @@ class Export:
             self.faults["foreign"] += 1
 
     def _unreadable(self, day):
-        line = log_lines([random_record(self.rng, 1)], [0.5], [0.0], when=self._moment(day), request_id="bad",
-                         client="x", version="1")[0]  # fmt: skip
+        line = log_lines(
+            [random_record(self.rng, 1, self.use_case)], [0.5], [0.0], when=self._moment(day), request_id="bad",
+            client="x", version="1", use_case=self.use_case,
+        )[0]  # fmt: skip
         when = self._moment(day)
         whole = self.record(line, when, False, "s")
         broken = [
@@ -332,10 +336,15 @@ class Export:
     def _cut(self, day, case):
         """An input line of about 40 KiB as pieces with their times; its output is delivered whole (or lost)."""
         when = self._moment(day).replace(hour=9)
-        people = [random_record(self.rng, number) for number in range(45)]
+        people = []
+        while len(msgspec.json.encode(people)) < 40_000:
+            people.append(random_record(self.rng, len(people), self.use_case))
         predictions = [round(self.rng.random(), 6) for _ in people]
         request_id = f"cut-{self.seed}-{day}-{case.replace(' ', '-')}"
-        lines = log_lines(people, predictions, [0.05] * 45, when=when, request_id=request_id, client="hr", version="1")
+        lines = log_lines(
+            people, predictions, [0.05] * len(people), when=when, request_id=request_id, client="hr", version="1",
+            use_case=self.use_case,
+        )  # fmt: skip
         inputs = [json.loads(line) for line in lines if "InputData" in line]
         whole = inputs[0] | {"chunks": 1, "data": [record for line in inputs for record in line["data"]]}
         when = datetime.fromisoformat(whole["timestamp"])
@@ -347,7 +356,7 @@ class Export:
                 self.unpaired[request_id, when, number, "OutputData", "output without input"] += 1
             else:
                 self.rows[request_id, when, number] = {
-                    **{one.name: person.get(one.name) for one in FIELDS}, "prediction": predictions[number],
+                    **self._values(person), "prediction": predictions[number],
                     "outlier_score": 0.05, "is_outlier": True, "client": "hr", "model_version": "1",
                 }  # fmt: skip
         text = json.dumps(whole, separators=(",", ":"))

@@ -5,21 +5,23 @@ import re
 from datetime import date, timedelta
 
 import mlflow
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
 
 from serving.scoring.bundle import Bundle
 from tests.support.bundles import make_bundle
-from tests.support.nightly import MODEL, export_answers, register_champion, write_outcomes
+from tests.support.nightly import export_answers, register_champion, write_outcomes
 from tests.support.nights import END, START
 from tests.support.simulate import CONTAINER, Export
 from training import nightly_job as run
-from training.data.dataset import Employees, read_employees
+from training.data.dataset import Dataset, read_table
 from training.drift.judge import read_verdicts
 from training.inference_log import landing, layout
 from training.inference_log.azure_export import FolderSource
-from use_cases.attrition.sample import make_employees
+from use_cases.attrition import USE_CASE as ATTRITION
+from use_cases.attrition.sample import make_sample
 
 FIRST = date(2026, 11, 2)
 NIGHTS = [FIRST + timedelta(days=number) for number in range(3)]
@@ -36,12 +38,12 @@ def store(tmp_path_factory):
         mlflow.set_tracking_uri(address)
         mlflow.set_registry_uri(address)
         data = home / "employees.csv"
-        make_employees(600, 1).to_csv(data, index=False)
+        make_sample(600, 1).to_csv(data, index=False)
         bundle = make_bundle(home / "bundle", 1)
-        known = read_employees(str(data))
+        known = read_table(ATTRITION, str(data))
         # As after a retraining: some employees are there twice, with their record of the original set and a later one.
         twice = pd.concat([known.frame, known.frame.head(5)], ignore_index=True)
-        trained_on = Employees(twice, known.digest, np.arange(len(twice)) >= len(known.frame))
+        trained_on = Dataset(ATTRITION, twice, known.digest, np.arange(len(twice)) >= len(known.frame))
         yield register_champion(bundle, trained_on, EXPERIMENT), bundle, data
     mlflow.set_tracking_uri(None)
     mlflow.set_registry_uri(None)
@@ -55,16 +57,16 @@ def closed(store, tmp_path_factory):
     export = Export(home / "export", half_written=0)
     scorer = Bundle.load(bundle)
     for number, night in enumerate(NIGHTS):
-        people = make_employees(300, 50)
+        people = make_sample(300, 50)
         if number:
             people["MonthlyIncome"] *= 2
         export_answers(export, scorer, night, people)
         landing.land(FolderSource(export.root / CONTAINER), home / "tables", night, START, END)
     feed = home / "outcomes"
-    write_outcomes(feed, make_employees(300, 50), "2026-11-05")
+    write_outcomes(feed, make_sample(300, 50), NIGHTS[-1])
     config = {
-        "nights": [night.isoformat() for night in NIGHTS], "tables": str(home / "tables"), "outcomes": str(feed),
-        "original": str(data), "model_name": MODEL, "experiment": EXPERIMENT,
+        "use_case": "attrition", "nights": [night.isoformat() for night in NIGHTS], "tables": str(home / "tables"),
+        "outcomes": str(feed), "original": str(data), "model_name": ATTRITION.model_name, "experiment": EXPERIMENT,
     }  # fmt: skip
     for task in ("curate", "label", "judge"):
         run.main([task, "--run-key", "k", "--config", json.dumps(config)])
@@ -79,7 +81,7 @@ def test_drift_is_suspected_in_its_first_night_and_confirmed_in_the_second(close
     assert first.confirmed == ()
     assert "MonthlyIncome" in second.confirmed
     assert second.retrain
-    assert read_employees(second.data).frame.shape[0] == 600 + second.labels
+    assert read_table(ATTRITION, second.data).frame.shape[0] == 600 + second.labels
 
 
 def test_live_quality_is_measured_on_the_outcomes_that_have_arrived(closed):
@@ -104,6 +106,9 @@ def test_report_is_one_page_that_loads_nothing(closed):
     tables, _, _ = closed
     page = (layout.night_folder(tables, "nights", NIGHTS[-1]) / layout.REPORT).read_text()
     assert "<h1>Night 2026-11-04: <span class=bad>drifted</span></h1>" in page
+    assert "<title>Employee Attrition API, night 2026-11-04</title>" in page
+    assert "the latest one of each EmployeeNumber" in page
+    assert re.search(r"300 outcomes of the champion's records have arrived: \d+ leavers, \d+ stayers", page)
     assert page.count("<svg") > 25
     assert re.findall(r"(?:src|href|url\(|@import)", page) == []
     assert "<script" not in page
@@ -149,7 +154,148 @@ def test_judging_killed_at_every_step_and_run_again_ends_with_the_same_files_and
     assert len(client.search_runs([experiment.experiment_id])) == len(NIGHTS)
 
 
-def test_wrong_configuration_is_refused_by_field(capsys):
+class Nights:
+    """A home of its own for nights that are run through the entry point, task by task as Airflow does."""
+
+    def __init__(self, home, data, experiment):
+        self.tables, self.feed, self.export = (
+            home / "tables",
+            home / "outcomes",
+            Export(home / "export", half_written=0),
+        )
+        self.config = {
+            "use_case": "attrition", "tables": str(self.tables), "outcomes": str(self.feed), "original": str(data),
+            "model_name": ATTRITION.model_name, "experiment": experiment,
+        }  # fmt: skip
+
+    def run(self, night, **more):
+        """Land, curate, label and judge one night; returns its verdict as the file has it."""
+        landing.land(FolderSource(self.export.root / CONTAINER), self.tables, night, START, END)
+        config = json.dumps({**self.config, **more, "nights": [night.isoformat()]})
+        for task in ("curate", "label", "judge"):
+            run.main([task, "--run-key", "k", "--config", config])
+        verdict = read_verdicts(self.tables, before=END)[-1]
+        assert verdict.night == night.isoformat()
+        assert len(read_table(ATTRITION, verdict.data).frame) == 600 + verdict.labels
+        page = (layout.night_folder(self.tables, "nights", night) / layout.REPORT).read_text()
+        assert f">{verdict.status}</span></h1>" in page
+        return verdict
+
+
+@pytest.fixture
+def nights(store, tmp_path, request):
+    return Nights(tmp_path, store[2], f"/{request.node.name}")
+
+
+def answers(nights, store, night, people):
+    export_answers(nights.export, Bundle.load(store[1]), night, people)
+
+
+def monitored(client, nights):
+    experiment = client.get_experiment_by_name(f"{nights.config['experiment']}-monitoring")
+    (found,) = client.search_runs([experiment.experiment_id])
+    return found.data
+
+
+@pytest.mark.parametrize("records", [0, 300])
+def test_night_before_any_version_was_registered_has_no_champion(store, nights, records):
+    if records:
+        answers(nights, store, FIRST, make_sample(records, 50))
+    verdict = nights.run(FIRST, model_name="never_registered")
+    assert (verdict.status, verdict.champion, verdict.records, verdict.used) == ("no champion", "", records, 0)
+    assert f"no champion to compare {records} records with" in verdict.note
+    assert monitored(store[0], nights).tags["lifecycle_verdict"] == "no champion"
+
+
+def test_night_after_the_alias_was_deleted_has_no_champion_and_may_retrain_by_hand(store, nights):
+    client = store[0]
+    client.delete_registered_model_alias(ATTRITION.model_name, "champion")
+    try:
+        answers(nights, store, FIRST, make_sample(300, 50))
+        write_outcomes(nights.feed, make_sample(300, 50), FIRST)
+        verdict = nights.run(FIRST, by_hand=True)
+    finally:
+        client.set_registered_model_alias(ATTRITION.model_name, "champion", "1")
+    assert (verdict.status, verdict.records, verdict.quality) == ("no champion", 300, None)
+    assert verdict.retrain
+    assert verdict.reasons == ("asked for by hand",)
+
+
+def test_first_night_ever_without_export_feed_or_records_is_judged(store, nights):
+    verdict = nights.run(FIRST)
+    assert (verdict.status, verdict.champion, verdict.records, verdict.labels) == ("no records", "1", 0, 0)
+    assert "no records to judge" in verdict.note
+    assert verdict.counts["read"] == 0
+
+
+def test_night_without_records_after_one_with_records_is_judged(store, nights):
+    answers(nights, store, FIRST, make_sample(300, 50))
+    assert nights.run(FIRST).status == "quiet"
+    assert nights.run(FIRST + timedelta(days=1)).status == "no records"
+
+
+def test_night_with_too_few_records_is_not_judged(store, nights):
+    answers(nights, store, FIRST, make_sample(20, 50))
+    verdict = nights.run(FIRST)
+    assert (verdict.status, verdict.used, verdict.findings) == ("too few records", 20, ())
+
+
+@pytest.mark.parametrize("feed", ["not there", "empty", "not named", "unreadable", "of the future"])
+def test_night_without_outcomes_is_judged_by_its_records(store, nights, feed):
+    people = make_sample(300, 50)
+    answers(nights, store, FIRST, people)
+    more = {"outcomes": ""} if feed == "not named" else {}
+    if feed == "of the future":
+        write_outcomes(nights.feed, people, FIRST + timedelta(days=1))
+    elif feed != "not there":
+        nights.feed.mkdir()
+    if feed == "unreadable":
+        (nights.feed / "a.csv").write_text("EmployeeNumber,Attrition,effective_date\n7,perhaps,2026-11-01\n")
+        (nights.feed / "b.xlsx").write_bytes(b"PK")
+    verdict = nights.run(FIRST, **more)
+    assert (verdict.status, verdict.used, verdict.labels) == ("quiet", 300, 0)
+    assert (verdict.quality.labels, verdict.quality.roc_auc) == (0, None)
+    rejected = 2 if feed == "unreadable" else 0
+    assert verdict.rejected_outcomes == monitored(store[0], nights).metrics["rejected_outcomes"] == rejected
+    assert ("2 rows or files of the outcomes feed could not be read" in verdict.note) == bool(rejected)
+    page = (layout.night_folder(nights.tables, "nights", FIRST) / layout.REPORT).read_text()
+    assert ("<td>b.xlsx</td>" in page) == bool(rejected)
+
+
+@pytest.mark.parametrize("champion", [True, False])
+def test_use_case_without_a_key_counts_every_record_and_says_why_it_has_no_outcomes(
+    store, nights, monkeypatch, champion
+):
+    keyless = msgspec.structs.replace(ATTRITION, key=None)
+    monkeypatch.setattr(run, "load", lambda name: keyless)
+    people = make_sample(300, 50).assign(EmployeeNumber=7)
+    answers(nights, store, FIRST, people)
+    write_outcomes(nights.feed, people, FIRST)
+    verdict = nights.run(FIRST, **({} if champion else {"model_name": "never_registered"}))
+    assert (verdict.status, verdict.used) == (("quiet", 300) if champion else ("no champion", 0))
+    assert (verdict.records, verdict.labels, verdict.quality) == (300, 0, None)
+    assert verdict.note.endswith("this use case has no key, so outcomes cannot be joined to records")
+
+
+def test_people_who_are_asked_about_many_times_count_once(store, nights):
+    answers(nights, store, FIRST, make_sample(300, 50).assign(EmployeeNumber=7))
+    verdict = nights.run(FIRST)
+    assert (verdict.status, verdict.records, verdict.used) == ("too few records", 300, 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "fault"),
+    [
+        ({"nights": 3}, "$.nights"),
+        ({"nights": []}, "$.nights"),
+        ({"use_case": "nothing"}, "there is no use case 'nothing': use one of attrition"),
+    ],
+)
+def test_wrong_configuration_is_refused_by_field(capsys, config, fault):
+    whole = {
+        "use_case": "attrition", "nights": ["2026-11-02"], "tables": "", "outcomes": "", "original": "",
+        "model_name": "m", "experiment": "e", **config,
+    }  # fmt: skip
     with pytest.raises(SystemExit):
-        run.main(["curate", "--run-key", "k", "--config", '{"nights": 3}'])
-    assert "$.nights" in capsys.readouterr().err
+        run.main(["curate", "--run-key", "k", "--config", json.dumps(whole)])
+    assert fault in capsys.readouterr().err

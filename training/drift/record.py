@@ -12,9 +12,9 @@ from training.registry import tags
 from training.registry.tracking import Tracker
 
 
-def monitoring_tracker(model_name: str, experiment: str, night: date) -> Tracker:
-    """The night's place in the experiment ``<experiment>-monitoring``."""
-    config = JobConfig(data="", model_name=model_name, experiment=f"{experiment}-monitoring")
+def monitoring_tracker(use_case: str, model_name: str, experiment: str, night: date) -> Tracker:
+    """What keeps the night's run in the experiment ``<experiment>-monitoring``."""
+    config = JobConfig(use_case=use_case, data="", model_name=model_name, experiment=f"{experiment}-monitoring")
     return Tracker(config, f"night-{night.isoformat()}")
 
 
@@ -55,6 +55,7 @@ def _figures(verdict: Verdict) -> dict[str, float]:
         "records": verdict.records,
         "judged": verdict.used,
         "labels": verdict.labels,
+        "rejected_outcomes": verdict.rejected_outcomes,
         tags.DRIFTED_FIELDS: len(verdict.drifted),
     }
     if verdict.findings:

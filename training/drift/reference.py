@@ -10,13 +10,11 @@ from numpy.typing import NDArray
 
 from serving.scoring.bundle import Bundle
 from serving.scoring.contract import DRIFT_FILE, Field
-from training.data.dataset import Employees, holdout_rows, read_snapshot
+from training.data.dataset import Dataset, holdout_rows, read_snapshot
 from training.registry import tags
 from training.registry.register import champion_version, fetch_bundle
 from training.registry.tracking import Tracker
-
-_SNAPSHOT = "data/employees.parquet"
-"""Artifact of a training run: the data it was trained on (see ``training.training_job``)."""
+from training.use_case import UseCase
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -34,7 +32,7 @@ class Reference(msgspec.Struct, frozen=True):
     """How many of these records it calls outliers."""
 
 
-def champion_reference(tracker: Tracker) -> Reference | None:
+def champion_reference(tracker: Tracker, use_case: UseCase) -> Reference | None:
     """The reference of the version with alias ``champion``, or ``None`` before the first promotion."""
     version = champion_version(tracker)
     if version is None:
@@ -42,11 +40,11 @@ def champion_reference(tracker: Tracker) -> Reference | None:
     with tempfile.TemporaryDirectory() as scratch:
         bundle = fetch_bundle(version, Path(scratch) / "model")
         run_id = version.tags.get(tags.TRAINING_RUN_ID) or str(version.run_id)
-        snapshot = MlflowClient().download_artifacts(run_id, _SNAPSHOT, scratch)
-        return reference_of(bundle, read_snapshot(Path(snapshot)), str(version.version))
+        snapshot = MlflowClient().download_artifacts(run_id, tags.SNAPSHOT_FILE, scratch)
+        return reference_of(use_case, bundle, read_snapshot(use_case, Path(snapshot)), str(version.version))
 
 
-def reference_of(bundle: Path, trained_on: Employees, version: str) -> Reference:
+def reference_of(use_case: UseCase, bundle: Path, trained_on: Dataset, version: str) -> Reference:
     """The reference of a bundle folder and the data set of its training run."""
     loaded = Bundle.load(bundle)
     fields = loaded.contract.drift_fields
@@ -55,7 +53,7 @@ def reference_of(bundle: Path, trained_on: Employees, version: str) -> Reference
             field.name: arrays[f"{'count' if field.kind == 'category' else 'ref'}:{field.name}"].astype(np.float64)
             for field in fields
         }
-    held_out = trained_on.take(holdout_rows(trained_on.groups))
+    held_out = trained_on.take(holdout_rows(use_case, trained_on.groups))
     answer = loaded.score_columns(held_out.columns())
     return Reference(
         version=version,

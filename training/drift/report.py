@@ -12,8 +12,11 @@ from training.drift.reference import Reference
 from training.drift.statistics import category_counts
 from training.drift.verdict import PREDICTION, Finding, Limits, Quality, Verdict
 from training.drift.window import Window
+from training.inference_log.outcomes_feed import Rejected
+from training.use_case import Binary, UseCase
 
 _BINS = 12
+_REJECTED_SHOWN = 20
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1d2733;--soft:#66717e;--paper:#fff;--line:#dde2e8;
 --now:#2f6fb2;--bad:#b3261e;--good:#20744a}
@@ -33,19 +36,25 @@ svg{display:block;max-width:100%}svg text{font-size:9px;fill:var(--soft)}svg .en
 
 
 def render(
-    verdict: Verdict, window: Window, reference: Reference | None, earlier: Sequence[Verdict], limits: Limits
+    use_case: UseCase,
+    verdict: Verdict,
+    window: Window,
+    reference: Reference | None,
+    earlier: Sequence[Verdict],
+    limits: Limits,
+    rejected: Sequence[Rejected] = (),
 ) -> str:
     """The page. ``earlier`` are the verdicts of the nights before, the latest last."""
-    parts = [_head(verdict), _facts(verdict, window)]
+    parts = [_head(verdict), _facts(use_case, verdict, window), _rejected(rejected)]
     if verdict.quality:
-        parts.append(_quality(verdict.quality))
+        parts.append(_quality(use_case.label, verdict.quality))
     if reference and verdict.findings:
         parts.append(_history([*earlier, verdict][-30:], limits))
         parts.append(_findings(verdict, window, reference, limits))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>Attrition model, night {escape(verdict.night)}</title><style>{_STYLE}</style></head>"
+        f"<title>{escape(use_case.title)}, night {escape(verdict.night)}</title><style>{_STYLE}</style></head>"
         f"<body>{''.join(parts)}</body></html>\n"
     )
 
@@ -59,12 +68,13 @@ def _head(verdict: Verdict) -> str:
     )
 
 
-def _facts(verdict: Verdict, window: Window) -> str:
+def _facts(use_case: UseCase, verdict: Verdict, window: Window) -> str:
+    judged = f"the champion's, the latest one of each {use_case.key}" if use_case.key else "all of the champion's"
     rows = [
         ("Champion", f"version {verdict.champion}" if verdict.champion else "none yet"),
         ("Scored records", f"{verdict.records:,} ({_versions(window)})"),
-        ("Judged", f"{verdict.used:,}: the champion's, the latest one of each employee"),
-        ("Labelled records", f"{verdict.labels:,}"),
+        ("Judged", f"{verdict.used:,}: {judged}"),
+        ("Labelled records", verdict.unjoined or f"{verdict.labels:,}"),
     ]
     if verdict.skewed:
         rows.append(("Clock", f"{verdict.skewed:,} records are more than a day off the log pipeline's time"))
@@ -86,8 +96,23 @@ def _versions(window: Window) -> str:
     return ", ".join(f"{count:,} of version {version}" for version, count in sorted(window.versions.items())) or "none"
 
 
-def _quality(quality: Quality) -> str:
-    text = f"{quality.labels:,} outcomes of the champion's records have arrived, {quality.leavers:,} of them left."
+def _rejected(rejected: Sequence[Rejected]) -> str:
+    if not rejected:
+        return ""
+    more = f"<p class=soft>and {len(rejected) - _REJECTED_SHOWN:,} more</p>" if len(rejected) > _REJECTED_SHOWN else ""
+    rows = "".join(
+        f"<tr><td>{escape(one.file)}</td><td class=n>{one.row or ''}</td><td>{escape(one.reason)}</td></tr>"
+        for one in rejected[:_REJECTED_SHOWN]
+    )
+    return (
+        f"<h2>Outcomes that could not be read: {len(rejected):,}</h2>"
+        f"<table><tr><th>File</th><th class=n>Row</th><th>Reason</th></tr>{rows}</table>{more}"
+    )
+
+
+def _quality(label: Binary, quality: Quality) -> str:
+    kinds = f"{quality.positives:,} {label.positives}, {quality.labels - quality.positives:,} {label.negatives}"
+    text = f"{quality.labels:,} outcomes of the champion's records have arrived: {escape(kinds)}."
     if quality.roc_auc is None or quality.calibration_error is None:
         return f"<h2>Live quality</h2><p>{text} Too few of one kind to measure.</p>"
     auc, error = quality.roc_auc, quality.calibration_error
@@ -96,7 +121,7 @@ def _quality(quality: Quality) -> str:
         f"<h2>Live quality</h2><p>{text}</p>"
         f"<p>ROC AUC <span class={tone}>{auc.value:.3f}</span> (95% {auc.low:.3f} to {auc.high:.3f}); "
         f"calibration error {error.value:.3f} ({error.low:.3f} to {error.high:.3f}); "
-        f"predicted {quality.predicted_share:.1%}, left {quality.seen_share:.1%}.</p>"
+        f"{escape(label.positives)}: predicted {quality.predicted_share:.1%}, seen {quality.seen_share:.1%}.</p>"
     )
 
 

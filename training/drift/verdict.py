@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.scoring.drift import adjust
+from training.drift.limits import Limits as Limits
 from training.drift.reference import Reference
 from training.drift.statistics import (
     Difference,
@@ -21,31 +22,9 @@ from training.evaluation.binary import Estimate, measure, resamples
 
 PREDICTION = "prediction"
 QUALITY_ROWS = 5000
-"""Live quality is that of the latest outcomes, at most so many."""
+"""Live quality is measured on the latest outcomes, at most this many."""
 _QUALITY_CLASS = 10
 _SEED = 20
-
-
-class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When a difference is drift, and when drift or poor quality is reason enough to train."""
-
-    significance: float = 0.01
-    """Largest Benjamini-Hochberg adjusted p-value over all fields of a window."""
-    effect_floor: float = 0.1
-    """Smallest effect (KS distance, total variation distance) that counts as drift."""
-    minimum_records: int = 50
-    """A window with fewer records is not judged."""
-    unknown_share: float = 0.01
-    """Share of unknown categories in a field, beyond that of the reference, that counts as drift."""
-    outlier_margin: float = 0.05
-    """By how much the outlier rate may differ from that of the reference."""
-    drift_windows: int = 2
-    """Judged windows in a row in which the same field drifts before drift is confirmed."""
-    live_auc_floor: float = 0.65
-    new_labels: int = 500
-    """New outcomes that are reason enough to train."""
-    pause_days: int = 7
-    """After a retraining was started, drift and quality start no other for so long: it is on its way to the gate."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -75,14 +54,15 @@ class Quality(msgspec.Struct, frozen=True):
     """The champion's answers against the outcomes that have arrived since."""
 
     labels: int
-    leavers: int
+    positives: int = 0
+    """Outcomes with the label's positive value. A verdict that an earlier release wrote does not say."""
     roc_auc: Estimate | None = None
-    """None while there are fewer than ten leavers or ten stayers."""
+    """``None`` while there are fewer than ten outcomes of either value."""
     calibration_error: Estimate | None = None
     predicted_share: float = 0.0
     """Mean predicted probability."""
     seen_share: float = 0.0
-    """Share that left."""
+    """Share of outcomes with the positive value."""
     lost: bool = False
     """The whole 95% interval of the AUC is below the floor."""
 
@@ -105,6 +85,10 @@ class Verdict(msgspec.Struct, frozen=True):
     quality: Quality | None = None
     labels: int = 0
     """Labelled records of the training table."""
+    rejected_outcomes: int = 0
+    """Rows and files of the outcomes feed that could not be read."""
+    unjoined: str = ""
+    """Why no outcome can be joined with a record; empty where they can be."""
     confirmed: tuple[str, ...] = ()
     """What has drifted in each of the last ``drift_windows`` judged windows."""
     retrain: bool = False
@@ -184,15 +168,15 @@ def _unknown(before: NDArray[np.int64], counts: NDArray[np.int64], limits: Limit
     return float(counts[-1] / n), bool(low > expected + limits.unknown_share)
 
 
-def judge_quality(predictions: NDArray[np.float64], left: NDArray[np.int64], floor: float) -> Quality:
-    """Live AUC and calibration: answers ``[n]`` against outcomes ``[n]`` (1 = left), the latest first."""
-    p, y = predictions[:QUALITY_ROWS], left[:QUALITY_ROWS]
-    labels, leavers = len(y), int(y.sum())
-    if min(leavers, labels - leavers) < _QUALITY_CLASS:
-        return Quality(labels=labels, leavers=leavers)
+def judge_quality(predictions: NDArray[np.float64], positive: NDArray[np.int64], floor: float) -> Quality:
+    """Live AUC and calibration: answers ``[n]`` against outcomes ``[n]`` (1 = positive), the latest first."""
+    p, y = predictions[:QUALITY_ROWS], positive[:QUALITY_ROWS]
+    labels, positives = len(y), int(y.sum())
+    if min(positives, labels - positives) < _QUALITY_CLASS:
+        return Quality(labels=labels, positives=positives)
     found = measure(p, y, resamples(y, _SEED))
     return Quality(
-        labels=labels, leavers=leavers, roc_auc=found["roc_auc"], calibration_error=found["calibration_error"],
+        labels=labels, positives=positives, roc_auc=found["roc_auc"], calibration_error=found["calibration_error"],
         predicted_share=float(p.mean()), seen_share=float(y.mean()), lost=found["roc_auc"].high < floor,
     )  # fmt: skip
 
@@ -223,6 +207,7 @@ def decide(verdict: Verdict, earlier: Sequence[Verdict], limits: Limits, *, by_h
     else:
         retrain, reasons = False, _why_not(verdict, wanted, started, fresh, limits)
     note = f"{verdict.night}: {_told(verdict)}; {'retrain' if retrain else 'no retraining'}: {'; '.join(reasons)}"
+    note += "".join(f"; {fact}" for fact in _outcome_facts(verdict))
     return msgspec.structs.replace(verdict, confirmed=confirmed, retrain=retrain, reasons=tuple(reasons), note=note)
 
 
@@ -241,6 +226,8 @@ def _why_not(verdict: Verdict, wanted: Sequence[str], started: Verdict | None, f
         return [f"{'; '.join(wanted)}, but the retraining of {started.night} is on its way to the gate"]
     if verdict.drifted:
         return [f"drift is not confirmed yet: {_listed(verdict.drifted)}"]
+    if verdict.unjoined:
+        return ["no confirmed drift"]
     return [f"no confirmed drift, quality not below its floor, {fresh} of {limits.new_labels} new outcomes"]
 
 
@@ -254,6 +241,13 @@ def _told(verdict: Verdict) -> str:
     if verdict.quality and verdict.quality.roc_auc:
         text += f", live AUC {verdict.quality.roc_auc.value:.2f}"
     return text
+
+
+def _outcome_facts(verdict: Verdict) -> list[str]:
+    facts = [verdict.unjoined] if verdict.unjoined else []
+    if verdict.rejected_outcomes:
+        facts.append(f"{verdict.rejected_outcomes} rows or files of the outcomes feed could not be read")
+    return facts
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
-"""One window of production: a day's records as value counts, one record for each employee.
+"""One window of production: a day's records as value counts, one record for each entity.
 
-Whoever is asked about many times a day would otherwise count many times; of several records of one employee
-the latest counts. Records without an employee number count each.
+An entity that is asked about many times a day would otherwise count many times; of several records of one key the
+latest counts. Each record without a key counts, and so does every record of a use case that has no key.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from training.inference_log import layout
 from training.inference_log.day_tables import inference_columns
-from training.inference_log.sql_engine import Column, Engine
+from training.inference_log.sql_engine import Engine, key_column
 from training.inference_log.statements import statement
+from training.use_case import UseCase
 
 SKEW_HOURS = 24
 
@@ -27,7 +28,7 @@ class Window(msgspec.Struct, frozen=True):
     records: int
     """All records, of every model version."""
     used: int
-    """Records of the champion, one for each employee: what the figures are about."""
+    """Records of the champion, one for each entity: what the figures are about."""
     skewed: int
     """Records whose own time is more than a day from the time the log pipeline saw them."""
     versions: dict[str, int]
@@ -40,15 +41,17 @@ class Window(msgspec.Struct, frozen=True):
 
 
 def read_window(
-    engine: Engine, tables: Path, day: date, columns: Sequence[Column], fields: Sequence[str], version: str
+    engine: Engine, tables: Path, day: date, use_case: UseCase, fields: Sequence[str], version: str
 ) -> Window:
     """Count the records of ``day`` that ``version`` answered, by the values of ``fields``."""
-    engine.view_days("day_rows", tables, "inference", inference_columns(columns), day)
+    engine.view_days("day_rows", tables, "inference", inference_columns(use_case), day)
     versions = engine.query("SELECT model_version, COUNT(*) AS n FROM day_rows GROUP BY model_version")
+    columns = [*(use_case.columns[name] for name in fields), "prediction", "is_outlier"]
     work = layout.empty_folder(tables / "nights" / f".{day}.window")
-    engine.write([statement("window.sql", columns=", ".join(fields), version=version)], work / "used")
-    engine.view("used_rows", [work / "used"], dict.fromkeys([*fields, "prediction", "is_outlier"], "STRING"))
-    counts = {name: _counts(engine, name) for name in fields}
+    chosen = statement("window.sql", columns=", ".join(columns), entity=_entity(use_case), version=version)
+    engine.write([chosen], work / "used")
+    engine.view("used_rows", [work / "used"], dict.fromkeys(columns, "STRING"))
+    counts = {name: _counts(engine, use_case.columns[name]) for name in fields}
     predictions = _counts(engine, "prediction")
     totals = engine.query(
         "SELECT COUNT(*) AS n, COALESCE(SUM(CASE WHEN is_outlier THEN 1 ELSE 0 END), 0) AS o FROM used_rows"
@@ -67,8 +70,16 @@ def read_window(
     )
 
 
-def _counts(engine: Engine, name: str) -> dict[Any, int]:
+def _entity(use_case: UseCase) -> str:
+    """SQL that tells one entity from another: by its key, and without one by the record."""
+    record = "CONCAT(request_id, '/', CAST(event_time AS STRING), '/', CAST(record AS STRING))"
+    key = key_column(use_case)
+    return f"COALESCE(CAST({key.name} AS STRING), {record})" if key else record
+
+
+def _counts(engine: Engine, column: str) -> dict[Any, int]:
     rows = engine.query(
-        f"SELECT {name} AS value, COUNT(*) AS n FROM used_rows WHERE {name} IS NOT NULL GROUP BY {name}"
+        f"SELECT u.{column} AS value, COUNT(*) AS n FROM used_rows AS u "
+        f"WHERE u.{column} IS NOT NULL GROUP BY u.{column}"
     )
     return {row["value"]: row["n"] for row in rows}

@@ -1,6 +1,6 @@
-"""Make the curated tables of the days that a night's messages belong to, from all nights' staging tables.
+"""Rebuild the curated tables of the days that a night's messages belong to, from all nights' staging tables.
 
-A day is made anew whenever a late message reaches it, so its content depends on what was delivered and not
+A day is rebuilt whenever a late message reaches it, so its content depends on what was delivered and not
 on when or in which order. Of several deliveries of one message the first counts.
 """
 
@@ -13,8 +13,9 @@ import msgspec
 
 from training.inference_log import layout
 from training.inference_log.parse import CurationError, Staged, read_staged
-from training.inference_log.sql_engine import Column, Engine
+from training.inference_log.sql_engine import Engine, record_columns
 from training.inference_log.statements import statement
+from training.use_case import UseCase
 
 _PLACE = {"file_no": "INT", "byte_offset": "BIGINT", "request_id": "STRING", "event_time": "TIMESTAMP", "day": "DATE"}
 _MESSAGES = {
@@ -42,7 +43,7 @@ class Counts(msgspec.Struct, frozen=True):
     reasons: dict[str, int]
     """Quarantined lines by reason."""
     days: tuple[str, ...]
-    """The days that were made anew."""
+    """The days that were rebuilt."""
     bytes: int
 
     @property
@@ -56,7 +57,7 @@ class Counts(msgspec.Struct, frozen=True):
         )
 
 
-def inference_columns(columns: Sequence[Column]) -> dict[str, str]:
+def inference_columns(use_case: UseCase) -> dict[str, str]:
     """Names and types of table ``inference``.
 
     ``source_*`` is the place of the input's line; ``curated_night`` the night in which input and output were there.
@@ -64,36 +65,38 @@ def inference_columns(columns: Sequence[Column]) -> dict[str, str]:
     return {
         "request_id": "STRING", "record": "INT", "event_time": "TIMESTAMP", "received_at": "TIMESTAMP",
         "model_name": "STRING", "model_version": "STRING", "client": "STRING",
-        **{column.name: column.sql_type for column in columns},
+        **{column.name: column.sql_type for column in record_columns(use_case)},
         "prediction": "DOUBLE", "is_outlier": "BOOLEAN", "outlier_score": "DOUBLE",
         "source_night": "STRING", "source_file": "INT", "source_offset": "BIGINT",
         "curated_night": "STRING",
     }  # fmt: skip
 
 
-def rebuild(engine: Engine, tables: Path, night: date, columns: Sequence[Column]) -> Counts:
-    """Make the days of a staged night anew and account for the night's lines."""
+def rebuild(engine: Engine, tables: Path, night: date, use_case: UseCase) -> Counts:
+    """Rebuild the days of a staged night and account for the night's lines."""
     staged = read_staged(tables, night)
     if staged is None:
         raise CurationError(f"night {night} is not staged: run the curation of that night first")
-    repeated = sum(rebuild_day(engine, tables, date.fromisoformat(day), columns, night) for day in staged.days)
+    repeated = sum(rebuild_day(engine, tables, date.fromisoformat(day), use_case, night) for day in staged.days)
     counts = _count(staged, repeated)
     layout.write_json(layout.night_folder(tables, "nights", night) / layout.COUNTS, msgspec.to_builtins(counts))
     return counts
 
 
-def rebuild_day(engine: Engine, tables: Path, day: date, columns: Sequence[Column], night: date) -> int:
+def rebuild_day(engine: Engine, tables: Path, day: date, use_case: UseCase, night: date) -> int:
     """Write partitions ``inference/day=`` and ``unpaired/day=``; returns the lines of ``night`` that repeat others."""
     work = layout.empty_folder(tables / f".{day}.work")
     nights = _nights_of(day, tables)
-    inputs = _PLACE | {name: kind for name, kind in inference_columns(columns).items() if name in _input_names(columns)}
+    inputs = _PLACE | {
+        name: kind for name, kind in inference_columns(use_case).items() if name in _input_names(use_case)
+    }
     _define(engine, tables, "messages", nights, _MESSAGES)
     _define(engine, tables, "inputs", nights, inputs)
     _define(engine, tables, "outputs", nights, _OUTPUTS)
     spans = _spans(engine, day)
     engine.write([statement("copies.sql", chosen=span) for span in spans], work / "copies")
     engine.view("copies", [work / "copies"], _COPIES)
-    features = ", ".join(f"i.{column.name}" for column in columns)
+    features = ", ".join(f"i.{column.name}" for column in record_columns(use_case))
     parts = [statement("inference.sql", chosen=span, features=features) for span in spans]
     engine.write_day(parts, tables, "inference", day, order_by="event_time, request_id, record")
     order = "event_time, request_id, record, type, night, file_no, byte_offset"
@@ -127,9 +130,9 @@ def _nights_of(day: date, tables: Path) -> list[date]:
     return [night for night, found in staged.items() if found and day.isoformat() in found.days]
 
 
-def _input_names(columns: Sequence[Column]) -> set[str]:
+def _input_names(use_case: UseCase) -> set[str]:
     names = {"received_at", "model_name", "model_version", "client", "record"}
-    return names | {column.name for column in columns}
+    return names | {column.name for column in record_columns(use_case)}
 
 
 def _define(engine: Engine, tables: Path, table: str, nights: Sequence[date], columns: dict[str, str]) -> None:

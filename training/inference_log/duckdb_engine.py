@@ -1,5 +1,6 @@
 """The embedded engine: DuckDB within a memory limit, spilling to disk beyond it."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import duckdb
 
 from training.inference_log import layout
-from training.inference_log.sql_engine import EXPORT_KEYS, MESSAGE_KEYS, OUTPUT_LISTS, Column, Engine
+from training.inference_log.sql_engine import EXPORT_KEYS, MESSAGE_KEYS, OUTPUT_LISTS, Engine, record_columns
+from training.use_case import UseCase
 
 # Fixed, so that the bytes of a file follow from its rows alone.
 _COPY = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 30720"
@@ -20,7 +22,7 @@ class DuckEngine(Engine):
 
     part_rows = 500_000
 
-    def __init__(self, columns: Sequence[Column], scratch: Path, memory: str, threads: int) -> None:
+    def __init__(self, use_case: UseCase, scratch: Path, memory: str, threads: int) -> None:
         self._connection = duckdb.connect(
             config={
                 "memory_limit": memory,
@@ -28,13 +30,13 @@ class DuckEngine(Engine):
                 "temp_directory": str(scratch),
                 "preserve_insertion_order": False,
                 "autoinstall_known_extensions": False,
-                # It keeps blocks of files by name. Of files written anew under their name, one read in a thousand met
+                # It keeps blocks of files by name. Of files replaced under their name, one read in a thousand met
                 # blocks of the earlier one, and failed at best (DuckDB 1.5.6).
                 "enable_external_file_cache": False,
             }
         )
         self._connection.execute("SET TimeZone = 'UTC'")
-        for statement in _functions(columns):
+        for statement in _functions(use_case):
             self._connection.execute(statement)
 
     def view(self, name: str, files: Sequence[Path], columns: Mapping[str, str]) -> None:
@@ -64,16 +66,15 @@ class DuckEngine(Engine):
         self._connection.close()
 
 
-def _functions(columns: Sequence[Column]) -> list[str]:
-    record_keys = [column.name for column in columns]
+def _functions(use_case: UseCase) -> list[str]:
     lists = ", ".join(f'"{name}":["VARCHAR"]' for name in OUTPUT_LISTS.values())
     values = ", ".join(f"'{key}': answer.{name}[n + 1]" for key, name in OUTPUT_LISTS.items())
     first = OUTPUT_LISTS["prediction"]
     return [
-        _document("as_export", _struct(EXPORT_KEYS)),
-        _document("as_message", _struct(MESSAGE_KEYS)),
-        _document("as_record", _struct(record_keys)),
-        _document("as_answer", f"'{{{lists}}}'"),
+        _macro("as_export", _document(EXPORT_KEYS)),
+        _macro("as_message", _document(MESSAGE_KEYS)),
+        _macro("as_record", _record(use_case)),
+        _macro("as_answer", _from_json(f"'{{{lists}}}'")),
         "CREATE TEMP MACRO json_items(text) AS list_transform(json_extract(text, '$[*]'), "
         "lambda item, n: {'i': n - 1, 'item': CAST(item AS VARCHAR)})",
         f"CREATE TEMP MACRO answer_items(answer) AS list_transform(range(len(answer.{first})), "
@@ -84,13 +85,27 @@ def _functions(columns: Sequence[Column]) -> list[str]:
     ]
 
 
-def _document(name: str, struct: str) -> str:
-    """DuckDB's ``from_json`` raises on what is no JSON. TRY is slow for such a text: most are told by their start."""
-    return f"CREATE TEMP MACRO {name}(text) AS CASE WHEN text LIKE '{{%' THEN TRY(from_json(text, {struct})) END"
+def _macro(name: str, body: str) -> str:
+    return f"CREATE TEMP MACRO {name}(text) AS {body}"
 
 
-def _struct(keys: Sequence[str]) -> str:
-    return "'{" + ", ".join(f'"{key}":"VARCHAR"' for key in keys) + "}'"
+def _from_json(struct: str) -> str:
+    """DuckDB's ``from_json`` raises on what is not JSON. TRY is slow for such a text: most are told by their start."""
+    return f"CASE WHEN text LIKE '{{%' THEN TRY(from_json(text, {struct})) END"
+
+
+def _document(keys: Sequence[str]) -> str:
+    return _from_json(_quoted(json.dumps(dict.fromkeys(keys, "VARCHAR"), ensure_ascii=False)))
+
+
+def _record(use_case: UseCase) -> str:
+    columns = record_columns(use_case)
+    document = _document([column.field for column in columns])
+    if all(column.name == column.field for column in columns):
+        return document
+    named = ", ".join(f"'{column.name}': d[{_quoted(column.field)}]" for column in columns)
+    # A list of one, because only a lambda gives a value a name: a macro would read the text once for each column.
+    return f"list_transform([{document}], lambda d: {{{named}}})[1]"
 
 
 def _empty(columns: Mapping[str, str]) -> str:

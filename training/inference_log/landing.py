@@ -226,7 +226,7 @@ def _line_table(text: bytes, file_no: int, start: int) -> pa.Table:
     try:
         lines.validate(full=True)
     except pa.ArrowInvalid:
-        # Some line is not UTF-8. A backslash escape such as \xff is no JSON, so just that line ends in quarantine.
+        # Some line is not UTF-8. A backslash escape such as \xff is not JSON, so just that line ends in quarantine.
         parts = [text[begin:end].decode("utf-8", "backslashreplace") for begin, end in zip(starts, ends, strict=True)]
         lines = pa.array(parts, pa.string())
     return pa.table(

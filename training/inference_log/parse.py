@@ -9,11 +9,11 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training.inference_log import layout
-from training.inference_log import partial_lines as pieces
+from training.inference_log import layout, partial_lines
 from training.inference_log.landing import Manifest, read_manifest
-from training.inference_log.sql_engine import Column, Engine
+from training.inference_log.sql_engine import Engine, record_columns, sql_text
 from training.inference_log.statements import statement
+from training.use_case import UseCase
 
 PIECE_NIGHTS = 2
 """Earlier nights in which the other pieces of a cut line are looked for; the export retries for 12 hours."""
@@ -58,18 +58,19 @@ class Staged(msgspec.Struct, frozen=True):
     bytes: int
 
 
-def stage(engine: Engine, tables: Path, night: date, columns: Sequence[Column], service: str) -> Staged:
+def stage(engine: Engine, tables: Path, night: date, use_case: UseCase) -> Staged:
     """Make (or make again) the staging and quarantine tables of a night that was landed."""
     manifest = read_manifest(tables, night)
     if manifest is None:
         raise CurationError(f"night {night} has not been copied from the export: run the task land_logs for it")
     target = layout.night_folder(tables, "staging", night)
+    service = use_case.title
     work = layout.empty_folder(target.with_name(f".{target.name}.work"))
     result = layout.empty_folder(work / "result")
     _read_lines(engine, layout.night_folder(tables, "landing", night), manifest, work, result, service)
-    sorting = pieces.join(_pieces(engine, tables, night, result, service), service)
+    sorting = partial_lines.join(_pieces(engine, tables, night, result, service), service)
     fates = _read_joined(engine, sorting, night, work, service)
-    features = ",\n  ".join(f"{column.from_text} AS {column.name}" for column in columns)
+    features = ",\n  ".join(f"{column.from_text} AS {column.name}" for column in record_columns(use_case))
     for table in ("messages", "inputs", "outputs"):
         engine.write([statement(f"{table}.sql", features=features)], result / table)
     _write_quarantine(engine, fates, manifest, work, layout.night_folder(tables, "quarantine", night))
@@ -94,10 +95,10 @@ def _read_lines(engine: Engine, landed: Path, manifest: Manifest, work: Path, re
 
 
 def _message_sql(service: str) -> str:
-    return statement("message.sql", service=service, cut_bytes=str(pieces.CUT_BYTES))
+    return statement("message.sql", service=sql_text(service), cut_bytes=str(partial_lines.CUT_BYTES))
 
 
-def _pieces(engine: Engine, tables: Path, night: date, result: Path, service: str) -> list[pieces.Piece]:
+def _pieces(engine: Engine, tables: Path, night: date, result: Path, service: str) -> list[partial_lines.Piece]:
     """The pieces of this night and the ones before it, of streams in which a line of ours was cut."""
     known = {night: result / "pieces"}
     for back in range(1, PIECE_NIGHTS + 1):
@@ -110,9 +111,9 @@ def _pieces(engine: Engine, tables: Path, night: date, result: Path, service: st
     engine.define("pieces", every)
     rows = engine.query(
         "SELECT * FROM pieces WHERE stream IN (SELECT stream FROM pieces WHERE "
-        f"byte_length(message) >= {pieces.CUT_BYTES} AND contains(message, '{service}'))"
+        f"byte_length(message) >= {partial_lines.CUT_BYTES} AND contains(message, {sql_text(service)}))"
     )
-    return [msgspec.convert(row, pieces.Piece) for row in rows]
+    return [msgspec.convert(row, partial_lines.Piece) for row in rows]
 
 
 class _Fates(msgspec.Struct):
@@ -123,7 +124,7 @@ class _Fates(msgspec.Struct):
     unreadable: list[tuple[int, int, str]]
 
 
-def _read_joined(engine: Engine, sorting: pieces.Sorting, night: date, work: Path, service: str) -> _Fates:
+def _read_joined(engine: Engine, sorting: partial_lines.Sorting, night: date, work: Path, service: str) -> _Fates:
     """Read the lines that were put together with this night's pieces; defines ``texts_read``."""
     today = night.isoformat()
     joined = {(one.last.file_no, one.last.byte_offset): one for one in sorting.joined if one.last.night == today}

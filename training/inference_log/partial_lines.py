@@ -10,7 +10,7 @@ from itertools import groupby
 import msgspec
 
 CUT_BYTES = 16_000
-"""A text of at least so many bytes that is no JSON was cut. containerd cuts at 16,384."""
+"""A text of at least this many bytes that is not JSON was cut. containerd cuts at 16,384."""
 
 
 class Piece(msgspec.Struct, frozen=True, order=True):

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from training.inference_log import layout
-from training.inference_log.sql_engine import EXPORT_KEYS, MESSAGE_KEYS, OUTPUT_LISTS, Column, Engine
+from training.inference_log.sql_engine import (
+    EXPORT_KEYS,
+    MESSAGE_KEYS,
+    OUTPUT_LISTS,
+    Engine,
+    record_columns,
+    sql_text,
+)
+from training.use_case import UseCase
 
 
 class SparkEngine(Engine):
@@ -15,10 +23,10 @@ class SparkEngine(Engine):
     part_rows = None
     """Spark parts the work itself."""
 
-    def __init__(self, session: Any, columns: Sequence[Column]) -> None:
+    def __init__(self, session: Any, use_case: UseCase) -> None:
         self._session = session
         session.conf.set("spark.sql.session.timeZone", "UTC")
-        for statement in _functions(columns):
+        for statement in _functions(use_case):
             session.sql(statement)
 
     def view(self, name: str, files: Sequence[Path], columns: Mapping[str, str]) -> None:
@@ -69,8 +77,8 @@ class DeltaEngine(SparkEngine):
         writer.option("replaceWhere", f"day = DATE '{day}'").save(str(tables / table))
 
 
-def _functions(columns: Sequence[Column]) -> list[str]:
-    record_keys = [column.name for column in columns]
+def _functions(use_case: UseCase) -> list[str]:
+    columns = record_columns(use_case)
     lists = ", ".join(f"{name} ARRAY<STRING>" for name in OUTPUT_LISTS.values())
     item = ", ".join(f"{key} STRING" for key in OUTPUT_LISTS)
     values = ", ".join(f"get(answer.{name}, n) AS {key}" for key, name in OUTPUT_LISTS.items())
@@ -78,7 +86,11 @@ def _functions(columns: Sequence[Column]) -> list[str]:
     return [
         _document("as_export", _struct(EXPORT_KEYS)),
         _document("as_message", _struct(MESSAGE_KEYS)),
-        _document("as_record", _struct(record_keys)),
+        _document(
+            "as_record",
+            _struct([column.name for column in columns]),
+            _struct([_identifier(column.field) for column in columns]),
+        ),
         _document("as_answer", lists),
         _function(
             "json_items",
@@ -97,12 +109,16 @@ def _functions(columns: Sequence[Column]) -> list[str]:
     ]
 
 
-def _document(name: str, fields: str) -> str:
+def _document(name: str, fields: str, keys: str | None = None) -> str:
+    """A function that reads JSON ``keys`` as ``fields``, one after the other (a cast of structs goes by position)."""
     # from_json makes something of half a document; try_parse_json does not, but stops after the first document.
     whole = "text LIKE '{%' AND trim(TRAILING ' \\n\\r' FROM text) LIKE '%}' AND try_parse_json(text) IS NOT NULL"
-    return _function(
-        name, "text STRING", f"STRUCT<{fields}>", f"CASE WHEN {whole} THEN from_json(text, '{fields}') END"
-    )
+    document = f"CAST(from_json(text, {sql_text(keys or fields)}) AS STRUCT<{fields}>)"
+    return _function(name, "text STRING", f"STRUCT<{fields}>", f"CASE WHEN {whole} THEN {document} END")
+
+
+def _identifier(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
 
 
 def _function(name: str, arguments: str, returns: str, body: str) -> str:

@@ -4,7 +4,8 @@ The statements use what both understand, and a few functions that each engine de
 these names:
 
 - ``as_export(text)``, ``as_message(text)``, ``as_record(text)``: a JSON object's named keys as a struct of
-  strings, null for what is no JSON object; a key that is absent or null is null, an object or list is its JSON text
+  strings, null (or a struct of nulls) for what is not a JSON object; a key that is absent or null is null, an object
+  or list is its JSON text. The struct of ``as_record`` is named by column and not by field: a field may have any name
 - ``json_items(text)``: a JSON list as an array of structs ``i`` (from 0), ``item`` (JSON text)
 - ``as_answer(text)``: an answer's lists; ``answer_items(answer)``: those as an array of structs
   ``i, prediction, is_outlier, score``
@@ -13,6 +14,7 @@ these names:
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from training.inference_log import layout
+from training.use_case import UseCase
 
 EXPORT_KEYS = (
     "TimeGenerated",
@@ -52,7 +55,10 @@ OUTPUT_LISTS = {
 class Column(msgspec.Struct, frozen=True):
     """One field of a scored record, as a table column: text, whole number (64 bit) or double."""
 
+    field: str
+    """Its key in a record's JSON."""
     name: str
+    """Its name in SQL."""
     kind: Literal["integer", "number", "category"]
 
     @property
@@ -61,12 +67,33 @@ class Column(msgspec.Struct, frozen=True):
 
     @property
     def from_text(self) -> str:
-        """SQL that reads the column from struct ``r``; what is no such value becomes null."""
+        """SQL that reads the column from struct ``r``; a text that is not such a value becomes null."""
         value = f"r.{self.name}"
         if self.kind == "category":
             return value
         number = f"TRY_CAST({value} AS DOUBLE)"
-        return number if self.kind == "number" else f"TRY_CAST(ROUND({number}) AS BIGINT)"
+        # A whole number may have more digits than a double holds, or be written as 253.0.
+        return (
+            number
+            if self.kind == "number"
+            else f"COALESCE(TRY_CAST({value} AS BIGINT), TRY_CAST(ROUND({number}) AS BIGINT))"
+        )
+
+
+def record_columns(use_case: UseCase) -> tuple[Column, ...]:
+    """The fields of a request as columns, in request order."""
+    return tuple(Column(field.name, use_case.columns[field.name], field.kind) for field in use_case.fields)
+
+
+def key_column(use_case: UseCase) -> Column | None:
+    """The column that tells one entity from another, or ``None``."""
+    return next((column for column in record_columns(use_case) if column.field == use_case.key), None)
+
+
+def sql_text(text: str) -> str:
+    """SQL for a text. Engines disagree about how to write a quotation mark or a backslash: both are spelled out."""
+    parts = [f"CHR({ord(part)})" if part in ("'", "\\") else f"'{part}'" for part in re.split(r"(['\\])", text) if part]
+    return f"CONCAT({', '.join(parts)})" if len(parts) > 1 else "".join(parts) or "''"
 
 
 class Engine(Protocol):
@@ -99,21 +126,21 @@ class Engine(Protocol):
         self.view(name, folders, columns)
 
     def write_day(self, parts: list[str], tables: Path, table: str, day: date, order_by: str) -> None:
-        """Write one day of a curated table anew; whoever reads finds no part of a day."""
+        """Replace one day of a curated table; a reader never finds a part of a day."""
         self.write(parts, layout.day_folder(tables, table, day), order_by)
 
     def close(self) -> None:
         """Give back memory and scratch space."""
 
 
-def open_engine(columns: Sequence[Column], scratch: Path, memory: str, threads: int) -> Engine:
-    """Spark with Delta tables on Databricks, else DuckDB in this process."""
+def open_engine(use_case: UseCase, scratch: Path, memory: str, threads: int) -> Engine:
+    """Spark with Delta tables on Databricks, otherwise DuckDB in this process."""
     if "DATABRICKS_RUNTIME_VERSION" in os.environ:
         from pyspark.sql import SparkSession
 
         from training.inference_log.spark_engine import DeltaEngine
 
-        return DeltaEngine(SparkSession.builder.getOrCreate(), columns)
+        return DeltaEngine(SparkSession.builder.getOrCreate(), use_case)
     from training.inference_log.duckdb_engine import DuckEngine
 
-    return DuckEngine(columns, scratch, memory, threads)
+    return DuckEngine(use_case, scratch, memory, threads)

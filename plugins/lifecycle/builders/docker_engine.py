@@ -20,7 +20,7 @@ from lifecycle.builders.context import DOCKERFILE, Inputs, build_arguments
 
 log = logging.getLogger(__name__)
 
-KEY_LABEL = "attrition.inputs"
+KEY_LABEL = "lifecycle.inputs"
 _ENGINE_TIMEOUT = 60
 
 

@@ -11,10 +11,20 @@ import msgspec
 
 from lifecycle.hooks import registry
 from lifecycle.hooks.registry import Version
-from lifecycle.sensors.approval import Decision
+from training import use_case as definitions
 from training.registry import tags
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """Who decided what, when and why. A time-out is nobody's rejection."""
+
+    approved: bool
+    decided_by: str
+    decided_at: str
+    """RFC 3339, UTC."""
+    comment: str
 
 
 class Release(msgspec.Struct, kw_only=True):
@@ -31,6 +41,8 @@ class Release(msgspec.Struct, kw_only=True):
 class Model(msgspec.Struct, kw_only=True):
     """The version that is released, and where it comes from."""
 
+    use_case: str = ""
+    """Its name; empty in documents of schema version 1, which knew a single use case."""
     name: str
     version: str
     training_run_id: str
@@ -48,7 +60,7 @@ class Image(msgspec.Struct, kw_only=True):
 
 
 class Running(msgspec.Struct, kw_only=True):
-    """What a place ran before this release touched it."""
+    """What a target ran before this release touched it."""
 
     version: str
     digest: str
@@ -71,29 +83,34 @@ def _object(**properties: Any) -> dict[str, Any]:
 
 
 _METRICS = {
-    "description": "By name: the figure and its 95 % interval.",
+    "description": "By name: the figure and its 95% interval.",
     "additionalProperties": _object(value={"type": "number"}, low={"type": "number"}, high={"type": "number"}),
 }
 Evaluation = Annotated[
     dict[str, Any],
     msgspec.Meta(
-        description="The training run's evaluation.json, whole.",
+        description="The training run's evaluation.json, whole. With groups to compare it also holds fairness.",
         extra_json_schema=_object(
             verdict={"enum": ["passed", "failed"]},
             reasons={"type": "array", "items": {"type": "string"}},
+            titles={"type": "object", "description": "What people call each metric, by name."},
             challenger={"type": "object", **_METRICS},
             champion={"type": ["object", "null"], **_METRICS},
             comparison={"type": ["object", "null"]},
-            floors={
+            plain={
+                "type": "object",
+                "description": "A plain logistic regression on the same rows.",
+            },
+            thresholds={
                 "type": "array",
                 "items": _object(
-                    name={"type": "string"},
+                    title={"type": "string"},
+                    kind={"enum": ["minimum", "maximum"]},
                     value={"type": "number"},
                     limit={"type": "number"},
                     passed={"type": "boolean"},
                 ),
             },
-            fairness={"type": "object", "description": "Groups, rates and largest gaps with their intervals."},
             data=_object(digest={"type": "string"}, rows={"type": "integer"}),
         ),
     ),
@@ -212,14 +229,14 @@ def approval(document: Evidence) -> str:
     return f"{digest(document)} {path(document.release.key)}"
 
 
-def read_approved(version: Version) -> Evidence:
+def read_approved(use_case: str, version: Version) -> Evidence:
     """The evidence of a version's last approval; it must still have the digest that was tagged."""
     approved_digest = version.tags.get(tags.APPROVED_DIGEST, "")
     kept, _, artifact = version.tags.get(registry.approval_tag(approved_digest), "").partition(" ")
     if not kept:
         raise registry.RegistryError(
             f"model {version.name} version {version.version} was never approved for production: "
-            "release it with attrition_release"
+            f"release it with {definitions.load(use_case).release_dag}"
         )
     stored = registry.training_text(version.run_id, artifact).encode()
     document = msgspec.json.decode(stored, type=Evidence)

@@ -2,48 +2,98 @@
 
 from typing import Any
 
+import msgspec
+
 from lifecycle.evidence import links
 from lifecycle.evidence.document import Evidence, Night
 
-_METRICS = {
-    "roc_auc": "ROC AUC",
-    "pr_auc": "PR AUC",
-    "log_loss": "Log loss",
-    "brier": "Brier score",
-    "calibration_error": "Calibration error",
-    "recall_top_10": "Recall in the top 10 % risk",
-    "recall_top_20": "Recall in the top 20 % risk",
+INTERVALS = "A figure with an interval in its result is compared by the lower bound of that interval."
+_GAPS = {
+    "selection_rate": "Share picked out",
+    "true_positive_rate": "Share found (true-positive rate)",
+    "calibration": "Mean risk minus share of positives",
 }
 
 
-def _metric(metrics: dict[str, Any] | None, name: str) -> str:
-    if not metrics or name not in metrics:
-        return "-"
-    metric = metrics[name]
-    return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
+class Table(msgspec.Struct, frozen=True):
+    """Heads of the columns, and rows of as many texts."""
+
+    heads: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> list[str]:
+        lines = [self.heads, ["---"] * len(self.heads), *self.rows]
+        return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def metric_rows(evaluation: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Label, the challenger's figure and the champion's, each with its 95 % interval; the best known first."""
-    challenger, champion = evaluation["challenger"], evaluation.get("champion")
-    known = [name for name in _METRICS if name in challenger]
-    others = sorted(set(challenger) - set(_METRICS))
+def _figure(found: dict[str, Any] | None) -> str:
+    return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})" if found else "-"
+
+
+def metrics_table(evaluation: dict[str, Any]) -> Table:
+    """Each metric by its title: the challenger's figure beside those of the models that it is compared with."""
+    models = {"Challenger": evaluation["challenger"], "Champion": evaluation.get("champion")}
+    models |= {"Plain logistic regression": evaluation["plain"]["metrics"]}
+    if without := evaluation.get("without_protected"):
+        models[_without(without)] = without["metrics"]
+    rows = [
+        [title, *(_figure((metrics or {}).get(name)) for metrics in models.values())]
+        for name, title in evaluation["titles"].items()
+    ]
+    return Table(["Metric (95% interval)", *models], rows)
+
+
+def _without(without: dict[str, Any]) -> str:
+    return f"Challenger without {', '.join(without['reasons'])}"
+
+
+def gaps_table(evaluation: dict[str, Any]) -> Table | None:
+    """The largest gaps between groups; ``None`` where the use case compares no groups."""
+    if not (fairness := evaluation.get("fairness")):
+        return None
+    sets = {"Challenger": fairness}
+    if without := evaluation.get("without_protected"):
+        sets[_without(without)] = without["fairness"]
+    rows = [[title, *(_gap(found["largest_gaps"][name]) for found in sets.values())] for name, title in _GAPS.items()]
+    return Table(["Largest gap between groups", *sets], rows)
+
+
+def _gap(gap: dict[str, Any]) -> str:
+    return f"{gap['attribute']}: {_figure(gap)}" if gap["attribute"] else "too few records to compare"
+
+
+def fed_because(evaluation: dict[str, Any]) -> list[str]:
+    """Why the model sees fields that groups are compared by, a line for each field that it sees."""
+    reasons = (evaluation.get("without_protected") or {}).get("reasons", {})
+    return [f"The model sees {name}: {reason}" for name, reason in reasons.items()]
+
+
+def threshold_rows(evaluation: dict[str, Any]) -> list[tuple[str, str, str, bool, str]]:
+    """Title, figure, limit in words, whether it is met, and a note; for each threshold."""
+    words = {"minimum": "at least", "maximum": "at most"}
     return [
-        (_METRICS.get(name, name), _metric(challenger, name), _metric(champion, name)) for name in [*known, *others]
+        (
+            row["title"],
+            f"{row['value']:.4g}",
+            f"{words[row['kind']]} {row['limit']:.4g}",
+            row["passed"],
+            row.get("note") or "",
+        )
+        for row in evaluation.get("thresholds", [])
     ]
 
 
-def _metrics_table(evaluation: dict[str, Any]) -> list[str]:
-    rows = ["| Metric (95 % interval) | Challenger | Champion |", "|---|---|---|"]
-    return rows + [f"| {' | '.join(row)} |" for row in metric_rows(evaluation)]
+def _thresholds(evaluation: dict[str, Any]) -> list[str]:
+    rows = [
+        [title, value, limit, f"{'met' if passed else '**missed**'}{f': {note}' if note else ''}"]
+        for title, value, limit, passed, note in threshold_rows(evaluation)
+    ]
+    return [*Table(["Threshold", "Value", "Limit", "Result"], rows).markdown(), "", INTERVALS]
 
 
-def _floors(evaluation: dict[str, Any]) -> list[str]:
-    rows = ["| Floor | Value | Limit | An interval counts with its low end |", "|---|---|---|---|"]
-    for floor in evaluation.get("floors", []):
-        mark = ("met" if floor["passed"] else "**missed**") + (f": {floor['note']}" if floor.get("note") else "")
-        rows.append(f"| {floor['name']} | {floor['value']:.4g} | {floor['limit']:.4g} | {mark} |")
-    return rows
+def _groups(evaluation: dict[str, Any]) -> list[str]:
+    table = gaps_table(evaluation)
+    return [*table.markdown(), "", *(f"- {line}" for line in fed_because(evaluation)), ""] if table else []
 
 
 def _staging(report: dict[str, Any]) -> list[str]:
@@ -77,10 +127,11 @@ def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str) -> str:
         f"- [Training run]({run}), [model card]({run}/artifacts), data digest `{model.data_digest}`, "
         f"code `{model.git_revision}`",
         "",
-        *_metrics_table(evaluation),
+        *metrics_table(evaluation).markdown(),
         "",
-        *_floors(evaluation),
+        *_thresholds(evaluation),
         "",
+        *_groups(evaluation),
         *_staging(evidence.staging_report),
         "",
         "**Drift of the last nights**",
@@ -89,6 +140,6 @@ def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str) -> str:
         "",
         "Time spent: " + ", ".join(f"{task} {seconds:.0f} s" for task, seconds in evidence.stage_seconds.items()),
         "",
-        "No answer within the time limit is a no.",
+        "Without an answer within the time limit the release is rejected.",
     ]
     return "\n".join(lines)

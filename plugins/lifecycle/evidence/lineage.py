@@ -35,9 +35,8 @@ def _data(location: str, digest: str) -> "Dataset":
     return _dataset(namespace, parts.path, digest)
 
 
-def _model(version: str) -> "Dataset":
-    configured = settings.load()
-    return _dataset(configured.mlflow_url, f"models/{configured.model.name}", version)
+def _model(use_case: str, version: str) -> "Dataset":
+    return _dataset(settings.load().mlflow_url, f"models/{registry.model_name(use_case)}", version)
 
 
 def _image(reference: str, digest: str) -> "Dataset":
@@ -49,32 +48,34 @@ def _image(reference: str, digest: str) -> "Dataset":
     return _dataset(f"oci://{server}" if server else "oci", repository, digest)
 
 
-def trained(data: str, run_key: str) -> "Lineage":
+def trained(use_case: str, data: str, run_key: str) -> "Lineage":
     """The data became a training run and, where the verdict allowed it, a model version."""
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    run_id = registry.training_run(run_key)
-    version = registry.by_training_run(run_id) if run_id else None
+    run_id = registry.training_run(use_case, run_key)
+    version = registry.by_training_run(use_case, run_id) if run_id else None
     source = _data(data, version.tags.get(tags.DATA_DIGEST, "") if version else "")
     configured = settings.load()
-    made = [_dataset(configured.mlflow_url, f"experiments{configured.model.experiment}", run_id)] if run_id else []
+    experiment = f"experiments{configured.of(use_case).experiment}"
+    made = [_dataset(configured.mlflow_url, experiment, run_id)] if run_id else []
     if version:
-        made.append(_model(version.version))
+        made.append(_model(use_case, version.version))
     return OperatorLineage(inputs=[source], outputs=made)
 
 
-def built(version: str, reference: str, digest: str) -> "Lineage":
+def built(use_case: str, version: str, reference: str, digest: str) -> "Lineage":
     """The model version became an image."""
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    return OperatorLineage(inputs=[_model(version)], outputs=[_image(reference, digest)])
+    return OperatorLineage(inputs=[_model(use_case, version)], outputs=[_image(reference, digest)])
 
 
-def deployed(reference: str, digest: str, place: str) -> "Lineage":
-    """The image runs in a place: ``staging``, ``production`` or ``production-canary``."""
+def deployed(use_case: str, reference: str, digest: str, target: str) -> "Lineage":
+    """The image runs at a target: ``staging``, ``production`` or ``production-canary``."""
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     environment = settings.load().environment
     return OperatorLineage(
-        inputs=[_image(reference, digest)], outputs=[_dataset(f"attrition://{environment}", place, digest)]
+        inputs=[_image(reference, digest)],
+        outputs=[_dataset(f"lifecycle://{environment}", f"{use_case}/{target}", digest)],
     )

@@ -1,9 +1,11 @@
 """The model registry: which version is challenger, champion, in staging, approved.
 
 Everything goes through MLflow's client on connection ``mlflow``. An ``http`` connection is a tracking
-server; a ``databricks`` connection is a workspace with Unity Catalog as the registry.
+server; a ``databricks`` connection is a workspace with Unity Catalog as the registry. A process reads the
+connection once (``client``). What is asked for one use case takes its name first.
 """
 
+import functools
 import json
 import logging
 import os
@@ -17,10 +19,12 @@ import msgspec
 from airflow.sdk import BaseHook
 
 from lifecycle import settings
+from training import use_case as definitions
 from training.registry import tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +75,12 @@ def _databricks_environment(connection: Any) -> dict[str, str]:
     return variables
 
 
+@functools.cache
 def client(conn_id: str = CONNECTION_ID) -> "MlflowClient":
-    """An MLflow client for tracking and registry; also sets the process's MLflow addresses."""
+    """This process's MLflow client for tracking and registry; also sets the process's MLflow addresses.
+
+    ``client.cache_clear()`` makes the next call read the connection again.
+    """
     connection = BaseHook.get_connection(conn_id)
     if connection.conn_type == "databricks":
         os.environ.update(_databricks_environment(connection))
@@ -112,61 +120,64 @@ def _version(found: Any) -> Version:
     )
 
 
-def by_alias(alias: str, *, mlflow_client: "MlflowClient | None" = None) -> Version | None:
+def model_name(use_case: str) -> str:
+    """The registered model of a use case."""
+    return settings.load().of(use_case).model_name
+
+
+def by_alias(use_case: str, alias: str) -> Version | None:
     """The version that an alias names, or ``None`` where the alias or the model is not there."""
     from mlflow.exceptions import MlflowException
 
-    name = settings.load().model.name
     try:
-        return _version((mlflow_client or client()).get_model_version_by_alias(name, alias))
+        return _version(client().get_model_version_by_alias(model_name(use_case), alias))
     except MlflowException as error:
         if _found(error):
             raise
         return None
 
 
-def resolve(version: str | int | None = None, *, alias: str = tags.CHALLENGER) -> Version:
-    """The version to act on: a given number, else the one that ``alias`` names.
+def resolve(use_case: str, version: str | int | None = None, *, alias: str = tags.CHALLENGER) -> Version:
+    """The version to act on: a given number, or the one that ``alias`` names where none is given.
 
     Raises ``RegistryError`` where there is none.
     """
     from mlflow.exceptions import MlflowException
 
-    name = settings.load().model.name
-    mlflow_client = client()
+    name = model_name(use_case)
     if version is None or str(version) == "":
-        if found := by_alias(alias, mlflow_client=mlflow_client):
+        if found := by_alias(use_case, alias):
             return found
         raise RegistryError(
-            f"model {name} has no version with alias {alias!r}: run attrition_train first, or give a version number"
+            f"model {name} has no version with alias {alias!r}: run {definitions.load(use_case).train_dag} first, "
+            "or give a version number"
         )
     try:
-        return _version(mlflow_client.get_model_version(name, str(version)))
+        return _version(client().get_model_version(name, str(version)))
     except MlflowException as error:
         if _found(error):
             raise
         raise RegistryError(f"model {name} has no version {version}: choose one that the registry lists") from error
 
 
-def training_run(run_key: str) -> str | None:
+def training_run(use_case: str, run_key: str) -> str | None:
     """Id of the training run with this key, or ``None``."""
-    mlflow_client = client()
-    experiment = mlflow_client.get_experiment_by_name(settings.load().model.experiment)
+    experiment = client().get_experiment_by_name(settings.load().of(use_case).experiment)
     if experiment is None:
         return None
-    found = mlflow_client.search_runs([experiment.experiment_id], f"tags.`{tags.RUN_KEY}` = '{run_key}'")
+    found = client().search_runs([experiment.experiment_id], f"tags.`{tags.RUN_KEY}` = '{run_key}'")
     return str(found[0].info.run_id) if found else None
 
 
-def by_training_run(run_id: str) -> Version | None:
+def by_training_run(use_case: str, run_id: str) -> Version | None:
     """The version that a training run registered, or ``None`` when it registered nothing."""
     # By run and not by tag: Unity Catalog finds no versions by tag.
-    found = client().search_model_versions(f"name = '{settings.load().model.name}'")
+    found = client().search_model_versions(f"name = '{model_name(use_case)}'")
     return next((_version(version) for version in found if version.run_id == run_id), None)
 
 
 def download_bundle(name: str, version: str, destination: Path) -> Path:
-    """Fetch a version's bundle into ``destination`` (made anew) and return it."""
+    """Fetch a version's bundle into ``destination`` (replaced if it is there) and return it."""
     client()
     import mlflow
 
@@ -175,7 +186,8 @@ def download_bundle(name: str, version: str, destination: Path) -> Path:
         bundle = model / "artifacts" / "bundle"
         if not bundle.is_dir():
             raise RegistryError(
-                f"model {name} version {version} holds no artifacts/bundle: it was not made by attrition_train"
+                f"model {name} version {version} holds no artifacts/bundle: it was not made by a training DAG of this "
+                "project. Release a version that was"
             )
         shutil.rmtree(destination, ignore_errors=True)
         shutil.copytree(bundle, destination)
@@ -205,9 +217,8 @@ def training_artifact(run_id: str, path: str) -> dict[str, Any]:
 
 def set_tags(version: Version, values: dict[str, str]) -> None:
     """Write tags of a model version; the same call twice leaves the same registry."""
-    mlflow_client = client()
     for key, value in values.items():
-        mlflow_client.set_model_version_tag(version.name, version.version, key, value)
+        client().set_model_version_tag(version.name, version.version, key, value)
 
 
 def approval_tag(digest: str) -> str:
@@ -215,30 +226,27 @@ def approval_tag(digest: str) -> str:
     return tags.APPROVAL_OF + digest.removeprefix("sha256:")
 
 
-def approved(name: str, version: str, digest: str) -> bool:
+def approved(use_case: str, version: str, digest: str) -> bool:
     """Whether a person approved exactly this image digest for this version."""
-    found = client().get_model_version(name, version)
+    found = client().get_model_version(model_name(use_case), version)
     return bool(digest and found.tags.get(approval_tag(digest)))
 
 
-def mark_staging(version: str | None) -> None:
+def mark_staging(use_case: str, version: str | None) -> None:
     """Let alias ``staging`` name the version that runs in staging, or nothing."""
-    name = settings.load().model.name
-    mlflow_client = client()
     if version:
-        mlflow_client.set_registered_model_alias(name, tags.STAGING, version)
-    elif by_alias(tags.STAGING, mlflow_client=mlflow_client):
-        mlflow_client.delete_registered_model_alias(name, tags.STAGING)
+        client().set_registered_model_alias(model_name(use_case), tags.STAGING, version)
+    elif by_alias(use_case, tags.STAGING):
+        client().delete_registered_model_alias(model_name(use_case), tags.STAGING)
 
 
-def promote(version: Version, digest: str) -> Version | None:
+def promote(use_case: str, version: Version, digest: str) -> Version | None:
     """Make ``version`` the champion and the old one ``previous_champion``; returns the one it replaced.
 
     May be interrupted and repeated at any point: the old champion is kept before the alias moves, and a
     version that is already champion moves nothing.
     """
-    mlflow_client = client()
-    champion = by_alias(tags.CHAMPION, mlflow_client=mlflow_client)
+    champion = by_alias(use_case, tags.CHAMPION)
     set_tags(
         version,
         {tags.IMAGE_DIGEST: digest, tags.RELEASED_AT: datetime.now(UTC).isoformat(timespec="seconds")},
@@ -247,9 +255,23 @@ def promote(version: Version, digest: str) -> Version | None:
         log.info("version %s is the champion already", version.version)
     else:
         if champion:
-            mlflow_client.set_registered_model_alias(version.name, tags.PREVIOUS_CHAMPION, champion.version)
-        mlflow_client.set_registered_model_alias(version.name, tags.CHAMPION, version.version)
-    challenger = by_alias(tags.CHALLENGER, mlflow_client=mlflow_client)
+            client().set_registered_model_alias(version.name, tags.PREVIOUS_CHAMPION, champion.version)
+        client().set_registered_model_alias(version.name, tags.CHAMPION, version.version)
+    challenger = by_alias(use_case, tags.CHALLENGER)
     if challenger and challenger.version == version.version:
-        mlflow_client.delete_registered_model_alias(version.name, tags.CHALLENGER)
-    return by_alias(tags.PREVIOUS_CHAMPION, mlflow_client=mlflow_client)
+        client().delete_registered_model_alias(version.name, tags.CHALLENGER)
+    return by_alias(use_case, tags.PREVIOUS_CHAMPION)
+
+
+def recent_windows(use_case: str, count: int) -> list["Run"]:
+    """The MLflow runs of the newest nightly verdicts, newest first."""
+    experiment = client().get_experiment_by_name(monitoring_experiment(use_case))
+    if experiment is None:
+        return []
+    order = ["attributes.start_time DESC"]
+    return list(client().search_runs([experiment.experiment_id], order_by=order, max_results=count))
+
+
+def monitoring_experiment(use_case: str) -> str:
+    """The MLflow experiment of the nightly verdicts."""
+    return f"{settings.load().of(use_case).experiment}-monitoring"

@@ -1,6 +1,7 @@
 """One slot of the embedded scoring host: what should run there, and what does.
 
-The host (``embedded/scoring_host.py``) does for local gunicorn processes what a kubelet does for pods.
+The host (``embedded/scoring_host.py``) does for local gunicorn processes what a kubelet does for pods. Each use case
+has a slot for each target: the folder ``<use case>/<target>`` in the folder of all slots.
 ``desired.json`` in the slot's folder says what is wanted, ``status.json`` what has come of it. Both are
 JSON and replaced by rename, so a reader never sees half a file.
 """
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+
+from training.use_case import Target
 
 DESIRED_FILE = "desired.json"
 STATUS_FILE = "status.json"
@@ -59,25 +62,41 @@ class Status(msgspec.Struct, frozen=True):
     log_tail: tuple[str, ...] = ()
     stable: Running | None = None
     canary: Running | None = None
+    address: str = ""
+    """Where clients find the stable server and the canary."""
+
+
+def read_status(folder: Path) -> Status:
+    """What the host says about the slot in ``folder``; an empty status where it has said nothing yet."""
+    try:
+        return msgspec.json.decode((folder / STATUS_FILE).read_bytes(), type=Status)
+    except FileNotFoundError:
+        return Status()
 
 
 class Slot:
-    """The slot of a ``gunicorn`` connection: ``extra.home`` is its folder, host and port its address."""
+    """A use case's slot at a target. The ``gunicorn`` connection of the target holds for all use cases.
 
-    def __init__(self, connection: Any) -> None:
+    Its ``extra.home`` is the folder of all slots, and its password the API key of the target's servers.
+    """
+
+    def __init__(self, connection: Any, use_case: str, target: Target) -> None:
         home = connection.extra_dejson.get("home")
         if not home:
-            raise SlotError(f"connection {connection.conn_id!r} needs extra.home: the folder of its slot")
-        self.home = Path(home)
-        self.url = f"http://{connection.host}:{connection.port}"
+            raise SlotError(f"connection {connection.conn_id!r} needs extra.home: the folder of all slots")
+        self.home = Path(home) / use_case / target
         self.key: str = connection.password or ""
 
+    @property
+    def url(self) -> str:
+        """The public address, which the host gives to a slot when something is asked for there for the first time."""
+        if not (address := self.status().address):
+            raise SlotError(f"the slot {self.home} has no address yet: nothing has been deployed there")
+        return address
+
     def status(self) -> Status:
-        """What the host says; an empty status where it has never run."""
-        try:
-            return msgspec.json.decode((self.home / STATUS_FILE).read_bytes(), type=Status)
-        except FileNotFoundError:
-            return Status()
+        """What the host says; an empty status where nothing has been asked for yet."""
+        return read_status(self.home)
 
     def ask(self, desired: Desired, *, timeout: float) -> Status:
         """Say what should run and wait until it does; raises ``SlotError`` when it does not come to that.

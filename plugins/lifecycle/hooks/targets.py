@@ -1,13 +1,14 @@
-"""What runs where: one question to a scoring target, whatever kind it is."""
+"""What runs where: one question to a target (staging or production), whatever kind it is."""
 
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
 from airflow.sdk import BaseHook
 
 from lifecycle import settings
 from lifecycle.hooks.slot import Slot
+from training.use_case import Target
 
-Place = Literal["staging", "production"]
+CONNECTIONS: dict[Target, str] = {"staging": "scoring_staging", "production": "scoring_production"}
 DEPLOYMENT = "scoring"
 CANARY = "scoring-canary"
 SELECTOR = "app.kubernetes.io/name=scoring"
@@ -17,37 +18,30 @@ VERSION_ANNOTATION = "lifecycle/version"
 
 
 class TargetError(ValueError):
-    """Raised when a connection names no place where the scoring server can run."""
+    """Raised when the type of a target's connection is not one where a scoring server can run."""
 
 
-def place(target: Place) -> settings.Target:
-    """The settings of ``staging`` or ``production``."""
-    scoring = settings.load().scoring
-    return scoring.production if target == "production" else scoring.staging
+def settings_of(use_case: str, target: Target) -> settings.Target:
+    """The settings of a use case's target."""
+    found = settings.load().of(use_case)
+    return found.production if target == "production" else found.staging
 
 
-def target_of(conn_id: str) -> Place:
-    """``scoring_staging`` is ``staging``; a connection of another name raises ``TargetError``."""
-    for target in get_args(Place):
-        if conn_id == f"scoring_{target}":
-            return cast(Place, target)
-    raise TargetError(f"{conn_id!r} is no target: use scoring_staging or scoring_production")
+def current(use_case: str, target: Target) -> dict[str, str] | None:
+    """What runs at a use case's target: ``{"image", "digest", "version"}``, or ``None`` where nothing does.
 
-
-def current(conn_id: str) -> dict[str, str] | None:
-    """What runs at a target: ``{"image", "digest", "version"}``, or ``None`` where nothing does.
-
-    A canary does not count. Raises ``TargetError`` for a connection that is no target, and what the
+    A canary does not count. Raises ``TargetError`` for a connection of another type, and what the
     Kubernetes client raises when the cluster does not answer.
     """
+    conn_id = CONNECTIONS[target]
     connection = BaseHook.get_connection(conn_id)
     if connection.conn_type == "gunicorn":
-        stable = Slot(connection).status().stable
+        stable = Slot(connection, use_case, target).status().stable
         if stable is None:
             return None
         return {"image": stable.image, "digest": stable.digest, "version": stable.version}
     if connection.conn_type == "kubernetes":
-        return _deployed(conn_id, place(target_of(conn_id)).namespace)
+        return _deployed(conn_id, settings_of(use_case, target).namespace)
     raise TargetError(f"connection {conn_id!r} has type {connection.conn_type!r}: use kubernetes or gunicorn")
 
 

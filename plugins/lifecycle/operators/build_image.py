@@ -17,19 +17,20 @@ class BuildImageOperator(BaseOperator):
     The context is ``serving/``, the version's bundle and ``k8s/``. The type of the connection chooses the
     builder (``lifecycle.builders``). Killing the task cancels the build.
 
+    :param use_case: name of the use case, whose registered model it is.
+    :param model_version: the version. (templated)
     :param conn_id: the registry's connection: azure_container_registry, azure, docker or fs.
-    :param model_name: registered model. (templated)
-    :param model_version: its version. (templated)
 
-    Returns ``{"image", "tag", "digest", "sbom_digest", "reused"}``; what is deployed later is the digest.
+    Returns ``{"image", "tag", "digest", "sbom_digest", "reused"}``, also each by its name (``output["digest"]``);
+    what is deployed later is the digest.
     """
 
-    template_fields = ("model_name", "model_version")
+    template_fields = ("model_version",)
 
-    def __init__(self, *, model_name: str, model_version: str, conn_id: str = "registry", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, *, use_case: str, model_version: Any, conn_id: str = "registry", **kwargs: Any) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
         self.conn_id = conn_id
-        self.model_name = model_name
+        self.use_case = use_case
         self.model_version = model_version
         self._builder: Any = None
         self._built: Any = None
@@ -42,21 +43,16 @@ class BuildImageOperator(BaseOperator):
         from lifecycle.hooks import registry
         from lifecycle.tasks.publish import git_revision
 
-        scoring = settings.load().scoring
-        model = registry.resolve(self.model_version)
-        if model.name != self.model_name:
-            raise AirflowFailException(
-                f"this environment releases model {model.name!r}, not {self.model_name!r}: "
-                "see model.name in the settings file"
-            )
+        configured = settings.load()
+        model = registry.resolve(self.use_case, self.model_version)
         self._builder = builders.choose(self.conn_id)
         with tempfile.TemporaryDirectory() as scratch:
             bundle = registry.download_bundle(model.name, model.version, Path(scratch) / "bundle")
             inputs = build_inputs.gather(
                 model=model,
                 bundle=bundle,
-                repository=scoring.repository,
-                base_image=scoring.base_image,
+                repository=configured.of(self.use_case).repository,
+                base_image=configured.scoring.base_image,
                 revision=git_revision(),
                 data_digest=model.tags.get(tags.DATA_DIGEST, ""),
             )
@@ -84,7 +80,7 @@ class BuildImageOperator(BaseOperator):
         """Model version and image, where OpenLineage is configured."""
         from lifecycle.evidence import lineage
 
-        return lineage.built(self.model_version, self._built.image, self._built.digest)
+        return lineage.built(self.use_case, self.model_version, self._built.image, self._built.digest)
 
     def on_kill(self) -> None:
         """Stop the build that is under way; the next try finds or repeats it."""

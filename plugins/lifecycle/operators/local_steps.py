@@ -1,4 +1,4 @@
-"""The steps of a release against the embedded scoring host: the same order and checks as in a cluster."""
+"""The steps of a release against the scoring host of this machine: the same order and checks as in a cluster."""
 
 import logging
 import subprocess
@@ -21,7 +21,7 @@ _ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 """The client sees nothing of Airflow's environment."""
 
 
-class EmbeddedSteps:
+class LocalSteps:
     """One step on one slot. ``work.key`` names the wish, so that a second try finds the first one's."""
 
     def __init__(self, slot: Slot, work: Work) -> None:

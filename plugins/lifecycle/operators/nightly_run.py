@@ -2,47 +2,45 @@
 
 from typing import Any
 
-from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator
+import msgspec
 
 from lifecycle import settings
-from lifecycle.idempotency import action_key
-from lifecycle.operators.training_run import TrainingRunOperator
-from lifecycle.retraining.nights import nightly_config
-from lifecycle.tasks.training_job import job_tasks
-
-ENTRY = "training/nightly_job.py"
-STEPS = ("curate", "label", "judge")
+from lifecycle.operators.job_run import JobRunOperator
 
 
-class NightlyRunOperator(TrainingRunOperator):
-    """Submit curate, label and judge as one Databricks run, and wait without a worker slot.
+class NightlyRunOperator(JobRunOperator):
+    """Submit curate, label and judge as one Databricks run (see ``JobRunOperator``).
 
-    Finds the run of an earlier try as ``TrainingRunOperator`` does.
-
-    :param code: what ``lifecycle.tasks.publish.publish`` returned. (templated)
     :param nights: the nights to close, as ISO dates. (templated)
     """
 
-    template_fields = (*TrainingRunOperator.template_fields, "nights")
+    template_fields = (*JobRunOperator.template_fields, "nights")
+    purpose = "retraining"
+    entry = "training/nightly_job.py"
+    steps = ("curate", "label", "judge")
 
     def __init__(self, *, nights: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.nights = nights
 
-    def execute(self, context: Any) -> None:
-        """Find or start this task's run, then wait for it in the triggerer."""
+    def config(self, context: Any) -> dict[str, Any]:
+        """The nights, and where the settings say that tables, outcomes and training data lie."""
         configured = settings.load()
-        instance = context["ti"]
-        key = action_key(dag_id=instance.dag_id, run_id=instance.run_id, task_id=instance.task_id, purpose="retraining")
-        config = nightly_config(configured, self.nights, by_hand=bool(context["params"].get("retrain")))
-        tasks, environments = job_tasks(configured, self.code["path"], key, config, entry=ENTRY, steps=STEPS)
-        self.tasks = [*tasks]
-        self.environments = environments or None
-        self.run_name = f"attrition nightly {instance.run_id}"
-        self.polling_period_seconds = configured.training.poll_seconds
-        self.idempotency_token = self._unfailed_token(context, key)
-        DatabricksSubmitRunOperator.execute(self, context)
+        found = configured.of(self.use_case)
+        return {
+            "use_case": self.use_case,
+            "nights": list(self.nights),
+            "tables": found.job_tables or found.tables,
+            "outcomes": found.outcomes,
+            "original": found.data,
+            "model_name": found.model_name,
+            "experiment": found.experiment,
+            "limits": msgspec.to_builtins(found.drift),
+            "by_hand": bool(context["params"].get("retrain")),
+            "memory": configured.retraining.memory,
+            "threads": configured.retraining.threads,
+        }
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        """None of its own: the training run that may follow names its data."""
+        """Nothing of its own: the training run that may follow names its data."""
         return None

@@ -14,6 +14,7 @@ from kubernetes.client import models as k8s
 from lifecycle import settings
 from lifecycle.hooks import targets
 from lifecycle.operators.steps import Work, verify_arguments
+from training import use_case as definitions
 
 DEPLOYER_ACCOUNT = "scoring-deployer"
 CLIENT_ACCOUNT = "default"
@@ -71,7 +72,8 @@ def labels(work: Work) -> dict[str, str]:
     """``lifecycle/key`` is the action key that a second try finds the pod by."""
     return {
         "app.kubernetes.io/name": "scoring-release",
-        "app.kubernetes.io/part-of": "attrition",
+        "app.kubernetes.io/part-of": "lifecycle",
+        "lifecycle/use-case": definitions.load(work.use_case).slug,
         "lifecycle/step": work.step,
         "lifecycle/key": work.key,
     }
@@ -87,17 +89,18 @@ def pod_parts(work: Work) -> PodParts:
 def _deployer(work: Work) -> PodParts:
     """An init container of the image brings its manifests and ``deploy.sh``; kubectl's image runs it."""
     configured = settings.load()
-    place = targets.place(work.target)
+    target = targets.settings_of(work.use_case, work.target)
     timeout = configured.release.rollout_timeout
     mount = k8s.V1VolumeMount(name="work", mount_path=_WORK)
     environment = {
         "STEP": "canary" if work.step == "canary" else "deploy",
-        "TARGET": place.overlay,
-        "NAMESPACE": place.namespace,
+        "USE_CASE": definitions.load(work.use_case).slug,
+        "TARGET": work.target,
+        "NAMESPACE": target.namespace,
         "IMAGE": work.image,
         "DIGEST": work.digest,
         "VERSION": work.version,
-        "REPLICAS": str(place.replicas),
+        "REPLICAS": str(target.replicas),
         "LEAVE_OUT": " ".join(configured.scoring.leave_out),
         "TIMEOUT": str(timeout),
         "HOME": _WORK,  # kubectl keeps its cache there
@@ -129,7 +132,7 @@ def _deployer(work: Work) -> PodParts:
 
 def _remover(work: Work) -> PodParts:
     """Takes away everything that releases made here: there was nothing before the first one."""
-    namespace = shlex.quote(targets.place(work.target).namespace)
+    namespace = shlex.quote(targets.settings_of(work.use_case, work.target).namespace)
     script = (
         f"kubectl -n {namespace} delete {_KINDS} -l app.kubernetes.io/managed-by=lifecycle-release"
         f" && kubectl -n {namespace} delete configmap scoring-record --ignore-not-found"

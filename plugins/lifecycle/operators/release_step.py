@@ -15,19 +15,20 @@ from kubernetes.client.exceptions import ApiException
 
 from lifecycle.hooks import targets
 from lifecycle.hooks.slot import Slot
-from lifecycle.hooks.targets import Place
+from lifecycle.hooks.targets import CONNECTIONS
 from lifecycle.idempotency import action_key
 from lifecycle.operators import pods
-from lifecycle.operators.local_steps import EmbeddedSteps
+from lifecycle.operators.local_steps import LocalSteps
 from lifecycle.operators.steps import Step, StepError, Work, failed_checks, refuse_unapproved
+from training.use_case import Target
 
 
 class ScoringStepOperator(KubernetesPodOperator):
-    """Do one step of a release at one target, in a pod of the cluster or on the embedded scoring host.
+    """Do one step of a release at one target, in a pod of the cluster or on the scoring host of this machine.
 
-    The type of the connection decides. ``kubernetes``: a pod does the step, watched without a worker
-    slot, found again after a restart of Airflow, and gone afterwards. ``gunicorn``: the same step through
-    the scoring host's slot.
+    The type of the target's connection (``scoring_staging``, ``scoring_production``) decides. ``kubernetes``:
+    a pod does the step, watched without a worker slot, found again after a restart of Airflow, and gone
+    afterwards. ``gunicorn``: the same step through the scoring host's slot.
 
     - ``deploy``: roll the image out; a failed rollout is undone. Returns ``{"digest", "version", "since",
       "previous": {"image", "digest", "version"} or None}``.
@@ -42,13 +43,13 @@ class ScoringStepOperator(KubernetesPodOperator):
     A step that fails for a reason of the release raises ``AirflowFailException`` with that reason, for
     trying again would not help; a cluster that does not answer raises what may be tried again.
 
-    :param conn_id: ``scoring_staging`` or ``scoring_production``.
+    :param use_case: name of the use case.
+    :param target: ``staging`` or ``production``.
     :param step: what to do.
     :param image: what to deploy, as ``BuildImageOperator`` returned it. (templated)
     :param digest: its digest; empty only for a ``restore`` to nothing. (templated)
     :param version: its model version. (templated)
     :param approved_digest: the digest that was approved; production takes no other. (templated)
-    :param target: ``staging`` or ``production``; follows from ``conn_id`` where it is not given.
     """
 
     template_fields = (*KubernetesPodOperator.template_fields, "digest", "version", "approved_digest")
@@ -56,17 +57,17 @@ class ScoringStepOperator(KubernetesPodOperator):
     def __init__(
         self,
         *,
-        conn_id: str,
+        use_case: str,
+        target: Target,
         step: Step,
-        image: str,
-        digest: str,
-        version: str,
-        approved_digest: str = "",
-        target: Place | None = None,
+        image: Any,
+        digest: Any,
+        version: Any,
+        approved_digest: Any = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            kubernetes_conn_id=conn_id,
+            kubernetes_conn_id=CONNECTIONS[target],
             image=image,
             # The name is the action key: a second pod of the same action cannot exist.
             random_name_suffix=False,
@@ -90,20 +91,21 @@ class ScoringStepOperator(KubernetesPodOperator):
             log_pod_spec_on_failure=False,
             **kwargs,
         )
-        self.conn_id = conn_id
+        self.use_case = use_case
+        self.target: Target = target
+        self.conn_id = CONNECTIONS[target]
         self.step: Step = step
         self.digest = digest
         self.version = version
         self.approved_digest = approved_digest
-        self.target = target or targets.target_of(conn_id)
-        self._embedded: EmbeddedSteps | None = None
+        self._embedded: LocalSteps | None = None
         self._report: dict[str, Any] | None = None
         self._deployed_image = ""
 
     def execute(self, context: Any) -> Any:
         """Refuse what was not approved, then do the step where the connection says."""
         work = self._work(context)
-        running = targets.current(self.conn_id) or {}
+        running = targets.current(self.use_case, self.target) or {}
         refuse_unapproved(work, self.approved_digest, running.get("digest", ""))
         connection = BaseHook.get_connection(self.conn_id)
         if connection.conn_type == "gunicorn":
@@ -122,10 +124,10 @@ class ScoringStepOperator(KubernetesPodOperator):
         """Image and deployment, where OpenLineage is configured."""
         from lifecycle.evidence import lineage
 
-        place = {"deploy": self.target, "restore": self.target, "canary": f"{self.target}-canary"}.get(self.step)
-        if place is None or not self.digest:
+        changed = {"deploy": self.target, "restore": self.target, "canary": f"{self.target}-canary"}.get(self.step)
+        if changed is None or not self.digest:
             return None
-        return lineage.deployed(self._deployed_image or self.image or "", self.digest, place)
+        return lineage.deployed(self.use_case, self._deployed_image or self.image or "", self.digest, changed)
 
     def _work(self, context: Any) -> Work:
         instance = context["ti"]
@@ -135,12 +137,12 @@ class ScoringStepOperator(KubernetesPodOperator):
             task_id=instance.task_id,
             purpose=f"{self.step}-{self.target}",
         )
-        return Work(self.step, self.target, self.image or "", self.digest, self.version, key)
+        return Work(self.use_case, self.step, self.target, self.image or "", self.digest, self.version, key)
 
     # --- the embedded stack ---
 
     def _run_embedded(self, connection: Any, work: Work, context: Any) -> dict[str, Any]:
-        self._embedded = EmbeddedSteps(Slot(connection), work)
+        self._embedded = LocalSteps(Slot(connection, self.use_case, self.target), work)
         try:
             report = self._embedded.run()
         except StepError as error:
@@ -156,7 +158,7 @@ class ScoringStepOperator(KubernetesPodOperator):
         for name in parts.__struct_fields__:
             setattr(self, name, getattr(parts, name))
         self.name = work.key
-        self.namespace = targets.place(self.target).namespace
+        self.namespace = targets.settings_of(self.use_case, self.target).namespace
         self.labels = pods.labels(work)
 
     def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> V1Pod:
@@ -218,7 +220,9 @@ class ScoringStepOperator(KubernetesPodOperator):
 
     def _check_restarts(self, report: dict[str, Any]) -> None:
         """Add the check that no container of the target was restarted while it was looked at."""
-        found = self.client.list_namespaced_pod(targets.place(self.target).namespace, label_selector=targets.SELECTOR)
+        found = self.client.list_namespaced_pod(
+            targets.settings_of(self.use_case, self.target).namespace, label_selector=targets.SELECTOR
+        )
         restarted = [
             pod.metadata.name
             for pod in found.items

@@ -7,7 +7,8 @@ import msgspec
 from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle import settings
-from lifecycle.hooks.targets import Place
+from training import use_case as definitions
+from training.use_case import Target
 
 Step = Literal["deploy", "canary", "watch", "verify", "restore"]
 VERIFY_SECONDS = 5.0
@@ -25,8 +26,9 @@ class StepError(RuntimeError):
 class Work(msgspec.Struct, frozen=True):
     """One step to do."""
 
+    use_case: str
     step: Step
-    target: Place
+    target: Target
     image: str
     digest: str
     version: str
@@ -64,15 +66,16 @@ def refuse_unapproved(work: Work, approved_digest: str, running_digest: str) -> 
         return
     if work.step == "restore" and work.digest in ("", running_digest):
         return
+    release_dag = definitions.load(work.use_case).release_dag
     if work.step != "restore" and (not work.digest or approved_digest != work.digest):
         raise AirflowFailException(
             f"production refuses digest {work.digest or '(none)'}: the approval is for "
-            f"{approved_digest or 'no digest'}. Release it through attrition_release and its gate"
+            f"{approved_digest or 'no digest'}. Release it through {release_dag} and its gate"
         )
     from lifecycle.hooks import registry  # imported here: mlflow takes seconds
 
-    if not registry.approved(settings.load().model.name, work.version, work.digest):
+    if not registry.approved(work.use_case, work.version, work.digest):
         raise AirflowFailException(
             f"production refuses digest {work.digest}: the registry knows no approval of it for version "
-            f"{work.version}. Release it through attrition_release and its gate"
+            f"{work.version}. Release it through {release_dag} and its gate"
         )

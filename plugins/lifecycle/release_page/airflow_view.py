@@ -8,9 +8,8 @@ import requests
 from airflow.sdk import BaseHook
 
 from lifecycle.hooks import airflow_api
+from training.use_case import UseCase
 
-RELEASE_DAG = "attrition_release"
-ROLLBACK_DAG = "attrition_rollback"
 RUNS = 50
 """Newest runs of each DAG that are read."""
 _TIMEOUT = 5
@@ -30,7 +29,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class AirflowView(msgspec.Struct, frozen=True):
-    """Everything that the page takes from Airflow."""
+    """Everything that the page takes from Airflow for one use case."""
 
     runs: list[Run]
     waiting: frozenset[str]
@@ -53,8 +52,8 @@ class _Questions(msgspec.Struct):
     hitl_details: list[_Question]
 
 
-def read(token: str) -> AirflowView:
-    """Runs of release and rollback, and the questions that wait.
+def read(token: str, use_case: UseCase) -> AirflowView:
+    """Runs of its release and rollback, and the questions that wait.
 
     Raises ``requests.RequestException`` where the API does not answer or refuses, and
     ``AirflowNotFoundException`` where connection ``airflow_api``, which holds its address, is missing.
@@ -73,10 +72,11 @@ def read(token: str) -> AirflowView:
 
         runs = [
             run
-            for dag_id in (RELEASE_DAG, ROLLBACK_DAG)
+            for dag_id in (use_case.release_dag, use_case.rollback_dag)
             if (found := get(dag_id, "", limit=RUNS, order_by="-run_after"))
             for run in msgspec.json.decode(found, type=_Runs).dag_runs
         ]
-        questions = get(RELEASE_DAG, "/~/hitlDetails", response_received="false", state="awaiting_input", limit=RUNS)
+        open_questions = {"response_received": "false", "state": "awaiting_input", "limit": RUNS}
+        questions = get(use_case.release_dag, "/~/hitlDetails", **open_questions)
     asked = msgspec.json.decode(questions, type=_Questions).hitl_details if questions else []
     return AirflowView(runs, frozenset(question.task_instance.dag_run_id for question in asked))

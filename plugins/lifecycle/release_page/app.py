@@ -1,7 +1,7 @@
 """The page's web application: who may look, what is read, how long it is kept.
 
-Runs inside Airflow's API server, mounted at ``/attrition``. Airflow does not guard what plugins mount: the
-dependency on each route does.
+Runs inside Airflow's API server, mounted at ``/lifecycle``. Airflow does not guard what plugins mount: the
+route itself does, use case by use case.
 """
 
 import asyncio
@@ -13,20 +13,26 @@ from typing import Any
 
 import msgspec
 import requests
+from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
-from airflow.api_fastapi.core_api.security import requires_access_dag
+from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.sdk.exceptions import AirflowNotFoundException
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lifecycle import settings
+from lifecycle.evidence import gate_body
+from lifecycle.hooks import registry
 from lifecycle.hooks.registry import RegistryError
 from lifecycle.release_page import airflow_view, chart, history, registry_view
-from lifecycle.release_page.airflow_view import RELEASE_DAG, AirflowView
+from lifecycle.release_page.airflow_view import AirflowView
+from lifecycle.release_page.chart import Chart
+from lifecycle.release_page.history import Entry
 from lifecycle.release_page.registry_view import RegistryView
 from lifecycle.settings import SettingsError
+from training.use_case import UseCase, UseCaseError, load_all
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +50,27 @@ _HEADERS = {
 }
 
 
-class RegistryReader:
-    """Reads MLflow at most once every few seconds, one read at a time, however many people look."""
+class Section(msgspec.Struct, frozen=True):
+    """What the page shows of one use case."""
 
-    def __init__(self) -> None:
+    use_case: UseCase
+    registry: RegistryView | None
+    entries: list[Entry]
+    drift: Chart | None
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything to show: a version, a judged night or a run."""
+        found = self.registry
+        seen = found and (found.candidate or found.nights or any(target.version for target in found.targets))
+        return bool(self.entries or seen)
+
+
+class RegistryReader:
+    """Reads MLflow for one use case at most once every few seconds, one read at a time, however many people look."""
+
+    def __init__(self, use_case: str) -> None:
+        self._use_case = use_case
         self._reading: asyncio.Task[RegistryView] | None = None
         self._started = 0.0
 
@@ -58,19 +81,28 @@ class RegistryReader:
         stale = time.monotonic() - self._started > KEEP_SECONDS
         if self._reading is None or (self._reading.done() and stale):
             self._started = time.monotonic()
-            self._reading = asyncio.create_task(asyncio.to_thread(registry_view.read))
+            self._reading = asyncio.create_task(asyncio.to_thread(registry_view.read, self._use_case))
         try:
             return await asyncio.wait_for(asyncio.shield(self._reading), DEADLINE_SECONDS), ""
         except TimeoutError:
             return None, f"it has not answered within {DEADLINE_SECONDS:g} s; it is still being asked"
-        except (MlflowException, RegistryError, AirflowNotFoundException, SettingsError, msgspec.MsgspecError) as error:
+        except (
+            MlflowException,
+            RegistryError,
+            AirflowNotFoundException,
+            SettingsError,
+            UseCaseError,
+            msgspec.MsgspecError,
+        ) as error:
+            # The next read asks the connection again: it may have been mended meanwhile.
+            registry.client.cache_clear()
             log.warning("MLflow could not be read for the page Model releases: %s", error)
             return None, str(error)
 
 
-async def _read_airflow(token: str) -> tuple[AirflowView | None, str]:
+async def _read_airflow(token: str, use_case: UseCase) -> tuple[AirflowView | None, str]:
     try:
-        return await asyncio.to_thread(airflow_view.read, token), ""
+        return await asyncio.to_thread(airflow_view.read, token, use_case), ""
     except (requests.RequestException, AirflowNotFoundException, msgspec.MsgspecError) as error:
         log.warning("Airflow's API could not be read for the page Model releases: %s", error)
         return None, str(error)
@@ -95,36 +127,57 @@ def _templates() -> Environment:
     return environment
 
 
+def readable(user: Any) -> list[UseCase]:
+    """The use cases whose release DAG the user may read; nobody sees more here than in Airflow's own pages."""
+    found = load_all()[0]
+    allowed = get_auth_manager().filter_authorized_dag_ids(
+        dag_ids={use_case.release_dag for use_case in found}, user=user, method="GET"
+    )
+    if found and not allowed:
+        raise HTTPException(403, "you may not read the release DAG of any use case: ask for a role that may")
+    return [use_case for use_case in found if use_case.release_dag in allowed]
+
+
 @functools.cache
 def application() -> FastAPI:
     """The one application of this process."""
     app = FastAPI(title="Model releases", docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", StaticFiles(directory=_HERE / "static"))
-    reader, page = RegistryReader(), _templates().get_template("releases.html")
+    readers: dict[str, RegistryReader] = {}
+    page = _templates().get_template("releases.html")
 
-    @app.get("/releases", dependencies=[Depends(requires_access_dag("GET", param_dag_id=RELEASE_DAG))])
-    async def releases(request: Request) -> HTMLResponse:
-        (registry, mlflow_fault), (airflow, airflow_fault) = await asyncio.gather(
-            reader.read(), _read_airflow(_token(request))
-        )
-        shown = page.render(
-            _content(registry, airflow),
-            mlflow_fault=mlflow_fault,
-            airflow_fault=airflow_fault,
+    @app.get("/releases")
+    async def releases(request: Request, user: GetUserDep) -> HTMLResponse:
+        shown = readable(user)
+        for use_case in shown:
+            readers.setdefault(use_case.name, RegistryReader(use_case.name))
+        in_mlflow = await asyncio.gather(*(readers[use_case.name].read() for use_case in shown))
+        in_airflow = await asyncio.gather(*(_read_airflow(_token(request), use_case) for use_case in shown))
+        configured = settings.load()
+        sections = [
+            _section(use_case, found, runs, configured.airflow_url)
+            for use_case, (found, _), (runs, _) in zip(shown, in_mlflow, in_airflow, strict=True)
+        ]
+        text = page.render(
+            sections=sections,
+            environment=configured.environment,
+            airflow_url=configured.airflow_url,
+            mlflow_url=configured.mlflow_url,
+            mlflow_faults=sorted({fault for _, fault in in_mlflow if fault}),
+            airflow_faults=sorted({fault for _, fault in in_airflow if fault}),
             nights=registry_view.NIGHTS,
+            intervals=gate_body.INTERVALS,
         )
-        return HTMLResponse(shown, status_code=200 if registry else 503, headers=_HEADERS)
+        unread = any(fault for _, fault in in_mlflow)
+        return HTMLResponse(text, status_code=503 if unread else 200, headers=_HEADERS)
 
     return app
 
 
-def _content(registry: RegistryView | None, airflow: AirflowView | None) -> dict[str, Any]:
-    configured = settings.load()
-    return {
-        "environment": configured.environment,
-        "airflow_url": configured.airflow_url,
-        "mlflow_url": configured.mlflow_url,
-        "registry": registry,
-        "entries": history.compose(registry.releases if registry else None, airflow, configured.airflow_url),
-        "drift": chart.draw(registry.nights) if registry and registry.nights else None,
-    }
+def _section(use_case: UseCase, found: RegistryView | None, airflow: AirflowView | None, airflow_url: str) -> Section:
+    return Section(
+        use_case=use_case,
+        registry=found,
+        entries=history.compose(use_case, found.releases if found else None, airflow, airflow_url),
+        drift=chart.draw(found.nights) if found and found.nights else None,
+    )

@@ -7,9 +7,11 @@ line of the history may come from either or from both.
 import msgspec
 
 from lifecycle.evidence import links
-from lifecycle.release_page.airflow_view import ROLLBACK_DAG, AirflowView, Run
+from lifecycle.evidence.document import Decision
+from lifecycle.release_page.airflow_view import AirflowView, Run
 from lifecycle.release_page.registry_view import Release
-from lifecycle.sensors.approval import Decision
+from lifecycle.task_ids import AWAIT_APPROVAL
+from training.use_case import UseCase
 
 Kind = str
 """Colours the line: ``good``, ``bad``, ``open`` or ``quiet``."""
@@ -34,8 +36,10 @@ class Entry(msgspec.Struct, frozen=True):
     """Where to answer the gate, while it waits."""
 
 
-def compose(releases: list[Release] | None, airflow: AirflowView | None, airflow_url: str) -> list[Entry]:
-    """All releases and rollbacks, newest first; ``None`` for what could not be read."""
+def compose(
+    use_case: UseCase, releases: list[Release] | None, airflow: AirflowView | None, airflow_url: str
+) -> list[Entry]:
+    """All releases and rollbacks of the use case, newest first; ``None`` for what could not be read."""
     runs = {(run.dag_id, run.dag_run_id): run for run in airflow.runs} if airflow else {}
     waiting = airflow.waiting if airflow else frozenset()
     entries = []
@@ -44,7 +48,9 @@ def compose(releases: list[Release] | None, airflow: AirflowView | None, airflow
         run = runs.pop((asked.dag_id, asked.run_id), None)
         entries.append(_released(release, run, asked.run_id in waiting, airflow_url))
     gate = "the gate" if releases is not None else ""
-    entries += [_without_evidence(run, run.dag_run_id in waiting, gate, airflow_url) for run in runs.values()]
+    for run in runs.values():
+        rollback = run.dag_id == use_case.rollback_dag
+        entries.append(_without_evidence(run, rollback, run.dag_run_id in waiting, gate, airflow_url))
     return sorted(entries, key=lambda entry: entry.when, reverse=True)
 
 
@@ -69,7 +75,7 @@ def _released(release: Release, run: Run | None, waits: bool, airflow_url: str) 
 
 
 def _answer_url(run_url: str) -> str:
-    return f"{run_url}/tasks/await_approval/required_actions"
+    return f"{run_url}/tasks/{AWAIT_APPROVAL}/required_actions"
 
 
 def _outcome(decision: Decision | None, state: str) -> tuple[str, Kind]:
@@ -89,9 +95,8 @@ def _outcome(decision: Decision | None, state: str) -> tuple[str, Kind]:
     }.get(state, ("approved", "good"))
 
 
-def _without_evidence(run: Run, waits: bool, gate: str, airflow_url: str) -> Entry:
+def _without_evidence(run: Run, rollback: bool, waits: bool, gate: str, airflow_url: str) -> Entry:
     """A rollback, or a release that has not come to ``gate``; where that is empty, nobody knows how far it came."""
-    rollback = run.dag_id == ROLLBACK_DAG
     conf = run.conf or {}
     reason = str(conf.get("reason") or "") if rollback else ""
     run_url = links.airflow_run(airflow_url, run.dag_id, run.dag_run_id)

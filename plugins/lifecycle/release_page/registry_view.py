@@ -1,4 +1,4 @@
-"""What the page shows of MLflow: places, candidate, evidence of releases, and the nights' drift."""
+"""What the page shows of MLflow: targets, candidate, evidence of releases, and the nights' drift."""
 
 import functools
 import os
@@ -11,6 +11,7 @@ import msgspec
 from lifecycle import settings
 from lifecycle.evidence import gate_body, links
 from lifecycle.evidence.document import Evidence
+from lifecycle.evidence.gate_body import Table
 from lifecycle.hooks import registry
 from lifecycle.hooks.registry import Version
 from training.registry import tags
@@ -30,7 +31,7 @@ RunUrl = Callable[[str], str]
 """From a run's id to its page."""
 
 
-class Place(msgspec.Struct, frozen=True):
+class Target(msgspec.Struct, frozen=True):
     """What runs in staging or production, as the registry says; no version where nothing does."""
 
     name: str
@@ -50,8 +51,10 @@ class Candidate(msgspec.Struct, frozen=True):
     decision: str
     """``approved``, ``rejected`` or nothing yet."""
     reasons: list[str]
-    metrics: list[tuple[str, str, str]]
-    floors: list[dict[str, Any]]
+    metrics: Table
+    gaps: Table | None
+    fed_because: list[str]
+    thresholds: list[tuple[str, str, str, bool, str]]
     run_url: str
 
 
@@ -83,10 +86,10 @@ class Night(msgspec.Struct, frozen=True):
 
 
 class RegistryView(msgspec.Struct, frozen=True):
-    """Everything that the page takes from MLflow."""
+    """Everything that the page takes from MLflow for one use case."""
 
     model: str
-    places: list[Place]
+    targets: list[Target]
     candidate: Candidate | None
     releases: list[Release]
     nights: list[Night]
@@ -95,7 +98,7 @@ class RegistryView(msgspec.Struct, frozen=True):
     """Evidence that could not be read, and why."""
 
 
-def read() -> RegistryView:
+def read(use_case: str) -> RegistryView:
     """Ask MLflow for all of it; takes seconds the first time, for the client's import.
 
     Raises ``MlflowException`` where MLflow does not answer, ``RegistryError`` or ``AirflowNotFoundException``
@@ -106,32 +109,32 @@ def read() -> RegistryView:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     client = registry.client()
-    model = settings.load().model
+    configured = settings.load().of(use_case)
     staging, champion, challenger = (
-        registry.by_alias(alias, mlflow_client=client) for alias in (tags.STAGING, tags.CHAMPION, tags.CHALLENGER)
+        registry.by_alias(use_case, alias) for alias in (tags.STAGING, tags.CHAMPION, tags.CHALLENGER)
     )
-    experiment = client.get_experiment_by_name(model.experiment)
+    experiment = client.get_experiment_by_name(configured.experiment)
     run_url = functools.partial(
         links.mlflow_run, settings.load().mlflow_url, experiment.experiment_id if experiment else ""
     )
-    releases, unreadable = _releases(client, run_url)
+    releases, unreadable = _releases(client, configured.model_name, run_url)
     return RegistryView(
-        model=model.name,
-        places=[
-            _place("Staging", staging, tags.STAGED_AT, run_url, releases),
-            _place("Production", champion, tags.RELEASED_AT, run_url, releases),
+        model=configured.model_name,
+        targets=[
+            _target("Staging", staging, tags.STAGED_AT, run_url, releases),
+            _target("Production", champion, tags.RELEASED_AT, run_url, releases),
         ],
         candidate=_candidate(challenger, champion, run_url) if challenger else None,
         releases=releases,
-        nights=_nights(client),
+        nights=_nights(use_case),
         unreadable=unreadable,
     )
 
 
-def _place(name: str, version: Version | None, since_tag: str, run_url: RunUrl, releases: list[Release]) -> Place:
+def _target(name: str, version: Version | None, since_tag: str, run_url: RunUrl, releases: list[Release]) -> Target:
     if version is None:
-        return Place(name)
-    return Place(
+        return Target(name)
+    return Target(
         name,
         version=version.version,
         digest=version.digest or "",
@@ -160,8 +163,10 @@ def _candidate(challenger: Version, champion: Version | None, run_url: RunUrl) -
         verdict=challenger.tags.get(tags.VERDICT, ""),
         decision=challenger.tags.get(tags.APPROVAL, ""),
         reasons=evaluation.get("reasons", []),
-        metrics=gate_body.metric_rows(evaluation),
-        floors=evaluation.get("floors", []),
+        metrics=gate_body.metrics_table(evaluation),
+        gaps=gate_body.gaps_table(evaluation),
+        fed_because=gate_body.fed_because(evaluation),
+        thresholds=gate_body.threshold_rows(evaluation),
         run_url=run_url(challenger.run_id),
     )
 
@@ -172,9 +177,9 @@ def _evaluation(run_id: str) -> dict[str, Any]:
     return registry.training_artifact(run_id, tags.EVALUATION_FILE)
 
 
-def _releases(client: "MlflowClient", run_url: RunUrl) -> tuple[list[Release], list[str]]:
+def _releases(client: "MlflowClient", model: str, run_url: RunUrl) -> tuple[list[Release], list[str]]:
     """The evidence documents of the newest versions, and what could not be read."""
-    found = client.search_model_versions(f"name = '{settings.load().model.name}'", max_results=200)
+    found = client.search_model_versions(f"name = '{model}'", max_results=200)
     newest = sorted(found, key=lambda version: int(version.version), reverse=True)[:VERSIONS]
     runs = list(dict.fromkeys(version.run_id for version in newest if version.run_id))
     releases: list[Release] = []
@@ -207,11 +212,7 @@ def _read_document(run_id: str, path: str, size: int) -> Evidence:
     return msgspec.json.decode(mlflow.artifacts.load_text(f"runs:/{run_id}/{path}"), type=Evidence)
 
 
-def _nights(client: "MlflowClient") -> list[Night]:
-    experiment = client.get_experiment_by_name(f"{settings.load().model.experiment}-monitoring")
-    if experiment is None:
-        return []
-    runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"], max_results=NIGHTS)
+def _nights(use_case: str) -> list[Night]:
     return [
         Night(
             window=run.data.tags.get(tags.WINDOW, ""),
@@ -219,7 +220,7 @@ def _nights(client: "MlflowClient") -> list[Night]:
             note=run.data.tags.get(tags.NOTE, ""),
             confirmed=run.data.tags.get(tags.CONFIRMED, ""),
             drifted=int(run.data.metrics.get(tags.DRIFTED_FIELDS, 0)),
-            run_url=links.mlflow_run(settings.load().mlflow_url, experiment.experiment_id, run.info.run_id),
+            run_url=links.mlflow_run(settings.load().mlflow_url, run.info.experiment_id, run.info.run_id),
         )
-        for run in reversed(runs)
+        for run in reversed(registry.recent_windows(use_case, NIGHTS))
     ]

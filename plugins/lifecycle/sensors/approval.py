@@ -12,22 +12,13 @@ from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
 from lifecycle import settings
+from lifecycle.evidence.document import Decision
 from lifecycle.hooks import airflow_api
 
 APPROVE = "Approve"
 REJECT = "Reject"
 _FIRST_LOOK, _RARE_LOOK = timedelta(seconds=20), timedelta(hours=1)
 """The shortest and the longest time after which a parked task looks whether it was answered unnoticed."""
-
-
-class Decision(msgspec.Struct, frozen=True):
-    """Who decided what, when and why. A time-out is nobody's rejection."""
-
-    approved: bool
-    decided_by: str
-    decided_at: str
-    """RFC 3339, UTC."""
-    comment: str
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -79,13 +70,14 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
     The question shows on Airflow's required-actions page and at its ``hitlDetails`` endpoints. The task
     parks in ``awaiting_input``, which takes no worker, triggerer or pool slot. Silence is a no, and a no
     is a decision: the task succeeds, returns the decision, and skips the branch that was not taken. Who
-    may answer, and for how long the question stands, come from the settings (``[release]``).
+    may answer comes from the use case's settings, and how long the question stands from ``[release]``.
 
     An answer counts whenever it arrives. One within seconds of the question can fail the try, because the
     scheduler has not yet read that the worker ended (apache/airflow#66374). Airflow keeps the answer, and the
     next try goes on with it: give the task retries. A retry that finds no answer waits for what is left of
     the time, and does not ask about anything else than the first question did.
 
+    :param use_case: name of the use case.
     :param subject: one line. (templated)
     :param body: Markdown that shows what is approved; a cleared task goes on showing the first one. (templated)
     :param digest: of what is approved; an approval of another digest is refused. (templated)
@@ -96,9 +88,18 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
     template_fields: Sequence[str] = ("subject", "body", "digest")
 
     def __init__(
-        self, *, subject: str, body: str, digest: str, approved_task_id: str, rejected_task_id: str, **kwargs: Any
+        self,
+        *,
+        use_case: str,
+        subject: Any,
+        body: Any,
+        digest: Any,
+        approved_task_id: str,
+        rejected_task_id: str,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.use_case = use_case
         self.subject = subject
         self.body = body
         self.digest = digest
@@ -123,12 +124,13 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
 
     def _ask(self, context: Any) -> None:
         """Put the question; what was answered before is removed."""
-        release = settings.load().release
-        approvers = self._approvers(context)
-        if release.approvers and not approvers:
+        listed, forbidden = settings.load().of(self.use_case).approvers, self._forbidden_approver(context)
+        approvers = [user for user in listed if user != forbidden]
+        if listed and not approvers:
             raise AirflowFailException(
-                f"nobody may answer: the only approver listed ({release.approvers[0]}) started this release "
-                "and requester_may_approve is false; list another approver in [release] of the settings file"
+                f"nobody may answer: the only approver listed ({listed[0]}) started this release and "
+                f"requester_may_approve is false; list another approver in [use_cases.{self.use_case}] of the "
+                "settings file"
             )
         # Two types make the field optional in Airflow's form: Approve stays usable without it. The digest is for
         # Airflow's record, which then says what was asked about; the form ignores it.
@@ -199,14 +201,9 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
                 f"Airflow goes on showing the first question: trigger a new run of {context['ti'].dag_id}"
             )
 
-    def _approvers(self, context: Any) -> list[str]:
-        forbidden = self._forbidden_approver(context)
-        return [user for user in settings.load().release.approvers if user != forbidden]
-
-    @staticmethod
-    def _forbidden_approver(context: Any) -> str | None:
+    def _forbidden_approver(self, context: Any) -> str | None:
         """The one who started the run, where the settings keep them from approving it."""
-        if settings.load().release.requester_may_approve:
+        if settings.load().of(self.use_case).requester_may_approve:
             return None
         requester: str | None = context["dag_run"].triggering_user_name
         return requester

@@ -1,9 +1,9 @@
-"""Publish the training code to the Databricks workspace, under a path that carries its content hash.
+"""Publish the code of a use case's jobs to the Databricks workspace, under a path that carries its content hash.
 
-A path never changes its content, so a run that is repeated next month runs the code it ran first.
+A path never changes its content, so a run that is repeated next month runs the code it ran first. The code is the
+rails' and that of the one use case: a change to another use case gives no new path.
 """
 
-import base64
 import hashlib
 import logging
 import os
@@ -11,25 +11,38 @@ import subprocess
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from airflow.providers.databricks.exceptions import DatabricksApiError
-from airflow.providers.databricks.hooks.databricks import DatabricksHook
+from lifecycle.hooks.databricks import WorkspaceHook
+from training.use_case import UseCase
 
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[3]
-PACKAGES = ("training", "use_cases", "serving/scoring")
-SINGLE_FILES = ("serving/__init__.py",)
+PACKAGES = ("training", "serving/scoring")
+SINGLE_FILES = ("serving/__init__.py", "use_cases/__init__.py")
+DATA_FOLDER = "data"
+"""Folder of a use case that is not published: jobs read data where the settings say."""
 SUFFIXES = (".py", ".sql", ".txt", ".html", ".json")
 MARKER = "PUBLISHED.txt"
 """Written last: a folder without it was left half published."""
 
 
-def code_files(root: Path = ROOT) -> dict[str, bytes]:
-    """Relative path to content of everything that a job needs, in a stable order."""
-    paths = [root / name for name in SINGLE_FILES]
+def code_files(use_case: UseCase, root: Path = ROOT) -> dict[str, bytes]:
+    """Relative path to content of everything that a job of the use case needs, in a stable order.
+
+    The use case's folder may lie outside ``root``; it is always published as ``use_cases/<name>``.
+    """
+    paths = {name: root / name for name in SINGLE_FILES}
     for package in PACKAGES:
-        paths += [path for path in (root / package).rglob("*") if path.suffix in SUFFIXES]
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(paths)}
+        paths |= {path.relative_to(root).as_posix(): path for path in _code_below(root / package)}
+    for path in _code_below(use_case.folder):
+        within = path.relative_to(use_case.folder)
+        if within.parts[0] != DATA_FOLDER:
+            paths[f"use_cases/{use_case.name}/{within.as_posix()}"] = path
+    return {name: paths[name].read_bytes() for name in sorted(paths)}
+
+
+def _code_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.suffix in SUFFIXES]
 
 
 def content_hash(files: dict[str, bytes]) -> str:
@@ -43,7 +56,7 @@ def content_hash(files: dict[str, bytes]) -> str:
 def git_revision(root: Path = ROOT) -> str:
     """The commit of this checkout, with ``+changes`` where files differ from it.
 
-    ``LIFECYCLE_GIT_REVISION`` says it where there is no checkout, as in a container; else ``unknown``.
+    ``LIFECYCLE_GIT_REVISION`` says it where there is no checkout, as in a container; otherwise it is ``unknown``.
     """
     if said := os.environ.get("LIFECYCLE_GIT_REVISION"):
         return said
@@ -57,40 +70,12 @@ def git_revision(root: Path = ROOT) -> str:
     return f"{head}+changes" if changes else head
 
 
-class WorkspaceHook(DatabricksHook):
-    """The provider's hook, with the three workspace calls that it lacks. All its ways to log in apply."""
-
-    def exists(self, path: str) -> bool:
-        try:
-            self._do_api_call(("GET", "2.0/workspace/get-status"), {"path": path})
-        except DatabricksApiError as error:
-            if error.http_status_code == 404:
-                return False
-            raise
-        return True
-
-    def make_folder(self, path: str) -> None:
-        self._do_api_call(("POST", "2.0/workspace/mkdirs"), {"path": path})
-
-    def write_file(self, path: str, content: bytes) -> None:
-        """Import a file as it is; AUTO makes a ``.py`` without a notebook header a file and no notebook."""
-        self._do_api_call(
-            ("POST", "2.0/workspace/import"),
-            {
-                "path": path,
-                "content": base64.b64encode(content).decode(),
-                "format": "AUTO",
-                "overwrite": True,
-            },
-        )
-
-
-def publish(hook: WorkspaceHook, code_root: str, root: Path = ROOT) -> dict[str, Any]:
+def publish(hook: WorkspaceHook, use_case: UseCase, code_root: str, root: Path = ROOT) -> dict[str, Any]:
     """Make the code available below ``code_root`` and return ``{"path", "code_hash", "git_revision"}``.
 
     What is published already is left alone; a folder that a killed try left half written is completed.
     """
-    files = code_files(root)
+    files = code_files(use_case, root)
     code_hash = content_hash(files)
     target = PurePosixPath(code_root) / code_hash
     if hook.exists(str(target / MARKER)):

@@ -1,6 +1,6 @@
-"""What the release and rollback DAGs do between their operators: look up, write down, promote.
+"""The tasks of the release DAG between its operators: look up, write down, promote.
 
-Every function may be repeated: it looks up before it acts, and writes documents whole.
+Every task may be repeated: it looks up before it acts, and writes documents whole.
 """
 
 import logging
@@ -8,26 +8,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import Asset, Metadata, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from lifecycle import settings
 from lifecycle.evidence import document as evidence
 from lifecycle.evidence import gate_body
-from lifecycle.evidence.document import Evidence
+from lifecycle.evidence.document import Decision, Evidence
 from lifecycle.hooks import airflow_api, registry, targets
 from lifecycle.hooks.registry import Version
 from lifecycle.idempotency import action_key
-from lifecycle.sensors.approval import Decision
+from lifecycle.task_ids import RECORD_APPROVAL
+from training import use_case as definitions
 from training.registry import tags
 
 log = logging.getLogger(__name__)
 
-RELEASE_DAG, ROLLBACK_DAG = "attrition_release", "attrition_rollback"
-STAGING = "scoring_staging"
-PRODUCTION = "scoring_production"
 DRIFT_NIGHTS = 7
 """Nightly verdicts that the gate shows."""
-_OVER = ("success", "failed", "upstream_failed", "skipped", "removed")
 
 
 def release_key(context: Any) -> str:
@@ -37,7 +35,7 @@ def release_key(context: Any) -> str:
 
 
 def requested_version(context: Any) -> str | None:
-    """The version a person typed, else the one of the newest asset event, else ``None`` (the challenger)."""
+    """The version a person typed, or that of the newest asset event; ``None`` (the challenger) without either."""
     if typed := context["params"].get("version"):
         return str(typed)
     events = [event for found in context["triggering_asset_events"].values() for event in found]
@@ -45,22 +43,25 @@ def requested_version(context: Any) -> str | None:
     return str(versions[-1]) if versions else None
 
 
-def resolve_candidate(context: Any) -> dict[str, Any]:
-    """The version to release (name, version, run_id) and what production runs now."""
-    version = registry.resolve(requested_version(context))
+@task
+def resolve_candidate(use_case: str) -> dict[str, Any]:
+    """Find the version to release (name, version, run_id) and what production runs now."""
+    version = registry.resolve(use_case, requested_version(get_current_context()))
     if not version.run_id:
-        raise AirflowFailException(f"version {version.version} has no training run: train it with attrition_train")
+        raise AirflowFailException(
+            f"version {version.version} has no training run: train it with {definitions.load(use_case).train_dag}"
+        )
     return {
         "name": version.name,
         "version": version.version,
         "run_id": version.run_id,
-        "production": _running(PRODUCTION),
+        "production": _in_production(use_case),
     }
 
 
-def _running(conn_id: str) -> dict[str, str]:
-    """What a place runs, as ``{"version", "digest", "image"}``; empty texts where it runs nothing."""
-    found = targets.current(conn_id) or {}
+def _in_production(use_case: str) -> dict[str, str]:
+    """What production runs, as ``{"version", "digest", "image"}``; empty texts where it runs nothing."""
+    found = targets.current(use_case, "production") or {}
     return {key: str(found.get(key) or "") for key in ("version", "digest", "image")}
 
 
@@ -68,15 +69,8 @@ def _image(built: dict[str, Any]) -> evidence.Image:
     return evidence.Image(reference=built["image"], digest=built["digest"], sbom_digest=built.get("sbom_digest", ""))
 
 
-def recent_drift() -> list[evidence.Night]:
+def recent_drift(use_case: str) -> list[evidence.Night]:
     """The verdicts of the last nights, newest first, from MLflow runs tagged by the nightly DAG."""
-    mlflow_client = registry.client()
-    experiment = mlflow_client.get_experiment_by_name(f"{settings.load().model.experiment}-monitoring")
-    if experiment is None:
-        return []
-    runs = mlflow_client.search_runs(
-        [experiment.experiment_id], order_by=["attributes.start_time DESC"], max_results=DRIFT_NIGHTS
-    )
     return [
         evidence.Night(
             window=run.data.tags.get(tags.WINDOW, ""),
@@ -84,18 +78,20 @@ def recent_drift() -> list[evidence.Night]:
             drifted_fields=int(run.data.metrics.get(tags.DRIFTED_FIELDS, 0)),
             confirmed=run.data.tags.get(tags.CONFIRMED, ""),
         )
-        for run in runs
+        for run in registry.recent_windows(use_case, DRIFT_NIGHTS)
     ]
 
 
+@task
 def gather_evidence(
-    context: Any, candidate: dict[str, Any], built: dict[str, Any], staging_report: dict[str, Any]
+    use_case: str, candidate: dict[str, Any], built: dict[str, Any], staging_report: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write the evidence document and its text for the gate: ``{"body", "digest"}``.
+    """Write the evidence document and what the gate shows of it: ``{"subject", "body", "digest"}``.
 
-    Both are made once: another try uses them again, unless the facts have changed.
+    Document and body are made once: another try uses them again, unless the facts have changed.
     """
-    version = registry.resolve(candidate["version"])
+    context: Any = get_current_context()
+    version = registry.resolve(use_case, candidate["version"])
     run = context["dag_run"]
     replaced = candidate["production"]
     document = Evidence(
@@ -108,6 +104,7 @@ def gather_evidence(
             note=str(context["params"].get("note") or ""),
         ),
         model=evidence.Model(
+            use_case=use_case,
             name=version.name,
             version=version.version,
             training_run_id=version.run_id,
@@ -119,7 +116,7 @@ def gather_evidence(
         image=_image(built),
         staging_report=staging_report,
         replaces=evidence.Running(**replaced) if replaced["digest"] else None,
-        drift=recent_drift(),
+        drift=recent_drift(use_case),
         stage_seconds=_stage_seconds(context),
     )
     document, body = evidence.kept(document) or (document, _render(document))
@@ -129,8 +126,9 @@ def gather_evidence(
         version,
         {tags.IMAGE: built["image"], tags.IMAGE_DIGEST: built["digest"], tags.STAGED_AT: _now()},
     )
-    registry.mark_staging(version.version)
-    return {"body": body, "digest": found}
+    registry.mark_staging(use_case, version.version)
+    subject = f"{definitions.load(use_case).title}: release {version.name} version {version.version} to production?"
+    return {"subject": subject, "body": body, "digest": found}
 
 
 def _render(document: Evidence) -> str:
@@ -150,10 +148,12 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _record_decision(context: Any, candidate: dict[str, Any], decided: dict[str, Any]) -> tuple[Version, Evidence]:
+def _record_decision(
+    use_case: str, context: Any, candidate: dict[str, Any], decided: dict[str, Any]
+) -> tuple[Version, Evidence]:
     """Append the decision to the evidence and say it in the run's note."""
     decision = msgspec.convert(decided, Decision)
-    version = registry.resolve(candidate["version"])
+    version = registry.resolve(use_case, candidate["version"])
     document = evidence.read(version.run_id, release_key(context))
     found = evidence.digest(evidence.undecided(document))
     if decision.approved and decided["digest"] != found:
@@ -170,13 +170,15 @@ def _record_decision(context: Any, candidate: dict[str, Any], decided: dict[str,
     return version, document
 
 
-def record_approval(context: Any, candidate: dict[str, Any], decided: dict[str, Any]) -> str:
+@task
+def record_approval(use_case: str, candidate: dict[str, Any], decided: dict[str, Any]) -> str:
     """Bind the approval to the image's digest and return it, unless production is no longer what was shown.
 
-    From when this runs to the end of the run a rollback is refused (``resolve_rollback``), and here a release
-    while a rollback runs: each is to be seen before it looks, so at most one of them goes on.
+    Mutual exclusion with the rollback: each DAG becomes visible first and looks for the other second, so at most
+    one of them goes on. A rollback is refused from here to the end of the run (``rollback.release_in_production``).
     """
-    version, document = _record_decision(context, candidate, decided)
+    context: Any = get_current_context()
+    version, document = _record_decision(use_case, context, candidate, decided)
     image = document.image.digest
     registry.set_tags(
         version,
@@ -186,11 +188,12 @@ def record_approval(context: Any, candidate: dict[str, Any], decided: dict[str, 
             tags.APPROVED_BY: decided["decided_by"],
         },
     )
-    if context["ti"].get_dr_count(dag_id=ROLLBACK_DAG, states=["running"]):
+    rollback_dag = definitions.load(use_case).rollback_dag
+    if context["ti"].get_dr_count(dag_id=rollback_dag, states=["running"]):
         raise AirflowFailException(
-            f"{ROLLBACK_DAG} is changing production: release version {version.version} again when it has ended"
+            f"{rollback_dag} is changing production: release version {version.version} again when it has ended"
         )
-    replaced, running = candidate["production"], _running(PRODUCTION)
+    replaced, running = candidate["production"], _in_production(use_case)
     if running["digest"] not in (replaced["digest"], image):
         raise AirflowFailException(
             f"production has changed since this was asked: version {running['version'] or '(none)'} "
@@ -200,72 +203,47 @@ def record_approval(context: Any, candidate: dict[str, Any], decided: dict[str, 
     return image
 
 
-def record_rejection(context: Any, candidate: dict[str, Any], decided: dict[str, Any]) -> dict[str, str]:
-    """Keep the rejection; returns what production runs, which staging is to run again.
+@task
+def record_rejection(use_case: str, candidate: dict[str, Any], decided: dict[str, Any]) -> dict[str, str]:
+    """Keep the rejection and tag the version; returns what production runs, which staging is to run again.
 
-    An approval that an earlier release got for the same image stands; one that this release got, whose gate
-    was cleared and answered anew, does not.
+    An approval that an earlier release got for the same image stands. One that this release got does not, where
+    its gate was cleared and then answered otherwise.
     """
-    version, document = _record_decision(context, candidate, decided)
+    version, document = _record_decision(use_case, get_current_context(), candidate, decided)
     tag = registry.approval_tag(document.image.digest)
     if version.tags.get(tag, "").endswith(evidence.path(document.release.key)):
         registry.set_tags(version, {tag: ""})
-    return _running(PRODUCTION)
-
-
-def release_in_production(instance: Any) -> str | None:
-    """The run of the release that is changing production, if there is one."""
-    begin, ends = "record_approval", ("promote", "restore_production")
-    for run_id, states in instance.get_task_states(dag_id=RELEASE_DAG, task_ids=[begin, *ends]).items():
-        if states.get(begin) not in ("running", "success") or all(states.get(task) in _OVER for task in ends):
-            continue
-        if instance.get_dagrun_state(RELEASE_DAG, run_id) == "running":
-            return str(run_id)
-    return None
+    return _in_production(use_case)
 
 
 def skip_unless_approved(context: Any) -> None:
-    """Nothing is put back where nothing was approved: production has not been touched.
+    """Put nothing back where nothing was approved: production has not been touched.
 
-    Its state and not its result: that outlives a clear whose gate then fails.
+    Checks the state of ``record_approval``, not its XCom: an XCom survives clearing the task.
     """
-    from airflow.sdk.exceptions import AirflowSkipException
-
     run = context["dag_run"]
-    states = context["ti"].get_task_states(dag_id=run.dag_id, task_ids=["record_approval"], run_ids=[run.run_id])
-    if states.get(run.run_id, {}).get("record_approval") != "success":
+    states = context["ti"].get_task_states(dag_id=run.dag_id, task_ids=[RECORD_APPROVAL], run_ids=[run.run_id])
+    if states.get(run.run_id, {}).get(RECORD_APPROVAL) != "success":
         raise AirflowSkipException("the release ended before production was touched")
 
 
-def promote(context: Any, candidate: dict[str, Any], digest: str) -> dict[str, Any]:
-    """Let the registry say what production runs now; returns the asset's extra."""
-    version = registry.resolve(candidate["version"])
-    previous = registry.promote(version, digest)
+@task
+def promote(use_case: str, candidate: dict[str, Any], digest: str) -> Any:
+    """Move the aliases: from here on the registry says that this version is in production."""
+    context: Any = get_current_context()
+    version = registry.resolve(use_case, candidate["version"])
+    previous = registry.promote(use_case, version, digest)
     note = f"Version {version.version} is in production ({digest[:19]}...)"
     if previous:
         note += f"; previous champion: version {previous.version}"
     airflow_api.set_run_note(context["dag_run"].dag_id, context["dag_run"].run_id, note)
-    return {"name": version.name, "version": version.version, "run_id": version.run_id, "digest": digest}
+    extra: dict[str, Any] = {"name": version.name, "version": version.version}
+    extra |= {"run_id": version.run_id, "digest": digest}
+    yield Metadata(Asset(definitions.load(use_case).production_asset), extra)
 
 
-def record_staging_restored(restored: dict[str, str]) -> None:
-    """After a rejection: let alias ``staging`` name what staging runs again."""
-    registry.mark_staging(restored["version"] or None)
-
-
-def resolve_rollback(context: Any) -> dict[str, Any]:
-    """A version that was approved before, from the evidence of that; refuses while a release changes production."""
-    if release_run := release_in_production(context["ti"]):
-        raise AirflowFailException(
-            f"release {release_run} is changing production: try again when it has ended, "
-            "or mark that run as failed first"
-        )
-    version = registry.resolve(context["params"].get("version"), alias=tags.PREVIOUS_CHAMPION)
-    image = evidence.read_approved(version).image
-    return {
-        "name": version.name,
-        "version": version.version,
-        "run_id": version.run_id,
-        "image": image.reference,
-        "digest": image.digest,
-    }
+@task
+def record_staging_restored(use_case: str, restored: dict[str, str]) -> None:
+    """Let alias ``staging`` name what staging runs again after a rejection."""
+    registry.mark_staging(use_case, restored["version"] or None)

@@ -31,9 +31,9 @@ IMAGE = {"image": "registry.example.com/hr/scoring@sha256:aa", "digest": "sha256
 
 class Train(TrainingRunOperator):
     def execute(self, context):
-        client, name = registry.client(), settings.load().model.name
-        experiment = client.create_experiment(settings.load().model.experiment)
-        run = client.create_run(experiment, tags={tags.RUN_KEY: self._run_key(context["ti"])})
+        client, name = registry.client(), registry.model_name(self.use_case)
+        experiment = client.create_experiment(settings.load().of(self.use_case).experiment)
+        run = client.create_run(experiment, tags={tags.RUN_KEY: self.run_key(context["ti"])})
         client.create_registered_model(name)
         version = client.create_model_version(name, run.info.artifact_uri, run.info.run_id)
         client.set_model_version_tag(name, version.version, tags.DATA_DIGEST, "sha256:dd")
@@ -52,10 +52,10 @@ class Step(ScoringStepOperator):
 @dag(schedule=None, start_date=pendulum.datetime(2026, 1, 1),
      params={"data": Param("abfss://raw@hr.dfs.core.windows.net/employees.csv", type="string")})
 def lineage():
-    train = Train(task_id="train_and_register", code={})
-    build = Build(task_id="build_image", model_name="employee_attrition", model_version="1")
-    deploy = Step(task_id="deploy_production", conn_id="scoring_production", step="deploy", **IMAGE)
-    verify = Step(task_id="verify_production", conn_id="scoring_production", step="verify", **IMAGE)
+    train = Train(task_id="train_and_register", use_case="attrition", code={})
+    build = Build(task_id="build_image", use_case="attrition", model_version="1")
+    deploy = Step(task_id="deploy_production", use_case="attrition", target="production", step="deploy", **IMAGE)
+    verify = Step(task_id="verify_production", use_case="attrition", target="production", step="verify", **IMAGE)
     train >> build >> deploy >> verify
 
 
@@ -71,7 +71,7 @@ def completed(mlflow_server, tmp_path_factory):
     (home / "dags" / "lineage.py").write_text(DAG)
     (home / "settings.toml").write_text(
         'environment = "test"\nairflow_url = "http://airflow"\nmlflow_url = "http://mlflow"\n'
-        '[model]\nname = "lineage_model"\nexperiment = "/Shared/lineage"\n'
+        '[use_cases.attrition]\nmodel_name = "lineage_model"\nexperiment = "/Shared/lineage"\n'
     )
     host, port = mlflow_server.removeprefix("http://").split(":")
     events = home / "events.jsonl"
@@ -81,7 +81,7 @@ def completed(mlflow_server, tmp_path_factory):
         "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
         "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps({"type": "file", "log_file_path": str(events), "append": True}),
         "AIRFLOW__OPENLINEAGE__EXECUTE_IN_THREAD": "True",
-        "AIRFLOW__OPENLINEAGE__NAMESPACE": "attrition",
+        "AIRFLOW__OPENLINEAGE__NAMESPACE": "lifecycle",
         "AIRFLOW_CONN_MLFLOW": json.dumps({"conn_type": "http", "host": host, "port": int(port)}),
         "LIFECYCLE_SETTINGS": str(home / "settings.toml"),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "plugins")]),
@@ -103,7 +103,7 @@ def named(datasets):
 
 def test_training_leads_from_the_data_to_a_run_and_a_model_version(completed):
     event = completed["train_and_register"]
-    assert event["job"]["namespace"] == "attrition"
+    assert event["job"]["namespace"] == "lifecycle"
     assert named(event["inputs"]) == [("abfss://raw@hr.dfs.core.windows.net", "/employees.csv", "sha256:dd")]
     run, model = named(event["outputs"])
     assert run[:2] == ("http://mlflow", "experiments/Shared/lineage")
@@ -117,7 +117,7 @@ def test_chain_is_unbroken_from_the_data_to_the_deployment(completed):
         assert set(named(later["inputs"])) <= set(named(earlier["outputs"]))
         assert later["inputs"]
     assert named(steps[1]["outputs"]) == [("oci://registry.example.com/hr", "scoring", "sha256:aa")]
-    assert named(steps[2]["outputs"]) == [("attrition://test", "production", "sha256:aa")]
+    assert named(steps[2]["outputs"]) == [("lifecycle://test", "attrition/production", "sha256:aa")]
 
 
 def test_step_that_deploys_nothing_makes_no_data_set(completed):

@@ -13,6 +13,7 @@ from lifecycle import settings
 from lifecycle.builders.folder import BundleBuilder
 from lifecycle.hooks import registry
 from lifecycle.operators.build_image import BuildImageOperator
+from tests.support.airflow import USE_CASE, make_settings
 from tests.support.bundles import make_bundle
 from training.registry import tags
 
@@ -27,9 +28,7 @@ def bundles(tmp_path_factory):
 def model(mlflow_connection, connections, monkeypatch, tmp_path):
     """A registered model of this test's own; ``add(bundle)`` registers a version of it."""
     name = f"model_{uuid.uuid4().hex[:8]}"
-    configured = settings.Settings(
-        environment="test", airflow_url="", mlflow_url="", model=settings.Model(name=name, experiment=name)
-    )
+    configured = make_settings({"model_name": name})
     monkeypatch.setattr(settings, "load", lambda: configured)
     images = tmp_path / "images"
     connections["registry"] = Connection(conn_id="registry", conn_type="fs", extra={"path": str(images)})
@@ -47,25 +46,25 @@ def model(mlflow_connection, connections, monkeypatch, tmp_path):
     return SimpleNamespace(name=name, add=add, images=images)
 
 
-def build(name, version):
+def build(version):
     with DAG("attrition_release", schedule=None):
-        operator = BuildImageOperator(task_id="build_image", model_name=name, model_version=version)
+        operator = BuildImageOperator(task_id="build_image", use_case=USE_CASE, model_version=version)
     return operator.execute({"task_state_store": {}})
 
 
 def test_version_is_built_once_and_found_the_second_time(model, bundles):
     version = model.add(bundles[0])
-    first = build(model.name, version)
+    first = build(version)
     assert first["tag"].startswith(f"v{version}-")
     assert first["image"] == str(model.images / first["tag"])
     assert first["digest"].startswith("sha256:")
     assert first["sbom_digest"].startswith("sha256:")
     assert first["reused"] is False
-    assert build(model.name, version) == {**first, "reused": True}
+    assert build(version) == {**first, "reused": True}
 
 
 def test_two_versions_have_two_images(model, bundles):
-    built = [build(model.name, model.add(bundle)) for bundle in bundles]
+    built = [build(model.add(bundle)) for bundle in bundles]
     assert len({image["digest"] for image in built}) == 2
 
 
@@ -74,13 +73,7 @@ def test_wrong_model_is_a_failure_that_no_retry_mends(model, bundles, tmp_path):
     shutil.copytree(bundles[0], wrong)
     shutil.copy(bundles[1] / "classifier.onnx", wrong)
     with pytest.raises(AirflowFailException, match="the model is not the one that was registered"):
-        build(model.name, model.add(wrong))
-
-
-def test_model_of_another_name_is_refused_with_the_configured_one(model, bundles):
-    version = model.add(bundles[0])
-    with pytest.raises(AirflowFailException, match=f"releases model '{model.name}', not 'another'"):
-        build("another", version)
+        build(model.add(wrong))
 
 
 def test_kill_of_the_task_ends_the_build(model, bundles, monkeypatch):
@@ -88,7 +81,7 @@ def test_kill_of_the_task_ends_the_build(model, bundles, monkeypatch):
     version = model.add(bundles[0])
     monkeypatch.setattr(BundleBuilder, "cancel", lambda self: cancelled.append(True))
     with DAG("attrition_release", schedule=None):
-        operator = BuildImageOperator(task_id="build_image", model_name=model.name, model_version=version)
+        operator = BuildImageOperator(task_id="build_image", use_case=USE_CASE, model_version=version)
     operator.on_kill()
     assert cancelled == []  # nothing was under way
     operator.execute({"task_state_store": {}})

@@ -18,6 +18,7 @@ from lifecycle.builders.context import folder_digest
 from lifecycle.hooks import registry, targets
 from lifecycle.hooks.slot import Slot
 from tests.plugins.operators.test_scoring_pods import context, make
+from tests.support.airflow import USE_CASE, make_settings
 from tests.support.bundles import make_bundle
 from tests.support.images import build_image
 from tests.support.machine import free_port
@@ -48,14 +49,19 @@ def images(tmp_path_factory):
 @pytest.fixture(scope="module")
 def host(tmp_path_factory):
     """A slot with its host; the servers it starts end with it."""
-    folder, port = tmp_path_factory.mktemp("slot"), free_port()
-    keys = folder / "keys.json"
+    home, port = tmp_path_factory.mktemp("slots"), free_port()
+    keys = home / "keys.json"
     keys.write_text(json.dumps({"tests": hashlib.sha256(KEY.encode()).hexdigest()}))
     names = ("PATH", "HOME", "LANG")
-    slot = SlotHost(folder, port=port, keys=keys, env={name: os.environ[name] for name in names if name in os.environ})
+    slot = SlotHost(
+        home / USE_CASE / "production",
+        port=port,
+        keys=keys,
+        env={name: os.environ[name] for name in names if name in os.environ},
+    )
     thread = threading.Thread(target=slot.run)
     thread.start()
-    yield SimpleNamespace(folder=folder, port=port)
+    yield SimpleNamespace(home=home, port=port)
     slot.stop()
     thread.join(60)
 
@@ -65,13 +71,13 @@ def slot(host, connections, monkeypatch):
     """The slot behind both connections, and a registry in which everything is approved."""
     for place in ("staging", "production"):
         name = f"scoring_{place}"
-        extra = {"home": str(host.folder)}
+        extra = {"home": str(host.home)}
         connections[name] = Connection(
             conn_id=name, conn_type="gunicorn", host="127.0.0.1", port=host.port, password=KEY, extra=extra
         )
-    monkeypatch.setattr(registry, "approved", lambda name, version, digest: True)
+    monkeypatch.setattr(registry, "approved", lambda use_case, version, digest: True)
     monkeypatch.setattr("lifecycle.operators.steps.VERIFY_SECONDS", 1.0)
-    return Slot(connections["scoring_production"])
+    return Slot(connections["scoring_production"], USE_CASE, "production")
 
 
 def do(step, image, target="production", run="run-1"):
@@ -88,7 +94,7 @@ def test_deploy_runs_the_image_and_says_what_it_replaced(slot, images):
     second = do("deploy", images["2"], run="b")
     assert second["digest"] == images["2"]["digest"]
     assert second["previous"] == images["1"]
-    assert targets.current("scoring_production") == images["2"]
+    assert targets.current(USE_CASE, "production") == images["2"]
 
 
 def test_deploy_a_second_time_starts_nothing_anew(slot, images):
@@ -104,7 +110,7 @@ def test_broken_image_fails_with_its_log_and_leaves_what_ran(slot, images):
     with pytest.raises(AirflowFailException, match=r"(?s)deploy at production failed.*what ran before runs again"):
         do("deploy", images["broken"], run="d")
     assert slot.status().stable.pid == pid
-    assert targets.current("scoring_production") == images["1"]
+    assert targets.current(USE_CASE, "production") == images["1"]
 
 
 def test_canary_answers_beside_the_stable_and_is_watched(slot, images):
@@ -125,7 +131,7 @@ def test_canary_that_fails_is_gone_and_the_stable_untouched(slot, images):
     with pytest.raises(AirflowFailException, match="what ran before runs again"):
         do("canary", images["broken"], run="f")
     assert slot.status().canary is None
-    assert targets.current("scoring_production") == images["1"]
+    assert targets.current(USE_CASE, "production") == images["1"]
 
 
 def test_watch_without_a_canary_says_what_to_do(slot, images):
@@ -162,21 +168,19 @@ def test_image_with_another_content_than_its_digest_is_not_deployed(slot, images
     do("deploy", images["1"], run="k")
     with pytest.raises(AirflowFailException, match=r"has digest .*: it is not deployed"):
         do("deploy", {**images["2"], "digest": "sha256:" + "0" * 64}, run="k")
-    assert targets.current("scoring_production") == images["1"]
+    assert targets.current(USE_CASE, "production") == images["1"]
 
 
 def test_restore_to_nothing_ends_the_server(slot, images):
     do("deploy", images["1"], run="l")
     do("restore", {"image": "", "digest": "", "version": ""}, run="l")
-    assert targets.current("scoring_production") is None
+    assert targets.current(USE_CASE, "production") is None
     with pytest.raises(requests.ConnectionError):
         requests.get(f"{slot.url}/version", timeout=5)
 
 
 def test_slot_without_a_host_says_how_to_start_it(slot, connections, images, tmp_path, monkeypatch):
-    quick = settings.Settings(
-        environment="test", airflow_url="", mlflow_url="", release=settings.Release(rollout_timeout=1)
-    )
+    quick = make_settings(release=settings.Release(rollout_timeout=1))
     monkeypatch.setattr(settings, "load", lambda: quick)
     connections["scoring_staging"].set_extra(json.dumps({"home": str(tmp_path)}))
     with pytest.raises(AirflowFailException, match="start it with `make up`"):

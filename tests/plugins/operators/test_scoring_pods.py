@@ -16,6 +16,7 @@ from kubernetes.client import models as k8s
 from lifecycle.hooks import registry, targets
 from lifecycle.operators import pods
 from lifecycle.operators.release_step import ScoringStepOperator
+from tests.support.airflow import USE_CASE
 from tests.support.golden import check_golden
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -56,9 +57,9 @@ def make(step, target, image=IMAGE, digest=DIGEST, version="3", name="attrition_
     with DAG(dag_id, schedule=None):
         return ScoringStepOperator(
             task_id=task_id,
-            conn_id=f"scoring_{target}",
-            step=step,
+            use_case=USE_CASE,
             target=target,
+            step=step,
             image=image,
             digest=digest,
             version=version,
@@ -91,7 +92,7 @@ def clusters(connections):
 def production(monkeypatch):
     """Production, where version 2 runs."""
     running = {"image": "i", "digest": "sha256:old", "version": "2"}
-    monkeypatch.setattr(targets, "current", lambda conn_id: running)
+    monkeypatch.setattr(targets, "current", lambda use_case, target: running)
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -152,14 +153,14 @@ def test_production_refuses_a_digest_that_is_not_the_approved_one(production, st
 
 
 def test_production_refuses_a_digest_that_the_registry_does_not_know_as_approved(production, monkeypatch):
-    monkeypatch.setattr(registry, "approved", lambda name, version, digest: False)
+    monkeypatch.setattr(registry, "approved", lambda use_case, version, digest: False)
     operator = make("deploy", "production", approved_digest=DIGEST)
     with pytest.raises(AirflowFailException, match="the registry knows no approval of it for version 3"):
         operator.execute(context(operator))
 
 
 def test_production_refuses_to_restore_what_was_never_approved(production, monkeypatch):
-    monkeypatch.setattr(registry, "approved", lambda name, version, digest: False)
+    monkeypatch.setattr(registry, "approved", lambda use_case, version, digest: False)
     operator = make("restore", "production")
     with pytest.raises(AirflowFailException, match="the registry knows no approval"):
         operator.execute(context(operator))
@@ -170,11 +171,6 @@ def test_connection_of_another_type_is_refused_with_the_allowed_ones(clusters):
     operator = make("deploy", "staging")
     with pytest.raises(targets.TargetError, match="has type 'http': use kubernetes or gunicorn"):
         operator.execute(context(operator))
-
-
-def test_connection_of_another_name_is_no_target():
-    with pytest.raises(targets.TargetError, match="use scoring_staging or scoring_production"):
-        targets.target_of("scoring_qa")
 
 
 def container(restarts=0, started=None, ended=False):

@@ -1,21 +1,29 @@
 """The page Model releases, over a real MLflow server; Airflow's side is given as the API answers it."""
 
 import re
+import sys
+import threading
 import uuid
+from typing import ClassVar
 
+import msgspec
 import pytest
 import requests
 from airflow.api_fastapi.core_api.security import get_user
 from airflow.models.connection import Connection
 from fastapi.testclient import TestClient
 
+import use_cases
 from lifecycle import settings
 from lifecycle.hooks import registry
 from lifecycle.release_page import airflow_view, app, chart, history, registry_view
 from lifecycle.release_page.airflow_view import AirflowView, Run
 from lifecycle.release_page.registry_view import Night
-from tests.support.release_page_data import past
+from tests.support.airflow import USE_CASE, make_settings
+from tests.support.definitions import define
+from tests.support.release_page_data import past, release, train
 from training.registry import tags
+from training.use_case import load
 
 
 def run(run_id, state="success", dag_id="attrition_release", **more):
@@ -42,10 +50,18 @@ RUNS = AirflowView(
 )
 
 
+class Rights:
+    """Airflow's auth manager, for somebody who may read every DAG but the hidden ones."""
+
+    hidden: ClassVar[set[str]] = set()
+
+    def filter_authorized_dag_ids(self, *, dag_ids, user, method):
+        assert method == "GET"
+        return dag_ids - self.hidden
+
+
 def settings_of(name):
-    return settings.Settings(
-        environment="test", airflow_url="http://airflow", mlflow_url="http://mlflow", model=settings.Model(name, name)
-    )
+    return make_settings({"model_name": name, "experiment": name})
 
 
 @pytest.fixture
@@ -64,7 +80,9 @@ def written_past(mlflow_server):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settings, "load", lambda: found)
         patch.setattr(registry.BaseHook, "get_connection", lambda conn_id: connection)
+        registry.client.cache_clear()
         past(registry.client())
+        registry.client.cache_clear()
     return found
 
 
@@ -77,9 +95,9 @@ def with_past(configured, written_past, monkeypatch):
 @pytest.fixture
 def page(configured, monkeypatch):
     """The page for somebody who may see it; Airflow answers with ``RUNS``."""
-    monkeypatch.setattr(airflow_view, "read", lambda token: RUNS)
-    monkeypatch.setattr("airflow.api_fastapi.core_api.security._requires_access", lambda **_: None)
-    monkeypatch.setattr("airflow.models.dag.DagModel.get_team_name", lambda *_: None)
+    monkeypatch.setattr(airflow_view, "read", lambda token, use_case: RUNS)
+    monkeypatch.setattr(app, "load_all", lambda: ((load(USE_CASE),), ()))
+    monkeypatch.setattr(app, "get_auth_manager", lambda: Rights())
     application = app.application.__wrapped__()
     application.dependency_overrides[get_user] = lambda: None
     return TestClient(application)
@@ -87,6 +105,14 @@ def page(configured, monkeypatch):
 
 def text_of(answer):
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text))
+
+
+def test_page_of_a_use_case_without_a_model_shows_its_train_dag_and_nothing_else(page, monkeypatch):
+    monkeypatch.setattr(airflow_view, "read", lambda token, use_case: AirflowView([], frozenset()))
+    answer = page.get("/releases")
+    assert answer.status_code == 200
+    assert "No model has been trained yet: attrition_train does that" in text_of(answer)
+    assert "History" not in answer.text
 
 
 def test_page_of_an_empty_registry_says_what_to_do_in_every_part(page):
@@ -106,8 +132,11 @@ def test_page_shows_places_candidate_history_and_drift(page, with_past):
         "Version 4 beside champion version 3",
         "0.861 (0.822 to 0.897)",
         "0.847 (0.806 to 0.884)",
-        "fairness_gap 0.38 0.35 met Age, 95% interval 0.20 to 0.55",
-        "latency_ms 7.2 5 missed",
+        "Plain logistic regression",
+        "0.830 (0.790 to 0.870)",
+        "Share picked out Age: 0.380 (0.200 to 0.550)",
+        "Fairness gap 0.38 at most 0.35 met Age, 95% interval 0.20 to 0.55",
+        "Latency in ms 7.2 at most 5 missed",
         "Approved by hana",
         "released",
         "rejected",
@@ -138,7 +167,7 @@ def test_page_escapes_what_people_typed_and_allows_no_foreign_script(page, with_
 def test_page_asks_mlflow_once_for_many_readers(page, monkeypatch):
     asked = []
     read = registry_view.read
-    monkeypatch.setattr(registry_view, "read", lambda: asked.append(1) or read())
+    monkeypatch.setattr(registry_view, "read", lambda use_case: asked.append(1) or read(use_case))
     with page:
         for _ in range(5):
             assert page.get("/releases").status_code == 200
@@ -170,21 +199,19 @@ def test_mlflow_connection_missing_is_said(page, monkeypatch):
 
 
 def test_mlflow_that_does_not_answer_in_time_is_said(page, monkeypatch):
-    import threading
-
-    release = threading.Event()
+    answered = threading.Event()
     monkeypatch.setattr(app, "DEADLINE_SECONDS", 0.1)
-    monkeypatch.setattr(registry_view, "read", lambda: release.wait(1))
+    monkeypatch.setattr(registry_view, "read", lambda use_case: answered.wait(1))
     try:
         answer = page.get("/releases")
     finally:
-        release.set()
+        answered.set()
     assert answer.status_code == 503
     assert "has not answered within 0.1 s" in answer.text
 
 
-def test_airflow_api_down_is_said_and_the_registry_is_still_shown(page, monkeypatch):
-    def down(token):
+def test_airflow_api_down_is_said_and_the_registry_is_still_shown(page, with_past, monkeypatch):
+    def down(token, use_case):
         raise requests.ConnectionError("connection refused")
 
     monkeypatch.setattr(airflow_view, "read", down)
@@ -195,7 +222,7 @@ def test_airflow_api_down_is_said_and_the_registry_is_still_shown(page, monkeypa
 
 
 def test_evidence_that_is_none_is_named_and_the_rest_is_shown(page, with_past):
-    run_id = registry.by_alias(tags.CHAMPION).run_id
+    run_id = registry.by_alias(USE_CASE, tags.CHAMPION).run_id
     registry.client().log_text(run_id, '{"release": 1}', "evidence/broken.json")
     registry.client().log_text(run_id, "not json", "evidence/worse.json")
     registry.client().log_text(run_id, "what the gate showed", "evidence/worse.md")
@@ -206,10 +233,61 @@ def test_evidence_that_is_none_is_named_and_the_rest_is_shown(page, with_past):
     assert "waits for approval" in shown
 
 
-def test_caller_without_a_login_is_refused(configured, monkeypatch):
-    monkeypatch.setattr("airflow.models.dag.DagModel.get_team_name", lambda *_: None)
+@pytest.fixture
+def two(page, with_past, written_past, monkeypatch, tmp_path):
+    """A page of attrition and of a second use case, which has a first release at its gate."""
+    define(tmp_path, "churn", title="Customer Churn")
+    monkeypatch.setattr(use_cases, "__path__", [*use_cases.__path__, str(tmp_path)])
+    name = f"model_{uuid.uuid4().hex[:8]}"
+    both = {**written_past.use_cases, "churn": {"model_name": name, "experiment": name}}
+    configured = msgspec.structs.replace(written_past, use_cases=both)
+    monkeypatch.setattr(settings, "load", lambda: configured)
+    client = registry.client()
+    client.create_registered_model(name)
+    version = train(client, client.create_experiment(name), "churn")
+    release(version, 9, "churn", note="spring campaign")
+    asked = AirflowView([run("manual__9", "running", dag_id="churn_release")], frozenset({"manual__9"}))
+    runs = {"attrition": RUNS, "churn": asked}
+    monkeypatch.setattr(airflow_view, "read", lambda token, use_case: runs[use_case.name])
+    monkeypatch.setattr(app, "load_all", lambda: ((load("attrition"), load("churn")), ()))
+    yield page
+    load.cache_clear()
+    sys.modules.pop("use_cases.churn")
+
+
+def test_page_has_a_section_for_each_use_case_with_its_own_history(two):
+    answer = two.get("/releases")
+    assert answer.status_code == 200
+    _, attrition, churn = re.split(r'<article class="use-case" id="\w+"', answer.text)
+    assert "Employee Attrition API" in attrition
+    assert "Customer Churn" in churn
+    assert "http://airflow/dags/attrition_release/runs/manual__4" in attrition
+    assert "http://airflow/dags/churn_release/runs/manual__9/tasks/await_approval/required_actions" in churn
+    assert "spring campaign" in churn
+    assert "attrition" not in churn
+    assert "churn" not in attrition.lower()
+    identifiers = re.findall(r' id="([^"]+)"', answer.text)
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_page_leaves_out_a_use_case_whose_release_dag_the_caller_may_not_read(two, monkeypatch):
+    monkeypatch.setattr(Rights, "hidden", {"attrition_release"})
+    answer = two.get("/releases")
+    assert answer.status_code == 200
+    assert "Customer Churn" in answer.text
+    assert "attrition" not in answer.text.lower()
+
+
+def test_caller_without_a_login_is_refused(configured):
     answer = TestClient(app.application.__wrapped__()).get("/releases")
     assert answer.status_code == 401
+    assert "Version" not in answer.text
+
+
+def test_caller_who_may_read_no_release_dag_is_refused(page, with_past, monkeypatch):
+    monkeypatch.setattr(Rights, "hidden", {"attrition_release"})
+    answer = page.get("/releases")
+    assert answer.status_code == 403
     assert "Version" not in answer.text
 
 
@@ -220,14 +298,14 @@ def test_style_and_script_are_served_from_the_page_itself(page):
 
 
 def test_approver_of_what_runs_is_shown_after_a_later_rejection_of_the_same_version(page, with_past):
-    champion = registry.by_alias(tags.CHAMPION)
+    champion = registry.by_alias(USE_CASE, tags.CHAMPION)
     registry.set_tags(champion, {tags.APPROVAL: "rejected", tags.APPROVED_BY: ""})
     assert "Approved by hana" in text_of(page.get("/releases"))
 
 
 def test_history_is_sorted_and_outlives_airflows_runs(with_past):
-    releases = registry_view.read().releases
-    forgotten = history.compose(releases, AirflowView([], frozenset()), "http://airflow")
+    releases = registry_view.read(USE_CASE).releases
+    forgotten = history.compose(load(USE_CASE), releases, AirflowView([], frozenset()), "http://airflow")
     assert [entry.when for entry in forgotten] == sorted((entry.when for entry in forgotten), reverse=True)
     assert {entry.what for entry in forgotten} == {"approved", "rejected", "ended without a decision"}
     assert {entry.run_url for entry in forgotten} == {""}

@@ -13,15 +13,15 @@ import requests
 from airflow.models.connection import Connection
 from azure.storage.blob import BlobServiceClient
 
+from lifecycle import settings
 from lifecycle.hooks.log_storage import SourceError, open_source
-from lifecycle.retraining import nights
+from lifecycle.tasks import retraining
+from tests.support.airflow import USE_CASE, make_settings
 from tests.support.machine import free_port
 from tests.support.nights import inference, open_duckdb
 from tests.support.simulate import CONTAINER, Export
-from training.inference_log import day_tables as days
-from training.inference_log import landing, layout
-from training.inference_log import parse as night
-from training.inference_log.schema import COLUMNS, SERVICE
+from training.inference_log import day_tables, landing, layout, parse
+from use_cases.attrition import USE_CASE as ATTRITION
 
 pytestmark = pytest.mark.azurite
 
@@ -88,8 +88,8 @@ def test_messy_export_in_a_storage_account_equals_its_truth(logs, tmp_path):
         append(container, export.root / CONTAINER)
         manifest = landing.land(open_source(CONTAINER), tables, closed, FIRST - timedelta(days=5), closed)
         assert manifest.lines == export.counts[closed]["read"]
-        night.stage(engine, tables, closed, COLUMNS, SERVICE)
-        days.rebuild(engine, tables, closed, COLUMNS)
+        parse.stage(engine, tables, closed, ATTRITION)
+        day_tables.rebuild(engine, tables, closed, ATTRITION)
     engine.close()
     assert inference(tables, export.rows) == export.rows
 
@@ -112,12 +112,13 @@ def test_missing_container_says_what_to_check(logs):
         open_source("am-missing").blobs(FIRST, FIRST)
 
 
-def test_tables_in_a_storage_account_take_the_landed_lines(logs, tmp_path):
+def test_tables_in_a_storage_account_take_the_landed_lines(logs, tmp_path, monkeypatch):
     logs.create_container("tables")
     export = Export(tmp_path / "export", half_written=0)
     export.request(export._moment(FIRST), records=3)
     export.close(FIRST)
-    tables = nights.tables_path("abfs://logs@tables/attrition")
+    monkeypatch.setattr(settings, "load", lambda: make_settings({"tables": "abfs://logs@tables/attrition"}))
+    tables = retraining.tables_path(USE_CASE)
     from training.inference_log.azure_export import FolderSource
 
     source = FolderSource(export.root / CONTAINER)

@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped,
 
 from lifecycle import settings
 from lifecycle.sensors import approval as gate
+from tests.support.airflow import USE_CASE, make_settings
 
 ANSWERED = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 AGO = {minutes: (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat() for minutes in (1, 5, 30, 60, 90, 300)}
@@ -21,10 +22,8 @@ ASKED = {"digest": "sha256:aa", "asked_at": datetime.now(UTC).isoformat()}
 
 @pytest.fixture
 def use_release_settings(monkeypatch):
-    def use(**changes):
-        changed = settings.Settings(
-            environment="test", airflow_url="", mlflow_url="", release=settings.Release(**changes)
-        )
+    def use(response_hours=48, **of):
+        changed = make_settings(of, release=settings.Release(response_hours=response_hours))
         monkeypatch.setattr(settings, "load", lambda: changed)
 
     use(approvers=("rita", "omar"), response_hours=2)
@@ -43,6 +42,7 @@ def sensor(use_release_settings):
     with DAG("release", schedule=None):
         sensor = gate.ManualGateSensor(
             task_id="await_approval",
+            use_case=USE_CASE,
             subject="Release?",
             body="| a | b |",
             digest="sha256:aa",

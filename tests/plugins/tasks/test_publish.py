@@ -1,11 +1,15 @@
 """Published code: a content hash over exactly what a job needs, published once."""
 
 import base64
+import subprocess
+import sys
 from pathlib import PurePosixPath
 
 import pytest
 
+from lifecycle.hooks.databricks import WorkspaceHook
 from lifecycle.tasks import publish
+from training.use_case import load
 
 
 class Workspace:
@@ -40,6 +44,8 @@ def tree(tmp_path):
         "serving/__init__.py": "",
         "serving/app.py": "flask",
         "serving/scoring/encode.py": "x = 1",
+        "use_cases/__init__.py": "",
+        "use_cases/other/__init__.py": "USE_CASE = 2",
     }.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,40 +53,82 @@ def tree(tmp_path):
     return tmp_path
 
 
-def test_code_is_the_training_package_and_the_scoring_library_and_no_server(tree):
-    assert list(publish.code_files(tree)) == [
+class Elsewhere:
+    """A use case whose folder lies outside the repository."""
+
+    name = "mine"
+
+    def __init__(self, folder):
+        self.folder = folder
+
+
+@pytest.fixture
+def use_case(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("definitions") / "mine"
+    for name in ("__init__.py", "search.py", "data/rows.csv", "data/notes.json", "README.md", "texts/words.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+    return Elsewhere(folder)
+
+
+def test_code_is_the_training_package_the_scoring_library_and_the_use_case_without_its_data(tree, use_case):
+    assert list(publish.code_files(use_case, tree)) == [
         "serving/__init__.py",
         "serving/scoring/encode.py",
         "training/sql/x.sql",
         "training/training_job.py",
+        "use_cases/__init__.py",
+        "use_cases/mine/__init__.py",
+        "use_cases/mine/search.py",
+        "use_cases/mine/texts/words.json",
     ]
 
 
-def test_hash_follows_content_and_name(tree):
-    before = publish.content_hash(publish.code_files(tree))
-    assert before == publish.content_hash(publish.code_files(tree))
+def test_change_to_another_use_case_leaves_the_hash_alone_and_one_to_its_own_does_not(tree, use_case):
+    before = publish.content_hash(publish.code_files(use_case, tree))
+    (tree / "use_cases/other/__init__.py").write_text("USE_CASE = 3")
+    assert publish.content_hash(publish.code_files(use_case, tree)) == before
+    (use_case.folder / "__init__.py").write_text("y")
+    assert publish.content_hash(publish.code_files(use_case, tree)) != before
+
+
+def test_published_code_of_a_real_use_case_can_be_imported_on_its_own(tmp_path):
+    for name, content in publish.code_files(load("attrition")).items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    program = "from training.use_case import load_all; print(*(found.name for found in load_all()[0]), load_all()[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True
+    )
+    assert done.stdout == "attrition ()\n", done.stderr
+
+
+def test_hash_follows_content_and_name(tree, use_case):
+    before = publish.content_hash(publish.code_files(use_case, tree))
+    assert before == publish.content_hash(publish.code_files(use_case, tree))
     (tree / "training/training_job.py").write_text("print(2)")
-    assert publish.content_hash(publish.code_files(tree)) != before
+    assert publish.content_hash(publish.code_files(use_case, tree)) != before
 
 
-def test_publishing_twice_writes_once(tree):
+def test_publishing_twice_writes_once(tree, use_case):
     workspace = Workspace()
-    first = publish.publish(workspace, "/Shared/code", tree)
+    first = publish.publish(workspace, use_case, "/Shared/code", tree)
     writes = workspace.writes
-    assert publish.publish(workspace, "/Shared/code", tree) == first
+    assert publish.publish(workspace, use_case, "/Shared/code", tree) == first
     assert workspace.writes == writes
     assert workspace.files[f"{first['path']}/training/training_job.py"] == b"print(1)"
 
 
-def test_publishing_that_was_killed_is_completed_by_the_next_try(tree):
+def test_publishing_that_was_killed_is_completed_by_the_next_try(tree, use_case):
     workspace = Workspace()
     workspace.fail_after = 2
     with pytest.raises(ConnectionError):
-        publish.publish(workspace, "/Shared/code", tree)
+        publish.publish(workspace, use_case, "/Shared/code", tree)
     workspace.fail_after = None
-    done = publish.publish(workspace, "/Shared/code", tree)
+    done = publish.publish(workspace, use_case, "/Shared/code", tree)
     published = {path.removeprefix(done["path"] + "/") for path in workspace.files}
-    assert published == {*publish.code_files(tree), publish.MARKER}
+    assert published == {*publish.code_files(use_case, tree), publish.MARKER}
 
 
 def test_git_revision_can_be_said_where_there_is_no_checkout(tree, monkeypatch):
@@ -93,7 +141,7 @@ def test_git_revision_can_be_said_where_there_is_no_checkout(tree, monkeypatch):
 
 def test_hook_writes_files_as_databricks_wants_them(monkeypatch):
     calls = []
-    hook = publish.WorkspaceHook()
+    hook = WorkspaceHook()
     monkeypatch.setattr(hook, "_do_api_call", lambda endpoint, body: calls.append((endpoint, body)))
     hook.write_file("/Shared/a.py", b"x = 1")
     assert calls == [

@@ -5,15 +5,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.data.dataset import read_employees
+from training.data.dataset import read_table
 from training.drift.reference import Reference
 from training.drift.verdict import Limits, Quality, Verdict, decide, judge_quality, judge_window
 from training.drift.window import Window
 from training.evaluation.binary import Estimate
 from training.export.contract import request_contract
-from use_cases.attrition.sample import make_employees
+from use_cases.attrition import USE_CASE as ATTRITION
+from use_cases.attrition.sample import make_sample
 
-FIELDS = request_contract().drift_fields
+FIELDS = request_contract(ATTRITION).drift_fields
 LIMITS = Limits()
 
 
@@ -47,7 +48,7 @@ def window_of(frame, outliers=None):
 
 @pytest.fixture(scope="module")
 def people(real_data):
-    return read_employees(str(real_data)).frame
+    return read_table(ATTRITION, str(real_data)).frame
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +170,7 @@ def test_enough_new_labels_retrain_and_count_from_the_last_retraining(people, re
 
 
 def test_lost_quality_retrains_and_says_the_figure(people, reference):
-    lost = Quality(labels=900, leavers=150, roc_auc=Estimate(0.55, 0.51, 0.59), lost=True)
+    lost = Quality(labels=900, positives=150, roc_auc=Estimate(0.55, 0.51, 0.59), lost=True)
     found = verdict("2026-01-05", window_of(night_of(people, 1, 300)), reference, quality=lost)
     assert found.retrain
     assert found.reasons == ("live AUC 0.55 (95% 0.51 to 0.59) is below 0.65",)
@@ -194,12 +195,12 @@ def test_live_quality_is_lost_only_when_the_whole_interval_is_below_the_floor(no
     assert found.seen_share == pytest.approx(left.mean())
 
 
-def test_live_quality_with_few_leavers_is_not_measured():
+def test_live_quality_with_few_positives_is_not_measured():
     found = judge_quality(np.full(50, 0.2), np.array([1] * 9 + [0] * 41), 0.65)
-    assert (found.labels, found.leavers, found.roc_auc, found.lost) == (50, 9, None, False)
+    assert (found.labels, found.positives, found.roc_auc, found.lost) == (50, 9, None, False)
 
 
 def test_verdict_survives_its_json():
-    people = make_employees(300, 1)
+    people = make_sample(300, 1)
     found = verdict("2026-01-05", window_of(people), reference_of(people))
     assert msgspec.json.decode(msgspec.json.encode(found), type=Verdict) == found

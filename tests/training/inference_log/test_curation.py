@@ -9,13 +9,11 @@ import pytest
 from tests.support.nights import PART_ROWS, curate, fingerprint, inference, open_duckdb, process, rows, unpaired
 from tests.support.simulate import CONTAINER, Export
 from tests.training.inference_log.conftest import FIRST
-from training.inference_log import day_tables as days
-from training.inference_log import landing, layout
-from training.inference_log import parse as night
+from training.inference_log import day_tables, landing, layout, parse
 from training.inference_log.duckdb_engine import DuckEngine
 from training.inference_log.parse import CurationError
-from training.inference_log.schema import COLUMNS, SERVICE
 from training.inference_log.sql_engine import open_engine
+from use_cases.attrition import USE_CASE as ATTRITION
 
 FAULTS = {
     "late", "delivered again", "duplicate", "blob grew", "half-written line", "gzip", "foreign", "clock skew",
@@ -78,7 +76,7 @@ def test_day_made_in_parts_holds_the_rows_of_one_made_at_once_in_the_same_order(
     shutil.copytree(tables / "staging", tmp_path / "tables" / "staging")
     whole = open_duckdb(tmp_path / "spill", DuckEngine.part_rows)
     for closed in counts:
-        assert days.rebuild(whole, tmp_path / "tables", closed, COLUMNS) == counts[closed]
+        assert day_tables.rebuild(whole, tmp_path / "tables", closed, ATTRITION) == counts[closed]
     whole.close()
     for table in ("inference", "unpaired"):
         assert rows(tmp_path / "tables", table) == rows(tables, table)
@@ -147,7 +145,7 @@ def test_night_without_new_lines_after_a_full_one_changes_no_table(messy, tmp_pa
 
 def test_night_that_was_not_copied_is_refused_with_what_to_do(tmp_path, engine):
     with pytest.raises(CurationError, match=r"2026-11-02 has not been copied.*land_logs"):
-        night.stage(engine, tmp_path, FIRST, COLUMNS, SERVICE)
+        parse.stage(engine, tmp_path, FIRST, ATTRITION)
 
 
 def test_input_in_one_night_and_output_in_the_next_become_one_row(tmp_path, engine):
@@ -170,7 +168,7 @@ def test_memory_limit_of_the_engine_makes_it_spill_and_not_fail(tmp_path):
     for _ in range(1000):
         export.request(export._moment(FIRST), records=5)
     export.close(FIRST)
-    small = open_engine(COLUMNS, tmp_path / "spill", "70MB", 2)
+    small = open_engine(ATTRITION, tmp_path / "spill", "70MB", 2)
     counts = process(small, export.root / CONTAINER, tmp_path / "tables", FIRST)
     small.close()
     assert counts.kept == 2000

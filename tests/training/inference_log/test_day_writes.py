@@ -7,7 +7,7 @@ import pytest
 
 from training.inference_log import layout
 from training.inference_log.spark_engine import DeltaEngine
-from training.inference_log.sql_engine import Column
+from use_cases.attrition import USE_CASE as ATTRITION
 
 DAY = date(2026, 11, 2)
 
@@ -65,7 +65,7 @@ class Recorder:
 def delta():
     """The Delta engine over a recorder. (Delta's Java library is not on PyPI, so its commit itself is not run here.)"""
     recorder = Recorder()
-    engine = DeltaEngine(recorder, [Column("Age", "integer")])
+    engine = DeltaEngine(recorder, ATTRITION)
     recorder.calls.clear()
     return engine, recorder.calls
 

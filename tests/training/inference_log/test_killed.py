@@ -108,8 +108,8 @@ def test_job_process_that_gets_sigkill_and_runs_again(whole, tmp_path):
     tables = tmp_path / "tables"
     landed_only(whole, tables)
     config = {
-        "nights": [night.isoformat() for night in NIGHTS], "tables": str(tables), "outcomes": "", "original": "",
-        "model_name": "m", "experiment": "e",
+        "use_case": "attrition", "nights": [night.isoformat() for night in NIGHTS], "tables": str(tables),
+        "outcomes": "", "original": "", "model_name": "m", "experiment": "e",
     }  # fmt: skip
     command = [sys.executable, str(ROOT / "training/nightly_job.py"), "curate", "--run-key", "k"]
     command += ["--config", json.dumps(config)]

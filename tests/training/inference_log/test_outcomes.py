@@ -6,14 +6,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.nights import rows
-from training.data.dataset import read_employees
-from training.data.validation import find_faults
+from tests.support.nights import open_duckdb, rows
+from tests.support.tenants import KEYLESS, TENANTS
+from training.data.dataset import read_table
+from training.data.synthetic import make_rows
 from training.inference_log import layout, outcomes
 from training.inference_log.day_tables import inference_columns
-from training.inference_log.outcomes import label, read_feed
-from training.inference_log.schema import COLUMNS
-from use_cases.attrition.sample import make_employees
+from training.inference_log.outcomes import label
+from use_cases.attrition import USE_CASE as ATTRITION
+from use_cases.attrition.sample import make_sample
 
 NIGHT = date(2026, 11, 2)
 TYPES = {
@@ -25,7 +26,7 @@ TYPES = {
 @pytest.fixture
 def original(tmp_path):
     path = tmp_path / "employees.csv"
-    make_employees(300, 1).to_csv(path, index=False)
+    make_sample(300, 1).to_csv(path, index=False)
     return str(path)
 
 
@@ -38,8 +39,8 @@ def feed(tmp_path):
 
 def scored(tables, *records, night="2026-11-01"):
     """Rows of table ``inference``: (employee, time, age)."""
-    person = make_employees(1, 2).to_dict("records")[0]
-    columns = inference_columns(COLUMNS)
+    person = make_sample(1, 2).to_dict("records")[0]
+    columns = inference_columns(ATTRITION)
     by_day = {}
     for number, (employee, when, age) in enumerate(records):
         row = {name: person.get(name) for name in columns} | {
@@ -48,6 +49,10 @@ def scored(tables, *records, night="2026-11-01"):
             "source_file": 0, "source_offset": number, "curated_night": night,
         }  # fmt: skip
         by_day.setdefault(row["event_time"].date(), []).append(row)
+    write_inference(tables, columns, by_day)
+
+
+def write_inference(tables, columns, by_day):
     schema = pa.schema([(name, TYPES[kind]) for name, kind in columns.items()])
     for day, found in by_day.items():
         folder = layout.day_folder(tables, "inference", day)
@@ -61,7 +66,7 @@ def drop(feed, name, *outcomes):
 
 
 def labelled(engine, tmp_path, feed, original, night=NIGHT):
-    label(engine, tmp_path / "tables", night, COLUMNS, feed=feed, original=original)
+    label(engine, tmp_path / "tables", night, ATTRITION, feed=feed, original=original)
     found = rows(tmp_path / "tables", f"labelled/night={night}")
     return [(row["EmployeeNumber"], row["Attrition"], str(row["effective_date"]), row["Age"]) for row in found]
 
@@ -160,53 +165,114 @@ def test_labelling_killed_at_every_write_and_run_again_gives_the_same_files(
 def test_training_table_is_read_by_the_training_job_with_every_row(engine, tmp_path, feed, original):
     scored(tmp_path / "tables", *((n, "2026-02-01T08:00:00", 30) for n in range(1, 50)))
     drop(feed, "1.csv", *((n, "Yes", "2026-03-31") for n in range(1, 50)))
-    found = label(engine, tmp_path / "tables", NIGHT, COLUMNS, feed=feed, original=original)
+    found = label(engine, tmp_path / "tables", NIGHT, ATTRITION, feed=feed, original=original)
     assert (found.labelled, found.original, found.rows) == (49, 300, 349)
     table = layout.night_folder(tmp_path / "tables", "training", NIGHT)
-    employees = read_employees(str(table))
+    employees = read_table(ATTRITION, str(table))
     assert len(employees.frame) == 349
     assert (employees.frame["Attrition"] == "Yes").sum() > 49
-    assert find_faults(pq.read_table(table).to_pandas()) == []
 
 
 def test_without_outcomes_the_training_table_is_the_original_set(engine, tmp_path, feed, original):
-    found = label(engine, tmp_path / "tables", NIGHT, COLUMNS, feed=feed / "not there", original=original)
+    found = label(engine, tmp_path / "tables", NIGHT, ATTRITION, feed=feed / "not there", original=original)
     assert (found.outcomes, found.labelled, found.rows) == (0, 0, 300)
     table = layout.night_folder(tmp_path / "tables", "training", NIGHT)
-    assert read_employees(str(table)).digest == read_employees(original).digest
+    assert read_table(ATTRITION, str(table)).digest == read_table(ATTRITION, original).digest
 
 
-def test_parquet_and_csv_with_other_spellings_are_read(feed):
-    table = pa.table({"employee_number": [7], "ATTRITION": ["yes"], "Effective Date": [date(2026, 3, 31)]})
-    pq.write_table(table, feed / "a.parquet")
-    (feed / "b.csv").write_bytes("\ufeffEmployeeNumber,Attrition,EffectiveDate\n8, No ,2026-03-31\n\n".encode())
-    found, rejected = read_feed(feed, ["a.parquet", "b.csv"])
-    assert [row[:3] for row in found] == [(7, "Yes", date(2026, 3, 31)), (8, "No", date(2026, 3, 31))]
-    assert rejected == []
+def test_outcome_counts_from_its_own_date_on(engine, tmp_path, feed, original):
+    scored(tmp_path / "tables", (7, "2026-10-01T08:00:00", 30), (8, "2026-10-01T08:00:00", 40))
+    drop(feed, "1.csv", (7, "Yes", "2026-11-02"), (7, "No", "2027-10-01"), (8, "Yes", "2026-11-03"))
+    assert labelled(engine, tmp_path, feed, original) == [(7, "Yes", "2026-11-02", 30)]
+    found = label(engine, tmp_path / "tables", NIGHT, ATTRITION, feed=feed, original=original)
+    assert (found.outcomes, found.later, found.labelled) == (3, 2, 1)
+    assert "3 outcomes read (2 of a later date)" in found.note
+    assert labelled(engine, tmp_path, feed, original, NIGHT.replace(day=3))[1:] == [(8, "Yes", "2026-11-03", 40)]
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("EmployeeNumber,Attrition\n7,Yes\n", "no column effective_date"),
-        ("", "no column EmployeeNumber, Attrition, effective_date"),
-        ("EmployeeNumber,Attrition,effective_date\nx,Yes,2026-03-31\n", "EmployeeNumber is no whole number"),
-        ("EmployeeNumber,Attrition,effective_date\n7,maybe,2026-03-31\n", "Attrition is not one of Yes, No"),
-        ("EmployeeNumber,Attrition,effective_date\n7,Yes,31.3.2026\n", "effective_date is no date"),
-        ("EmployeeNumber,Attrition,effective_date\n7\n", "Attrition is not one of Yes, No"),
-    ],
-)  # fmt: skip
-def test_unreadable_outcome_is_rejected_with_file_row_and_reason(feed, text, reason):
-    (feed / "bad.csv").write_text(text)
-    drop(feed, "good.csv", (7, "Yes", "2026-03-31"))
-    found, rejected = read_feed(feed, ["bad.csv", "good.csv"])
-    assert len(found) == 1
-    assert [(one["file"], one["row"]) for one in rejected] == [("bad.csv", 1)]
-    assert reason in rejected[0]["reason"]
+def test_correction_that_moves_an_outcome_to_a_later_night_waits_with_it(engine, tmp_path, feed, original):
+    scored(tmp_path / "tables", (7, "2026-10-01T08:00:00", 30))
+    drop(feed, "1.csv", (7, "Yes", "2027-03-31"))
+    assert labelled(engine, tmp_path, feed, original) == []
 
 
-def test_file_that_is_no_parquet_is_rejected(feed):
-    (feed / "bad.parquet").write_bytes(b"no")
-    found, rejected = read_feed(feed, ["bad.parquet"])
-    assert found == []
-    assert "cannot be read on" in rejected[0]["reason"]
+@pytest.fixture
+def tenants(tmp_path):
+    """An engine for the tenants."""
+    opened = open_duckdb(tmp_path / "spill", use_case=TENANTS)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def contracts(tmp_path):
+    """The tenants' original table."""
+    path = tmp_path / "contracts.csv"
+    make_rows(TENANTS, 300, 1).to_csv(path, index=False)
+    return str(path)
+
+
+def score_tenants(tables, *records):
+    """Rows of table ``inference``: (tenant, time)."""
+    columns = inference_columns(TENANTS)
+    by_day = {}
+    for number, (tenant, when) in enumerate(records):
+        row = dict.fromkeys(columns) | {
+            "tenant_no": tenant, "order_": number, "event_time": datetime.fromisoformat(when), "record": 0,
+            "request_id": f"r{number}", "model_version": "3", "prediction": 0.5, "source_night": "2026-11-01",
+            "source_file": 0, "source_offset": number, "curated_night": "2026-11-01",
+        }  # fmt: skip
+        by_day.setdefault(row["event_time"].date(), []).append(row)
+    write_inference(tables, columns, by_day)
+
+
+def test_text_key_with_zeros_other_label_values_and_horizon_come_from_the_use_case(tenants, tmp_path, feed, contracts):
+    tables = tmp_path / "tables"
+    score_tenants(tables, ("0007", "2026-10-01T08:00:00"), ("7", "2026-10-02T08:00:00"), ("8", "2026-07-01T08:00:00"))
+    (feed / "1.csv").write_text(
+        "TENANT NO,Gave_Notice,EffectiveDate\n0007,JA,2026-10-31\n7,N'est pas,2026-10-31\n8,ja,2026-10-31\n"
+    )
+    found = label(tenants, tables, NIGHT, TENANTS, feed=feed, original=contracts)
+    assert (found.outcomes, found.rejected, found.labelled, found.original) == (3, 0, 2, 300)
+    table = rows(tables, f"training/night={NIGHT}")
+    assert {(row["tenant_no"], row["gave_notice"], row["order_"]) for row in table if row["source"] == "inference"} == {
+        ("0007", "ja", 0), ("7", "n'est pas", 1),
+    }  # fmt: skip
+    assert set(TENANTS.columns.values()) < table[0].keys()
+    read = read_table(TENANTS, str(layout.night_folder(tables, "training", NIGHT)))
+    assert list(read.frame.columns) == list(TENANTS.columns)
+    assert {"0007", "7"} <= set(read.frame["tenant no"])
+    assert (len(read.frame), int(read.recent.sum())) == (302, 2)
+
+
+def test_use_case_without_a_key_gets_a_table_of_the_original_rows_and_is_told_why(tenants, tmp_path, feed, contracts):
+    tables = tmp_path / "tables"
+    score_tenants(tables, ("7", "2026-10-02T08:00:00"))
+    (feed / "1.csv").write_text("tenant no,gave notice,effective_date\n7,ja,2026-10-31\n")
+    found = label(tenants, tables, NIGHT, KEYLESS, feed=feed, original=contracts)
+    assert (found.outcomes, found.labelled, found.original) == (0, 0, 300)
+    assert "this use case has no key, so outcomes cannot be joined to records" in found.note
+    assert rows(tables, f"labelled/night={NIGHT}") == []
+    written = [row["order_"] for row in rows(tables, f"training/night={NIGHT}")]
+    assert written == read_table(KEYLESS, contracts).frame["order"].tolist()
+
+
+def test_feed_of_which_nothing_can_be_read_leaves_the_original_set_and_is_told(engine, tmp_path, feed, original):
+    drop(feed, "1.csv", ("x", "Yes", "2026-03-31"), (12345678901234567890, "Yes", "2026-03-31"))
+    (feed / "2.xlsx").write_bytes(b"PK")
+    found = label(engine, tmp_path / "tables", NIGHT, ATTRITION, feed=feed, original=original)
+    assert (found.outcomes, found.rejected, found.rows) == (0, 3, 300)
+    rejected = outcomes.read_rejected(tmp_path / "tables", NIGHT)
+    assert [(one.file, one.row) for one in rejected] == [("1.csv", 1), ("1.csv", 2), ("2.xlsx", 0)]
+
+
+def test_file_that_was_moved_away_since_the_first_try_costs_only_itself(engine, tmp_path, feed, original):
+    scored(tmp_path / "tables", (7, "2026-02-01T08:00:00", 30))
+    drop(feed, "1.csv", (7, "Yes", "2026-03-31"))
+    drop(feed, "2.csv", (7, "Yes", "2026-03-31"))
+    labelled(engine, tmp_path, feed, original)
+    (feed / "1.csv").unlink()
+    assert labelled(engine, tmp_path, feed, original) == [(7, "Yes", "2026-03-31", 30)]
+    (rejected,) = outcomes.read_rejected(tmp_path / "tables", NIGHT)
+    assert (rejected.file, rejected.row) == ("1.csv", 0)
+    assert "cannot be read: FileNotFoundError" in rejected.reason

@@ -9,10 +9,12 @@ import pytest
 
 from tests.support.nights import curate, inference, open_duckdb, process, rows, unpaired
 from tests.support.simulate import CONTAINER, Export
+from tests.support.tenants import KEYLESS, TENANTS
 from tests.training.inference_log.conftest import FIRST
+from training.data.synthetic import make_rows
+from training.drift.window import read_window
 from training.inference_log import outcomes
-from training.inference_log.schema import COLUMNS
-from use_cases.attrition.sample import make_employees
+from use_cases.attrition import USE_CASE as ATTRITION
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(1200)]
 
@@ -35,16 +37,17 @@ def by_place(found):
     return sorted(str(sorted((key, str(value)) for key, value in row.items())) for row in found)
 
 
-def test_both_engines_make_the_same_tables_and_counts(session, tmp_path, monkeypatch):
+@pytest.mark.parametrize("use_case", [ATTRITION, TENANTS, KEYLESS], ids=lambda one: one.name)
+def test_both_engines_make_the_same_tables_and_counts(session, tmp_path, monkeypatch, use_case):
     from training.inference_log.spark_engine import SparkEngine
 
-    export = Export(tmp_path / "export", seed=1)
+    export = Export(tmp_path / "export", seed=1, use_case=use_case)
     export.messy_day(FIRST, requests=20)
-    duck, spark = open_duckdb(tmp_path / "spill"), SparkEngine(session, COLUMNS)
-    for number in range(2):
+    duck, spark = open_duckdb(tmp_path / "spill", use_case=use_case), SparkEngine(session, use_case)
+    for number in range(3):
         night = FIRST + timedelta(days=number)
         expected = curate(duck, export, tmp_path / "duck", night)
-        assert process(spark, export.root / CONTAINER, tmp_path / "spark", night) == expected
+        assert process(spark, export.root / CONTAINER, tmp_path / "spark", night, use_case) == expected
     assert len(export.rows) > 200
     for tables in (tmp_path / "duck", tmp_path / "spark"):
         assert inference(tables, export.rows) == export.rows
@@ -53,16 +56,37 @@ def test_both_engines_make_the_same_tables_and_counts(session, tmp_path, monkeyp
         assert by_place(rows(tmp_path / "spark", table)) == by_place(rows(tmp_path / "duck", table))
 
     # Reading a data file needs pandera, which this environment does not have.
-    monkeypatch.setattr(outcomes, "read_employees", lambda location: SimpleNamespace(frame=make_employees(300, 1)))
-    known = sorted({row["EmployeeNumber"] for row in export.rows.values()})
-    drops = [f"{number},{'Yes' if number % 3 else 'No'},{FIRST + timedelta(days=9)}" for number in known]
-    (tmp_path / "feed").mkdir()
-    (tmp_path / "feed" / "november.csv").write_text("\n".join(["EmployeeNumber,Attrition,effective_date", *drops]))
+    frame = make_rows(use_case, 300, 1)
+    monkeypatch.setattr(outcomes, "read_table", lambda *_: SimpleNamespace(frame=frame))
+    write_feed(tmp_path / "feed", use_case, export)
     found = [
-        outcomes.label(engine, tmp_path / name, FIRST, COLUMNS, feed=tmp_path / "feed", original="")
+        outcomes.label(
+            engine, tmp_path / name, FIRST + timedelta(days=9), use_case, feed=tmp_path / "feed", original=""
+        )
         for engine, name in ((duck, "duck"), (spark, "spark"))
     ]
     assert found[0] == found[1]
-    assert found[0].labelled > 20
+    assert found[0].labelled > 20 if use_case.key else found[0].labelled == 0
     for table in ("labelled", "training"):
         assert by_place(rows(tmp_path / "spark", table)) == by_place(rows(tmp_path / "duck", table))
+    fields = [field.name for field in use_case.fields]
+    windows = [
+        read_window(engine, tmp_path / name, FIRST, use_case, fields, "1")
+        for engine, name in ((duck, "duck"), (spark, "spark"))
+    ]
+    assert windows[0].used == windows[1].used > 100
+    assert windows[0].counts == windows[1].counts
+
+
+def write_feed(feed, use_case, export):
+    """An outcome for every key of the export, and one of a later date."""
+    feed.mkdir()
+    key = use_case.columns[use_case.key or TENANTS.key]
+    known = sorted({row[key] for row in export.rows.values()} - {None})
+    label, days = use_case.label, (FIRST + timedelta(days=9), FIRST + timedelta(days=90))
+    lines = [
+        f"{one},{label.positive if number % 3 else label.negative},{day}"
+        for day, keys in zip(days, (known, known[:1]), strict=True)
+        for number, one in enumerate(keys)
+    ]
+    (feed / "november.csv").write_text("\n".join([f"{key},{label.field},effective_date", *lines]))

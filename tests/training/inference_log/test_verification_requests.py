@@ -21,8 +21,10 @@ def test_window_leaves_verification_requests_out(engine):
         f"(7, '{REQUEST_ID_PREFIX}ab', 1, TIMESTAMP '2026-11-01 09:00:00', '2', 0.9, TRUE)"
         ") AS t(EmployeeNumber, request_id, record, event_time, model_version, prediction, is_outlier)"
     )
-    rows = engine.execute(statement("window.sql", columns="EmployeeNumber", version="2")).fetchall()
-    assert [(number, float(prediction)) for number, prediction, _ in rows] == [(1, 0.1)]
+    rows = engine.execute(
+        statement("window.sql", columns="EmployeeNumber, prediction", entity="EmployeeNumber", version="2")
+    ).fetchall()
+    assert [(number, float(prediction)) for number, prediction in rows] == [(1, 0.1)]
 
 
 def test_outcome_is_joined_with_the_employees_record_and_not_with_a_golden_answer(engine):
@@ -37,6 +39,9 @@ def test_outcome_is_joined_with_the_employees_record_and_not_with_a_golden_answe
         "('hr-1', TIMESTAMP '2026-11-01 08:00:00', 1, 0.1),"
         f"('{REQUEST_ID_PREFIX}ab', TIMESTAMP '2026-11-01 09:00:00', 2, 0.9)) AS t(id, t, o, p)"
     )
-    labelled = statement("labelled.sql", night="2026-11-02", features="i.EmployeeNumber", horizon_days="365")
+    labelled = statement(
+        "labelled.sql", night="2026-11-06", key="EmployeeNumber", label="Attrition", features="i.EmployeeNumber",
+        horizon_days="365",
+    )  # fmt: skip
     rows = engine.execute(f"SELECT request_id FROM ({labelled})").fetchall()
     assert rows == [("hr-1",)]

@@ -7,7 +7,7 @@
 judged AS (
   SELECT
     *,
-    COALESCE(m.service_name = '{service}' AND m.type IN ('InputData', 'OutputData'), false) AS ours,
+    COALESCE(m.service_name = {service} AND m.type IN ('InputData', 'OutputData'), false) AS ours,
     COALESCE(m IS NULL AND byte_length(message) >= {cut_bytes}, false) AS cut,
     TRY_CAST(m.timestamp AS TIMESTAMP) AS event_time
   FROM parsed
@@ -17,7 +17,7 @@ found AS (
     *,
     CASE
       WHEN fault IS NOT NULL THEN fault
-      WHEN m IS NULL AND NOT cut AND message LIKE '{{%' AND contains(message, '{service}') THEN 'broken JSON in LogMessage'
+      WHEN m IS NULL AND NOT cut AND message LIKE '{{%' AND contains(message, {service}) THEN 'broken JSON in LogMessage'
       WHEN NOT ours THEN NULL
       WHEN m.request_id IS NULL THEN 'no request_id'
       WHEN event_time IS NULL THEN 'no timestamp'

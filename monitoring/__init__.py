@@ -1,0 +1,1 @@
+"""Dashboards and alerts, and the command that renders those of a use case."""

@@ -1,0 +1,166 @@
+"""The tasks of the nightly DAG: which nights a run closes, their copy from the export, and what follows from them."""
+
+import logging
+from collections.abc import Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from airflow.sdk import get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from lifecycle import settings
+from lifecycle.alerts import Alert, send_once
+from lifecycle.hooks import airflow_api, targets
+from lifecycle.idempotency import action_key
+from training.inference_log import layout
+
+if TYPE_CHECKING:
+    from training.drift.verdict import Verdict
+
+log = logging.getLogger(__name__)
+
+MAX_NIGHTS = 31
+"""Nights that one run closes; the next run goes on with the rest."""
+
+
+def tables_path(use_case: str) -> Any:
+    """A local folder, or a folder of an object store (``abfs://connection@container/folder``)."""
+    location = settings.load().of(use_case).tables
+    if not location:
+        raise AirflowFailException(
+            f"the settings file names no tables for use case {use_case}: set tables in [every_use_case] or "
+            f"[use_cases.{use_case}] to a folder or an abfs URI"
+        )
+    if "://" not in location:
+        return Path(location)
+    from airflow.sdk import ObjectStoragePath
+
+    return ObjectStoragePath(location)
+
+
+def nights_to_close(tables: Any, *, today: date, first: str | None = None, last: str | None = None) -> list[date]:
+    """The nights of a typed range, or all since the last one that was judged, up to yesterday.
+
+    So a run that comes after others were missed closes their nights too.
+    """
+    end = date.fromisoformat(last) if last else today - timedelta(days=1)
+    if first:
+        start = date.fromisoformat(first)
+    else:
+        done = [
+            night
+            for night in layout.partitions(tables, "nights")
+            if night <= end and (layout.night_folder(tables, "nights", night) / layout.VERDICT).exists()
+        ]
+        start = done[-1] + timedelta(days=1) if done and not last else end
+    if start > end and first:
+        raise AirflowFailException(f"the range ends ({end}) before it begins ({start}): swap night_from and night_to")
+    start = min(start, end)
+    nights = [start + timedelta(days=number) for number in range((end - start).days + 1)]
+    if len(nights) > MAX_NIGHTS:
+        log.warning("%d nights are open; this run closes the first %d of them", len(nights), MAX_NIGHTS)
+    return nights[:MAX_NIGHTS]
+
+
+def nights_of_run(tables: Any, context: Any) -> list[date]:
+    """The nights that this DAG run closes: when it is repeated, the same ones, although they are judged by then."""
+    run, params = context["dag_run"], context["params"]
+    key = action_key(dag_id=run.dag_id, run_id=run.run_id, task_id="land_logs", purpose="nights")
+    file = tables / "runs" / f"{key}.json"
+    if known := layout.read_json(file):
+        return [date.fromisoformat(night) for night in known]
+    today = (run.logical_date or run.run_after).date()
+    nights = nights_to_close(tables, today=today, first=params.get("night_from"), last=params.get("night_to"))
+    layout.write_json(file, [night.isoformat() for night in nights])
+    return nights
+
+
+@task
+def land_logs(use_case: str) -> dict[str, Any]:
+    """Copy the new lines of the export, night by night: ``{"nights": [...], "lines": n, "bytes": n}``."""
+    # Imported here: pyarrow takes a while, and DAG files import this module.
+    from lifecycle.hooks.log_storage import open_source
+    from training.inference_log import landing
+
+    retraining, tables = settings.load().retraining, tables_path(use_case)
+    nights = nights_of_run(tables, get_current_context())
+    source = open_source(retraining.container)
+    back = timedelta(days=retraining.lookback_days)
+    copied = [landing.land(source, tables, night, night - back, night) for night in nights]
+    for manifest in copied:
+        blobs = len({part.blob for part in manifest.ranges})
+        log.info("night %s: %d new lines (%d bytes) in %d blobs", manifest.night, manifest.lines, manifest.bytes, blobs)
+    return {
+        "nights": [manifest.night for manifest in copied],
+        "lines": sum(manifest.lines for manifest in copied),
+        "bytes": sum(manifest.bytes for manifest in copied),
+    }
+
+
+def read_verdict(tables: Any, night: str) -> "Verdict":
+    """The verdict that the job has written; fails where there is none."""
+    from training.drift.verdict import Verdict
+
+    folder = layout.night_folder(tables, "nights", date.fromisoformat(night))
+    content = layout.read_json(folder / layout.VERDICT)
+    if content is None:
+        raise AirflowFailException(
+            f"night {night} has no {layout.VERDICT} in {folder}, although the job succeeded: "
+            "do tables and job_tables of the settings file name the same place?"
+        )
+    return msgspec.convert(content, Verdict)
+
+
+@task
+def decide(use_case: str, nights: Sequence[str]) -> dict[str, str]:
+    """Write the note, send alerts, and return what to train (``{"run_id", "data"}``) or skip without a reason to."""
+    context: Any = get_current_context()
+    tables = tables_path(use_case)
+    verdicts = [read_verdict(tables, night) for night in nights]
+    last = verdicts[-1]
+    run = context["dag_run"]
+    airflow_api.set_run_note(run.dag_id, run.run_id, last.note)
+    silent = any(verdict.status == "no records" for verdict in verdicts)
+    up = service_is_up(use_case) if silent else False
+    for verdict in verdicts:
+        send_once(tables, alerts_of(use_case, verdict, service_up=up))
+    if not (wanted := [verdict for verdict in verdicts if verdict.retrain]):
+        raise AirflowSkipException(last.note)
+    log.info(last.note)
+    # Nights that were caught up together lead to one training, on the newest table.
+    by_hand = f"__{run.run_id}" if context["params"].get("retrain") else ""
+    return {"run_id": f"retrain__{wanted[-1].night}{by_hand}", "data": last.data}
+
+
+def alerts_of(use_case: str, verdict: "Verdict", *, service_up: bool) -> list[Alert]:
+    """What people should hear of this night."""
+    configured = settings.load()
+    limits = configured.of(use_case).drift
+    texts = {}
+    if verdict.confirmed:
+        names = ", ".join(verdict.confirmed)
+        texts["drift"] = f"Drift is confirmed over {limits.drift_windows} nights: {names}"
+    if verdict.quality and verdict.quality.lost and (auc := verdict.quality.roc_auc):
+        interval = f"95% {auc.low:.3f} to {auc.high:.3f}"
+        texts["quality"] = f"Live AUC is {auc.value:.3f} ({interval}), at least {limits.live_auc_floor} is expected"
+    read = verdict.counts.get("read", 0)
+    share = verdict.counts.get("quarantined", 0) / read if read else 0.0
+    if share > configured.retraining.quarantine_share:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in verdict.counts["reasons"].items())
+        texts["quarantine"] = f"{share:.1%} of {read} log lines are unreadable ({reasons})"
+    if not verdict.records and service_up:
+        texts["silence"] = (
+            "The service is up, but no scored record was exported for the whole day: check the export rule"
+        )
+    return [Alert(use_case, kind, verdict.night, text) for kind, text in texts.items()]
+
+
+def service_is_up(use_case: str) -> bool:
+    """Whether production runs a version now; an unknown state counts as up, so that silence raises its alert."""
+    try:
+        return targets.current(use_case, "production") is not None
+    except Exception as error:  # noqa: BLE001 - a cluster that does not answer must not hide the silence
+        log.warning("it is not known whether the service is up: %s", error)
+        return True

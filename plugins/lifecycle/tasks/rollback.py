@@ -1,0 +1,45 @@
+"""The first task of the rollback DAG: find what was approved before. It promotes as a release does."""
+
+from typing import Any
+
+from airflow.sdk import get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
+
+from lifecycle.evidence import document as evidence
+from lifecycle.hooks import registry
+from lifecycle.task_ids import PROMOTE, RECORD_APPROVAL, RESTORE_PRODUCTION
+from training import use_case as definitions
+from training.registry import tags
+
+_OVER = ("success", "failed", "upstream_failed", "skipped", "removed")
+
+
+def release_in_production(use_case: str, instance: Any) -> str | None:
+    """The run of the release that is changing production, if there is one."""
+    release_dag, ends = definitions.load(use_case).release_dag, (PROMOTE, RESTORE_PRODUCTION)
+    for run_id, states in instance.get_task_states(dag_id=release_dag, task_ids=[RECORD_APPROVAL, *ends]).items():
+        if states.get(RECORD_APPROVAL) not in ("running", "success") or all(states.get(end) in _OVER for end in ends):
+            continue
+        if instance.get_dagrun_state(release_dag, run_id) == "running":
+            return str(run_id)
+    return None
+
+
+@task
+def resolve_earlier_release(use_case: str) -> dict[str, Any]:
+    """Find a version that was approved before and its image; refuses while a release changes production."""
+    context: Any = get_current_context()
+    if release_run := release_in_production(use_case, context["ti"]):
+        raise AirflowFailException(
+            f"release {release_run} is changing production: try again when it has ended, "
+            "or mark that run as failed first"
+        )
+    version = registry.resolve(use_case, context["params"].get("version"), alias=tags.PREVIOUS_CHAMPION)
+    image = evidence.read_approved(use_case, version).image
+    return {
+        "name": version.name,
+        "version": version.version,
+        "run_id": version.run_id,
+        "image": image.reference,
+        "digest": image.digest,
+    }

@@ -1,0 +1,44 @@
+"""The tasks of the training DAG: publish the job's code, and say what came out of it."""
+
+from typing import Any
+
+from airflow.sdk import Asset, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from lifecycle import settings
+from lifecycle.hooks import airflow_api, registry
+from training import use_case as definitions
+from training.registry import tags
+
+
+@task
+def publish_code(use_case: str) -> dict[str, Any]:
+    """Publish the code of the use case's jobs under its content hash."""
+    from lifecycle.hooks.databricks import WorkspaceHook
+    from lifecycle.tasks import publish
+
+    return publish.publish(WorkspaceHook(), definitions.load(use_case), settings.load().training.code_root)
+
+
+@task
+def announce_model_version(use_case: str, run_key: str) -> dict[str, str]:
+    """Update the asset with the version that was registered, or skip and say why there is none."""
+    context: Any = get_current_context()
+    run = context["dag_run"]
+    training_run = registry.training_run(use_case, run_key)
+    if training_run is None:
+        raise AirflowFailException(
+            f"no training run has the key {run_key}, although the job succeeded: "
+            "does connection mlflow name the tracking server that the job writes to?"
+        )
+    version = registry.by_training_run(use_case, training_run)
+    if version is None:
+        evaluation = registry.training_artifact(training_run, tags.EVALUATION_FILE)
+        reasons = "; ".join(evaluation["reasons"])
+        airflow_api.set_run_note(run.dag_id, run.run_id, f"Nothing was registered: {reasons}")
+        raise AirflowSkipException(f"nothing was registered: {reasons}")
+    extra = {"name": version.name, "version": version.version, "run_id": version.run_id}
+    context["outlet_events"][Asset(definitions.load(use_case).version_asset)].extra = extra
+    verdict = version.tags.get(tags.VERDICT, "")
+    airflow_api.set_run_note(run.dag_id, run.run_id, f"Registered version {version.version} (verdict: {verdict})")
+    return extra

@@ -1,0 +1,60 @@
+"""What the demo trains on, and how long it says that this will take."""
+
+import msgspec
+import pytest
+
+from embedded.demo import data as demo_data
+from embedded.demo.data import DataFileError
+from embedded.environment import Stack
+from training.use_case import load
+
+
+@pytest.fixture
+def stack(tmp_path):
+    return Stack.read({"LIFECYCLE_HOME": str(tmp_path / "home")})
+
+
+@pytest.fixture
+def attrition():
+    return load("attrition")
+
+
+def test_own_file_is_put_where_the_settings_look_for_it_and_follows_a_change(stack, attrition):
+    path = demo_data.own(stack, attrition)
+    original = attrition.folder / attrition.data
+    assert path == stack.data("attrition")
+    assert path.read_bytes() == original.read_bytes()
+    path.write_text("something else")
+    assert demo_data.own(stack, attrition).read_bytes() == original.read_bytes()
+
+
+def test_use_case_without_a_file_has_none(stack, attrition):
+    assert demo_data.own(stack, msgspec.structs.replace(attrition, data="")) is None
+
+
+def test_file_that_the_definition_promises_and_that_is_not_there_is_named(stack, attrition):
+    promised = msgspec.structs.replace(attrition, data="data/gone.csv")
+    with pytest.raises(DataFileError, match=r"data is .*data/gone\.csv, but there is no such file: put it there, or"):
+        demo_data.own(stack, promised)
+
+
+def test_expected_time_grows_with_rows_and_trials_whatever_the_file_type(tmp_path, attrition):
+    import pandas as pd
+
+    frame = pd.DataFrame({"a": range(100_000)})
+    csv, parquet = tmp_path / "table.csv", tmp_path / "table.parquet"
+    frame.to_csv(csv, index=False)
+    frame.to_parquet(parquet)
+    many = demo_data.expected_minutes(csv, attrition)
+    assert demo_data.expected_minutes(parquet, attrition) == many
+    assert many > 10
+    few = msgspec.structs.replace(attrition, trials=3)
+    assert demo_data.expected_minutes(csv, few) < many / 2
+    frame[:1470].to_csv(csv, index=False)
+    assert demo_data.expected_minutes(csv, attrition) < 2, "not worth a line"
+
+
+def test_expected_time_of_a_file_that_cannot_be_read_is_left_to_the_job(tmp_path, attrition):
+    path = tmp_path / "table.xlsx"
+    path.write_bytes(b"PK")
+    assert demo_data.expected_minutes(path, attrition) < 1

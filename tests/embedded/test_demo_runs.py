@@ -1,0 +1,187 @@
+"""The demo goes on with its own runs, and leaves those of others alone."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from embedded.demo.runs import GATE, Runs
+from embedded.demo.walk import Demo, DemoError
+from embedded.environment import Stack
+from training.use_case import load
+
+TRAIN, RELEASE = "attrition_train", "attrition_release"
+
+
+class AirflowDouble:
+    """Runs, asset events and answers in memory, with the shapes of Airflow's REST API."""
+
+    url = "http://airflow"
+
+    def __init__(self):
+        self.states = {}
+        """DAG and run to state, oldest first."""
+        self.waiting = set()
+        """Runs whose gate waits for an answer."""
+        self.started = {}
+        """Training run to the version that it registered, and the releases that this started."""
+        self.candidates = {}
+        """Release to the version that it offers."""
+        self.answers = []
+
+    def runs(self, dag_id, **_):
+        found = [{"dag_run_id": run, "state": state} for (dag, run), state in self.states.items() if dag == dag_id]
+        return found[::-1]
+
+    def run(self, dag_id, run_id):
+        return {"dag_run_id": run_id, "state": self.states[dag_id, run_id], "note": None}
+
+    def find_run(self, dag_id, run_id):
+        return self.run(dag_id, run_id) if (dag_id, run_id) in self.states else None
+
+    def trigger(self, dag_id, run_id, conf):
+        self.states[dag_id, run_id] = "running"
+
+    def task(self, dag_id, run_id, task_id):
+        return {"state": "awaiting_input" if task_id == GATE and run_id in self.waiting else "success"}
+
+    def result(self, dag_id, run_id, task_id):
+        return {"version": self.candidates[run_id]}
+
+    def get(self, path, source_dag_id, source_run_id, **_):
+        assert (path, source_dag_id) == ("/assets/events", TRAIN)
+        if source_run_id not in self.started:
+            return {"asset_events": []}
+        version, releases = self.started[source_run_id]
+        created = [{"dag_id": RELEASE, "run_id": run_id} for run_id in releases]
+        return {"asset_events": [{"extra": {"version": version}, "created_dagruns": created}]}
+
+    def link(self, dag_id, run_id, task_id=None):
+        return f"{self.url}/{dag_id}/{run_id}" + (f"/{task_id}" if task_id else "")
+
+    def answer(self, *answer):
+        self.answers.append(answer)
+
+
+@pytest.fixture
+def airflow():
+    return AirflowDouble()
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("a,b\n1,2\n")
+    return path
+
+
+@pytest.fixture
+def runs(airflow, tmp_path):
+    return Runs(airflow, load("attrition"), tmp_path / "run")
+
+
+@pytest.fixture
+def demo(airflow, tmp_path):
+    """A demo that approves, on a stack that is up."""
+    stack = Stack.read({"LIFECYCLE_HOME": str(tmp_path)})
+    made = Demo(stack, load("attrition"), data=None, synthetic=False, approve="yes", keep=True)
+    made._airflow, made._runs = airflow, Runs(airflow, load("attrition"), tmp_path / "run")
+    made._follower = SimpleNamespace(wait=lambda dag_id, run_id, question=None: "awaiting_input")
+    made._post_sample = lambda target: None
+    return made
+
+
+def registers(airflow, train_run, version, *releases):
+    """A training run ends with a version that starts releases."""
+    airflow.states[TRAIN, train_run] = "success"
+    airflow.started[train_run] = (version, releases)
+    for release in releases:
+        airflow.states.setdefault((RELEASE, release), "running")
+        airflow.candidates.setdefault(release, version)
+
+
+def test_training_is_gone_on_with_until_its_release_has_ended(airflow, runs, data):
+    assert runs.under_way(data) is None
+    mine = runs.train(data)
+    assert runs.under_way(data) == mine
+    registers(airflow, mine, "1")
+    assert runs.under_way(data) == mine, "its release is still to begin"
+    registers(airflow, mine, "1", "release-1")
+    assert runs.under_way(data) == mine
+    airflow.states[RELEASE, "release-1"] = "success"
+    assert runs.under_way(data) is None
+
+
+@pytest.mark.parametrize("end", ["failed", "nothing registered", "deleted"])
+def test_training_that_leads_nowhere_is_not_gone_on_with(airflow, runs, data, end):
+    mine = runs.train(data)
+    airflow.states[TRAIN, mine] = "failed" if end == "failed" else "success"
+    if end == "deleted":
+        del airflow.states[TRAIN, mine]
+    assert runs.under_way(data) is None
+
+
+def test_training_on_other_content_is_not_gone_on_with_whatever_the_file_is_called(airflow, runs, data, tmp_path):
+    mine = runs.train(data)
+    copy = tmp_path / "copy.csv"
+    copy.write_bytes(data.read_bytes())
+    assert runs.under_way(copy) == mine
+    data.write_text("a,b\n1,3\n")
+    assert runs.under_way(data) is None
+
+
+def test_training_of_somebody_else_is_named_and_not_gone_on_with(airflow, runs, data):
+    airflow.states[TRAIN, "manual__1"] = "running"
+    assert runs.under_way(data) is None
+    mine = runs.train(data)
+    assert runs.other_trainings(mine) == ["http://airflow/attrition_train/manual__1"]
+
+
+def test_gate_of_somebody_else_is_named_and_neither_answered_nor_waited_for(airflow, demo, data):
+    airflow.states[RELEASE, "manual__1"] = "running"
+    airflow.waiting.add("manual__1")
+    with pytest.raises(
+        DemoError, match=r"manual__1, which no demo started, waits for an answer at its gate"
+    ) as refusal:
+        demo._train(data)
+    assert f"{airflow.link(RELEASE, 'manual__1', GATE)}/required_actions" in str(refusal.value)
+    assert airflow.answers == []
+    assert list(airflow.states) == [(RELEASE, "manual__1")], "nothing is trained that could not be released"
+
+
+def test_gate_of_a_demo_on_other_data_is_left_alone_and_its_data_named(airflow, demo, data, tmp_path):
+    earlier = demo._runs.train(data)
+    registers(airflow, earlier, "1", "release-1")
+    airflow.waiting.add("release-1")
+    other = tmp_path / "other.csv"
+    other.write_text("a,b\n5,6\n")
+    with pytest.raises(DemoError, match=f"release-1, which a demo on {data} started, waits for an answer"):
+        demo._train(other)
+    assert airflow.answers == []
+    assert demo._runs.under_way(data) == earlier, "that demo can still be gone on with"
+
+
+def test_release_that_waits_behind_another_is_left_for_later(airflow, demo, data):
+    mine = demo._runs.train(data)
+    airflow.states[RELEASE, "manual__1"] = "running"
+    airflow.states[RELEASE, "release-1"] = "queued"
+    registers(airflow, mine, "2", "release-1")
+    with pytest.raises(DemoError, match=r"manual__1, which no demo started, is under way"):
+        demo._release(mine, None)
+    assert airflow.answers == []
+    assert demo._runs.under_way(data) == mine
+
+
+def test_release_behind_the_own_one_does_not_stop_it(airflow, demo, data):
+    mine = demo._runs.train(data)
+    registers(airflow, mine, "2", "release-1")
+    airflow.states[RELEASE, "manual__1"] = "queued"
+    demo._leave_others_alone(mine)
+
+
+def test_own_release_that_offers_a_version_of_somebody_else_is_not_answered(airflow, demo, data):
+    mine = demo._runs.train(data)
+    registers(airflow, mine, "2", "release-1")
+    airflow.candidates["release-1"] = "3"
+    with pytest.raises(DemoError, match="release-1 offers version 3, but this demo trained version 2"):
+        demo._release(mine, None)
+    assert airflow.answers == []

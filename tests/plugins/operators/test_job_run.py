@@ -1,0 +1,173 @@
+"""The Databricks jobs of training and night, and the operator that starts each once."""
+
+import json
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+from airflow.providers.databricks.hooks.databricks import RunState
+from airflow.sdk.exceptions import AirflowFailException
+
+from lifecycle import settings
+from lifecycle.operators.job_run import MAX_ATTEMPTS, JobRunOperator, job_tasks
+from lifecycle.operators.nightly_run import NightlyRunOperator
+from lifecycle.operators.training_run import TrainingRunOperator
+from tests.support.airflow import USE_CASE, make_settings
+from training.config import JobConfig
+from training.drift.limits import Limits
+from training.nightly_job import NightlyConfig
+from training.use_case import load
+
+CODE = {"path": "/Shared/lifecycle/code/0123", "code_hash": "0123", "git_revision": "abc"}
+
+
+def configured(**training):
+    return make_settings({"data": "default.csv"}, training=settings.Training(**training))
+
+
+def config_of(monkeypatch, kind=TrainingRunOperator, params=None, **arguments):
+    monkeypatch.setattr(settings, "load", configured)
+    operator = kind(task_id="job", use_case=USE_CASE, code=CODE, **arguments)
+    return operator.config({"params": params or {}})
+
+
+def test_params_win_over_settings_and_settings_fill_what_is_empty(monkeypatch):
+    config = config_of(monkeypatch, params={"data": "", "trials": 7, "seed": 0, "force": True})
+    assert (config["data"], config["trials"], config["seed"], config["force"]) == ("default.csv", 7, 0, True)
+
+
+def test_job_is_told_its_use_case_and_what_follows_from_it(monkeypatch):
+    config = msgspec.convert(config_of(monkeypatch), JobConfig)
+    found = load(USE_CASE)
+    assert (config.use_case, config.model_name, config.trials) == (USE_CASE, found.model_name, found.trials)
+    assert (config.data, config.code_hash) == ("default.csv", "0123")
+
+
+def test_nightly_job_is_told_limits_and_places(monkeypatch):
+    config = config_of(monkeypatch, NightlyRunOperator, {"retrain": True}, nights=["2026-11-02"])
+    told = msgspec.convert(config, NightlyConfig)
+    assert (told.use_case, told.nights, told.by_hand) == (USE_CASE, ("2026-11-02",), True)
+    assert (told.limits, told.original) == (Limits(), "default.csv")
+
+
+def job(settings, arguments=("--config", "{}")):
+    return job_tasks(settings, CODE["path"], TrainingRunOperator.entry, TrainingRunOperator.steps, arguments)
+
+
+def test_tasks_run_one_after_the_other_from_the_hashed_path():
+    tasks, environments = job(configured(), ("--run-key", "key-1"))
+    assert [task["task_key"] for task in tasks] == ["prepare", "tune", "evaluate", "register"]
+    assert [task.get("depends_on") for task in tasks] == [
+        None,
+        [{"task_key": "prepare"}],
+        [{"task_key": "tune"}],
+        [{"task_key": "evaluate"}],
+    ]
+    assert tasks[1]["spark_python_task"] == {
+        "python_file": "/Shared/lifecycle/code/0123/training/training_job.py",
+        "parameters": ["tune", "--run-key", "key-1"],
+    }
+    assert environments == []
+
+
+def test_serverless_tasks_share_an_environment_with_the_pinned_requirements():
+    tasks, environments = job(configured(compute="serverless"))
+    assert {task["environment_key"] for task in tasks} == {"default"}
+    assert environments[0]["spec"]["dependencies"] == [
+        "-r /Workspace/Shared/lifecycle/code/0123/training/requirements.txt"
+    ]
+
+
+def test_job_cluster_tasks_carry_the_cluster_of_the_settings():
+    cluster = {"spark_version": "16.4.x-scala2.13", "node_type_id": "Standard_D4ds_v5", "num_workers": 1}
+    tasks, _ = job(configured(compute="job_cluster", new_cluster=cluster))
+    assert all(task["new_cluster"] == cluster for task in tasks)
+    assert tasks[0]["spark_python_task"]["python_file"].startswith("/Workspace/Shared/")
+
+
+class Workspace:
+    """The two calls of the hook that decide which run is used: a token names one run for ever."""
+
+    def __init__(self, *ends):
+        self.ends = list(ends)
+        self.runs = {}
+        self.tasks = []
+
+    def submit_run(self, body):
+        return self.runs.setdefault(body["idempotency_token"], len(self.runs) + 1)
+
+    def get_run_state(self, run_id):
+        life, result = self.ends[run_id - 1] if run_id <= len(self.ends) else ("RUNNING", "")
+        return RunState(life_cycle_state=life, result_state=result)
+
+
+FAILED = ("TERMINATED", "FAILED")
+
+
+@pytest.fixture
+def start(monkeypatch):
+    """Run the operator up to the point where it would wait, against a workspace; returns the token it used."""
+    monkeypatch.setattr(settings, "load", configured)
+
+    def run(workspace):
+        operator = TrainingRunOperator(task_id="train_and_register", use_case=USE_CASE, code=CODE)
+        operator.__dict__["_hook"] = workspace
+        monkeypatch.setattr(
+            JobRunOperator.__mro__[1],
+            "execute",
+            lambda self, context: workspace.submit_run(self._prepare_submit_json(context)),
+        )
+        instance = SimpleNamespace(
+            dag_id="attrition_train", run_id="r1", task_id="train_and_register", xcom_push=lambda key, value: None
+        )
+        operator.execute({"ti": instance, "params": {}})
+        workspace.tasks.append(operator.tasks)
+        return operator.idempotency_token
+
+    return run
+
+
+def test_first_try_starts_one_run(start):
+    workspace = Workspace()
+    start(workspace)
+    assert len(workspace.runs) == 1
+
+
+def test_retry_while_the_run_goes_on_starts_no_second_one(start):
+    workspace = Workspace(("RUNNING", ""))
+    assert start(workspace) == start(workspace)
+    assert len(workspace.runs) == 1
+
+
+def test_retry_after_success_starts_no_second_one(start):
+    workspace = Workspace(("TERMINATED", "SUCCESS"))
+    start(workspace)
+    start(workspace)
+    assert len(workspace.runs) == 1
+
+
+@pytest.mark.parametrize("end", [FAILED, ("TERMINATED", "CANCELED"), ("INTERNAL_ERROR", "")])
+def test_retry_after_a_failed_run_starts_exactly_one_more(start, end):
+    workspace = Workspace(end)
+    first = start(workspace)
+    assert len(workspace.runs) == 2
+    assert start(workspace) == first
+    assert len(workspace.runs) == 2
+    assert all(len(token) <= 64 for token in workspace.runs)
+
+
+def test_ten_failed_runs_are_enough(start):
+    workspace = Workspace(*[FAILED] * MAX_ATTEMPTS)
+    with pytest.raises(AirflowFailException, match="trigger a new run of attrition_train"):
+        start(workspace)
+    assert len(workspace.runs) == MAX_ATTEMPTS
+
+
+def test_the_submitted_json_is_what_the_jobs_api_takes(start, monkeypatch):
+    workspace = Workspace()
+    start(workspace)
+    (tasks,) = workspace.tasks
+    assert msgspec.json.decode(msgspec.json.encode(tasks)) == tasks
+    step, _, key, _, config = tasks[0]["spark_python_task"]["parameters"]
+    assert (step, key.startswith("attrition-train-training-")) == ("prepare", True)
+    assert json.loads(config)["use_case"] == USE_CASE

@@ -1,0 +1,25 @@
+"""When a difference is drift. Apart from the verdict, so that the settings can hold it without NumPy."""
+
+import msgspec
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a difference is drift, and when drift or poor quality is reason enough to train."""
+
+    significance: float = 0.01
+    """Largest Benjamini-Hochberg adjusted p-value over all fields of a window."""
+    effect_floor: float = 0.1
+    """Smallest effect (KS distance, total variation distance) that counts as drift."""
+    minimum_records: int = 50
+    """A window with fewer records is not judged."""
+    unknown_share: float = 0.01
+    """Share of unknown categories in a field, beyond that of the reference, that counts as drift."""
+    outlier_margin: float = 0.05
+    """By how much the outlier rate may differ from that of the reference."""
+    drift_windows: int = 2
+    """Judged windows in a row in which the same field drifts before drift is confirmed."""
+    live_auc_floor: float = 0.65
+    new_labels: int = 500
+    """New outcomes that are reason enough to train."""
+    pause_days: int = 7
+    """After a retraining was started, drift and quality start no other for so long: it is on its way to the gate."""

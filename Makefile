@@ -17,7 +17,7 @@ REQUIREMENTS := requirements serving/requirements training/requirements compose/
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs monitoring test test-kubernetes golden test-docker test-azurite test-spark test-postgres \
-	use-case demo up down status api-key serve bench-serving bench-curation bench-training clean
+	test-image-env use-case demo up down status api-key serve bench-serving bench-curation bench-training clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,11 +27,13 @@ help: ## List the targets
 setup: ## Make the Python environment; does nothing when it is up to date
 	@python=$$(sh embedded/python.sh "$(PYTHON)" "$(VENV)") && "$$python" -m embedded.setup "$(VENV)"
 
+# The image's own lock has the versions that the tests have, but for gunicorn.
+PINS = sed -n '/^gunicorn==/!s/^\([A-Za-z0-9._-]*==[^ ]*\).*/\1/p' requirements.txt
 lock: setup ## Compile the requirements files, with hashes and for all systems, from their .in files
 	@for name in $(REQUIREMENTS); do \
 	  [ -f $$name.in ] || continue; echo "$$name.in -> $$name.txt"; \
-	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	    --custom-compile-command "make lock" $$([ $$name != serving/requirements ] || echo "-c requirements.txt") \
+	  $(PINS) | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	    --custom-compile-command "make lock" $$([ $$name != serving/requirements ] || echo "-c -") \
 	    $$name.in -o $$name.txt || exit 1; done
 
 ## ---- habits ----
@@ -76,6 +78,17 @@ test-spark: setup ## Tests on local Spark, in an environment of its own (require
 	  $(BIN)/uv pip install --quiet --python $(SPARK) --require-hashes -r requirements-spark.txt && \
 	  cp requirements-spark.txt .venv-spark/installed.txt; }
 	$(SPARK) -m pytest -m spark tests/training/inference_log/test_spark.py tests/training/search/test_spark_executor.py $(ARGS)
+
+# The image's packages come first, and what else the tests need from the environment beside it.
+IMAGE_ENV := .venv-image/bin/python
+test-image-env: setup ## The server's tests, and the long fuzz of its HTTP, with the image's own requirements
+	@[ -x $(IMAGE_ENV) ] || $(BIN)/uv venv --quiet --python $(RUN) .venv-image
+	@cmp -s serving/requirements.txt .venv-image/installed.txt || { \
+	  $(BIN)/uv pip install --quiet --python $(IMAGE_ENV) --require-hashes -r serving/requirements.txt && \
+	  $(RUN) -c 'import site; print(site.getsitepackages()[0])' \
+	    >"$$($(IMAGE_ENV) -c 'import site; print(site.getsitepackages()[0])')/beside.pth" && \
+	  cp serving/requirements.txt .venv-image/installed.txt; }
+	$(IMAGE_ENV) -m pytest -m "not docker" -n 2 --dist loadfile tests/serving $(ARGS)
 
 test-postgres: setup ## Tests with Airflow on PostgreSQL
 	$(RUN) -m pytest -m postgres $(ARGS)

@@ -68,8 +68,9 @@ class _Head:
 def _read(text: bytes) -> Seen | None:
     head = _Head()
     parser = httptools.HttpRequestParser(head)
-    # The parser takes lines that go on in the next one, and text that is not ASCII.
-    if not text.isascii() or b"\r\n " in text or b"\r\n\t" in text or not text[:1].isalpha():
+    # The parser is more patient than gunicorn: with lines that go on in the next one, text that is not ASCII, more than
+    # one space in the request line, and lines before it.
+    if not text.isascii() or b"\r\n " in text or b"\r\n\t" in text:
         return None
     try:
         parser.feed_data(text)
@@ -77,7 +78,9 @@ def _read(text: bytes) -> Seen | None:
         return None
     method = parser.get_method()
     path, _, query = head.target.partition(b"?")
-    if parser.get_http_version() != "1.1" or path not in _PATHS.get(method, ()) or len(head.fields) > _FIELDS:
+    if not text.startswith(b"%b %b HTTP/1.1\r\n" % (method, head.target)):
+        return None
+    if path not in _PATHS.get(method, ()) or len(head.fields) > _FIELDS:
         return None
     environ = _environ(head.fields)
     if environ is None or "HTTP_HOST" not in environ:

@@ -160,6 +160,35 @@ def test_settings_of_the_manifests_are_settings_of_the_server(rendered):
     assert read_settings(settings).auth == "keys"
 
 
+def test_metrics_have_a_port_that_no_ingress_publishes(rendered):
+    from lifecycle.hooks.targets import METRICS_PORT
+    from serving.settings import read_settings
+
+    settings = read_settings(of_kind(rendered, "ConfigMap")[0]["data"])
+    for deployment in of_kind(rendered, "Deployment"):
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        ports = {port["name"]: str(port["containerPort"]) for port in container["ports"]}
+        assert list(ports.values()) == [address.rpartition(":")[2] for address in settings.binds]
+        assert ports["metrics"] == settings.metrics_port
+    for service in of_kind(rendered, "Service"):
+        named = {port["name"]: (port["port"], port["targetPort"]) for port in service["spec"]["ports"]}
+        assert named == {"http": (80, "http"), "metrics": (METRICS_PORT, "metrics")}
+    for ingress in of_kind(rendered, "Ingress"):
+        paths = ingress["spec"]["rules"][0]["http"]["paths"]
+        assert {path["backend"]["service"]["port"]["name"] for path in paths} == {"http"}
+        assert {path["path"] for path in paths if path["pathType"] == "Prefix"} == {"/docs"}
+        assert not {path["path"] for path in paths} & {"/metrics", "/healthz", "/readyz"}
+
+
+def test_network_lets_monitoring_at_the_metrics_alone(rendered):
+    for policy in of_kind(rendered, "NetworkPolicy"):
+        rules = policy["spec"]["ingress"]
+        open_to = {str(rule["from"]): [port["port"] for port in rule["ports"]] for rule in rules}
+        (monitoring,) = (ports for name, ports in open_to.items() if "monitoring" in name)
+        (controllers,) = (ports for name, ports in open_to.items() if "ingress-nginx" in name)
+        assert (monitoring, controllers) == (["metrics"], ["http"])
+
+
 def test_everything_is_pinned_to_one_digest_version_and_namespace(rendered):
     for found in objects(rendered):
         assert found["metadata"]["annotations"]["lifecycle/digest"] == DIGEST

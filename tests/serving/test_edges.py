@@ -308,12 +308,3 @@ def test_pipelined_requests_are_all_answered_in_order(server: Server) -> None:
 )
 def test_stricter_reading_is_followed(server: Server, request_: bytes) -> None:
     assert problem(raw(server, request_))["status"] == 400
-
-
-def test_gunicorn_is_the_one_that_the_image_pins() -> None:
-    if not os.environ.get("LIFECYCLE_IMAGE_ENVIRONMENT"):
-        pytest.skip("only in the image's environment: make test-image-env")
-    import gunicorn
-
-    pins = (Path(__file__).resolve().parents[2] / "serving" / "requirements.in").read_text()
-    assert f"gunicorn=={gunicorn.__version__}" in pins

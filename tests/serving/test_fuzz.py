@@ -92,9 +92,9 @@ def test_everything_that_was_fuzzed_and_answered_is_in_the_log_as_json(server: S
 
 
 def test_schemathesis_finds_no_fault_against_the_openapi_document(server: Server, tmp_path: Path) -> None:
-    program = Path(sys.executable).with_name("schemathesis")
     command = [
-        str(program), "run", f"http://127.0.0.1:{server.port}/openapi.json", "-H", f"X-API-Key: {KEY}",
+        sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{server.port}/openapi.json",
+        "-H", f"X-API-Key: {KEY}",
         "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
         "--max-examples", "15", "--seed", "1", "--phases", "examples,coverage,fuzzing",
     ]  # fmt: skip

@@ -132,6 +132,7 @@ def test_headers_are_in_the_environment_as_wsgi_has_them(pair: tuple[socket.sock
         pytest.param(HEAD.replace(b"predict", b"predict?\x01") + b"12345", id="control character in the path"),
         pytest.param(HEAD.replace(b"/predict", b"http://x/predict") + b"12345", id="a whole address"),
         pytest.param(HEAD.replace(b"/predict", b"/pre%64ict") + b"12345", id="an escaped path"),
+        pytest.param(HEAD.replace(b"POST", b"POST ") + b"12345", id="two spaces"),
         pytest.param(HEAD.replace(b"1.1", b"1.0") + b"12345", id="HTTP 1.0"),
         pytest.param(b"\r\n\r\n" + HEAD + b"12345", id="empty lines before it"),
         pytest.param(HEAD.replace(b"Host", b"Ghost") + b"12345", id="no host"),

@@ -11,6 +11,8 @@ from training.use_case import Target
 CONNECTIONS: dict[Target, str] = {"staging": "scoring_staging", "production": "scoring_production"}
 DEPLOYMENT = "scoring"
 CANARY = "scoring-canary"
+METRICS_PORT = 8081
+"""Of both Services: the one at which metrics are answered, beside all else."""
 SELECTOR = "app.kubernetes.io/name=scoring"
 IMAGE_ANNOTATION = "lifecycle/image"
 DIGEST_ANNOTATION = "lifecycle/digest"

@@ -153,7 +153,7 @@ def _remover(work: Work) -> PodParts:
 
 def _client(work: Work) -> PodParts:
     """The verification client of the very image that it verifies, with the golden answers it carries."""
-    service = targets.CANARY if work.step == "watch" else targets.DEPLOYMENT
+    service = f"{targets.CANARY}:{targets.METRICS_PORT}" if work.step == "watch" else targets.DEPLOYMENT
     key = k8s.V1SecretKeySelector(name=KEY_SECRET, key=KEY_SECRET_KEY)
     return PodParts(
         image=work.image,

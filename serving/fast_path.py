@@ -153,12 +153,10 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             _log.warning("a request was refused: %s", type(exc).__name__)
         else:
             _log.error("a request failed", exc_info=exc)
-        environ, answer = _refusal(problem, addr)
         try:
-            client.sendall(answer)
+            self._refuse(problem, addr, client.sendall)
         except OSError as error:
             _log.debug("the client has gone: %s", error)
-        self._account(problem, environ)
 
     def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
         """In a thread: the rest of a body that nobody has read is broken, and the request has been answered."""
@@ -210,8 +208,13 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             return
         environ = self._base_environ | seen.environ | _addresses(conn) | {"wsgi.input": io.BytesIO(content)}
         started: list[Any] = []
-        with closing(self.wsgi(environ, lambda *start: started.extend(start))) as pieces:
-            body = b"".join(pieces)
+        try:
+            with closing(self.wsgi(environ, lambda *start: started.extend(start))) as pieces:
+                body = b"".join(pieces)
+        except Exception as error:  # noqa: BLE001 - the boundary, as in a thread; Flask answers its own
+            self.handle_error(None, conn.sock, conn.client, error)
+            self._after_answer(conn, False)
+            return
         status, headers = started
         self._count_request()
         kept = seen.keeps and self.alive and len(content) == seen.size - seen.head
@@ -232,9 +235,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
         _want(conn, 1)
         seconds = self.service.settings.client_timeout
         problem = Refused(HTTPStatus.REQUEST_TIMEOUT, f"the request was not whole {seconds} s after it had begun")
-        environ, answer = _refusal(problem, conn.client)
-        self._send(conn, memoryview(answer), False, self._deadline)
-        self._account(problem, environ)
+        self._refuse(problem, conn.client, lambda answer: self._send(conn, memoryview(answer), False, self._deadline))
 
     def _send(self, conn: Any, answer: memoryview, kept: bool, until: float) -> None:
         """Send what the client takes at once, and the rest when it takes more."""
@@ -274,6 +275,17 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             _log.debug("the client has gone: %s", error)
         self._drop(conn)
 
+    def _refuse(self, problem: Problem, client: Any, send: Callable[[bytes], None]) -> None:
+        """Answer a request that no route has seen. The log has its line afterwards, so that it cannot be in the way."""
+        environ: dict[str, Any] = {"REMOTE_ADDR": client[0] if isinstance(client, tuple) else ""}
+        identity = request_id(environ)
+        document = problem.document(identity)
+        status = f"{int(problem.status)} {problem.status.phrase}"
+        headers = [("Content-Type", MEDIA_TYPE), ("Content-Length", str(len(document))), ("X-Request-ID", identity)]
+        send(_head(status, headers, False) + document)
+        self.service.metrics.answered("other", int(problem.status), 0.0)
+        self.log.access(_Answered(status, len(document)), None, environ, timedelta(0))
+
     # ---- the states of a connection ----
 
     @property
@@ -306,15 +318,12 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
         super().enqueue_req(conn)
 
     def _drop(self, conn: Any) -> None:
-        """End a connection at once."""
-        del self.waiting[conn]
+        """End a connection at once, if it has not ended already."""
+        if not self.waiting.pop(conn, None):
+            return
         self.poller.unregister(conn.sock)
         self.nr_conns -= 1
         conn.close()
-
-    def _account(self, problem: Problem, environ: dict[str, Any]) -> None:
-        self.service.metrics.answered("other", int(problem.status), 0.0)
-        self.log.access(_Answered(_status_line(problem), 0), None, environ, timedelta(0))
 
 
 def _want(conn: Any, count: int) -> None:
@@ -345,19 +354,6 @@ def _addresses(conn: Any) -> dict[str, str]:
         "SERVER_NAME": server[0],
         "SERVER_PORT": str(server[1]),
     }
-
-
-def _refusal(problem: Problem, client: Any) -> tuple[dict[str, Any], bytes]:
-    """The answer to a request that no route sees, and what the access log wants to know of it."""
-    environ: dict[str, Any] = {"REMOTE_ADDR": client[0] if isinstance(client, tuple) else ""}
-    identity = request_id(environ)
-    document = problem.document(identity)
-    headers = [("Content-Type", MEDIA_TYPE), ("Content-Length", str(len(document))), ("X-Request-ID", identity)]
-    return environ, _head(_status_line(problem), headers, False) + document
-
-
-def _status_line(problem: Problem) -> str:
-    return f"{int(problem.status)} {problem.status.phrase}"
 
 
 def _head(status: str, headers: Iterable[tuple[str, str]], kept: bool) -> bytes:

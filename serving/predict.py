@@ -28,7 +28,6 @@ NOBODY = "anonymous"
 """The client's name where authentication is off."""
 
 _DISCARDED = 4  # times the largest body: read and thrown away, so that the client sees the 413
-_CHUNK = 1 << 18  # bytes to ask the socket for
 
 
 class PredictEndpoint:
@@ -115,7 +114,7 @@ def _received(environ: "WSGIEnvironment", limit: int) -> bytes:
         stream.read(min(int(length), _DISCARDED * limit))
         raise TooLarge(f"the body has {length} bytes, {limit} are taken; send fewer records a request")
     if length:
-        body = _source(stream).read(int(length))
+        body = stream.read(int(length))
         if len(body) < int(length):
             raise Unparsable(f"the body broke off after {len(body)} of {length} bytes")
         return body
@@ -124,12 +123,3 @@ def _received(environ: "WSGIEnvironment", limit: int) -> bytes:
         stream.read(_DISCARDED * limit)
         raise TooLarge(f"the body has more than the {limit} bytes that are taken; send fewer records a request")
     return body
-
-
-def _source(stream: Any) -> Any:
-    """What is below gunicorn's buffer, which fetches 1 KiB at a time, and takes 2 ms for a thousand records."""
-    reader = getattr(stream, "reader", None)
-    if reader is None:
-        return stream
-    reader.unreader.mxchunk = _CHUNK  # it asks the socket for 8 KiB at a time
-    return reader

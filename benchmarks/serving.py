@@ -1,13 +1,15 @@
-"""``make bench-serving``: the scoring server against an empty route and against the naive way, in one run.
+"""``make bench-serving``: the scoring server, an empty route, ``mlflow models serve`` and the naive way, in one run.
 
     python -m benchmarks.serving [--data FILE] [--seconds 4] [--rounds 3]
 
-Same payloads, same machine, one worker each with the same threads. Rounds of the systems alternate, so that
-a slow minute of the machine hits all of them; a row is the median of its rounds. Writes
+In the shape that is deployed: one worker on one CPU, to which the server is pinned; the client has another one. Same
+payloads, same machine, same threads. Rounds of the systems alternate, so that a slow minute of the machine hits all of
+them; a row is the median of its rounds. Writes
 ``benchmarks/results/serving.json`` and the table of ``benchmarks/serving.md``.
 """
 
 import argparse
+import functools
 import hashlib
 import http.client
 import json
@@ -27,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import psutil
 
@@ -38,12 +41,16 @@ from serving.system import memory_folder
 from training.data.dataset import Dataset, read_table
 from training.export.bundle import as_records, write_bundle
 from training.export.outliers import Outliers
+from training.registry.register import signature
 from training.search.models import STARTING_POINTS
 from training.use_case import load
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, RESULTS = ROOT / "benchmarks" / "serving.md", ROOT / "benchmarks" / "results" / "serving.json"
 OURS, CEILING, NAIVE = "this project", "empty Flask route", "Flask + pandas + scikit-learn + SciPy"
+MLFLOW = "mlflow models serve"
+SLOW = (NAIVE, MLFLOW)
+"""Ten to a hundred times slower: one round says it."""
 SIZES, CONNECTIONS = (1, 10, 100, 1000), (1, 8)
 DISTINCT = 48
 """Different payloads of each size, sent in turn."""
@@ -64,11 +71,33 @@ class FrameEncoder:
 
 @dataclass
 class System:
-    """How to start one of the three."""
+    """How to start one of the four, and to ask it. ``PORT`` in its arguments stands for the port."""
 
     name: str
     arguments: list[str]
     environ: dict[str, str]
+    path: str = "/predict"
+    ready: str = "/readyz"
+
+    def request(self, records: bytes, answer_size: int = 0) -> bytes:
+        """The HTTP message that asks for records (a JSON list); ``answer_size``: what the empty route answers."""
+        path = f"{self.path}?bytes={answer_size}" if self.name == CEILING else self.path
+        body = b'{"dataframe_records":%b}' % records if self.name == MLFLOW else records
+        return http_request(path, body, {"X-API-Key": KEY})
+
+
+def cpus() -> tuple[set[int], set[int]]:
+    """The CPU of the server, and that of the client; empty where processes cannot be pinned."""
+    if not hasattr(os, "sched_getaffinity"):
+        return set(), set()
+    first, *others = sorted(os.sched_getaffinity(0))
+    return {first}, {others[-1]} if others else {first}
+
+
+def pin(chosen: set[int]) -> None:
+    """Keep this process, and those that it starts, to these CPUs."""
+    if chosen:
+        os.sched_setaffinity(0, chosen)
 
 
 def prepare(folder: Path, employees: Dataset) -> Contract:
@@ -85,15 +114,21 @@ def prepare(folder: Path, employees: Dataset) -> Contract:
         "fields": [(field.name, field.kind) for field in contract.drift_fields],
         "encode": FrameEncoder(contract),
     }
+    mlflow.pyfunc.save_model(
+        folder / "registered",
+        python_model=str(ROOT / "training" / "registry" / "pyfunc_model.py"),
+        artifacts={"bundle": str(folder / "bundle")},
+        signature=signature(contract),
+    )
     (folder / "models.pickle").write_bytes(pickle.dumps(parts))
     (folder / "keys.json").write_text(json.dumps({"benchmark": hashlib.sha256(KEY.encode()).hexdigest()}))
     return contract
 
 
 def systems(folder: Path) -> list[System]:
-    """The three, with the same worker settings."""
+    """The four, with the same worker settings where they have them."""
     gunicorn = [sys.executable, "-m", "gunicorn", "--preload", "-k", "gthread", "-w", "1", "--threads", str(THREADS)]
-    gunicorn += ["--keep-alive", "5", "--no-control-socket", "--log-level", "warning"]
+    gunicorn += ["--keep-alive", "75", "--no-control-socket", "--log-level", "warning", "--bind", "127.0.0.1:PORT"]
     if folder_in_memory := memory_folder():
         gunicorn += ["--worker-tmp-dir", folder_in_memory]
     ours = {
@@ -109,29 +144,55 @@ def systems(folder: Path) -> list[System]:
         System(
             OURS, [sys.executable, "-m", "gunicorn", "-c", "python:serving.gunicorn_config", "serving.wsgi:app"], ours
         ),
+        System(
+            MLFLOW,
+            [
+                sys.executable,
+                "-m",
+                "mlflow",
+                "models",
+                "serve",
+                "--model-uri",
+                str(folder / "registered"),
+                "--env-manager",
+                "local",
+                "--workers",
+                "1",
+                "--port",
+                "PORT",
+            ],
+            {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"},
+            path="/invocations",
+            ready="/ping",
+        ),
         System(NAIVE, [*gunicorn, f"benchmarks.serving_rivals:naive({str(folder / 'models.pickle')!r})"], {}),
     ]
 
 
 @contextmanager
-def running(system: System, folder: Path) -> Iterator[tuple[int, float, psutil.Process]]:
+def running(system: System, folder: Path, cpu: set[int]) -> Iterator[tuple[int, float, psutil.Process]]:
     """Port, seconds until the first answer, and the master process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environ = os.environ | system.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ["PATH"]])  # MLflow looks for uvicorn
     environ["SCORING_BIND"] = f"127.0.0.1:{port}"
-    arguments = system.arguments
-    if "-c" not in arguments:
-        arguments = [*arguments, "--bind", f"127.0.0.1:{port}"]
+    arguments = [argument.replace("PORT", str(port)) for argument in system.arguments]
     # Logs go through a pipe that is read, as a container runtime reads them.
     began = time.perf_counter()
     process = subprocess.Popen(
-        arguments, env=environ, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        arguments,
+        env=environ,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=functools.partial(pin, cpu),
     )
     reader = subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL)
     try:
-        yield port, _first_answer(port, began, process), psutil.Process(process.pid)
+        yield port, _first_answer(port, system.ready, began, process), psutil.Process(process.pid)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(timeout=30)
@@ -139,11 +200,11 @@ def running(system: System, folder: Path) -> Iterator[tuple[int, float, psutil.P
         reader.wait()
 
 
-def _first_answer(port: int, began: float, process: subprocess.Popen[bytes]) -> float:
+def _first_answer(port: int, path: str, began: float, process: subprocess.Popen[bytes]) -> float:
     while process.poll() is None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         try:
-            connection.request("GET", "/readyz")
+            connection.request("GET", path)
             if connection.getresponse().status == 200:
                 return time.perf_counter() - began
         except OSError:
@@ -159,15 +220,15 @@ def memory_mib(master: psutil.Process) -> float:
     return sum(process.memory_full_info().pss for process in processes) / 2**20
 
 
-def ask(port: int, body: bytes) -> bytes:
-    """One answer of ``POST /predict``."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("POST", "/predict", body, {"Content-Type": "application/json", "X-API-Key": KEY})
-    answer = connection.getresponse()
-    content = answer.read()
-    connection.close()
+def ask(port: int, message: bytes) -> bytes:
+    """The body of the answer to one request."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.sendall(message)
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        content = answer.read()
     if answer.status != 200:
-        raise SystemExit(f"POST /predict answered {answer.status}: {content[:500]!r}")
+        raise SystemExit(f"a server of the benchmark answered {answer.status}: {content[:500]!r}")
     return content
 
 
@@ -192,23 +253,25 @@ def run(folder: Path, employees: Dataset, seconds: float, rounds: int) -> list[d
     starts: dict[str, list[float]] = {}
     memory: dict[str, float] = {}
     order = systems(folder)
-    with running(order[1], folder) as (port, _, _):
-        answers = {size: ask(port, bodies[size][0]) for size in SIZES}
+    server_cpu, client_cpu = cpus()
+    pin(client_cpu)
+    ours = order[1]
+    with running(ours, folder, server_cpu) as (port, _, _):
+        answers = {size: ask(port, ours.request(bodies[size][0])) for size in SIZES}
         answer_sizes = {size: len(answer) for size, answer in answers.items()}
     for round_ in range(rounds):
         for system in order:
-            if system.name == NAIVE and round_:
-                continue  # a hundred times slower: one round says it
+            if system.name in SLOW and round_:
+                continue
             print(f"round {round_ + 1}: {system.name}", file=sys.stderr, flush=True)
-            with running(system, folder) as (port, start, master):
+            with running(system, folder, server_cpu) as (port, start, master):
                 starts.setdefault(system.name, []).append(start)
-                if system.name == NAIVE:
-                    check_equal(json.loads(answers[10]), json.loads(ask(port, bodies[10][0])))
+                if system.name in SLOW:
+                    check_equal(json.loads(answers[10]), json.loads(ask(port, system.request(bodies[10][0]))))
                 for size in SIZES:
-                    path = f"/predict?bytes={answer_sizes[size]}" if system.name == CEILING else "/predict"
-                    messages = [http_request(path, body, {"X-API-Key": KEY}) for body in bodies[size]]
+                    messages = [system.request(body, answer_sizes[size]) for body in bodies[size]]
                     # Every payload once before: what may be remembered is, as in a server that has run a while.
-                    measure(port, messages, 1, 0, at_least=4 if system.name == NAIVE else DISTINCT)
+                    measure(port, messages, 1, 0, at_least=4 if system.name in SLOW else DISTINCT)
                     for connections in CONNECTIONS:
                         result = measure(port, messages, connections, seconds, at_least=8)
                         rows.setdefault((system.name, size, connections), []).append(result)
@@ -217,10 +280,12 @@ def run(folder: Path, employees: Dataset, seconds: float, rounds: int) -> list[d
 
 
 def check_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    """Both ways must give the same answer, or the comparison is none."""
+    """All ways must give the same answer, or the comparison is none. MLflow's has one object for each record."""
+    if "predictions" in theirs:
+        theirs = {key: [row[key] for row in theirs["predictions"]] for key in theirs["predictions"][0]}
     for key in ("classifier__predictions", "outliers__score"):
         np.testing.assert_allclose(ours[key], theirs[key], atol=1e-5)
-    for name, p in theirs["drift__p_value"].items():
+    for name, p in theirs.get("drift__p_value", {}).items():
         np.testing.assert_allclose(ours["drift__p_value"][name], p, atol=1e-9)
 
 
@@ -248,6 +313,7 @@ def summary(
         "p50_ms": percentile(0.5),
         "p95_ms": percentile(0.95),
         "p99_ms": percentile(0.99),
+        "p99_to_p50": round(percentile(0.99) / percentile(0.5), 2),
         "share_of_ceiling": round(rate(found) / rate(rows[CEILING, records, connections]), 3),
         "start_s": round(statistics.median(starts[system]), 2),
         "memory_mib": round(memory[system], 1),

@@ -3,14 +3,15 @@
 import re
 import secrets
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, request
+from flask import Flask
 
 from serving.metrics import ENDPOINTS
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     from serving.service import Service
 
@@ -19,7 +20,6 @@ CLIENT = "scoring.client"
 """Keys of the WSGI environment under which the access log finds both."""
 REQUEST_ID_PATTERN = "[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}"
 _SANE = re.compile(REQUEST_ID_PATTERN)
-_BEGAN = "scoring.began"
 
 
 def request_id(environ: "WSGIEnvironment") -> str:
@@ -31,18 +31,23 @@ def request_id(environ: "WSGIEnvironment") -> str:
 
 
 def init_app(app: Flask, service: "Service") -> None:
-    """Give every request an id, and count every answer."""
+    """Give every request an id, and count every answer.
 
-    @app.before_request
-    def begin() -> None:
-        request_id(request.environ)
-        request.environ[_BEGAN] = time.perf_counter()
+    Around Flask and not in its hooks, which would take 20 microseconds.
+    """
+    answer, count = app.wsgi_app, service.metrics.answered
 
-    @app.after_request
-    def account(response: Response) -> Response:
-        response.headers["X-Request-ID"] = request.environ[REQUEST_ID]
-        response.headers.setdefault("Cache-Control", "no-store")
-        endpoint = (request.endpoint or "other").partition(".")[0]
-        known = endpoint if endpoint in ENDPOINTS else "other"
-        service.metrics.answered(known, response.status_code, time.perf_counter() - request.environ[_BEGAN])
-        return response
+    def accounted(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        began = time.perf_counter()
+        own = [("X-Request-ID", request_id(environ))]
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            endpoint = (environ["werkzeug.request"].endpoint or "other").partition(".")[0]
+            count(endpoint if endpoint in ENDPOINTS else "other", int(status[:3]), time.perf_counter() - began)
+            if not any(name == "Cache-Control" for name, _ in headers):
+                own.append(("Cache-Control", "no-store"))
+            return start_response(status, headers + own, exc_info)
+
+        return answer(environ, start)
+
+    app.wsgi_app = accounted  # type: ignore[method-assign]

@@ -1,6 +1,6 @@
 """Swagger UI at ``/``, its files from a package, so that the page needs nothing from elsewhere."""
 
-from flask import Flask, Response, request
+from flask import Blueprint, Flask, Response, request
 from flask_swagger_ui import get_swaggerui_blueprint
 
 _ASSETS = "/docs"
@@ -11,19 +11,19 @@ _POLICY = (
 
 def init_app(app: Flask, title: str) -> None:
     """Add the page at ``/`` and its assets below ``/docs``."""
-    page = get_swaggerui_blueprint(
+    page: Blueprint = get_swaggerui_blueprint(
         _ASSETS,
         "/openapi.json",
         config={"app_name": title, "tryItOutEnabled": True, "oauth2RedirectUrl": None},
         blueprint_name="docs",
     )
+
+    @page.after_request
+    def restrict(response: Response) -> Response:
+        response.headers["Content-Security-Policy"] = _POLICY
+        if request.path != "/":
+            response.headers["Cache-Control"] = "public, max-age=3600"
+        return response
+
     app.register_blueprint(page)
     app.add_url_rule("/", endpoint="docs.page", view_func=app.view_functions["docs.show"])
-
-    @app.after_request
-    def restrict(response: Response) -> Response:
-        if (request.endpoint or "").startswith("docs."):
-            response.headers["Content-Security-Policy"] = _POLICY
-            if request.path != "/":
-                response.headers["Cache-Control"] = "public, max-age=3600"
-        return response

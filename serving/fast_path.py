@@ -215,7 +215,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             self.handle_error(None, conn.sock, conn.client, error)
             self._after_answer(conn, False)
             return
-        status, headers = started
+        status, headers = started[:2]
         self._count_request()
         kept = seen.keeps and self.alive and len(content) == seen.size - seen.head
         conn.last_served = time.monotonic()

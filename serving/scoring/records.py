@@ -68,8 +68,11 @@ class RecordReader:
 
         If it has not, the body has a colon for each key, and those within names and texts.
         """
-        present = fields.view(np.uint64) != _ABSENT
-        return body.count(b":") != int(present.sum(axis=0) @ self._colons)
+        absent = fields.view(np.uint64) == _ABSENT
+        colons = len(fields) * self._colons.sum()
+        if absent.any():
+            colons -= absent.sum(axis=0) @ self._colons
+        return body.count(b":") != int(colons)
 
 
 def _field_type(field: Field) -> Any:

@@ -56,9 +56,9 @@ def field(made, name) -> Field:
 
 
 def remark(made, name):
-    found = [remark for remark in made.profile.remarks if remark.startswith(f"{name}: ")]
-    assert len(found) <= 1
-    return found[0] if found else None
+    found = next(choice.remark for choice in made.profile.choices if choice.field.name == name)
+    assert found is None or any(found in told and name in told for told in made.profile.remarks)
+    return found
 
 
 # --- whatever comes out holds ---
@@ -135,7 +135,8 @@ def test_the_tests_own_use_case_is_what_the_scaffold_writes_of_its_table(tmp_pat
 )  # fmt: skip
 def test_texts_of_any_kind_are_written_as_ruff_writes_them(tmp_path, text):
     frame = table(odd=lambda rng, rows: rng.choice([text, "plain", "other"], rows))
-    frame = frame.rename(columns={"size": f"Size {text}"[:100]}) if text.isprintable() else frame
+    if text.isprintable() and not set(text) & set('"\\'):
+        frame = frame.rename(columns={"size": f"Size {text}"[:100]})
     frame.to_csv(tmp_path / "table.csv", index=False)
     arguments = [
         "--name",
@@ -342,6 +343,7 @@ def test_without_a_telling_word_the_rarer_value_is_positive(drafted):
         ({"id": lambda rng, rows: [*range(rows - 1), None]}, {"key": "id"}, r"1 empty value \(first: line 261\)"),
         ({"id": "x" * 200}, {"key": "id"}, r"up to 200 characters"),
         ({"source": "web"}, {}, r"'source' has a name that the project's own tables use: rename it"),
+        ({'say "so"': 1}, {}, r"holds a quotation mark or a backslash: rename it"),
         ({"Size": 1}, {}, r"'size' and 'Size' become one column 'size'.*rename one"),
         ({"a b": 1, "a_b": 2}, {}, r"'a b' and 'a_b' become one column 'a_b'"),
         ({"ratio": lambda rng, rows: [np.inf, *range(rows - 1)]}, {}, r"ratio holds infinite numbers"),

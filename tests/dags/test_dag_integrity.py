@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
-from lifecycle.defaults import TAGS, notify_failure
+from lifecycle.defaults import KINDS, notify_failure
 from tests.plugins.operators.test_scoring_pods import STEPS
 
 ROOT = Path(__file__).resolve().parents[2]
 DAGS = {"attrition_train", "attrition_release", "attrition_rollback", "attrition_retrain_nightly"}
+"""Of the one use case of this repository; ``test_use_cases.py`` has those of others."""
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +37,10 @@ def test_dag_has_runbook_owner_tags_timeout_and_bounds(dags, dag_id):
     for part in ("**Params.**", "**Safe to repeat.**", "**If it fails.**", "**Does not guard against**"):
         assert part in dag.doc_md
     assert dag.owner == "mlops"
-    assert dag.tags
-    assert set(dag.tags) <= set(TAGS)
+    use_case, kind = "attrition", set(dag.tags) - {"attrition"}
+    assert use_case in dag.tags
+    assert len(kind) == 1
+    assert kind < set(KINDS)
     assert dag.catchup is False
     assert dag.dagrun_timeout <= timedelta(days=7)
     assert dag.max_active_runs <= 2
@@ -61,7 +64,7 @@ def test_every_param_has_a_type_and_a_description(dags, dag_id):
 
 
 def _production_tasks(dag):
-    return [task for task in dag.tasks if getattr(task, "conn_id", None) == "scoring_production"]
+    return [task for task in dag.tasks if getattr(task, "target", None) == "production"]
 
 
 def test_nothing_reaches_production_but_through_the_gate(dags):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jsonschema
 import mlflow
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +20,7 @@ from training.data.data_error import DataError
 from training.registry import tags
 from training.registry.register import fetch_bundle, pinned_requirements
 from training.registry.tracking import TRIAL, Tracker, TrackingError
+from training.use_case import Thresholds, UseCaseError, load
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "employee_attrition"
@@ -186,9 +188,11 @@ def test_second_job_is_compared_with_the_champion_on_the_same_holdout(first, sto
 
 
 @pytest.mark.parametrize("force", [False, True], ids=["not forced", "forced"])
-def test_failing_verdict_registers_nothing_unless_forced_and_then_says_so(force, store, synthetic_file):
+def test_failing_verdict_registers_nothing_unless_forced_and_then_says_so(force, store, synthetic_file, monkeypatch):
     key, before = f"failing-{force}", len(versions(store))
-    run("all", key, config(synthetic_file, force=force, floors={"roc_auc": 0.999}))
+    strict = msgspec.structs.replace(load("attrition"), thresholds=Thresholds(minimum_roc_auc=0.999))
+    monkeypatch.setattr(job, "load", lambda name: strict)
+    run("all", key, config(synthetic_file, force=force))
     parent = runs_of(store, key)[0]
     assert parent.data.tags[tags.VERDICT] == "failed"
     assert parent.info.status == "FINISHED"
@@ -246,6 +250,11 @@ def test_task_without_the_one_before_says_what_to_run(task, store, synthetic_fil
 def test_wrong_config_is_refused_by_field(changes, message, synthetic_file):
     with pytest.raises(ConfigError, match=message):
         run("prepare", "key", config(synthetic_file, **changes))
+
+
+def test_unknown_use_case_is_refused_and_those_that_there_are_are_named(synthetic_file):
+    with pytest.raises(UseCaseError, match=r"there is no use case 'churn': use one of .*attrition"):
+        run("prepare", "key", config(synthetic_file, use_case="churn"))
 
 
 def test_published_code_runs_as_a_file_from_anywhere(synthetic_frame, tmp_path):

@@ -99,8 +99,8 @@ def golden_examples(bundle: Bundle, dataset: Dataset) -> Examples:
 def as_records(dataset: Dataset, rows: Any) -> list[dict[str, int | float | str | None]]:
     """Rows as request records, in JSON types.
 
-    The key may identify a person, so it is left out, or is the contract's example where a request must have one. The same
-    goes for a missing value of a field that takes no ``null``.
+    The key may identify a person, so it is left out, or is the contract's example where a request must have one. The
+    same goes for a missing value of a field that takes no ``null``.
     """
     records: list[dict[str, int | float | str | None]] = []
     for row in dataset.frame.iloc[rows].to_dict("records"):

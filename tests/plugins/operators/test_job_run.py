@@ -13,7 +13,9 @@ from lifecycle.operators.job_run import MAX_ATTEMPTS, JobRunOperator, job_tasks
 from lifecycle.operators.nightly_run import NightlyRunOperator
 from lifecycle.operators.training_run import TrainingRunOperator
 from tests.support.airflow import USE_CASE, make_settings
+from training.config import JobConfig
 from training.drift.limits import Limits
+from training.nightly_job import NightlyConfig
 from training.use_case import load
 
 CODE = {"path": "/Shared/lifecycle/code/0123", "code_hash": "0123", "git_revision": "abc"}
@@ -35,17 +37,17 @@ def test_params_win_over_settings_and_settings_fill_what_is_empty(monkeypatch):
 
 
 def test_job_is_told_its_use_case_and_what_follows_from_it(monkeypatch):
-    config = config_of(monkeypatch)
+    config = msgspec.convert(config_of(monkeypatch), JobConfig)
     found = load(USE_CASE)
-    assert (config["use_case"], config["model_name"], config["trials"]) == (USE_CASE, found.model_name, found.trials)
-    assert "thresholds" not in config, "the job reads them from the definition"
+    assert (config.use_case, config.model_name, config.trials) == (USE_CASE, found.model_name, found.trials)
+    assert (config.data, config.code_hash) == ("default.csv", "0123")
 
 
 def test_nightly_job_is_told_limits_and_places(monkeypatch):
     config = config_of(monkeypatch, NightlyRunOperator, {"retrain": True}, nights=["2026-11-02"])
-    assert (config["use_case"], config["nights"], config["by_hand"]) == (USE_CASE, ["2026-11-02"], True)
-    assert msgspec.convert(config["limits"], Limits) == Limits()
-    assert config["original"] == "default.csv"
+    told = msgspec.convert(config, NightlyConfig)
+    assert (told.use_case, told.nights, told.by_hand) == (USE_CASE, ("2026-11-02",), True)
+    assert (told.limits, told.original) == (Limits(), "default.csv")
 
 
 def job(settings, arguments=("--config", "{}")):

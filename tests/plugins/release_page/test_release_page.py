@@ -1,22 +1,27 @@
 """The page Model releases, over a real MLflow server; Airflow's side is given as the API answers it."""
 
 import re
+import sys
+import threading
 import uuid
 from typing import ClassVar
 
+import msgspec
 import pytest
 import requests
 from airflow.api_fastapi.core_api.security import get_user
 from airflow.models.connection import Connection
 from fastapi.testclient import TestClient
 
+import use_cases
 from lifecycle import settings
 from lifecycle.hooks import registry
 from lifecycle.release_page import airflow_view, app, chart, history, registry_view
 from lifecycle.release_page.airflow_view import AirflowView, Run
 from lifecycle.release_page.registry_view import Night
 from tests.support.airflow import USE_CASE, make_settings
-from tests.support.release_page_data import past
+from tests.support.definitions import define
+from tests.support.release_page_data import past, release, train
 from training.registry import tags
 from training.use_case import load
 
@@ -194,15 +199,13 @@ def test_mlflow_connection_missing_is_said(page, monkeypatch):
 
 
 def test_mlflow_that_does_not_answer_in_time_is_said(page, monkeypatch):
-    import threading
-
-    release = threading.Event()
+    answered = threading.Event()
     monkeypatch.setattr(app, "DEADLINE_SECONDS", 0.1)
-    monkeypatch.setattr(registry_view, "read", lambda use_case: release.wait(1))
+    monkeypatch.setattr(registry_view, "read", lambda use_case: answered.wait(1))
     try:
         answer = page.get("/releases")
     finally:
-        release.set()
+        answered.set()
     assert answer.status_code == 503
     assert "has not answered within 0.1 s" in answer.text
 
@@ -230,6 +233,51 @@ def test_evidence_that_is_none_is_named_and_the_rest_is_shown(page, with_past):
     assert "waits for approval" in shown
 
 
+@pytest.fixture
+def two(page, with_past, written_past, monkeypatch, tmp_path):
+    """A page of attrition and of a second use case, which has a first release at its gate."""
+    define(tmp_path, "churn", title="Customer Churn")
+    monkeypatch.setattr(use_cases, "__path__", [*use_cases.__path__, str(tmp_path)])
+    name = f"model_{uuid.uuid4().hex[:8]}"
+    both = {**written_past.use_cases, "churn": {"model_name": name, "experiment": name}}
+    configured = msgspec.structs.replace(written_past, use_cases=both)
+    monkeypatch.setattr(settings, "load", lambda: configured)
+    client = registry.client()
+    client.create_registered_model(name)
+    version = train(client, client.create_experiment(name), "churn")
+    release(version, 9, "churn", note="spring campaign")
+    asked = AirflowView([run("manual__9", "running", dag_id="churn_release")], frozenset({"manual__9"}))
+    runs = {"attrition": RUNS, "churn": asked}
+    monkeypatch.setattr(airflow_view, "read", lambda token, use_case: runs[use_case.name])
+    monkeypatch.setattr(app, "load_all", lambda: ((load("attrition"), load("churn")), ()))
+    yield page
+    load.cache_clear()
+    sys.modules.pop("use_cases.churn")
+
+
+def test_page_has_a_section_for_each_use_case_with_its_own_history(two):
+    answer = two.get("/releases")
+    assert answer.status_code == 200
+    _, attrition, churn = re.split(r'<article class="use-case" id="\w+"', answer.text)
+    assert "Employee Attrition API" in attrition
+    assert "Customer Churn" in churn
+    assert "http://airflow/dags/attrition_release/runs/manual__4" in attrition
+    assert "http://airflow/dags/churn_release/runs/manual__9/tasks/await_approval/required_actions" in churn
+    assert "spring campaign" in churn
+    assert "attrition" not in churn
+    assert "churn" not in attrition.lower()
+    identifiers = re.findall(r' id="([^"]+)"', answer.text)
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_page_leaves_out_a_use_case_whose_release_dag_the_caller_may_not_read(two, monkeypatch):
+    monkeypatch.setattr(Rights, "hidden", {"attrition_release"})
+    answer = two.get("/releases")
+    assert answer.status_code == 200
+    assert "Customer Churn" in answer.text
+    assert "attrition" not in answer.text.lower()
+
+
 def test_caller_without_a_login_is_refused(configured):
     answer = TestClient(app.application.__wrapped__()).get("/releases")
     assert answer.status_code == 401
@@ -237,7 +285,6 @@ def test_caller_without_a_login_is_refused(configured):
 
 
 def test_caller_who_may_read_no_release_dag_is_refused(page, with_past, monkeypatch):
-    monkeypatch.setattr(app, "get_auth_manager", lambda: Rights())
     monkeypatch.setattr(Rights, "hidden", {"attrition_release"})
     answer = page.get("/releases")
     assert answer.status_code == 403

@@ -12,7 +12,6 @@ import pytest
 import requests
 from airflow.models.connection import Connection
 from azure.storage.blob import BlobServiceClient
-from training.inference_log.schema import COLUMNS, SERVICE
 
 from lifecycle import settings
 from lifecycle.hooks.log_storage import SourceError, open_source
@@ -21,9 +20,8 @@ from tests.support.airflow import USE_CASE, make_settings
 from tests.support.machine import free_port
 from tests.support.nights import inference, open_duckdb
 from tests.support.simulate import CONTAINER, Export
-from training.inference_log import day_tables as days
-from training.inference_log import landing, layout
-from training.inference_log import parse as night
+from training.inference_log import day_tables, landing, layout, parse
+from use_cases.attrition import USE_CASE as ATTRITION
 
 pytestmark = pytest.mark.azurite
 
@@ -90,8 +88,8 @@ def test_messy_export_in_a_storage_account_equals_its_truth(logs, tmp_path):
         append(container, export.root / CONTAINER)
         manifest = landing.land(open_source(CONTAINER), tables, closed, FIRST - timedelta(days=5), closed)
         assert manifest.lines == export.counts[closed]["read"]
-        night.stage(engine, tables, closed, COLUMNS, SERVICE)
-        days.rebuild(engine, tables, closed, COLUMNS)
+        parse.stage(engine, tables, closed, ATTRITION)
+        day_tables.rebuild(engine, tables, closed, ATTRITION)
     engine.close()
     assert inference(tables, export.rows) == export.rows
 

@@ -19,26 +19,28 @@ from embedded.airflow_client import Airflow, AirflowError
 from embedded.demo.follow import Follower
 from embedded.environment import Stack
 from embedded.processes import leftovers
+from lifecycle.task_ids import AWAIT_APPROVAL
 from serving.scoring.bundle import Bundle
 from tests.support.bundles import make_bundle
 from tests.support.machine import eventually, own_ports
 from tests.support.nightly import MODEL, export_answers, register_champion, write_outcomes
 from tests.support.nights import fingerprint
 from tests.support.simulate import Export
-from training.data.dataset import holdout_rows, read_employees
+from training.data.dataset import holdout_rows, read_table
 from training.drift.verdict import Verdict
 from training.inference_log import layout
 from training.registry import tags
-from use_cases.attrition.sample import make_employees
+from use_cases.attrition import USE_CASE as ATTRITION
+from use_cases.attrition.sample import make_sample
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[3]
-NIGHTLY, TRAIN, RELEASE, GATE = "attrition_retrain_nightly", "attrition_train", "attrition_release", "await_approval"
+NIGHTLY, TRAIN, RELEASE = ATTRITION.retrain_dag, ATTRITION.train_dag, ATTRITION.release_dag
 TICK = (datetime.now(UTC) - timedelta(hours=2)).date()
 """The day on which the DAG was last due, at 02:00."""
 NIGHTS = [TICK - timedelta(days=number) for number in (3, 2, 1)]
-EXPERIMENT = "/Shared/attrition"
+EXPERIMENT = ATTRITION.experiment
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def command(stack, *arguments):
 
 def changed_world(rows, seed):
     """Other people, who earn twice as much and leave for another reason than those the champion knows."""
-    people = make_employees(rows, seed)
+    people = make_sample(rows, seed)
     rng = np.random.default_rng(seed)
     far = people["DistanceFromHome"] > 12
     people["Attrition"] = np.where(rng.random(rows) < np.where(far, 0.7, 0.05), "Yes", "No")
@@ -80,11 +82,12 @@ def changed_world(rows, seed):
 
 def make_champion(stack, folder):
     """Register a version that was trained on the stack's data, as the one in production; returns its bundle."""
-    stack.data.parent.mkdir(parents=True, exist_ok=True)
-    make_employees(600, 1).to_csv(stack.data, index=False)
+    data = stack.data(ATTRITION.name)
+    data.parent.mkdir(parents=True, exist_ok=True)
+    make_sample(600, 1).to_csv(data, index=False)
     bundle = make_bundle(folder / "bundle", 1)
     mlflow.set_tracking_uri(stack.mlflow_url)
-    register_champion(bundle, read_employees(str(stack.data)), EXPERIMENT)
+    register_champion(bundle, read_table(ATTRITION, str(data)), EXPERIMENT)
     mlflow.set_tracking_uri(None)
     return Bundle.load(bundle)
 
@@ -92,13 +95,13 @@ def make_champion(stack, folder):
 def export_nights(stack, champion):
     """The champion's answers, none of them judged: one night to people it knows, two to others; their outcomes."""
     before = NIGHTS[0] - timedelta(days=1)
-    closed = layout.night_folder(stack.home / "tables", "nights", before) / layout.VERDICT
+    closed = layout.night_folder(stack.home / "tables" / ATTRITION.name, "nights", before) / layout.VERDICT
     layout.write_json(closed, msgspec.to_builtins(Verdict(before.isoformat(), "no records", "1")))
     export = Export(stack.home / "exports", half_written=0)
-    asked = [make_employees(600, 1).head(300), changed_world(900, 50).head(450), changed_world(900, 50).tail(450)]
+    asked = [make_sample(600, 1).head(300), changed_world(900, 50).head(450), changed_world(900, 50).tail(450)]
     for night, people in zip(NIGHTS, asked, strict=True):
         export_answers(export, champion, night, people)
-    write_outcomes(stack.home / "outcomes", changed_world(900, 50), TICK)
+    write_outcomes(stack.home / "outcomes" / ATTRITION.name, changed_world(900, 50), TICK)
 
 
 def unpause(airflow, dag_id):
@@ -129,7 +132,7 @@ def test_drift_and_outcomes_bring_a_better_challenger_to_the_gate(stack, tmp_pat
     follower = Follower(airflow, Console())
     assert follow(airflow, follower, NIGHTLY, nightly) == "success"
 
-    tables = stack.home / "tables"
+    tables = stack.home / "tables" / ATTRITION.name
     found = [pq.read_table(layout.day_folder(tables, "inference", night)).num_rows for night in NIGHTS]
     assert found == [300, 450, 450]
     verdicts = [layout.read_json(layout.night_folder(tables, "nights", night) / layout.VERDICT) for night in NIGHTS]
@@ -160,7 +163,7 @@ def test_drift_and_outcomes_bring_a_better_challenger_to_the_gate(stack, tmp_pat
         headers={"Authorization": f"Bearer {stack.credentials.minilake_token}"},
         timeout=30,
     ).json()["runs"]
-    assert [job["run_name"] for job in jobs if "nightly" in job["run_name"]] == [f"attrition nightly {nightly}"]
+    assert [job["run_name"] for job in jobs if "retraining" in job["run_name"]] == [f"attrition retraining {nightly}"]
     assert fingerprint(tables) == before
     (started,) = airflow.runs(TRAIN)
     assert (started["dag_run_id"], started["conf"]["data"]) == (training, newest)
@@ -172,13 +175,16 @@ def test_drift_and_outcomes_bring_a_better_challenger_to_the_gate(stack, tmp_pat
     judged = json.loads(Path(evaluation).read_text())
     assert judged["verdict"] == "passed"
     assert judged["comparison"]["champion_version"] == "1"
-    table = read_employees(newest)
-    held_out = table.take(holdout_rows(table.groups))
+    table = read_table(ATTRITION, newest)
+    held_out = table.take(holdout_rows(ATTRITION, table.groups))
     assert 100 < judged["comparison"]["rows"] == held_out.recent.sum() < len(held_out.y)
     assert judged["comparison"]["metrics"]["roc_auc"]["difference"]["low"] > 0
 
     assert eventually(lambda: airflow.runs(RELEASE), 60)
     (release,) = airflow.runs(RELEASE)
-    assert follow(airflow, follower, RELEASE, release["dag_run_id"], question=GATE) == "awaiting_input"
+    assert follow(airflow, follower, RELEASE, release["dag_run_id"], question=AWAIT_APPROVAL) == "awaiting_input"
     assert airflow.result(RELEASE, release["dag_run_id"], "resolve_candidate")["version"] == "2"
-    assert f"- {NIGHTS[-1]}: {note} **Confirmed: " in airflow.question(RELEASE, release["dag_run_id"], GATE)["body"]
+    assert (
+        f"- {NIGHTS[-1]}: {note} **Confirmed: "
+        in airflow.question(RELEASE, release["dag_run_id"], AWAIT_APPROVAL)["body"]
+    )

@@ -111,7 +111,7 @@ def test_alert_for_silence_only_while_the_service_is_up():
 
 
 def test_alert_for_lost_quality():
-    lost = Quality(labels=500, leavers=80, roc_auc=Estimate(0.5, 0.45, 0.55), lost=True)
+    lost = Quality(labels=500, positives=80, roc_auc=Estimate(0.5, 0.45, 0.55), lost=True)
     assert kinds(msgspec.structs.replace(QUIET, quality=lost)) == ["quality"]
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
+from serving.faults import allowed
 from serving.scoring.contract import Field
 from serving.scoring.records import RecordReader
 from tests.support.every_use_case import OWN, ROOT, found_in
@@ -236,6 +237,7 @@ def test_carried_text_takes_any_text_at_the_door_and_in_a_request(drafted):
     contract = request_contract(made.use_case)
     record = {one.name: one.example for one in made.use_case.fields} | {"note": "quite another note"}
     assert field(made, "note").categories == ()
+    assert allowed(field(made, "note")) == "text of up to 128 characters, or null"
     assert len(RecordReader(contract).read(json.dumps([record]).encode())) == 1
     other = table(seed=2, note="never seen")
     assert find_faults(made.use_case, other.astype(str)) == []

@@ -64,7 +64,7 @@ def measure_table(dataset: Dataset) -> Measured:
             + (f" ({gap['attribute']})" if gap["attribute"] else ": no two groups are large enough to compare")
             + f"; plus {_GAP_ROOM:g}, at least {_LEAST_GAP:g}. Lower it to what you can answer for."
         )
-    return Measured(auc, Thresholds(**limits), reasons)
+    return Measured(auc, msgspec.convert(limits, Thresholds), reasons)
 
 
 def _calibration_limit(error: float) -> float:

@@ -106,7 +106,7 @@ def profile(raw: pd.DataFrame, label: str, key: str | None, positive: str | None
     if faults:
         raise ScaffoldError(faults)
     chosen = _binary(label, outcomes, positive)
-    y = (outcomes == chosen.positive).to_numpy(np.int64)
+    y = np.asarray(outcomes == chosen.positive, np.int64)
     if (fewest := min(int(y.sum()), len(y) - int(y.sum()))) < MINIMUM_CLASS:
         raise ScaffoldError(
             [f"the rarer value of {label} has {fewest} rows, and {MINIMUM_CLASS} are needed to train on"]
@@ -240,7 +240,7 @@ def _label_faults(label: str, outcomes: pd.Series) -> list[str]:
         count = int(outcomes.isna().sum())
         return [
             f"the label {label} is missing in {count:,} row{'' if count == 1 else 's'} (first: line "
-            f"{_line(outcomes.isna().idxmax())}): remove rows whose outcome is not known"
+            f"{_line(int(outcomes.isna().argmax()))}): remove rows whose outcome is not known"
         ]
     counts = outcomes.value_counts()
     if len(counts) == 1:
@@ -261,7 +261,7 @@ def _key_faults(key: str, values: pd.Series) -> list[str]:
     if (missing := int(values.isna().sum())) > 0:
         faults.append(
             f"The key column contains {missing:,} empty value{'' if missing == 1 else 's'} (first: line "
-            f"{_line(values.isna().idxmax())}). Every row needs a key; without KEY= rows have no identity."
+            f"{_line(int(values.isna().argmax()))}). Every row needs a key; without KEY= rows have no identity."
         )
     twice = values[values.duplicated(keep=False) & values.notna()]
     if len(twice):
@@ -313,7 +313,7 @@ def _sampled(y: NDArray[np.int64]) -> NDArray[np.intp]:
 
 def _line(row: int) -> int:
     """Line of a row as an editor counts them: the header is line 1."""
-    return int(row) + 2
+    return row + 2
 
 
 def _shown(names: Sequence[str], most: int = _LISTED) -> str:

@@ -1,4 +1,4 @@
-# One word per job; `make help` lists them. Needs Python 3.11 and nothing else.
+# One word per job; `make help` lists them. Needs Python 3.11, or a network to get one from, and nothing else.
 #   make demo USE_CASE=attrition DATA=path/to.csv APPROVE=yes KEEP=no    settings and their defaults: env.example
 
 VENV ?= .venv
@@ -25,14 +25,12 @@ help: ## List the targets
 ## ---- set-up ----
 
 setup: ## Make the Python environment; does nothing when it is up to date
-	@command -v $(PYTHON) >/dev/null 2>&1 && $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
-	  || { echo "Python 3.11 is needed and '$(PYTHON)' is not it: install it, or name it with PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@$(PYTHON) -m embedded.setup $(VENV)
+	@python=$$(sh embedded/python.sh "$(PYTHON)" "$(VENV)") && "$$python" -m embedded.setup "$(VENV)"
 
-lock: setup ## Compile the requirements files with hashes from their .in files
+lock: setup ## Compile the requirements files, with hashes and for all systems, from their .in files
 	@for name in $(REQUIREMENTS); do \
 	  [ -f $$name.in ] || continue; echo "$$name.in -> $$name.txt"; \
-	  $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	    --custom-compile-command "make lock" $$([ $$name != serving/requirements ] || echo "-c requirements.txt") \
 	    $$name.in -o $$name.txt || exit 1; done
 

@@ -34,6 +34,7 @@ from benchmarks.http_load import Measured, http_request, measure
 from benchmarks.procedure import train
 from serving.scoring.contract import Contract, read_contract
 from serving.scoring.encode import encode_columns
+from serving.system import memory_folder
 from training.data.dataset import Dataset, read_table
 from training.export.bundle import as_records, write_bundle
 from training.export.outliers import Outliers
@@ -92,7 +93,9 @@ def prepare(folder: Path, employees: Dataset) -> Contract:
 def systems(folder: Path) -> list[System]:
     """The three, with the same worker settings."""
     gunicorn = [sys.executable, "-m", "gunicorn", "--preload", "-k", "gthread", "-w", "1", "--threads", str(THREADS)]
-    gunicorn += ["--keep-alive", "5", "--worker-tmp-dir", "/dev/shm", "--no-control-socket", "--log-level", "warning"]  # noqa: S108
+    gunicorn += ["--keep-alive", "5", "--no-control-socket", "--log-level", "warning"]
+    if folder_in_memory := memory_folder():
+        gunicorn += ["--worker-tmp-dir", folder_in_memory]
     ours = {
         "SCORING_BUNDLE": str(folder / "bundle"),
         "SCORING_API_KEYS_FILE": str(folder / "keys.json"),

@@ -133,6 +133,9 @@ class Stack:
             # An MLflow that is away is a failure after one minute; the default of 7 makes it four.
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
             "DO_NOT_TRACK": "true",
+            **_loopback_without_proxy(kept),
+            # macOS ends a forked process that touches Apple's libraries, and Airflow forks for everything.
+            "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",
         }
 
     def airflow_environment(self) -> dict[str, str]:
@@ -198,7 +201,8 @@ class Stack:
 
     def scoring_environment(self) -> dict[str, str]:
         """For scoring servers: nothing of the clone, no secret; the host adds what a server needs."""
-        names = ("PATH", "HOME", "LANG", "TZ", "SPT_NOENV", "PYTHONUNBUFFERED", MARKER)
+        names = ("PATH", "HOME", "LANG", "TZ", "SPT_NOENV", "PYTHONUNBUFFERED",
+                 "OBJC_DISABLE_INITIALIZE_FORK_SAFETY", MARKER)  # fmt: skip
         return {name: value for name, value in self.environment().items() if name in names}
 
     def _connections(self, secrets: Credentials) -> dict[str, str]:
@@ -220,3 +224,13 @@ class Stack:
                 "extra": {"home": str(self.slots)},
             }
         return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()}
+
+
+def _loopback_without_proxy(shell: Mapping[str, str]) -> dict[str, str]:
+    """The parts talk to each other without a proxy.
+
+    Where no variable speaks of proxies, Python asks macOS, in a library that a forked process must not use.
+    """
+    named = shell.get("no_proxy") or shell.get("NO_PROXY")
+    hosts = ",".join(filter(None, [named, "127.0.0.1,localhost"]))
+    return {"no_proxy": hosts, "NO_PROXY": hosts}

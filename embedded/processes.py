@@ -38,7 +38,7 @@ def alive(group: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass  # somebody else's; or, on macOS, one of which nobody is left but who waits to be reaped
     members = (process for process in psutil.process_iter(["status"]) if _group(process.pid) == group)
     return any(process.info["status"] != psutil.STATUS_ZOMBIE for process in members)
 
@@ -57,8 +57,11 @@ def stop(groups: Iterable[int], *, grace: float) -> None:
 
 
 def signal_group(group: int, number: signal.Signals) -> None:
-    """Send a signal to a process group that may have ended already."""
-    with contextlib.suppress(ProcessLookupError):
+    """Send a signal to a process group that may have ended already.
+
+    On macOS a group whose members all wait to be reaped answers as somebody else's would.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
 
 

@@ -1,7 +1,6 @@
 """One scoring server of the embedded stack: a gunicorn on sockets that the host keeps."""
 
 import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import requests
 
+from embedded.processes import signal_group
 from lifecycle.hooks.slot import Running, Unit
 
 SLOT_MARKER = "LIFECYCLE_SCORING_SLOT"
@@ -110,7 +110,6 @@ class Child:
 
     def kill(self) -> None:
         """End it and its workers at once."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        signal_group(self.pid, signal.SIGKILL)
         self._process.wait()
         self._private.close()

@@ -28,6 +28,7 @@ from embedded.addresses import AddressError, Addresses
 from embedded.credentials import hashes_file
 from embedded.environment import HEARTBEAT_FILE, TARGETS, Stack
 from embedded.log_export import Exporter
+from embedded.processes import signal_group
 from embedded.scoring_child import SLOT_MARKER, Child
 from embedded.stop_signal import StopSignal
 from lifecycle.hooks.slot import DESIRED_FILE, STATUS_FILE, Desired, Status, Unit, read_status
@@ -111,7 +112,8 @@ class SlotHost:
     def _bind(self) -> socket.socket:
         """The public socket: bound, so that nobody else takes the port, and refusing until a server listens.
 
-        SO_REUSEPORT lets the next host bind while the servers of a killed one still answer on theirs.
+        SO_REUSEPORT lets the next host bind while the servers of a killed one still answer on theirs. Linux shows
+        connections to those alone until ours listen; macOS may refuse some meanwhile.
         """
         public = socket.socket()
         public.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -205,6 +207,8 @@ class Host:
         self._stack = stack
         self._addresses = Addresses(stack)
         self._definitions: dict[str, UseCase] = {}
+        self._faults: dict[str, str] = {}
+        """What was last wrong with a use case, so that it is told once."""
         self._hosted: set[str] = set()
         self._slots: list[SlotHost] = []
         self._threads: list[threading.Thread] = []
@@ -256,8 +260,14 @@ class Host:
         try:
             self._definitions[name] = use_cases.load(name)
         except UseCaseError as error:
+            self._tell(name, str(error))
             return str(error)
         return ""
+
+    def _tell(self, name: str, fault: str) -> None:
+        if self._faults.get(name) != fault:
+            self._faults[name] = fault
+            log.warning("%s", fault)
 
     def _open(self, name: str) -> None:
         """Bind both public ports and look after both slots."""
@@ -270,7 +280,9 @@ class Host:
         except (AddressError, OSError) as error:
             for slot in opened:
                 slot.close()
-            return self._refuse(name, f"use case {name} gets no address: {error}")
+            fault = f"use case {name} gets no address: {error}"
+            self._tell(name, fault)
+            return self._refuse(name, fault)
         self._hosted.add(name)
         self._slots += opened
         for slot in opened:
@@ -325,10 +337,7 @@ def _end(strays: list[psutil.Process]) -> None:
         process.terminate()
     psutil.wait_procs(strays, timeout=_LEFTOVER_SECONDS)
     for process in strays:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+        signal_group(process.pid, signal.SIGKILL)
 
 
 def main() -> int:

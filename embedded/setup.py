@@ -6,7 +6,7 @@ checked by hash, and uv installs the rest, checked by hash too: seconds instead 
 
 import hashlib
 import os
-import re
+import platform
 import shutil
 import subprocess
 import sys
@@ -18,6 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 MIN_DISK_MIB = 4096
 """The environment with its byte code takes 2.6 GiB, a cold cache of downloads 0.9."""
+MIN_MACOS = 14
+"""onnxruntime's wheels need it."""
 _STAMP = ".requirements.sha256"
 
 
@@ -46,6 +48,7 @@ def is_current(folder: Path, requirements: str) -> bool:
 def make(folder: Path, requirements_file: Path) -> None:
     """Make or update the environment, showing progress."""
     requirements = requirements_file.read_text()
+    _check_system()
     _check_disk(folder)
     python = folder / "bin" / "python"
     if not python.exists():
@@ -57,11 +60,27 @@ def make(folder: Path, requirements_file: Path) -> None:
         only_uv.flush()
         _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
               "--require-hashes", "--no-deps", "-r", only_uv.name])  # fmt: skip
-    count = len(re.findall(r"^[\w.\[\]-]+==", requirements, re.MULTILINE))
-    print(f"[3/3] {count} packages", flush=True)
+    print("[3/3] the packages", flush=True)
     _run([str(python), "-m", "uv", "pip", "install", "--python", str(python), "--require-hashes",
           "--compile-bytecode", "-r", str(requirements_file)])  # fmt: skip
     (folder / _STAMP).write_text(_digest(requirements))
+
+
+def _check_system() -> None:
+    """Stop where packages have no wheels; tests/test_lock.py says where they have."""
+    system = platform.system()
+    if system not in ("Linux", "Darwin"):
+        raise SetupError(f"this project runs on Linux and macOS, not on {system}: on Windows, use WSL 2")
+    if system == "Linux":
+        return
+    if platform.machine() != "arm64":
+        raise SetupError(
+            f"onnxruntime has no package for a Mac with {platform.machine()}: use Linux (a container or a virtual "
+            "machine will do); on a Mac with Apple silicon, use a Python for arm64"
+        )
+    release = platform.mac_ver()[0]
+    if int(release.split(".")[0]) < MIN_MACOS:
+        raise SetupError(f"onnxruntime needs macOS {MIN_MACOS} or newer, this is {release}: update it, or use Linux")
 
 
 def _check_disk(folder: Path) -> None:

@@ -30,6 +30,8 @@ def main() -> None:
         "API_KEYS_FILE": arguments.keys or "",
     }
     environ = os.environ | {f"SCORING_{name}": str(value) for name, value in settings.items()}
+    # macOS would end a forked worker that touches Apple's libraries.
+    environ.setdefault("OBJC_DISABLE_INITIALIZE_FORK_SAFETY", "YES")
     gunicorn = ["-m", "gunicorn", "-c", "python:serving.gunicorn_config", "serving.wsgi:app"]
     os.execve(sys.executable, [sys.executable, *gunicorn], environ)  # noqa: S606 - so that signals arrive
 

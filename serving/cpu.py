@@ -1,13 +1,14 @@
 """How many CPUs this container may use."""
 
 import math
-import os
 from pathlib import Path
+
+from serving.system import usable_cpus
 
 
 def cpu_limit(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Whole CPUs within the cgroup's quota (version 2 or 1) and the affinity mask, at least 1."""
-    usable = len(os.sched_getaffinity(0))
+    usable = usable_cpus()
     quota = _quota(cgroup)
     return max(1, min(usable, math.ceil(quota))) if quota else usable
 

@@ -12,9 +12,11 @@ from typing import Any
 
 from serving.cpu import cpu_limit
 from serving.settings import read_settings
+from serving.system import memory_folder
 
 # NumPy is imported after this. Its thread pool would not survive the fork, and our matrices are small.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("VECLIB_MAXIMUM_THREADS", "1")  # what NumPy calculates with on macOS
 
 # Loading makes hardly any garbage; looking for it takes a tenth of the start. ``serving.wsgi`` ends this.
 gc.disable()
@@ -25,7 +27,7 @@ bind = _settings.binds
 workers = _settings.workers or cpu_limit()
 threads = _settings.threads
 worker_class = "serving.worker.ScoringWorker"
-worker_tmp_dir = "/dev/shm"  # noqa: S108 - the heartbeat must not wait for a disk
+worker_tmp_dir = memory_folder()  # the heartbeat must not wait for a disk
 preload_app = True
 keepalive = _settings.keepalive
 graceful_timeout = _settings.graceful_timeout

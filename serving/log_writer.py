@@ -1,7 +1,8 @@
 """Whole lines to stdout, from many processes and threads, or an error in time.
 
-A pipe keeps writes together only up to 4 KiB, so writers take turns: threads by a lock, processes by a POSIX
-record lock on a shared memory file, which the kernel releases when its holder dies.
+A pipe keeps writes together only up to ``PIPE_BUF`` bytes (4 KiB on Linux, 512 on macOS), so writers take turns:
+threads by a lock, processes by a POSIX record lock on a file without a name, which the kernel releases when its
+holder dies.
 """
 
 import fcntl
@@ -9,8 +10,11 @@ import logging
 import mmap
 import os
 import select
+import stat
 import threading
 import time
+
+from serving.system import unnamed_file
 
 _CLEAN, _BROKEN = 0, 1
 _PIPE_BYTES = 1 << 20  # the most that Linux gives everybody: room for the lines of a thousand records
@@ -28,10 +32,14 @@ class LineWriter:
         """``timeout``: seconds that the descriptor may refuse to take a block."""
         self._timeout = timeout
         self._thread_lock = threading.Lock()
-        self._process_lock = os.memfd_create("inference-log-lock", os.MFD_CLOEXEC)
+        self._process_lock = unnamed_file()
         # One byte that all processes see: whether the last block was cut off in the middle of a line.
         self._state = mmap.mmap(-1, 1)
-        self._descriptor = _own_descriptor(descriptor)
+        own = _own_pipe(descriptor)
+        self._descriptor = os.dup(descriptor) if own is None else own
+        # A pipe that we share with others may block: once it has room, it still takes this much at once.
+        shared_pipe = own is None and stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+        self._piece = select.PIPE_BUF if shared_pipe else None
 
     def ready(self) -> bool:
         """Whether a block is most likely taken at once: the last one was, or stdout has room again."""
@@ -54,15 +62,19 @@ class LineWriter:
         if self._state[0] == _BROKEN:
             lines = b"\n" + lines  # ends the line that was cut off
         self._state[0] = _BROKEN
-        try:
-            written = os.write(self._descriptor, lines)
-        except BlockingIOError:
-            written = 0
-        except OSError as error:
-            raise LogUnavailable(f"stdout cannot be written: {error.strerror}") from error
+        written = 0 if self._piece else self._take(lines)
         if written < len(lines):
             self._write_rest(memoryview(lines)[written:])
         self._state[0] = _CLEAN
+
+    def _take(self, lines: bytes | memoryview) -> int:
+        """How many bytes the descriptor took."""
+        try:
+            return os.write(self._descriptor, lines)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise LogUnavailable(f"stdout cannot be written: {error.strerror}") from error
 
     def _write_rest(self, rest: memoryview) -> None:
         """What a full pipe did not take at once, within the time limit."""
@@ -72,12 +84,7 @@ class LineWriter:
             remaining = deadline - time.monotonic()
             if remaining <= 0 or not room.poll(remaining * 1000):
                 raise LogUnavailable(f"stdout took no line for {self._timeout:g} s")
-            try:
-                rest = rest[os.write(self._descriptor, rest) :]
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise LogUnavailable(f"stdout cannot be written: {error.strerror}") from error
+            rest = rest[self._take(rest[: self._piece]) :]
 
     def _room(self) -> select.poll:
         """What waits until the descriptor can be written; for one thread."""
@@ -86,18 +93,20 @@ class LineWriter:
         return poll
 
 
-def _own_descriptor(descriptor: int) -> int:
-    """Our own non-blocking way to the same file: the flag must not reach others who write to it.
+def _own_pipe(descriptor: int) -> int | None:
+    """Our own non-blocking end of the pipe: the flag must not reach others who write to it.
 
-    Only a pipe can be opened anew without changing what it is; others do not block for long.
+    ``None`` for what is not a pipe, which does not block for long, and where a pipe cannot be opened again:
+    systems without /proc, or a pipe of another user.
     """
     path = f"/proc/self/fd/{descriptor}"
     try:
         if not os.readlink(path).startswith("pipe:"):
-            return os.dup(descriptor)
+            return None
         own = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # no /proc, or the pipe belongs to another user: writes may then block
-        return os.dup(descriptor)
+    except OSError as error:
+        _log.info("stdout is written through the descriptor that others share: %s", error)
+        return None
     try:
         fcntl.fcntl(own, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     except OSError as error:  # a large request then waits for the reader more than once

@@ -5,6 +5,7 @@ from the socket then.
 """
 
 import fcntl
+import logging
 import re
 import socket
 import struct
@@ -23,6 +24,7 @@ _HEAD = re.compile(re.escape(_LINE) + rb"(?:[A-Za-z0-9-]+:[\t\x20-\x7e]*\r\n)+\r
 _LENGTH = re.compile(r"[0-9]{1,7}")
 _LEFT_TO_GUNICORN = {"TRANSFER_ENCODING", "EXPECT", "UPGRADE", "TRAILER"}
 _KEEPS = {"": True, "keep-alive": True, "close": False}
+_log = logging.getLogger(__name__)
 
 
 class Prediction(NamedTuple):
@@ -75,7 +77,10 @@ def _arrived(client: socket.socket) -> int:
 
 def be_readable_at(client: socket.socket, count: int) -> None:
     """Count as readable only when so many bytes have arrived, the client has gone, or the kernel has no room."""
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+    try:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+    except OSError as error:  # macOS, for one whose client has gone: reading will tell
+        _log.debug("the connection takes no option: %s", error)
 
 
 def answer_head(status: str, headers: Iterable[tuple[str, str]], keeps: bool) -> bytes:

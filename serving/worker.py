@@ -14,6 +14,7 @@ import logging
 import selectors
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -29,7 +30,7 @@ from serving.service import Service
 _TICK = 0.1
 _CALM = 1.0  # seconds to wait for a moment without connections
 _LINGER = 0.001  # seconds: about as long as a close client takes for its next request
-_SO_ATTACH_FILTER = 26
+_SO_ATTACH_FILTER = 26  # Linux; Python has no name for it
 _log = logging.getLogger(__name__)
 
 
@@ -239,8 +240,10 @@ def _refuse_new_connections(listener: socket.socket) -> None:
 
     Closing a listening socket resets what waits in its backlog. With a packet filter that lets nothing
     through, nothing can join the backlog while it is emptied; a client's connect is then refused, as
-    it should be, instead of accepted and reset.
+    it should be, instead of accepted and reset. Other systems than Linux have no such filter.
     """
+    if sys.platform != "linux":
+        return
     program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF: return 0
     try:
         listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(program)))

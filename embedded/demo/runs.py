@@ -41,8 +41,6 @@ class Stranger:
 
     run_id: str
     whose: str
-    running: bool
-    """False: it is queued."""
     asks: bool
     """Whether it waits for an answer at the gate."""
     link: str
@@ -141,10 +139,9 @@ class Runs:
 
     def _stranger(self, run: Json, whose: str) -> Stranger:
         run_id = str(run["dag_run_id"])
-        running = run["state"] == "running"
-        asks = running and self._airflow.task(self._release, run_id, GATE)["state"] == "awaiting_input"
+        asks = run["state"] == "running" and self._airflow.task(self._release, run_id, GATE)["state"] == "awaiting_input"
         link = self._airflow.link(self._release, run_id, GATE if asks else None)
-        return Stranger(run_id, whose, running, asks, f"{link}/required_actions" if asks else link)
+        return Stranger(run_id, whose, asks, f"{link}/required_actions" if asks else link)
 
     def _events(self, train_run: str) -> list[Json]:
         """Updates of assets by a training run, oldest first."""

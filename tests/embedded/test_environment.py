@@ -92,3 +92,11 @@ def test_too_little_memory_is_one_line_that_says_what_to_do(stack, monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=300 * 2**20))
     with pytest.raises(preflight.PreflightError, match="300 MiB of memory are available, 2500 are needed"):
         preflight.check(stack)
+
+
+def test_parts_reach_each_other_without_the_proxy_of_the_shell(tmp_path):
+    shell = {"LIFECYCLE_HOME": str(tmp_path), "HTTP_PROXY": "http://proxy", "NO_PROXY": "registry.example.com"}
+    environment = Stack.read(shell).environment()
+    for name in ("no_proxy", "NO_PROXY"):
+        assert environment[name] == "registry.example.com,127.0.0.1,localhost"
+    assert Stack.read({"LIFECYCLE_HOME": str(tmp_path)}).environment()["no_proxy"] == "127.0.0.1,localhost"

@@ -62,9 +62,8 @@ def embedded(stack, *arguments):
 def demo(stack, real_data):
     """The demo, approved; the stack stays up."""
     began = time.monotonic()
-    done = embedded(
-        stack, "demo", "--use-case", "attrition", "--data", str(real_data), "--approve", "yes", "--keep", "yes"
-    )
+    about = ("--use-case", "attrition", "--data", str(real_data))
+    done = embedded(stack, "demo", *about, "--approve", "yes", "--keep", "yes")
     print(done.stdout[-3000:], done.stderr[-3000:], f"\ndemo on PostgreSQL: {time.monotonic() - began:.0f} s")
     return done
 

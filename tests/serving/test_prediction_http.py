@@ -1,8 +1,11 @@
 """Which requests are told to be plain predictions, and how they are answered."""
 
+import errno
+import os
 import select
 import socket
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 from gunicorn.config import Config
@@ -27,6 +30,16 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def _readable(server: socket.socket, seconds: float) -> bool:
     return bool(select.select([server], [], [], seconds)[0])
+
+
+def test_connection_whose_client_has_gone_may_refuse_options() -> None:
+    class Gone:
+        """As on macOS."""
+
+        def setsockopt(self, *_: int) -> None:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    be_readable_at(cast(socket.socket, Gone()), 1)
 
 
 def test_prediction_is_whole_with_the_last_byte_of_its_body(pair: tuple[socket.socket, socket.socket]) -> None:

@@ -1,5 +1,6 @@
 """Settings come from SCORING_ variables alone, and wrong ones are named."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import yaml
 
 from serving.cpu import cpu_limit
 from serving.settings import Release, SettingsError, read_release, read_settings
+from serving.system import usable_cpus
 
 
 def test_defaults_suit_the_image_and_keys_are_needed() -> None:
@@ -59,13 +61,17 @@ def test_release_is_read_and_a_missing_one_is_version_0(tmp_path: Path) -> None:
     ],
 )
 def test_cpu_limit_follows_the_cgroup(tmp_path: Path, files: dict[str, str], limit: int | None) -> None:
-    import os
-
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    usable = len(os.sched_getaffinity(0))
+    usable = usable_cpus()
     assert cpu_limit(tmp_path) == (usable if limit is None else min(limit, usable))
+
+
+def test_system_without_affinity_masks_counts_the_cpus_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    assert usable_cpus() == 12
 
 
 def test_manifest_waits_before_sigterm_and_gives_the_whole_drain_time() -> None:

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import psutil
+
 from tests.support.machine import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +43,9 @@ def key_file(folder: Path, **keys: str) -> Path:
 class Server:
     """One gunicorn with its workers; stdout and stderr go to files of ``folder``, or stdout to a descriptor."""
 
-    def __init__(self, folder: Path, bundle: Path, descriptor: int | None = None, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, bundle: Path, descriptor: int | None = None, pythonpath: str = str(ROOT), **settings: Any
+    ) -> None:
         self.port = free_port()
         self.stdout, self.stderr = folder / "stdout.log", folder / "stderr.log"
         defaults = {
@@ -54,7 +58,7 @@ class Server:
             defaults["API_KEYS_FILE"] = key_file(folder, **{CLIENT: KEY})
         environ = {name: value for name, value in os.environ.items() if not name.startswith("SCORING_")}
         environ |= {f"SCORING_{name}": str(value) for name, value in (defaults | settings).items()}
-        environ["PYTHONPATH"] = str(ROOT)
+        environ["PYTHONPATH"] = pythonpath
         command = [sys.executable, "-m", "gunicorn", "-c", "python:serving.gunicorn_config", "serving.wsgi:app"]
         with self.stdout.open("ab") as out, self.stderr.open("ab") as err:
             self.process = subprocess.Popen(command, env=environ, stdout=descriptor or out, stderr=err, cwd=folder)
@@ -100,8 +104,10 @@ class Server:
 
     def workers(self) -> list[int]:
         """Process ids of the workers."""
-        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(pid) for pid in path.read_text().split()] if path.exists() else []
+        try:
+            return [child.pid for child in psutil.Process(self.process.pid).children()]
+        except psutil.NoSuchProcess:
+            return []
 
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None

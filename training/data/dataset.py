@@ -38,7 +38,8 @@ class Dataset(msgspec.Struct, frozen=True):
     frame: pd.DataFrame
     """Fields in contract order, then the label: numbers as float64, texts as object."""
     digest: str
-    """Sixteen hexadecimal digits over all values: equal data has an equal digest, whatever the file type."""
+    """Sixteen hexadecimal digits over all values of the table that the rows were taken from: equal tables have equal
+    digests, whatever the file type."""
     recent: NDArray[np.bool_] | None = None
     """Which rows came with the outcomes feed, bool ``[n]``; ``None`` for a table that names no effective dates."""
 
@@ -72,9 +73,9 @@ class Dataset(msgspec.Struct, frozen=True):
         return {field.name: self.frame[field.name].to_numpy(object) for field in self.use_case.fields}
 
     def take(self, rows: NDArray[np.bool_]) -> "Dataset":
-        """Some of the rows, with their own digest."""
+        """Some of the rows, chosen by bool ``[n]``."""
         frame = self.frame[rows].reset_index(drop=True)
-        return Dataset(self.use_case, frame, _digest(frame), None if self.recent is None else self.recent[rows])
+        return Dataset(self.use_case, frame, self.digest, None if self.recent is None else self.recent[rows])
 
 
 def read_table(use_case: UseCase, location: str) -> Dataset:

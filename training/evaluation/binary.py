@@ -1,6 +1,6 @@
 """Metrics of a label of two values: how good probabilities are, with bootstrap intervals, and two models compared.
 
-The bootstrap draws how often each row counts, and every metric is written for weighted rows. So all
+The bootstrap draws how often each row counts, and every metric is written for weighted rows, so many
 resamples are computed at once, and two models are compared on the very same resamples.
 """
 
@@ -16,6 +16,8 @@ RESAMPLES = 1000
 CONFIDENCE = 0.95
 INTERVAL = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 BINS = 10
+_WEIGHTS_AT_ONCE = 2_000_000
+"""Of 8 bytes each."""
 
 Array = NDArray[np.float64]
 Metric = Callable[[Array, NDArray[np.int64], Array], Array]
@@ -128,7 +130,7 @@ def resamples(y: NDArray[np.int64], seed: int) -> Array:
 def measure(p: Array, y: NDArray[np.int64], weights: Array) -> dict[str, Estimate]:
     """All metrics with intervals."""
     once = np.ones((1, len(y)))
-    return {name: _estimate(metric(p, y, once)[0], metric(p, y, weights)) for name, metric in METRICS.items()}
+    return {name: _estimate(metric(p, y, once)[0], _drawn(metric, p, y, weights)) for name, metric in METRICS.items()}
 
 
 def compare(challenger: Array, other: Array, y: NDArray[np.int64], weights: Array) -> dict[str, Comparison]:
@@ -137,7 +139,7 @@ def compare(challenger: Array, other: Array, y: NDArray[np.int64], weights: Arra
     found = {}
     for name, metric in METRICS.items():
         value = (metric(challenger, y, once) - metric(other, y, once))[0]
-        drawn = metric(challenger, y, weights) - metric(other, y, weights)
+        drawn = _drawn(metric, challenger, y, weights) - _drawn(metric, other, y, weights)
         better = drawn > 0 if name in LARGER_IS_BETTER else drawn < 0
         found[name] = Comparison(_estimate(value, drawn), float(better.mean()))
     return found
@@ -149,6 +151,12 @@ def equal_bins(p: Array) -> NDArray[np.intp]:
     bins = np.empty(len(p), np.intp)
     bins[order] = np.arange(len(p)) * BINS // len(p)
     return bins
+
+
+def _drawn(metric: Metric, p: Array, y: NDArray[np.int64], weights: Array) -> Array:
+    """The metric in each resample, ``[resamples]``. A part at a time, as a metric needs several such matrices."""
+    parts = np.array_split(weights, max(1, weights.size // _WEIGHTS_AT_ONCE))
+    return np.concatenate([metric(p, y, part) for part in parts])
 
 
 def _estimate(value: float, drawn: Array) -> Estimate:

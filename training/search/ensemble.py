@@ -2,7 +2,7 @@
 
 ``P(positive) = sigmoid(bias + sum of weight * score)``. Weights and bias are fitted on out-of-fold scores
 (``training.search.models.score``), so they correct what a family is over- or underconfident about: one small
-logistic regression both blends and calibrates (Platt scaling, with several inputs).
+logistic regression both combines and calibrates (Platt scaling, with several inputs).
 """
 
 from itertools import combinations

@@ -14,6 +14,8 @@ import psutil
 from minilake import docker_executor
 from minilake.config import settings
 
+from embedded.processes import alive, signal_group
+
 RUN_ID: contextvars.ContextVar[int] = contextvars.ContextVar("run_id")
 """The job run in whose context a task executes."""
 EXTRA_PATH: contextvars.ContextVar[str] = contextvars.ContextVar("extra_path", default="")
@@ -131,10 +133,9 @@ def _cancelled(run_id: int) -> bool:
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End the process group: SIGTERM, then SIGKILL; also what a leader that has ended left in it."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
+        if not alive(process.pid):
             break
+        signal_group(process.pid, number)
         try:
             process.wait(_GRACE)
         except subprocess.TimeoutExpired:

@@ -1,0 +1,53 @@
+"""The lock has a wheel of every package for each system that the project is meant for."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from embedded.setup import MIN_MACOS
+
+ROOT = Path(__file__).resolve().parents[1]
+PLATFORMS = ("x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "aarch64-apple-darwin")
+# All but requirements-spark.txt: PySpark comes as source alone, which is Python and Java.
+SMALLER_LOCKS = ("serving/requirements.txt", "training/requirements.txt")  # compose's: tests/compose
+
+
+def _resolved(lock: str, target: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What an installation from the lock would do on another system; nothing but wheels, nothing without a hash."""
+    installation = [sys.executable, "-m", "uv", "pip", "install", "--dry-run", "--target", str(folder)]
+    system = ["--python-version", "3.11", "--python-platform", target]
+    command = [*installation, *system, "--only-binary", ":all:", "--require-hashes", "-r", lock]
+    environ = os.environ | {"MACOSX_DEPLOYMENT_TARGET": f"{MIN_MACOS}.0"}
+    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("target", PLATFORMS)
+def test_every_package_has_a_wheel(target: str, tmp_path: Path) -> None:
+    done = _resolved("requirements.txt", target, tmp_path)
+    assert done.returncode == 0, done.stderr
+    packages = len(re.findall(r"^ \+ ", done.stderr, re.MULTILINE))
+    assert packages > 300
+
+
+@pytest.mark.network
+def test_package_without_a_wheel_is_found(tmp_path: Path) -> None:
+    """The reason why set-up refuses Macs with Intel processors."""
+    done = _resolved("serving/requirements.txt", "x86_64-apple-darwin", tmp_path)
+    assert done.returncode != 0
+    assert "onnxruntime" in done.stderr
+
+
+def _pins(lock: str) -> dict[str, str]:
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / lock).read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("lock", SMALLER_LOCKS)
+def test_smaller_locks_are_part_of_the_one_that_is_resolved(lock: str) -> None:
+    whole, ours = _pins("requirements.txt"), _pins(lock)
+    assert "onnxruntime" in ours
+    assert {name: pin for name, pin in ours.items() if whole.get(name) != pin} == {}

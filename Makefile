@@ -17,7 +17,7 @@ REQUIREMENTS := requirements serving/requirements training/requirements compose/
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs monitoring test test-kubernetes golden test-docker test-azurite test-spark test-postgres \
-	demo up down status api-key serve bench-serving bench-curation bench-training clean
+	use-case demo up down status api-key serve bench-serving bench-curation bench-training clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,15 @@ test-postgres: setup ## Tests with Airflow on PostgreSQL
 
 bench-curation: setup ## Curation beside pandas at 0.1, 1 and 10 million log lines (LINES="100000 1000000" ARGS=--full)
 	$(RUN) -m benchmarks.curation $(if $(LINES),--lines $(LINES)) $(ARGS)
+
+## ---- your own table ----
+
+use-case: setup ## A use case from a table (NAME=churn DATA=table.csv LABEL=churned, KEY=customer_id POSITIVE=yes INTO=folder)
+	@[ -n "$(NAME)" ] && [ -n "$(DATA)" ] && [ -n "$(LABEL)" ] || { \
+	  echo "name the use case, its table and its label: make use-case NAME=churn DATA=path/to.csv KEY=customer_id LABEL=churned" >&2; \
+	  exit 2; }
+	@$(RUN) -m training.scaffold --name "$(NAME)" --data "$(DATA)" --label "$(LABEL)" $(if $(KEY),--key "$(KEY)") \
+	  $(if $(POSITIVE),--positive "$(POSITIVE)") $(if $(INTO),--into "$(INTO)")
 
 ## ---- the embedded stack ----
 

@@ -232,6 +232,8 @@ def _name_faults(use_case: UseCase) -> list[str]:
     faults = []
     if not _NAME.fullmatch(use_case.name):
         faults.append("its name may hold lower-case letters, digits and _, at most 30, and begins with a letter")
+    if keyword.iskeyword(use_case.name):
+        faults.append("its name is a word of Python: choose another")
     for what in ("title", "description", "owner", "purpose", "misuse"):
         if not getattr(use_case, what).strip():
             faults.append(f"{what} is empty: write a sentence")

@@ -1,7 +1,7 @@
 """Made-up rows for any use case, from its fields alone: to try the rails with, and for tests.
 
 The rows follow from the seed alone. How the label depends on the features follows from the use case's name alone, so
-two tables of one use case have the same pattern to learn. They say nothing about the real world.
+tables of one use case have the same pattern to learn. They say nothing about the real world.
 
 ``python -m training.data.synthetic USE_CASE --rows 1470 --seed 7 --out table.csv``
 """

@@ -1,5 +1,6 @@
 """A table as it was read, in the use case's own words: its field names, its spelling of the label, texts as text."""
 
+import datetime
 import numbers
 from typing import Any
 
@@ -51,12 +52,14 @@ def split_table(use_case: UseCase, raw: pd.DataFrame) -> Table:
 
 def as_text(value: Any) -> Any:
     """A value of a text column as a CSV file spells it: ``1`` and ``1.0`` are ``"1"``, a bool is ``"true"`` or
-    ``"false"``. Text, missing values and what is neither number nor bool stay as they are.
+    ``"false"``, a date or a time is as ISO 8601 has it. Text, missing values and anything else stay as they are.
     """
     if isinstance(value, str) or not pd.api.types.is_scalar(value) or pd.isna(value):
         return value
     if pd.api.types.is_bool(value):
         return str(value).lower()
+    if isinstance(value, datetime.date):
+        return value.isoformat()
     if not isinstance(value, numbers.Real):
         return value
     return np.format_float_positional(value, trim="-") if isinstance(value, float | np.floating) else str(value)
@@ -78,4 +81,4 @@ def _spelled(values: pd.Series, label: Binary | None) -> pd.Series:
         return values.map(lambda value: label_text(value, label)).astype(object)
     if pd.api.types.is_string_dtype(values.dtype) and values.dtype != object:
         return values
-    return values.astype(object).map(as_text).astype(object)
+    return pd.Series([as_text(value) for value in values.astype(object)], values.index, object)

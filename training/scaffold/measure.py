@@ -15,7 +15,7 @@ from training.evaluation.fairness import assess
 from training.evaluation.plain import plain_model
 from training.use_case import Thresholds
 
-_ROWS = 10_000
+_ROWS = 5_000
 """Rows that are measured on: more would change the thresholds little, and take long."""
 _FOLDS = 5
 _DRAWS = 200

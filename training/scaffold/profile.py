@@ -85,7 +85,12 @@ class Profile(msgspec.Struct, frozen=True):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        return tuple(f"{choice.field.name}: {choice.remark}" for choice in self.choices if choice.remark)
+        """What to look at, once for all columns that it is about."""
+        about: dict[str, list[str]] = {}
+        for choice in self.choices:
+            if choice.remark:
+                about.setdefault(choice.remark, []).append(choice.field.name)
+        return tuple(f"{', '.join(names)}: {remark}" for remark, names in about.items())
 
 
 def profile(raw: pd.DataFrame, label: str, key: str | None, positive: str | None) -> Profile:
@@ -179,7 +184,9 @@ def _why_none(choices: tuple[Choice, ...]) -> list[str]:
 
 
 def _spelled(values: pd.Series) -> pd.Series:
-    """Numbers as they are, everything else as text: the door reads a category so."""
+    """Numbers and texts as they are, everything else as text: the door reads a category so."""
+    if isinstance(values.dtype, pd.StringDtype):
+        return values
     boolean = pd.api.types.is_bool_dtype(values)
     return values if pd.api.types.is_numeric_dtype(values) and not boolean else _texts(values)
 
@@ -206,6 +213,8 @@ def _name_faults(raw: pd.DataFrame, label: str, key: str | None) -> list[str]:
             faults.append(f"column {position} has no name: give it one in the header line, or remove it")
         elif not name.isprintable():
             faults.append(f"the name of column {position} ({name!r}) holds a line break or the like: rename it")
+        elif '"' in name or "\\" in name:
+            faults.append(f"the name of column {position} ({name}) holds a quotation mark or a backslash: rename it")
         elif name in TECHNICAL_COLUMNS:
             faults.append(f"the column {name!r} has a name that the project's own tables use: rename it")
     columns: dict[str, str] = {}

@@ -28,7 +28,7 @@ os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(ROOT / "dags")
 os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(ROOT / "plugins")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["LIFECYCLE_SETTINGS"] = str(ROOT / "config" / "embedded.toml")
-# What is trained once for all tests lies here (tests/support/bundles.py); xdist's workers get the folder of their parent.
+# What is trained once for all tests (tests/support/bundles.py). Workers of xdist have their parent's.
 os.environ.setdefault("LIFECYCLE_TESTS_SHARED", f"{_HOME}/shared")
 os.environ.setdefault("LIFECYCLE_HOME", f"{_HOME}/home")
 os.environ.setdefault("LIFECYCLE_AIRFLOW_PORT", "8080")

@@ -29,7 +29,7 @@ os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(ROOT / "plugins")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["LIFECYCLE_SETTINGS"] = str(ROOT / "config" / "embedded.toml")
 # What is trained once for all tests (tests/support/bundles.py). Workers of xdist have their parent's.
-os.environ.setdefault("LIFECYCLE_TESTS_SHARED", f"{_HOME}/shared")
+os.environ.setdefault("TESTS_SHARED", f"{_HOME}/shared")
 os.environ.setdefault("LIFECYCLE_HOME", f"{_HOME}/home")
 os.environ.setdefault("LIFECYCLE_AIRFLOW_PORT", "8080")
 os.environ.setdefault("LIFECYCLE_MLFLOW_PORT", "5050")

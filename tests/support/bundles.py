@@ -29,7 +29,7 @@ def make_bundle(folder: Path, seed: int) -> Path:
 
     Trained once for all tests and workers that ask for the seed: each gets a copy.
     """
-    shared = Path(os.environ["LIFECYCLE_TESTS_SHARED"]) / f"bundle-{seed}"
+    shared = Path(os.environ["TESTS_SHARED"]) / f"bundle-{seed}"
     shared.parent.mkdir(exist_ok=True)
     with FileLock(shared.with_suffix(".lock")):
         if not shared.exists():

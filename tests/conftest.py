@@ -54,6 +54,14 @@ def mlflow_addresses_stay_in_their_module() -> Iterator[None]:
     os.environ.update(before)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hypothesis tries the same examples each time: what a change did not break does not fail by luck."""
+    if config.pluginmanager.hasplugin("hypothesispytest"):  # the Spark environment has none
+        from hypothesis import settings
+
+        settings.load_profile("ci")
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 

@@ -350,7 +350,7 @@ def test_without_a_telling_word_the_rarer_value_is_positive(drafted):
             r"'say \"so\"'\) holds a quotation mark, a backslash, .*: rename it",
         ),
         ({"source": "web"}, {}, r"'source' has a name that the project's own tables use: rename it"),
-        ({'say "so"': 1}, {}, r"holds a quotation mark or a backslash: rename it"),
+        ({'say "so"': 1}, {}, r"holds a quotation mark, a backslash, a line break or the like: rename it"),
         ({"Size": 1}, {}, r"'size' and 'Size' become one column 'size'.*rename one"),
         ({"a b": 1, "a_b": 2}, {}, r"'a b' and 'a_b' become one column 'a_b'"),
         ({"ratio": lambda rng, rows: [np.inf, *range(rows - 1)]}, {}, r"ratio holds infinite numbers"),

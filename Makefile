@@ -11,13 +11,14 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
 USE_CASE ?= attrition
 TARGET ?= production
 
-# What `make test` leaves out: tests that need more than Python. Their own targets run them.
-NEEDS_MORE := fuzz or kubernetes or spark or azurite or docker or postgres
+# What `make test` leaves out: tests that take their time or need more than Python. Their own targets run them.
+NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz
 REQUIREMENTS := requirements serving/requirements training/requirements compose/requirements requirements-spark
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint format docs monitoring test test-kubernetes golden test-docker test-azurite test-spark test-postgres \
-	test-image-env use-case demo up down status api-key serve bench-serving bench-curation bench-training clean
+.PHONY: help setup lock lint format docs monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
+	test-azurite test-spark test-postgres test-image-env \
+	use-case demo up down status api-key serve bench-serving bench-curation bench-training clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,8 +54,20 @@ docs: setup ## Write the documentation pages that are made from the code
 monitoring: setup ## Render the dashboards and alerts of Azure Monitor (USE_CASE=name; otherwise of all)
 	@$(RUN) -m monitoring.render $(USE_CASE)
 
-test: setup ## All tests that need nothing but Python (ARGS="-k name" picks)
-	$(RUN) -m pytest -m "not ($(NEEDS_MORE))" -n 2 --dist loadfile $(ARGS)
+test: setup ## The tests that need nothing but Python, in a few minutes (ARGS="-k name" picks)
+	$(RUN) -m pytest -m "not (stack or $(NEEDS_MORE))" -n 2 --dist loadfile $(ARGS)
+
+test-stack: setup ## Tests that start real servers and wait for them; they need nothing but Python either
+	$(RUN) -m pytest -m "stack and not ($(NEEDS_MORE))" -n 2 --dist loadfile $(ARGS)
+
+test-network: setup ## Set-up where Python or uv is missing, and the lock for other systems; asks the package registry
+	$(RUN) -m pytest -m network -n 2 $(ARGS)
+
+KQL_MODULES := .venv-kql/node_modules
+test-tools: setup ## Manifests by kubectl, rules by promtool, queries by Microsoft's parser, which npm installs below .venv-kql
+	@[ -d $(KQL_MODULES)/@kusto/language-service-next ] || \
+	  npm install --silent --no-save --no-audit --no-fund --prefix .venv-kql @kusto/language-service-next@12.4.1
+	KQL_MODULES=$(CURDIR)/$(KQL_MODULES) $(RUN) -m pytest -m "tools and not kubernetes" -n 2 $(ARGS)
 
 # Whole releases beside single steps, which have a namespace of their own.
 test-kubernetes: setup ## The release on a real cluster (KUBECONFIG) with a Docker engine

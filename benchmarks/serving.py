@@ -340,13 +340,13 @@ def write(results: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__.partition("\n")[0])
-    default = os.environ.get("LIFECYCLE_TEST_DATA", ROOT.parent / "shared" / "data" / "emp_attrition.csv")
-    parser.add_argument("--data", type=Path, default=default, help="training data (default %(default)s)")
+    parser.add_argument("--data", type=Path, help="training data (default: the use case's own file)")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        employees = read_table(load("attrition"), str(arguments.data))
+        use_case = load("attrition")
+        employees = read_table(use_case, str(arguments.data or use_case.folder / use_case.data))
         prepare(Path(name), employees)
         results = run(Path(name), employees, arguments.seconds, arguments.rounds)
     write(results)

@@ -1,4 +1,7 @@
-"""What all tests share: a home of their own for Airflow, the settings file, and the real data set."""
+"""What all tests share: a home of their own for Airflow, the settings file, and the real data set.
+
+No test is skipped, on any machine: what needs more than Python has a marker, and a target of the Makefile.
+"""
 
 import os
 import shutil
@@ -10,6 +13,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+DEBIAN = {
+    "kubectl": "Debian's package kubernetes-client has it",
+    "promtool": "Debian's package prometheus has it",
+    "node": "Debian's package nodejs has it, `make test-tools` needs npm too",
+}
 
 # Before scikit-learn is imported: its threads wait for each other by spinning, which a busy machine punishes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,6 +28,8 @@ os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(ROOT / "dags")
 os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(ROOT / "plugins")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["LIFECYCLE_SETTINGS"] = str(ROOT / "config" / "embedded.toml")
+# What is trained once for all tests (tests/support/bundles.py). Workers of xdist have their parent's.
+os.environ.setdefault("TESTS_SHARED", f"{_HOME}/shared")
 os.environ.setdefault("LIFECYCLE_HOME", f"{_HOME}/home")
 os.environ.setdefault("LIFECYCLE_AIRFLOW_PORT", "8080")
 os.environ.setdefault("LIFECYCLE_MLFLOW_PORT", "5050")
@@ -27,11 +37,8 @@ os.environ.setdefault("LIFECYCLE_MLFLOW_PORT", "5050")
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The IBM HR data set: ``LIFECYCLE_TEST_DATA``, or the copy beside the definition."""
-    path = Path(os.environ.get("LIFECYCLE_TEST_DATA", ROOT / "use_cases" / "attrition" / "data" / "emp_attrition.csv"))
-    if not path.is_file():
-        pytest.skip(f"the IBM HR data set is not at {path}: name it with LIFECYCLE_TEST_DATA")
-    return path
+    """The IBM HR data set, which stands beside attrition's definition."""
+    return ROOT / "use_cases" / "attrition" / "data" / "emp_attrition.csv"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,15 +54,30 @@ def mlflow_addresses_stay_in_their_module() -> Iterator[None]:
     os.environ.update(before)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hypothesis tries the same examples each time: what a change did not break does not fail by luck."""
+    if config.pluginmanager.hasplugin("hypothesispytest"):  # the Spark environment has none
+        from hypothesis import settings
+
+        settings.load_profile("ci")
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 
 
+def pytest_runtest_setup(item):
+    """A test with ``@pytest.mark.tools("name")`` fails at once, with what to install, where the program is missing."""
+    for program in (name for mark in item.iter_markers("tools") for name in mark.args):
+        if not shutil.which(program):
+            pytest.fail(f"{program} is not installed: {DEBIAN[program]}", pytrace=False)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """A skip is a failure where ``LIFECYCLE_SKIPS_FAIL`` is set, as in CI: there everything can be run."""
+    """A skipped test has failed: what looks whole has to be whole."""
     report = yield
-    if report.skipped and os.environ.get("LIFECYCLE_SKIPS_FAIL"):
+    if report.skipped:
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped, and LIFECYCLE_SKIPS_FAIL allows none: {report.longrepr}"
+        report.longrepr = f"{item.nodeid} was skipped, and no test may be: {report.longrepr}"
     return report

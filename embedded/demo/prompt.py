@@ -13,7 +13,7 @@ def ask(question: str, still_asked: Callable[[], bool]) -> bool | None:
     """Yes or no as typed; ``None`` when ``still_asked`` says that nobody needs to know any more.
 
     Return alone is no, and anything else than yes and no is asked again. What was typed before the question
-    was there does not count. Raises ``EOFError`` when the terminal is closed: that is no answer.
+    was there does not count. Raises ``EOFError`` when the terminal is closed: that is not an answer.
     """
     termios.tcflush(sys.stdin, termios.TCIFLUSH)
     print(question, end="", flush=True)

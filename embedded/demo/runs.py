@@ -139,7 +139,9 @@ class Runs:
 
     def _stranger(self, run: Json, whose: str) -> Stranger:
         run_id = str(run["dag_run_id"])
-        asks = run["state"] == "running" and self._airflow.task(self._release, run_id, GATE)["state"] == "awaiting_input"
+        asks = (
+            run["state"] == "running" and self._airflow.task(self._release, run_id, GATE)["state"] == "awaiting_input"
+        )
         link = self._airflow.link(self._release, run_id, GATE if asks else None)
         return Stranger(run_id, whose, asks, f"{link}/required_actions" if asks else link)
 

@@ -15,7 +15,7 @@ import yaml
 from compose import init
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed: it makes manifests")
+pytestmark = pytest.mark.tools("kubectl")
 KUBECTL = """#!/bin/bash
 case "$*" in
   *"config view"*certificate-authority-data*) printf %s Q0E= ;;

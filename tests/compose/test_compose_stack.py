@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from compose import init
-from tests.compose.command import ROOT, Project, find
+from tests.support.compose_project import ROOT, Project, find
 from tests.support.machine import free_ports
 from training.use_case import load_all
 
@@ -36,7 +36,7 @@ def docker(*arguments, ok=True, **options):
 @pytest.fixture(scope="session")
 def command(tmp_path_factory):
     if not shutil.which("docker") or docker("info", ok=False).returncode:
-        pytest.skip("no Docker engine answers: start one, or set DOCKER_HOST")
+        pytest.fail("no Docker engine answers: start one, or set DOCKER_HOST")
     return find(tmp_path_factory.mktemp("compose-cli"))
 
 

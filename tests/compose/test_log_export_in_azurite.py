@@ -18,8 +18,8 @@ import yaml
 from compose import init
 from embedded.emulators.container_log import CONTAINER
 from lifecycle.hooks.log_storage import open_source
-from tests.compose.test_compose_log_export import LINES, cluster  # noqa: F401 - a fixture
 from tests.support.machine import eventually, free_ports
+from tests.support.pod_logs import LINES
 
 pytestmark = pytest.mark.azurite
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,7 +82,7 @@ def storage(tmp_path, secrets, monkeypatch):
 
 
 @pytest.fixture
-def kubeconfigs(tmp_path, cluster):  # noqa: F811
+def kubeconfigs(tmp_path, cluster):
     """As ``cluster.sh`` leaves them, for the tests' server."""
     folder = tmp_path / "kube"
     folder.mkdir()

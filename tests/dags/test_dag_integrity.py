@@ -7,7 +7,7 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 
 from lifecycle.defaults import KINDS, notify_failure
-from tests.plugins.operators.test_scoring_pods import STEPS
+from tests.support.scoring_steps import STEPS
 
 ROOT = Path(__file__).resolve().parents[2]
 DAGS = {"attrition_train", "attrition_release", "attrition_rollback", "attrition_retrain_nightly"}

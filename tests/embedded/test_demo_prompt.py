@@ -1,7 +1,6 @@
 """The demo on a real pseudo-terminal: the question at the gate, and the table of tasks."""
 
 import signal
-import time
 
 import pytest
 
@@ -72,7 +71,7 @@ def test_answer_given_in_the_browser_meanwhile_ends_the_wait(terminal):
 
 def test_return_pressed_before_the_question_is_no_answer_to_it(terminal):
     terminal.type("\r\r")
-    time.sleep(0.2)  # until the terminal has it
+    terminal.wait(lambda: terminal.shown.count("\r\n") == 2)  # the terminal has both, and shows them
     terminal.ask()
     terminal.type("y\r")
     terminal.see("decided: True")
@@ -93,7 +92,8 @@ def test_closed_input_is_no_answer(terminal):
 
 
 TABLE = """
-import time
+import sys, time
+from pathlib import Path
 from rich.console import Console
 from embedded.demo.view import TaskView, View
 
@@ -102,14 +102,18 @@ view = View(console)
 with view.following():
     for state in ("queued", "running", "success"):
         view.update([TaskView("attrition_train", "train_and_register", state, 12.3, None, None, 1)])
-        time.sleep(0.4)
+        while not Path(sys.argv[1], state).exists():
+            time.sleep(0.02)
 print("after the table")
 """
 
 
-def test_table_on_a_terminal_shows_each_state_in_its_place_and_gives_the_cursor_back():
-    terminal = Terminal(TABLE)
+def test_table_on_a_terminal_shows_each_state_in_its_place_and_gives_the_cursor_back(tmp_path):
+    terminal = Terminal(TABLE, str(tmp_path))
     try:
+        for state in ("queued", "running", "success"):
+            terminal.see(state)
+            (tmp_path / state).touch()
         terminal.see("after the table")
         assert terminal.exit_code() == 0
     finally:

@@ -91,7 +91,8 @@ def test_cancel_ends_the_script_and_its_children_and_the_run_is_canceled(workspa
 def test_task_that_passes_its_time_limit_is_ended_with_its_children(workspace, tmp_path):
     note = tmp_path / "pids"
     path = workspace.put("/Shared/stubborn.py", STUBBORN)
-    run = workspace.wait(workspace.submit(python_task("main", path, str(note), timeout_seconds=2)))
+    limited = python_task("main", path, str(note), timeout_seconds=6)  # and time enough to start
+    run = workspace.wait(workspace.submit(limited))
     assert run["tasks"][0]["state"]["result_state"] == "TIMEDOUT"
     assert not [pid for pid in note.read_text().split() if runs(int(pid))]
 

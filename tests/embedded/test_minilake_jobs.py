@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from tests.support.workspace import python_task, result
+from tests.support.workspace import WAIT, python_task, result
 
 PRINT_ARGUMENTS = "import sys\nprint('|'.join(sys.argv[1:]))\n"
 
@@ -28,16 +28,17 @@ def test_single_task_body_becomes_a_task_named_after_the_run(shared_workspace):
     assert logs(shared_workspace, run) == "a"
 
 
-def test_tasks_have_ids_and_start_times_from_the_first_moment_and_keep_them(shared_workspace):
-    path = shared_workspace.put("/Shared/short.py", "import time; time.sleep(1)\n")
-    second = python_task("second", path, depends_on=[{"task_key": "first"}])
-    run_id = shared_workspace.submit(python_task("first", path), second)
+def test_tasks_have_ids_and_start_times_from_the_first_moment_and_keep_them(shared_workspace, tmp_path):
+    path, end = shared_workspace.put("/Shared/short.py", WAIT), tmp_path / "end"
+    second = python_task("second", path, str(end), depends_on=[{"task_key": "first"}])
+    run_id = shared_workspace.submit(python_task("first", path, str(end)), second)
     early = shared_workspace.run(run_id)["tasks"]
     assert [task["task_key"] for task in early] == ["first", "second"]
     assert all(task["start_time"] and task["run_id"] for task in early)
     single = shared_workspace.run(early[1]["run_id"])
     assert single["state"]["life_cycle_state"] == "PENDING"
     assert single["run_page_url"].endswith(f"/run/{run_id}")
+    end.touch()
     run = shared_workspace.wait(run_id)
     assert [task["run_id"] for task in run["tasks"]] == [task["run_id"] for task in early]
     assert run["tasks"][0]["end_time"] <= run["tasks"][1]["start_time"]

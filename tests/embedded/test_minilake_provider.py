@@ -18,7 +18,7 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import TaskDeferred
 
 from tests.support.machine import eventually, runs
-from tests.support.workspace import TOKEN, python_task
+from tests.support.workspace import TOKEN, WAIT, python_task
 
 CLUSTER = {"new_cluster": {"spark_version": "16.4.x", "num_workers": 1}}
 FAST = {"polling_period_seconds": 1}
@@ -81,13 +81,14 @@ def test_failed_run_shows_the_jobs_own_traceback(broken, context):
         operator.execute(context)
 
 
-def test_deferrable_run_is_followed_by_the_trigger_to_its_end(shared_workspace, context):
-    slow = shared_workspace.put("/Shared/slow.py", "import time; time.sleep(2)\n")
+def test_deferrable_run_is_followed_by_the_trigger_to_its_end(shared_workspace, context, tmp_path):
+    slow, end = shared_workspace.put("/Shared/slow.py", WAIT), tmp_path / "end"
     operator = DatabricksSubmitRunOperator(
-        task_id="operator", tasks=[python_task("main", slow)], deferrable=True, durable=False, **FAST
+        task_id="operator", tasks=[python_task("main", slow, str(end))], deferrable=True, durable=False, **FAST
     )
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
+    end.touch()
     trigger = deferred.value.trigger
     assert isinstance(trigger, DatabricksExecutionTrigger)
 

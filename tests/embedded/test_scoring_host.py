@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 
 import psutil
 import pytest
@@ -163,7 +162,7 @@ def test_every_request_is_exported_once_although_the_host_is_killed(host, images
         assert host.predict(record, request_id).status_code == 200
         sent.append(request_id)
         if number in (20, 40):
-            time.sleep(0.1)
+            assert eventually(host.exported)
             host.stop(signal.SIGKILL)
             host.start()
             assert eventually(lambda: host.slot.status().state == "complete")

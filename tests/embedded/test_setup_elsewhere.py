@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from embedded import setup
-from tests.embedded import managed_python
+from tests.support import managed_python
 
 ROOT = setup.ROOT
 PACKAGE = "a2wsgi"

@@ -22,8 +22,6 @@ DONE = ("success", "failed")
 
 @pytest.fixture(scope="module")
 def database():
-    if postgres.programs() is None:
-        pytest.skip(postgres.HOW_TO)
     with postgres.server(free_port()) as running:
         yield running
 

@@ -17,9 +17,7 @@ GOLDEN = Path(__file__).with_name("golden")
 DIGEST = "sha256:" + "ab" * 32
 IMAGE = f"registry.example.com/attrition-scoring@{DIGEST}"
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("kubectl") is None, reason="kubectl is not installed: it renders the manifests (`kubectl kustomize`)"
-)
+pytestmark = pytest.mark.tools("kubectl")  # `kubectl kustomize` renders them
 
 
 def rights(use_case: str, target: str) -> str:

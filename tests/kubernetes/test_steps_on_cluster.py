@@ -20,11 +20,11 @@ from lifecycle.builders.context import write_context
 from lifecycle.builders.docker_engine import EngineBuilder
 from lifecycle.hooks import targets
 from lifecycle.operators.release_step import ScoringStepOperator
-from tests.compose.test_compose_log_export import Container, records
 from tests.kubernetes import cluster
 from tests.kubernetes.cluster import STEPS, USE_CASE, until
 from tests.kubernetes.conftest import NoRegistry, empty_targets
 from tests.support.images import inputs_of
+from tests.support.pod_logs import Container, records
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from monitoring import render
 from serving.metrics import Metrics
 from serving.scoring.contract import Contract, Field, OutlierRule
 from serving.settings import Release
-from tests.monitoring.rendered_for import MADE_UP, USE_CASES
+from tests.support.rendered_for import MADE_UP, USE_CASES
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "monitoring" / "prometheus"
@@ -23,10 +22,6 @@ DASHBOARD = json.loads((ROOT / "monitoring" / "grafana" / "scoring.json").read_t
 RULES = yaml.safe_load((PROMETHEUS / "rules.yaml").read_text())
 EXPRESSIONS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
 LISTED = [rule for group in RULES["groups"] for rule in group["rules"]]
-
-needs_promtool = pytest.mark.skipif(
-    not shutil.which("promtool"), reason="promtool is not installed: Debian's package prometheus has it"
-)
 
 
 def metrics():
@@ -65,17 +60,17 @@ def promtool(*arguments):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@needs_promtool
+@pytest.mark.tools("promtool")
 def test_rules_pass_prometheus_own_check():
     promtool("check", "rules", "rules.yaml")
 
 
-@needs_promtool
+@pytest.mark.tools("promtool")
 def test_alerts_fire_on_sample_series_and_stay_quiet_on_good_ones():
     promtool("test", "rules", "rules_test.yaml")
 
 
-@needs_promtool
+@pytest.mark.tools("promtool")
 def test_every_panel_of_the_dashboard_shows_something_of_what_the_server_says(tmp_path):
     """``count`` is 0 rows, and not 1, where an expression names a label or a value that no series has."""
     series = []

@@ -1,120 +1,24 @@
 """The KQL of ``monitoring/kql``: run on DuckDB over lines that the scoring server's own log writer wrote.
 
-Where Microsoft's language service is installed (``npm install -g @kusto/language-service-next``), every query and
-alert is also checked by it, against the columns of the Log Analytics tables.
+``make test-tools`` also has every query and alert checked by Microsoft's language service, against the columns of the
+Log Analytics tables.
 """
 
 import json
-import shutil
+import os
 import subprocess
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
-import duckdb
 import duckdb_kql
-import msgspec
 import pytest
 
 from monitoring import render
-from serving.inference_log import InferenceLog
 from serving.scoring.bundle import Result
-from serving.scoring.contract import Contract, OutlierRule
-from serving.settings import Release, Settings
-from tests.monitoring.rendered_for import MADE_UP, USE_CASES
+from tests.support.log_analytics import Workspace
+from tests.support.rendered_for import MADE_UP, USE_CASES
 
 QUERIES = sorted(path.stem for path in render.QUERIES.glob("*.kql"))
-TABLES = {
-    "ContainerLogV2": {
-        "TimeGenerated": "TIMESTAMP",
-        "ContainerName": "VARCHAR",
-        "PodName": "VARCHAR",
-        "PodNamespace": "VARCHAR",
-        "LogMessage": "JSON",
-        "LogSource": "VARCHAR",
-    },
-    "KubePodInventory": {
-        "TimeGenerated": "TIMESTAMP",
-        "Namespace": "VARCHAR",
-        "Name": "VARCHAR",
-        "PodStatus": "VARCHAR",
-    },
-}
-
-
-class Workspace:
-    """A Log Analytics workspace of two tables, in memory; what it is asked and told is of one use case at a time."""
-
-    def __init__(self, use_case=MADE_UP):
-        self.use_case = use_case
-        self.tables = duckdb.connect()
-        self.tables.execute("SET TimeZone = 'UTC'")
-        for name, columns in TABLES.items():
-            listed = ", ".join(f"{column} {kind}" for column, kind in columns.items())
-            self.tables.execute(f"CREATE TABLE {name} ({listed})")
-
-    def log(self, line, *, age=timedelta(hours=1), source="stdout"):
-        row = [
-            datetime.now(UTC).replace(tzinfo=None) - age,
-            "scoring",
-            "scoring-1",
-            self.use_case.namespace("production"),
-            line,
-            source,
-        ]
-        self.tables.execute("INSERT INTO ContainerLogV2 VALUES (?, ?, ?, ?, ?, ?)", row)
-
-    def scored(self, request_id, result, *, age=timedelta(hours=1), version="7", times=1):
-        """What the server's own writer logs of one request; ``times`` is more where the pipeline re-delivered."""
-        contract = Contract(
-            contract_version=2,
-            name=self.use_case.model_name,
-            title=self.use_case.title,
-            description="",
-            fields=(),
-            outliers=OutlierRule(1, 1.0, 0.0),
-            reference_rows=1,
-        )
-        release = Release(model_name=self.use_case.model_name, model_version=version)
-        writer = Writer()
-        log = InferenceLog(contract, release, Settings(auth="off"), writer)
-        records = len(result.outliers__score)
-        entry = log.entry(request_id, "hr", b"[%b]" % b",".join([b'{"Age":36}'] * records), records)
-        log.write(entry, result, msgspec.json.encode(result))
-        for line in writer.lines * times:
-            self.log(line, age=age)
-
-    def answered(self, status, milliseconds=4.0, path="/predict", *, times=1, age=timedelta(hours=1)):
-        """Access lines, as the server writes them to stderr."""
-        line = {"type": "Access", "path": path, "status": status, "duration_ms": milliseconds}
-        for _ in range(times):
-            self.log(json.dumps(line), source="stderr", age=age)
-
-    def runs(self, pods):
-        """Pods of production, as the cluster's inventory lists them."""
-        seen = datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=2)
-        for number in range(pods):
-            row = [seen, self.use_case.namespace("production"), f"scoring-{number}", "Running"]
-            self.tables.execute("INSERT INTO KubePodInventory VALUES (?, ?, ?, ?)", row)
-
-    def text_of(self, name):
-        return render.query(self.use_case, name)
-
-    def ask(self, name, query=None):
-        # The package's own engine wants a newer DuckDB than MiniLake does; its translator wants none.
-        schema = {name: list(columns) for name, columns in TABLES.items()}
-        answer = self.tables.execute(str(duckdb_kql.to_sql(query or self.text_of(name), schema=schema)))
-        columns = [column[0] for column in answer.description]
-        return [dict(zip(columns, row, strict=True)) for row in answer.fetchall()]
-
-
-class Writer:
-    """In place of stdout."""
-
-    def __init__(self):
-        self.lines = []
-
-    def write(self, lines):
-        self.lines += lines.decode().splitlines()
 
 
 def result(records, *, p=0.5, outliers=0, prediction=0.2):
@@ -254,10 +158,10 @@ def test_every_query_is_one_that_a_test_here_runs():
     assert set(QUERIES) == tested
 
 
+@pytest.mark.tools("node")
 def test_microsofts_language_service_finds_no_fault(tmp_path):
-    root = subprocess.run(["npm", "root", "-g"], capture_output=True, text=True) if shutil.which("npm") else None
-    if root is None or not Path(root.stdout.strip(), "@kusto/language-service-next").is_dir():
-        pytest.skip("Microsoft's KQL parser is not installed: npm install -g @kusto/language-service-next")
+    modules = os.environ.get("KQL_MODULES")
+    assert modules, "Microsoft's KQL parser is not installed: `make test-tools` installs it"
     script = Path(__file__).with_name("check_kql.js")
     files = []
     for use_case in USE_CASES:
@@ -266,7 +170,7 @@ def test_microsofts_language_service_finds_no_fault(tmp_path):
         for name, text in texts.items():
             files.append(tmp_path / f"{use_case.name}-{name}.kql")
             files[-1].write_text(text)
-    command = ["node", str(script), root.stdout.strip(), *map(str, files)]
+    command = ["node", str(script), modules, *map(str, files)]
     checked = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert checked.stdout.count(": no fault") == len(files)

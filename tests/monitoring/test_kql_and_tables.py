@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow.parquet as pq
 import pytest
 
-from tests.monitoring.test_kql import Workspace
+from tests.support.log_analytics import Workspace
 from tests.support.nights import open_duckdb, process, rows, unpaired
 from tests.support.simulate import CONTAINER, Export, log_lines, random_record
 from training.use_case import load

@@ -1,7 +1,11 @@
 """Small real bundles for tests: a logistic regression and an isolation forest on made-up rows."""
 
+import os
+import shutil
 import tempfile
 from pathlib import Path
+
+from filelock import FileLock
 
 from training.data.dataset import Dataset, read_table
 from training.data.synthetic import make_rows
@@ -20,10 +24,24 @@ def make_dataset(use_case: UseCase, rows: int, seed: int) -> Dataset:
         return read_table(use_case, str(path))
 
 
-def make_bundle(folder: Path, seed: int, use_case: UseCase | None = None) -> Path:
-    """Train on 600 made-up rows, of attrition where nothing else is given; another seed is another model."""
-    use_case = use_case or load("attrition")
+def make_bundle(folder: Path, seed: int) -> Path:
+    """A bundle of attrition, trained on 600 made-up rows, in ``folder``; another seed is another model.
+
+    Trained once for all tests and workers that ask for the seed: each gets a copy.
+    """
+    shared = Path(os.environ["TESTS_SHARED"]) / f"bundle-{seed}"
+    shared.parent.mkdir(exist_ok=True)
+    with FileLock(shared.with_suffix(".lock")):
+        if not shared.exists():
+            scratch = shared.with_suffix(".part")
+            shutil.rmtree(scratch, ignore_errors=True)
+            _train(scratch, seed)
+            scratch.rename(shared)
+    return Path(shutil.copytree(shared, folder))
+
+
+def _train(folder: Path, seed: int) -> None:
+    use_case = load("attrition")
     dataset, space = make_dataset(use_case, 600, seed), space_of(use_case)
     ensemble = StackedEnsemble(space, [Member(space.starting_points[0], 1.0)], 0.0, seed).fit(dataset.x, dataset.y)
     write_bundle(folder, use_case.model_name, ensemble, Outliers(seed).fit(dataset.x), dataset)
-    return folder

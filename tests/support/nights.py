@@ -14,6 +14,8 @@ from training.inference_log.sql_engine import Engine, open_engine
 from training.use_case import UseCase
 from use_cases.attrition import USE_CASE as ATTRITION
 
+FIRST = date(2026, 11, 2)
+"""The first of the nights that tests make."""
 START = date(2026, 1, 1)
 END = date(2026, 12, 31)
 PART_ROWS = 400

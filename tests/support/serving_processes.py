@@ -1,5 +1,6 @@
 """Real scoring servers on loopback for the tests, and a small client."""
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -117,8 +118,10 @@ class Server:
             raise
 
     def kill(self) -> None:
+        """SIGKILL to all that is left of it."""
         for pid in [*self.workers(), self.process.pid]:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # gone meanwhile
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
     def workers(self) -> list[int]:

@@ -14,6 +14,12 @@ from tests.support.machine import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "token-of-a-test"
+WAIT = """
+import pathlib, sys, time
+while not pathlib.Path(sys.argv[1]).exists():
+    time.sleep(0.02)
+"""
+"""A script that ends once the file that it is given exists."""
 ENDED = ("TERMINATED", "SKIPPED", "INTERNAL_ERROR")
 
 

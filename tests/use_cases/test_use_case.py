@@ -22,6 +22,8 @@ def with_field(*fields):
 
 FAULTS = {
     "name with a capital": ({"name": "Repairs"}, "its name may hold lower-case letters, digits and _, at most 30"),
+    "name that is a word of Python": ({"name": "class"}, "its name is a word of Python: choose another"),
+    "field that JSON escapes": (with_field(field('say "so"')), "'say \"so\"' holds a quotation mark, a backslash or a"),
     "name too long": ({"name": "r" * 31}, "at most 30"),
     "no title": ({"title": " "}, "title is empty: write a sentence"),
     "no purpose": ({"purpose": ""}, "purpose is empty"),
@@ -38,6 +40,10 @@ FAULTS = {
     "no feature": (
         {"fields": tuple(f for f in REPAIRS.fields if not f.feature), "groups": REPAIRS.groups[:1]},
         "no field has role='feature': the model would see nothing",
+    ),
+    "name that no request can spell as it is": (
+        with_field(field('say "so"')),
+        """the name 'say "so"' holds a quotation mark, a backslash or a line break: rename it""",
     ),
     "category without categories": (with_field(field("x", "category")), "x lists no categories"),
     "number without a range": (with_field(field(maximum=None)), "x needs a minimum and a maximum, in this order"),

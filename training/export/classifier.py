@@ -51,7 +51,7 @@ def classifier_to_onnx(ensemble: StackedEnsemble, features: int) -> bytes:
         if others:
             sums.append(graph.trees(others, _columns(graph, design)))
     fill = np.full(features, MISSING)
-    for design, _ in numbers:  # the only fields that are no steps of a linear model; to trees the median is missing
+    for design, _ in numbers:  # the only fields that are not steps of a linear model; to trees the median is missing
         fill[design.number_columns_] = design.medians_
     filled = graph.filled(INPUT, [fill])
     sums += [_numbers(graph, filled, features, design, slopes) for design, slopes in numbers]

@@ -80,7 +80,7 @@ def _satisfied(text: str) -> bool:
     try:
         requirement = Requirement(text)
     except InvalidRequirement as error:
-        raise LibraryError(f"{text!r} is no requirement: {error}") from error
+        raise LibraryError(f"{text!r} is not a requirement: {error}") from error
     if requirement.marker and not requirement.marker.evaluate():
         return True
     try:

@@ -127,7 +127,7 @@ def _substitute(value: Any, names: dict[str, str], parameters: dict[str, str]) -
 
 
 def _judge(run: dict[str, Any]) -> None:
-    """Correct results: a task that nothing ran is no success, and a cancelled one is no failure."""
+    """Correct results: a task that nothing ran has not succeeded, and a cancelled one has not failed."""
     unknown = [
         task["task_key"]
         for task, asked in zip(run["tasks"], run["_tasks"], strict=True)

@@ -24,7 +24,7 @@ class BuildError(RuntimeError):
 
 
 class WrongModelError(BuildError):
-    """Raised when the built image does not answer as its model was registered: building again is no help."""
+    """Raised when the built image does not answer as its model was registered: building it again does not help."""
 
 
 def build_failed(reason: str, output: str) -> BuildError:

@@ -17,11 +17,11 @@ from lifecycle import settings
 from lifecycle.builders.context import folder_digest
 from lifecycle.hooks import registry, targets
 from lifecycle.hooks.slot import Slot
-from tests.plugins.operators.test_scoring_pods import context, make
 from tests.support.airflow import USE_CASE, make_settings
 from tests.support.bundles import make_bundle
 from tests.support.images import build_image
 from tests.support.machine import free_port
+from tests.support.scoring_steps import context, make
 
 KEY = "a key for tests"
 

@@ -16,8 +16,16 @@ from lifecycle.sensors import approval as gate
 from tests.support.airflow import USE_CASE, make_settings
 
 ANSWERED = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
-AGO = {minutes: (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat() for minutes in (1, 5, 30, 60, 90, 300)}
-ASKED = {"digest": "sha256:aa", "asked_at": datetime.now(UTC).isoformat()}
+AGO: dict[int, str] = {}
+"""What was the time so many minutes ago, when the test began."""
+ASKED = {"digest": "sha256:aa"}
+
+
+@pytest.fixture(autouse=True)
+def clock():
+    now = datetime.now(UTC)
+    AGO.update({minutes: (now - timedelta(minutes=minutes)).isoformat() for minutes in (0, 1, 5, 30, 60, 90, 300)})
+    ASKED["asked_at"] = AGO[0]
 
 
 @pytest.fixture

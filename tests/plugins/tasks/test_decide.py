@@ -160,6 +160,7 @@ class Mail(socketserver.StreamRequestHandler):
                 lines.append(line)
                 data = line != "."
                 if not data:
+                    self.server.seen.append("\n".join(lines))  # before the answer, which ends the client's wait
                     self.wfile.write(b"250 ok\r\n")
             elif line.upper() == "DATA":
                 data = True
@@ -169,7 +170,6 @@ class Mail(socketserver.StreamRequestHandler):
                 break
             else:
                 self.wfile.write(b"250 ok\r\n")
-        self.server.seen.append("\n".join(lines))
 
 
 @pytest.fixture

@@ -317,7 +317,7 @@ def test_approval_while_a_rollback_runs_goes_no_further(model):
 
 
 @pytest.mark.parametrize(
-    ("tasks", "run", "found"),
+    ("tasks", "state", "found"),
     [
         pytest.param({"record_approval": None}, "running", None, id="at its gate"),
         pytest.param({"record_approval": "running"}, "running", "r", id="being approved"),
@@ -337,10 +337,10 @@ def test_approval_while_a_rollback_runs_goes_no_further(model):
         pytest.param({"record_approval": "success", "promote": None}, "failed", None, id="marked as failed"),
     ],
 )
-def test_rollback_is_refused_from_the_approval_of_a_release_to_its_end(model, tasks, run, found):
+def test_rollback_is_refused_from_the_approval_of_a_release_to_its_end(model, tasks, state, found):
     now = context(version=1)
     now["ti"].get_task_states = lambda dag_id, task_ids: {"r": tasks}
-    now["ti"].get_dagrun_state = lambda dag_id, run_id: run
+    now["ti"].get_dagrun_state = lambda dag_id, run_id: state
     assert rollback.release_in_production(USE_CASE, now["ti"]) == found
     if found:
         with pytest.raises(AirflowFailException, match="release r is changing production: try again when it has ended"):

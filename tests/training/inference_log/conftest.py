@@ -1,13 +1,11 @@
 """Fixtures for the curation's tests: an engine, and a small run of several messy nights with its truth."""
 
-from datetime import date, timedelta
+from datetime import timedelta
 
 import pytest
 
-from tests.support.nights import curate, open_duckdb
+from tests.support.nights import FIRST, curate, open_duckdb
 from tests.support.simulate import Export
-
-FIRST = date(2026, 11, 2)
 
 
 @pytest.fixture

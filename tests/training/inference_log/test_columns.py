@@ -5,10 +5,9 @@ from datetime import timedelta
 import duckdb
 import pytest
 
-from tests.support.nights import curate, inference, open_duckdb, rows, unpaired
+from tests.support.nights import FIRST, curate, inference, open_duckdb, rows, unpaired
 from tests.support.simulate import Export
 from tests.support.tenants import TENANTS
-from tests.training.inference_log.conftest import FIRST
 from training.inference_log.sql_engine import record_columns, sql_text
 from training.use_case import column_name
 

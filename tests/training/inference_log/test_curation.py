@@ -6,9 +6,8 @@ from datetime import date, timedelta
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.nights import PART_ROWS, curate, fingerprint, inference, open_duckdb, process, rows, unpaired
+from tests.support.nights import FIRST, PART_ROWS, curate, fingerprint, inference, open_duckdb, process, rows, unpaired
 from tests.support.simulate import CONTAINER, Export
-from tests.training.inference_log.conftest import FIRST
 from training.inference_log import day_tables, landing, layout, parse
 from training.inference_log.duckdb_engine import DuckEngine
 from training.inference_log.parse import CurationError

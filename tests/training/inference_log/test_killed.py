@@ -6,15 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.support.nights import fingerprint, open_duckdb, process
+from tests.support.nights import FIRST, fingerprint, open_duckdb, process
 from tests.support.simulate import CONTAINER, Export
-from tests.training.inference_log.conftest import FIRST
 from training.inference_log import landing, layout
 from training.inference_log.azure_export import FolderSource
 from training.inference_log.duckdb_engine import DuckEngine
@@ -104,6 +102,25 @@ def test_killed_while_copying_and_run_again(whole, tmp_path):
         assert landing.land(FolderSource(whole[0]), tables, FIRST, first, last) == expected
 
 
+DYING = """
+import os, runpy, signal, sys
+
+left, real = int(sys.argv[1]), os.replace
+
+def replace(source, target):
+    global left
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    real(source, target)
+
+os.replace = replace
+del sys.argv[:2]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a script until it puts a file or folder in its place for the time after so many."""
+
+
 def test_job_process_that_gets_sigkill_and_runs_again(whole, tmp_path):
     tables = tmp_path / "tables"
     landed_only(whole, tables)
@@ -114,18 +131,10 @@ def test_job_process_that_gets_sigkill_and_runs_again(whole, tmp_path):
     command = [sys.executable, str(ROOT / "training/nightly_job.py"), "curate", "--run-key", "k"]
     command += ["--config", json.dumps(config)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    killed = 0
-    for _ in range(2):
-        job = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        deadline = time.monotonic() + 120
-        # Killed as soon as it has begun to write, a little later each time.
-        while job.poll() is None and not list(tables.glob("staging/.*")) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(0.15 * killed)
-        job.send_signal(signal.SIGKILL)
-        killed += job.wait() == -signal.SIGKILL
-        job.stdout.close()
-    assert killed
+    for moves in (0, 3):
+        dying = [sys.executable, "-c", DYING, str(moves), *command[1:]]
+        job = subprocess.run(dying, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert job.returncode == -signal.SIGKILL, job.stdout + job.stderr
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lines read =" in done.stdout

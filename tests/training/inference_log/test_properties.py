@@ -5,9 +5,8 @@ import shutil
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.nights import inference, open_duckdb, process, rows
+from tests.support.nights import FIRST, inference, open_duckdb, process, rows
 from tests.support.simulate import CONTAINER, WORKSPACE, Export
-from tests.training.inference_log.conftest import FIRST
 
 BLOBS = [f"{WORKSPACE}/y=2026/m=11/d=02/h=09/m={minute:02d}/PT05M.json" for minute in (0, 5)]
 

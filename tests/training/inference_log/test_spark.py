@@ -7,10 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.support.nights import curate, inference, open_duckdb, process, rows, unpaired
+from tests.support.nights import FIRST, curate, inference, open_duckdb, process, rows, unpaired
 from tests.support.simulate import CONTAINER, Export
 from tests.support.tenants import KEYLESS, TENANTS
-from tests.training.inference_log.conftest import FIRST
 from training.data.synthetic import make_rows
 from training.drift.window import read_window
 from training.inference_log import outcomes

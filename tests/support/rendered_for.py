@@ -5,7 +5,7 @@ from training.use_case import Binary, UseCase, load
 
 MADE_UP = UseCase(
     name="late_delivery",
-    title='Late "Delivery" API',
+    title="Late 'Delivery' API",
     description="Probability that a parcel is late.",
     owner="logistics",
     fields=(Field(name="Weight", kind="number", description="", example=1, minimum=0, maximum=30),),
@@ -13,5 +13,5 @@ MADE_UP = UseCase(
     purpose="Tests.",
     misuse="All else.",
 )
-"""A title with quotes, which the queries must escape, and a name with ``_``, which a namespace cannot have."""
+"""A title with quotes, which the queries must take, and a name with ``_``, which a namespace cannot have."""
 USE_CASES = (load("attrition"), MADE_UP)

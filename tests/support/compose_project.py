@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-PINS = Path(__file__).with_name("compose-cli.txt")
+PINS = ROOT / "tests" / "compose" / "compose-cli.txt"
 
 
 def find(scratch: Path) -> list[str]:

@@ -1,0 +1,107 @@
+"""A Log Analytics workspace in memory, filled by the scoring server's own log writer and asked in KQL."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import duckdb
+import duckdb_kql
+import msgspec
+
+from monitoring import render
+from serving.inference_log import InferenceLog
+from serving.scoring.contract import Contract, OutlierRule
+from serving.settings import Release, Settings
+from tests.support.rendered_for import MADE_UP
+
+TABLES = {
+    "ContainerLogV2": {
+        "TimeGenerated": "TIMESTAMP",
+        "ContainerName": "VARCHAR",
+        "PodName": "VARCHAR",
+        "PodNamespace": "VARCHAR",
+        "LogMessage": "JSON",
+        "LogSource": "VARCHAR",
+    },
+    "KubePodInventory": {
+        "TimeGenerated": "TIMESTAMP",
+        "Namespace": "VARCHAR",
+        "Name": "VARCHAR",
+        "PodStatus": "VARCHAR",
+    },
+}
+
+
+class Workspace:
+    """A Log Analytics workspace of two tables, in memory; what it is asked and told is of one use case at a time."""
+
+    def __init__(self, use_case=MADE_UP):
+        self.use_case = use_case
+        self.tables = duckdb.connect()
+        self.tables.execute("SET TimeZone = 'UTC'")
+        for name, columns in TABLES.items():
+            listed = ", ".join(f"{column} {kind}" for column, kind in columns.items())
+            self.tables.execute(f"CREATE TABLE {name} ({listed})")
+
+    def log(self, line, *, age=timedelta(hours=1), source="stdout"):
+        row = [
+            datetime.now(UTC).replace(tzinfo=None) - age,
+            "scoring",
+            "scoring-1",
+            self.use_case.namespace("production"),
+            line,
+            source,
+        ]
+        self.tables.execute("INSERT INTO ContainerLogV2 VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def scored(self, request_id, result, *, age=timedelta(hours=1), version="7", times=1):
+        """What the server's own writer logs of one request; ``times`` is more where the pipeline re-delivered."""
+        contract = Contract(
+            contract_version=2,
+            name=self.use_case.model_name,
+            title=self.use_case.title,
+            description="",
+            fields=(),
+            outliers=OutlierRule(1, 1.0, 0.0),
+            reference_rows=1,
+        )
+        release = Release(model_name=self.use_case.model_name, model_version=version)
+        writer = Writer()
+        log = InferenceLog(contract, release, Settings(auth="off"), writer)
+        records = len(result.outliers__score)
+        entry = log.entry(request_id, "hr", b"[%b]" % b",".join([b'{"Age":36}'] * records), records)
+        log.write(entry, result, msgspec.json.encode(result))
+        for line in writer.lines * times:
+            self.log(line, age=age)
+
+    def answered(self, status, milliseconds=4.0, path="/predict", *, times=1, age=timedelta(hours=1)):
+        """Access lines, as the server writes them to stderr."""
+        line = {"type": "Access", "path": path, "status": status, "duration_ms": milliseconds}
+        for _ in range(times):
+            self.log(json.dumps(line), source="stderr", age=age)
+
+    def runs(self, pods):
+        """Pods of production, as the cluster's inventory lists them."""
+        seen = datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=2)
+        for number in range(pods):
+            row = [seen, self.use_case.namespace("production"), f"scoring-{number}", "Running"]
+            self.tables.execute("INSERT INTO KubePodInventory VALUES (?, ?, ?, ?)", row)
+
+    def text_of(self, name):
+        return render.query(self.use_case, name)
+
+    def ask(self, name, query=None):
+        # The package's own engine wants a newer DuckDB than MiniLake does; its translator wants none.
+        schema = {name: list(columns) for name, columns in TABLES.items()}
+        answer = self.tables.execute(str(duckdb_kql.to_sql(query or self.text_of(name), schema=schema)))
+        columns = [column[0] for column in answer.description]
+        return [dict(zip(columns, row, strict=True)) for row in answer.fetchall()]
+
+
+class Writer:
+    """In place of stdout."""
+
+    def __init__(self):
+        self.lines = []
+
+    def write(self, lines):
+        self.lines += lines.decode().splitlines()

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from monitoring import render
-from serving.metrics import Metrics
+from serving.metrics import MANY_RECORDS, Metrics
 from serving.scoring.contract import Contract, Field, OutlierRule
 from serving.settings import Release
 from tests.support.rendered_for import MADE_UP, USE_CASES
@@ -42,7 +42,7 @@ def metrics():
     metrics = Metrics(contract, Release(model_name="m"), rows=1)
     metrics.answered("predict", 200, 0.01)
     metrics.answered("predict", 503, 0.01)
-    metrics.scored(1, 0, [1], [0.5, 0.5])
+    metrics.scored(MANY_RECORDS, 0, [1], [0.5, 0.5])
     return [line for line in metrics.text().decode().splitlines() if not line.startswith("#")]
 
 

@@ -107,6 +107,7 @@ BEGINNINGS = (
 )
 
 
+@pytest.mark.stack
 def test_thousand_connections_that_never_end_hold_up_neither_probes_nor_clients(
     attrition: Attrition, tmp_path: Path
 ) -> None:
@@ -157,6 +158,7 @@ def test_full_house_makes_room_for_who_comes(attrition: Attrition, tmp_path: Pat
 # ---- 3: memory ----
 
 
+@pytest.mark.stack
 def test_large_valid_bodies_together_stay_within_the_pods_memory(attrition: Attrition, tmp_path: Path) -> None:
     """Texts with braces take the longer way through the log, which needs most."""
     (record,) = attrition.records(1)
@@ -185,6 +187,7 @@ def test_large_valid_bodies_together_stay_within_the_pods_memory(attrition: Attr
 # ---- 4, 5: stderr ----
 
 
+@pytest.mark.stack
 def test_malformed_requests_leave_nothing_of_themselves_in_the_log(attrition: Attrition, tmp_path: Path) -> None:
     body = json.dumps(attrition.records(1)).encode()
     key = KEY.encode()
@@ -215,6 +218,7 @@ def test_malformed_requests_leave_nothing_of_themselves_in_the_log(attrition: At
     assert max(map(len, text.splitlines())) < 6000
 
 
+@pytest.mark.stack
 def test_server_goes_on_when_nobody_reads_stderr(attrition: Attrition, tmp_path: Path) -> None:
     reading, writing = os.pipe()
     with Server(tmp_path, attrition.folder, errors=writing, WORKERS=2) as server:
@@ -231,6 +235,7 @@ def test_server_goes_on_when_nobody_reads_stderr(attrition: Attrition, tmp_path:
                 assert answer.status == 200
             lost = float(server.metrics().partition("\nscoring_lost_lines_total ")[2].split()[0])
             assert time.monotonic() < deadline
+        connection.close()
         # The master does not wait either: it replaces a worker, and says so to nobody.
         first = server.workers()
         psutil.Process(first[0]).kill()

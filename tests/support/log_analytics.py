@@ -68,8 +68,8 @@ class Workspace:
         writer = Writer()
         log = InferenceLog(contract, release, Settings(auth="off"), writer)
         records = len(result.outliers__score)
-        entry = log.entry(request_id, "hr", b"[%b]" % b",".join([b'{"Age":36}'] * records), records)
-        log.write(entry, result, msgspec.json.encode(result))
+        body = b"[%b]" % b",".join([b'{"Age":36}'] * records)
+        log.write(log.lines(request_id, "hr", body, result, msgspec.json.encode(result)))
         for line in writer.lines * times:
             self.log(line, age=age)
 

@@ -60,8 +60,7 @@ def log_lines(records, predictions, outliers, *, when, request_id, client, versi
     )
     release = Release(model_name=use_case.model_name, model_version=version)
     log = InferenceLog(request_contract(use_case), release, _SETTINGS, out)
-    entry = log.entry(request_id, client, body or msgspec.json.encode(records), len(records))
-    log.write(entry, result, msgspec.json.encode(result))
+    log.write(log.lines(request_id, client, body or msgspec.json.encode(records), result, msgspec.json.encode(result)))
     stamp = when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return [re.sub(r'"timestamp":"[^"]+"', f'"timestamp":"{stamp}"', line.decode(), count=1) for line in out.lines]
 

@@ -22,7 +22,7 @@ from training.scaffold.column import (
     look_at,
 )
 from training.scaffold.suspicion import group_of, leak, protected
-from training.use_case import NOT_IN_NAMES, TECHNICAL_COLUMNS, Binary, Group, column_name
+from training.use_case import TECHNICAL_COLUMNS, Binary, Group, column_name
 
 _POSITIVE_WORDS = frozenset(
     ("yes", "y", "true", "t", "1", "positive", "pos", "ja", "oui", "si", "sí", "churned", "churn", "left", "lost",
@@ -204,11 +204,8 @@ def _name_faults(raw: pd.DataFrame, label: str, key: str | None) -> list[str]:
     for position, name in enumerate(names, 1):
         if not name.strip() or name.startswith("Unnamed: "):
             faults.append(f"column {position} has no name: give it one in the header line, or remove it")
-        elif not name.isprintable() or NOT_IN_NAMES.search(name):
-            faults.append(
-                f"the name of column {position} ({name!r}) holds a quotation mark, a backslash, a line break or the "
-                "like: rename it"
-            )
+        elif not name.isprintable():
+            faults.append(f"the name of column {position} ({name!r}) holds a line break or the like: rename it")
         elif name in TECHNICAL_COLUMNS:
             faults.append(f"the column {name!r} has a name that the project's own tables use: rename it")
     columns: dict[str, str] = {}

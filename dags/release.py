@@ -10,7 +10,7 @@ approver. Example: `{"version": 7, "note": "spring data"}`.
 
 **Gate.** `await_approval` waits on *Browse > Required Actions* for one of the approvers in the settings.
 No answer in time is a no. A rejection skips production, puts the champion's image back in staging, tags
-the version `rejected` and is no failure: the run ends green, with `record_rejection` run and its note
+the version `rejected` and is not a failure: the run ends green, with `record_rejection` run and its note
 saying who and why. Production refuses an image digest that nobody approved. An approval that an earlier
 release got for the same image outlives a rejection. An answer counts whenever it arrives: where Airflow loses it
 (within seconds of the question), the next try goes on with it, and nobody has to clear anything. The time limit

@@ -11,7 +11,8 @@ run. Example: `{"reason": "error rate doubled after version 8"}`.
 evidence of that release must still have the digest that was tagged.
 
 **Beside a release.** Fails at once, and changes nothing, while a release is between its approval and its end:
-wait for that, or mark that run as failed. A release that waits at its gate is no hindrance; it will be refused.
+wait for that, or mark that run as failed. A release that waits at its gate does not stop a rollback; it is refused
+afterwards.
 
 **If it fails.** A failed rollout leaves production as it was. Read the log of `deploy_production`: it ends
 with the events and last lines of the failing pods. If `verify_production` fails, the earlier image runs while

@@ -260,6 +260,7 @@ class Host:
         try:
             self._definitions[name] = use_cases.load(name)
         except UseCaseError as error:
+            _forget(name)
             self._tell(name, str(error))
             return str(error)
         return ""
@@ -301,6 +302,13 @@ class Host:
                 continue  # without a generation nobody waits for an answer
             if generation != read_status(folder).generation:
                 _write_status(folder, Status(generation=generation, state="failed", message=reason))
+
+
+def _forget(name: str) -> None:
+    """Let the next import of a definition read its files again: it may be mended by then."""
+    package = f"use_cases.{name}"
+    for module in [module for module in sys.modules if module == package or module.startswith(f"{package}.")]:
+        del sys.modules[module]
 
 
 def _read_desired(folder: Path) -> Desired:

@@ -55,7 +55,8 @@ def no_records() -> Problem:
 def allowed(field: Field) -> str:
     """What a field may hold, in words."""
     if field.kind == "category":
-        text = f"text of up to {TEXT_LIMIT} characters, such as {_listed(field.categories)}"
+        such = f", such as {_listed(field.categories)}" if field.categories else ""
+        text = f"text of up to {TEXT_LIMIT} characters{such}"
     else:
         text = "a whole number" if field.kind == "integer" else "a number"
         if field.minimum is not None and field.maximum is not None:

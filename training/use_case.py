@@ -49,6 +49,8 @@ _SQL_WORDS = frozenset(
     )
 )
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,29}")
+_AWKWARD = re.compile(r"[\"\\\x00-\x1f]")
+"""What JSON writes with a backslash."""
 
 
 class UseCaseError(ValueError):
@@ -237,7 +239,12 @@ def _name_faults(use_case: UseCase) -> list[str]:
     for what in ("title", "description", "owner", "purpose", "misuse"):
         if not getattr(use_case, what).strip():
             faults.append(f"{what} is empty: write a sentence")
-    if re.search(r"[\"\\\x00-\x1f]", use_case.title):
+    faults += [
+        f"the name of the field {field.name!r} holds a quotation mark, a backslash or a line break: rename it"
+        for field in use_case.fields
+        if _AWKWARD.search(field.name)
+    ]
+    if _AWKWARD.search(use_case.title):
         faults.append("title holds a quotation mark, a backslash or a line break: log lines are found by it as it is")
     if use_case.horizon_days < 1 or use_case.trials < 1:
         faults.append("horizon_days and trials are at least 1")

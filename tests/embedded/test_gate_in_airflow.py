@@ -34,9 +34,9 @@ class DyingGate(ManualGateSensor):
 
 @dag(schedule=None, max_active_runs=1)
 def gated():
-    gate = DyingGate(task_id="await_approval", subject="Release?", body=f"Image {DIGEST}, try {{{{ ti.try_number }}}}",
-                     digest=DIGEST, retries=4, retry_delay=timedelta(seconds=1), approved_task_id="go",
-                     rejected_task_id="stop")
+    gate = DyingGate(task_id="await_approval", use_case="attrition", subject="Release?",
+                     body=f"Image {DIGEST}, try {{{{ ti.try_number }}}}", digest=DIGEST, retries=4,
+                     retry_delay=timedelta(seconds=1), approved_task_id="go", rejected_task_id="stop")
     gate >> [EmptyOperator(task_id="go"), EmptyOperator(task_id="stop")]
 
 gated()

@@ -204,13 +204,13 @@ def test_task_killed_before_it_waits_cancels_the_run(task, lake, monkeypatch):
 
 
 def test_bad_data_fails_at_once_with_the_jobs_traceback_and_the_page_of_its_run(task, lake, data, capsys):
-    data.write_text(data.read_text().replace("Age,", "Years,", 1))
+    data.write_text(data.read_text().replace("Department,", "Section,", 1))
     trigger = task.start()
     page = task.pushed["run_page_url"]
     assert page in capsys.readouterr().out, "the link is told before the wait"
     with pytest.raises(AirflowFailException, match="has 2 faults; nothing is trained or registered") as failed:
         task.finish(trigger)
-    assert "Age: the column is missing" in str(failed.value)
+    assert "Department: the column is missing" in str(failed.value)
     assert page in str(failed.value)
     assert "Traceback (most recent call last)" not in str(failed.value)
     assert 'training/training_job.py", line' in capsys.readouterr().out

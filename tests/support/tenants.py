@@ -14,7 +14,7 @@ TENANTS = UseCase(
         Field("tenant no", "category", "Number of the contract, with its zeros.", "00042", role="carried"),
         Field("Monthly Income (EUR)", "number", "Income.", 2500, minimum=0, maximum=20_000),
         Field("order", "integer", "How many contracts were made before.", 3, minimum=0, maximum=1000),
-        Field('floor "as {built}" \\ Größe', "category", "Where the flat is.", "top", categories=("top", "l'étage")),
+        Field("floor 'as {built}' / Größe", "category", "Where the flat is.", "top", categories=("top", "l'étage")),
         Field("newest", "integer", "Whether it is the newest contract.", 1, minimum=0, maximum=1),
     ),
     label=Binary("gave notice", positive="ja", negative="n'est pas", positives="leaving", negatives="staying"),

@@ -22,6 +22,8 @@ def with_field(*fields):
 
 FAULTS = {
     "name with a capital": ({"name": "Repairs"}, "its name may hold lower-case letters, digits and _, at most 30"),
+    "name that is a word of Python": ({"name": "class"}, "its name is a word of Python: choose another"),
+    "field that JSON escapes": (with_field(field('say "so"')), "'say \"so\"' holds a quotation mark, a backslash or a"),
     "name too long": ({"name": "r" * 31}, "at most 30"),
     "no title": ({"title": " "}, "title is empty: write a sentence"),
     "no purpose": ({"purpose": ""}, "purpose is empty"),

@@ -159,13 +159,12 @@ def _numbers(known: pd.Series) -> NDArray[np.float64] | None:
     """The values as numbers, or ``None`` where one of them is none, or where a number would lose something."""
     if known.empty:
         return None
-    if not pd.api.types.is_numeric_dtype(known):
-        # 00123 is a code, and not the number 123.
-        if known.str.fullmatch(r"[+-]?0\d+").any():
-            return None
-        known = pd.to_numeric(known, errors="coerce")
-    numbers = np.asarray(known, np.float64)
-    return None if np.isnan(numbers).any() else numbers
+    numbers = np.asarray(pd.to_numeric(known, errors="coerce"), np.float64)
+    if np.isnan(numbers).any():
+        return None
+    # 00123 is a code, and not the number 123.
+    code = not pd.api.types.is_numeric_dtype(known) and known.str.fullmatch(r"[+-]?0\d+").any()
+    return None if code else numbers
 
 
 def _what(column: Column) -> What:

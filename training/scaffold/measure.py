@@ -15,7 +15,7 @@ from training.evaluation.fairness import assess
 from training.evaluation.plain import plain_model
 from training.use_case import Thresholds
 
-_ROWS = 10_000
+_ROWS = 5_000
 """Rows that are measured on: more would change the thresholds little, and take long."""
 _FOLDS = 5
 _DRAWS = 200
@@ -64,7 +64,7 @@ def measure_table(dataset: Dataset) -> Measured:
             + (f" ({gap['attribute']})" if gap["attribute"] else ": no two groups are large enough to compare")
             + f"; plus {_GAP_ROOM:g}, at least {_LEAST_GAP:g}. Lower it to what you can answer for."
         )
-    return Measured(auc, Thresholds(**limits), reasons)
+    return Measured(auc, msgspec.convert(limits, Thresholds), reasons)
 
 
 def _calibration_limit(error: float) -> float:

@@ -85,7 +85,12 @@ class Profile(msgspec.Struct, frozen=True):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        return tuple(f"{choice.field.name}: {choice.remark}" for choice in self.choices if choice.remark)
+        """What to look at, once for all columns that it is about."""
+        about: dict[str, list[str]] = {}
+        for choice in self.choices:
+            if choice.remark:
+                about.setdefault(choice.remark, []).append(choice.field.name)
+        return tuple(f"{', '.join(names)}: {remark}" for remark, names in about.items())
 
 
 def profile(raw: pd.DataFrame, label: str, key: str | None, positive: str | None) -> Profile:
@@ -101,7 +106,7 @@ def profile(raw: pd.DataFrame, label: str, key: str | None, positive: str | None
     if faults:
         raise ScaffoldError(faults)
     chosen = _binary(label, outcomes, positive)
-    y = (outcomes == chosen.positive).to_numpy(np.int64)
+    y = np.asarray(outcomes == chosen.positive, np.int64)
     if (fewest := min(int(y.sum()), len(y) - int(y.sum()))) < MINIMUM_CLASS:
         raise ScaffoldError(
             [f"the rarer value of {label} has {fewest} rows, and {MINIMUM_CLASS} are needed to train on"]
@@ -179,7 +184,9 @@ def _why_none(choices: tuple[Choice, ...]) -> list[str]:
 
 
 def _spelled(values: pd.Series) -> pd.Series:
-    """Numbers as they are, everything else as text: the door reads a category so."""
+    """Numbers and texts as they are, everything else as text: the door reads a category so."""
+    if isinstance(values.dtype, pd.StringDtype):
+        return values
     boolean = pd.api.types.is_bool_dtype(values)
     return values if pd.api.types.is_numeric_dtype(values) and not boolean else _texts(values)
 
@@ -206,6 +213,8 @@ def _name_faults(raw: pd.DataFrame, label: str, key: str | None) -> list[str]:
             faults.append(f"column {position} has no name: give it one in the header line, or remove it")
         elif not name.isprintable():
             faults.append(f"the name of column {position} ({name!r}) holds a line break or the like: rename it")
+        elif '"' in name or "\\" in name:
+            faults.append(f"the name of column {position} ({name}) holds a quotation mark or a backslash: rename it")
         elif name in TECHNICAL_COLUMNS:
             faults.append(f"the column {name!r} has a name that the project's own tables use: rename it")
     columns: dict[str, str] = {}
@@ -231,7 +240,7 @@ def _label_faults(label: str, outcomes: pd.Series) -> list[str]:
         count = int(outcomes.isna().sum())
         return [
             f"the label {label} is missing in {count:,} row{'' if count == 1 else 's'} (first: line "
-            f"{_line(outcomes.isna().idxmax())}): remove rows whose outcome is not known"
+            f"{_line(int(outcomes.isna().argmax()))}): remove rows whose outcome is not known"
         ]
     counts = outcomes.value_counts()
     if len(counts) == 1:
@@ -252,7 +261,7 @@ def _key_faults(key: str, values: pd.Series) -> list[str]:
     if (missing := int(values.isna().sum())) > 0:
         faults.append(
             f"The key column contains {missing:,} empty value{'' if missing == 1 else 's'} (first: line "
-            f"{_line(values.isna().idxmax())}). Every row needs a key; without KEY= rows have no identity."
+            f"{_line(int(values.isna().argmax()))}). Every row needs a key; without KEY= rows have no identity."
         )
     twice = values[values.duplicated(keep=False) & values.notna()]
     if len(twice):
@@ -304,7 +313,7 @@ def _sampled(y: NDArray[np.int64]) -> NDArray[np.intp]:
 
 def _line(row: int) -> int:
     """Line of a row as an editor counts them: the header is line 1."""
-    return int(row) + 2
+    return row + 2
 
 
 def _shown(names: Sequence[str], most: int = _LISTED) -> str:

@@ -77,7 +77,7 @@ def leak(column: Column, y: NDArray[np.int64], sample: NDArray[np.intp]) -> floa
     asked about, so a column of many values gains nothing from knowing rows by heart. Of a column that no model can
     use, only whether a value is there is looked at.
     """
-    codes = column.codes(sample) if column.learnable else column.values.reindex(sample).notna().to_numpy(np.int64)
+    codes = column.codes(sample) if column.learnable else np.asarray(column.values.reindex(sample).notna(), np.int64)
     scores = [_learned(codes, y)]
     if column.learnable and column.numeric:
         chosen = column.values.reindex(sample)

@@ -80,5 +80,5 @@ def test_page_answers_whoever_is_logged_in_from_mlflow_and_airflow(airflow, by):
     cookies = {"_token": airflow.token} if by == "cookie" else {}
     answer = requests.get(f"{airflow.url}/lifecycle/releases", cookies=cookies, timeout=60, **given)
     assert answer.status_code == 200, answer.text
-    assert "Nothing has been released yet" in answer.text
+    assert "No model has been trained yet" in answer.text
     assert "cannot be read" not in answer.text

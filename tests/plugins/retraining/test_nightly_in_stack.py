@@ -98,10 +98,10 @@ def export_nights(stack, champion):
     closed = layout.night_folder(stack.home / "tables" / ATTRITION.name, "nights", before) / layout.VERDICT
     layout.write_json(closed, msgspec.to_builtins(Verdict(before.isoformat(), "no records", "1")))
     export = Export(stack.home / "exports", half_written=0)
-    asked = [make_sample(600, 1).head(300), changed_world(900, 50).head(450), changed_world(900, 50).tail(450)]
+    asked = [make_sample(600, 1).head(300), changed_world(900, 50).head(600), changed_world(900, 50).tail(300)]
     for night, people in zip(NIGHTS, asked, strict=True):
         export_answers(export, champion, night, people)
-    write_outcomes(stack.home / "outcomes" / ATTRITION.name, changed_world(900, 50), TICK)
+    write_outcomes(stack.home / "outcomes" / ATTRITION.name, changed_world(900, 50), NIGHTS[-1])
 
 
 def unpause(airflow, dag_id):
@@ -134,7 +134,7 @@ def test_drift_and_outcomes_bring_a_better_challenger_to_the_gate(stack, tmp_pat
 
     tables = stack.home / "tables" / ATTRITION.name
     found = [pq.read_table(layout.day_folder(tables, "inference", night)).num_rows for night in NIGHTS]
-    assert found == [300, 450, 450]
+    assert found == [300, 600, 300]
     verdicts = [layout.read_json(layout.night_folder(tables, "nights", night) / layout.VERDICT) for night in NIGHTS]
     assert [one["status"] for one in verdicts] == ["quiet", "drifted", "drifted"]
     assert "MonthlyIncome" in verdicts[-1]["confirmed"]

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ MODEL = cluster.USE_CASE.model_name
 RELEASE = cluster.USE_CASE.release_dag
 _METRIC = {"value": 0.85, "low": 0.8, "high": 0.9}
 _EVALUATION = {
+    "titles": {"roc_auc": "ROC AUC"},
+    "plain": {"metrics": {"roc_auc": _METRIC}, "comparison": {}},
     "challenger": {"roc_auc": _METRIC},
     "champion": None,
     "comparison": {},
     "thresholds": [],
-    "fairness": {},
     "data": {"digest": "d", "rows": 600},
     "verdict": "passed",
     "reasons": [],
@@ -54,6 +56,7 @@ class Airflow:
         self._overrides["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] = f"{secrets.airflow_user}:admin,{STRANGER}:op"
         self._parts = {part.name: part for part in parts(self.stack) if part.name in ("airflow", "mlflow")}
         self._tokens: dict[str, str] = {}
+        self._started: list[subprocess.Popen[bytes]] = []
 
     # --- processes ---
 
@@ -64,7 +67,8 @@ class Airflow:
         for part in chosen:
             environment = {**part.env, **(self._overrides if part.name == "airflow" else {})}
             environment["LIFECYCLE_PART"] = part.name
-            processes.start(part.argv, env=environment, log=self.stack.logs / f"{part.name}.log", cwd=ROOT)
+            log = self.stack.logs / f"{part.name}.log"
+            self._started.append(processes.start(part.argv, env=environment, log=log, cwd=ROOT))
         for part in chosen:
             self._await(part, began)
 
@@ -82,6 +86,8 @@ class Airflow:
 
     def stop(self) -> None:
         processes.stop_leftovers(self.stack.home)
+        for process in self._started:
+            process.wait()
 
     # --- the model registry ---
 

@@ -41,10 +41,6 @@ FAULTS = {
         {"fields": tuple(f for f in REPAIRS.fields if not f.feature), "groups": REPAIRS.groups[:1]},
         "no field has role='feature': the model would see nothing",
     ),
-    "name that no request can spell as it is": (
-        with_field(field('say "so"')),
-        """the name 'say "so"' holds a quotation mark, a backslash or a line break: rename it""",
-    ),
     "category without categories": (with_field(field("x", "category")), "x lists no categories"),
     "number without a range": (with_field(field(maximum=None)), "x needs a minimum and a maximum, in this order"),
     "range upside down": (with_field(field(minimum=10)), "x needs a minimum and a maximum, in this order"),

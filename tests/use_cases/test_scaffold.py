@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from serving.faults import allowed
+from serving.validation import allowed
 from serving.scoring.contract import Field
 from serving.scoring.records import RecordReader
 from tests.support.every_use_case import OWN, ROOT, found_in

@@ -17,8 +17,6 @@ from training.registry.tracking import Tracker
 from training.use_case import UseCase
 from use_cases.attrition import USE_CASE as ATTRITION
 
-MODEL = ATTRITION.model_name
-
 
 def register_champion(bundle: Path, data: Dataset, experiment: str, use_case: UseCase = ATTRITION) -> MlflowClient:
     """Register ``bundle`` as version 1, trained on ``data``, and as what production runs.

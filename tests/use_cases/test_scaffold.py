@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from serving.validation import allowed
 from serving.scoring.contract import Field
 from serving.scoring.records import RecordReader
+from serving.validation import allowed
 from tests.support.every_use_case import OWN, ROOT, found_in
 from training.data.dataset import read_raw
 from training.data.validation import find_faults

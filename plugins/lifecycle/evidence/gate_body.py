@@ -7,7 +7,7 @@ import msgspec
 from lifecycle.evidence import links
 from lifecycle.evidence.document import Evidence, Night
 
-INTERVALS = "A figure with an interval in its result is compared by the lower bound of that interval."
+INTERVALS = "Where the result names an interval, the low end of the interval is what the limit is compared with."
 _GAPS = {
     "selection_rate": "Share picked out",
     "true_positive_rate": "Share found (true-positive rate)",

@@ -17,8 +17,8 @@ class JobConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     model_name: str
     """Registered model: ``name``, or ``catalog.schema.name`` with Unity Catalog."""
     experiment: str
-    trials: int = 30
-    seed: int = 20
+    trials: int
+    seed: int
     force: bool = False
     """Register a challenger that is not accepted, and say so in a tag."""
     parallel_trials: int = 2

@@ -81,7 +81,7 @@ def judge(config: NightlyConfig, use_case: UseCase, engine: Engine) -> None:
     from training.registry.tracking import Tracker
 
     def tracker(night: date) -> Tracker:
-        return monitoring_tracker(use_case.name, config.model_name, config.experiment, night)
+        return monitoring_tracker(config.model_name, config.experiment, night)
 
     tables = Path(config.tables)
     reference = champion_reference(tracker(date.fromisoformat(config.nights[0])), use_case)

@@ -49,9 +49,9 @@ def prepare(config: JobConfig, run_key: str) -> None:
     log.info("%d %s, digest %s", len(dataset.frame), use_case.entities, dataset.digest)
 
     from training.registry import tags
-    from training.registry.tracking import Tracker, describe_environment
+    from training.registry.tracking import describe_environment
 
-    tracker = Tracker(config, run_key)
+    tracker = _tracker(config, run_key)
     run = tracker.start(
         {
             tags.DATA_DIGEST: dataset.digest,
@@ -90,15 +90,14 @@ def tune(config: JobConfig, run_key: str) -> None:
     import msgspec
 
     from training.data.dataset import holdout_rows
-    from training.registry.tracking import Tracker
     from training.search.space import space_of
     from training.search.study import choose, search
     from training.search.trial_result import REPEATS
     from training.search.trials import TrialData, split_folds
 
-    tracker = Tracker(config, run_key)
+    tracker = _tracker(config, run_key)
     with tracker.resume() as run:
-        dataset = _snapshot(tracker, run)
+        dataset = _snapshot(config, tracker, run)
         development = dataset.take(~holdout_rows(dataset.use_case, dataset.groups))
         folds = split_folds(development.y, development.groups, REPEATS, config.seed)
         data = TrialData(development.x, development.y, folds, space_of(dataset.use_case))
@@ -145,11 +144,10 @@ def evaluate(config: JobConfig, run_key: str) -> None:
     from training.evaluation.model_card import write_card
     from training.registry import tags
     from training.registry.register import champion_version, fetch_bundle
-    from training.registry.tracking import Tracker
 
-    tracker = Tracker(config, run_key)
+    tracker = _tracker(config, run_key)
     with tracker.resume() as run:
-        dataset = _snapshot(tracker, run)
+        dataset = _snapshot(config, tracker, run)
         tuning = msgspec.convert(tracker.read_json(run, TUNING_FILE), type=Tuning)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
@@ -181,9 +179,8 @@ def register(config: JobConfig, run_key: str) -> None:
     """Make the model version, unless the challenger was not accepted and nobody forces it."""
     from training.registry import tags
     from training.registry.register import register as register_version
-    from training.registry.tracking import Tracker
 
-    tracker = Tracker(config, run_key)
+    tracker = _tracker(config, run_key)
     with tracker.resume() as run:
         evaluation = tracker.read_json(run, tags.EVALUATION_FILE)
         failed = evaluation["verdict"] == "failed"
@@ -206,13 +203,19 @@ def register(config: JobConfig, run_key: str) -> None:
         log.info("registered %s version %s as %s", version.name, version.version, tags.CHALLENGER)
 
 
-def _snapshot(tracker: "Tracker", run: "Run") -> "Dataset":
+def _tracker(config: JobConfig, run_key: str) -> "Tracker":
+    from training.registry.tracking import Tracker
+
+    return Tracker(experiment=config.experiment, model_name=config.model_name, run_key=run_key)
+
+
+def _snapshot(config: JobConfig, tracker: "Tracker", run: "Run") -> "Dataset":
     """The checked data that ``prepare`` kept."""
     from training.data.dataset import read_snapshot
     from training.registry import tags
 
     with tempfile.TemporaryDirectory() as scratch:
-        return read_snapshot(load(tracker.config.use_case), tracker.fetch(run, tags.SNAPSHOT_FILE, Path(scratch)))
+        return read_snapshot(load(config.use_case), tracker.fetch(run, tags.SNAPSHOT_FILE, Path(scratch)))
 
 
 TASKS = {"prepare": prepare, "tune": tune, "evaluate": evaluate, "register": register}

@@ -9,7 +9,6 @@ from mlflow import MlflowClient
 
 from serving.scoring.bundle import Bundle
 from tests.support.simulate import Export, log_lines
-from training.config import JobConfig
 from training.data.dataset import Dataset, write_snapshot
 from training.registry import tags
 from training.registry.register import register
@@ -23,8 +22,7 @@ def register_champion(bundle: Path, data: Dataset, experiment: str, use_case: Us
 
     MLflow's tracking and registry addresses are those of the process; returns a client of theirs.
     """
-    config = JobConfig(use_case=use_case.name, data="data.csv", model_name=use_case.model_name, experiment=experiment)
-    tracker = Tracker(config, "training-1")
+    tracker = Tracker(experiment=experiment, model_name=use_case.model_name, run_key="training-1")
     run = tracker.start({})
     with tempfile.TemporaryDirectory() as scratch:
         snapshot = Path(scratch) / Path(tags.SNAPSHOT_FILE).name

@@ -158,7 +158,8 @@ def test_feature_whose_values_all_fall_into_the_hold_out_is_refused_at_the_door(
 
 
 def config(**changes):
-    given = {"use_case": "repairs", "data": "", "model_name": "repairs", "experiment": "repairs", "seed": 5}
+    given = {"use_case": "repairs", "data": "", "model_name": "repairs", "experiment": "repairs"}
+    given |= {"trials": 3, "seed": 5}
     return JobConfig(**(given | changes))
 
 

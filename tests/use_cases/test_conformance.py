@@ -84,7 +84,12 @@ def evaluated(use_case, dataset, tuned, tmp_path_factory):
     """The folder that task ``evaluate`` fills, and what it says."""
     folder = tmp_path_factory.mktemp("evaluated")
     config = JobConfig(
-        use_case=use_case.name, data="", model_name=use_case.model_name, experiment=use_case.experiment, seed=SEED
+        use_case=use_case.name,
+        data="",
+        model_name=use_case.model_name,
+        experiment=use_case.experiment,
+        trials=3,
+        seed=SEED,
     )
     return folder, evaluate(config, dataset, tuned, None, folder)
 

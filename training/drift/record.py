@@ -5,17 +5,15 @@ from pathlib import Path
 
 from mlflow.entities import Metric, RunTag
 
-from training.config import JobConfig
 from training.drift.verdict import Verdict
 from training.inference_log import layout
 from training.registry import tags
 from training.registry.tracking import Tracker
 
 
-def monitoring_tracker(use_case: str, model_name: str, experiment: str, night: date) -> Tracker:
+def monitoring_tracker(model_name: str, experiment: str, night: date) -> Tracker:
     """What keeps the night's run in the experiment ``<experiment>-monitoring``."""
-    config = JobConfig(use_case=use_case, data="", model_name=model_name, experiment=f"{experiment}-monitoring")
-    return Tracker(config, f"night-{night.isoformat()}")
+    return Tracker(experiment=f"{experiment}-monitoring", model_name=model_name, run_key=f"night-{night.isoformat()}")
 
 
 def record(tracker: Tracker, tables: Path, night: date, verdict: Verdict) -> str:

@@ -36,7 +36,7 @@ def register(tracker: Tracker, run: Run, bundle: Path, version_tags: dict[str, s
     was made of is used, and tags are written together with the version. Once all is done the alias is left
     alone: a release or a newer challenger may have moved it.
     """
-    name = tracker.config.model_name
+    name = tracker.model_name
     version = _registered(tracker, run)
     if version is None:
         source = _logged_model(run) or _log_model(run, bundle)
@@ -50,7 +50,7 @@ def register(tracker: Tracker, run: Run, bundle: Path, version_tags: dict[str, s
 def champion_version(tracker: Tracker) -> ModelVersion | None:
     """The version with alias ``champion``, or ``None`` before the first promotion."""
     try:
-        return tracker.client.get_model_version_by_alias(tracker.config.model_name, tags.CHAMPION)
+        return tracker.client.get_model_version_by_alias(tracker.model_name, tags.CHAMPION)
     except MlflowException as error:
         # An unknown alias and an unknown model are told apart by nobody; all else is a real fault.
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
@@ -91,7 +91,7 @@ def signature(contract: Contract) -> ModelSignature:
 
 def _registered(tracker: Tracker, run: Run) -> ModelVersion | None:
     # By run and not by tag: Unity Catalog finds no versions by tag.
-    found = tracker.client.search_model_versions(f"name = '{tracker.config.model_name}'")
+    found = tracker.client.search_model_versions(f"name = '{tracker.model_name}'")
     return next((version for version in found if version.run_id == run.info.run_id), None)
 
 

@@ -22,7 +22,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from training.config import JobConfig
 from training.registry import tags
 from training.search.trial_result import TrialResult
 
@@ -38,8 +37,9 @@ class TrackingError(ValueError):
 class Tracker:
     """One job's parent run and what hangs on it. Every method may be repeated."""
 
-    def __init__(self, config: JobConfig, run_key: str) -> None:
-        self.config = config
+    def __init__(self, *, experiment: str, model_name: str, run_key: str) -> None:
+        self.experiment = experiment
+        self.model_name = model_name
         self.run_key = run_key
         if mlflow.get_tracking_uri() == "databricks" and "MLFLOW_REGISTRY_URI" not in os.environ:
             mlflow.set_registry_uri("databricks-uc")
@@ -49,18 +49,18 @@ class Tracker:
         """Nested runs of trials that an interrupted try has begun to log."""
 
     def _experiment(self) -> str:
-        found = self.client.get_experiment_by_name(self.config.experiment)
+        found = self.client.get_experiment_by_name(self.experiment)
         if found is None:
             try:
-                return str(self.client.create_experiment(self.config.experiment))
+                return str(self.client.create_experiment(self.experiment))
             except MlflowException:
                 # Another job made it in between, or it cannot be made: the second look tells.
-                found = self.client.get_experiment_by_name(self.config.experiment)
+                found = self.client.get_experiment_by_name(self.experiment)
                 if found is None:
                     raise
         if found.lifecycle_stage == "deleted":
             raise TrackingError(
-                f"the experiment {self.config.experiment!r} is deleted: restore it in MLflow, or name another one"
+                f"the experiment {self.experiment!r} is deleted: restore it in MLflow, or name another one"
             )
         return str(found.experiment_id)
 
@@ -93,7 +93,7 @@ class Tracker:
         run = self.find()
         if run is None:
             raise TrackingError(
-                f"no run with {tags.RUN_KEY} = {self.run_key} in experiment {self.config.experiment!r}: "
+                f"no run with {tags.RUN_KEY} = {self.run_key} in experiment {self.experiment!r}: "
                 "run the task prepare first, with the same key"
             )
         self.client.update_run(run.info.run_id, status="RUNNING")

@@ -19,6 +19,7 @@ from mlflow.types.schema import AnyType
 from serving.scoring.contract import EXAMPLES_FILE, Contract, Examples, read_contract
 from training.registry import tags
 from training.registry.tracking import Tracker
+from training.registry.versions import version_of_run
 
 PACKAGE = Path(__file__).resolve().parents[1]
 RUNTIME = ("mlflow", "msgspec", "numpy", "onnxruntime", "pandas")
@@ -37,7 +38,7 @@ def register(tracker: Tracker, run: Run, bundle: Path, version_tags: dict[str, s
     alone: a release or a newer challenger may have moved it.
     """
     name = tracker.model_name
-    version = _registered(tracker, run)
+    version = version_of_run(tracker.client, name, run.info.run_id)
     if version is None:
         source = _logged_model(run) or _log_model(run, bundle)
         version = mlflow.register_model(source, name, tags=version_tags)
@@ -87,12 +88,6 @@ def signature(contract: Contract) -> ModelSignature:
         ColSpec("double", "outliers__score"),
     ]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
-
-
-def _registered(tracker: Tracker, run: Run) -> ModelVersion | None:
-    # By run and not by tag: Unity Catalog finds no versions by tag.
-    found = tracker.client.search_model_versions(f"name = '{tracker.model_name}'")
-    return next((version for version in found if version.run_id == run.info.run_id), None)
 
 
 def _logged_model(run: Run) -> str | None:

@@ -171,9 +171,11 @@ def training_run(use_case: str, run_key: str) -> str | None:
 
 def by_training_run(use_case: str, run_id: str) -> Version | None:
     """The version that a training run registered, or ``None`` when it registered nothing."""
-    # By run and not by tag: Unity Catalog finds no versions by tag.
-    found = client().search_model_versions(f"name = '{model_name(use_case)}'")
-    return next((_version(version) for version in found if version.run_id == run_id), None)
+    # Imported here: mlflow takes seconds, and DAG files import this module.
+    from training.registry.versions import version_of_run
+
+    found = version_of_run(client(), model_name(use_case), run_id)
+    return _version(found) if found else None
 
 
 def download_bundle(name: str, version: str, destination: Path) -> Path:

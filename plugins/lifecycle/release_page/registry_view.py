@@ -179,8 +179,10 @@ def _evaluation(run_id: str) -> dict[str, Any]:
 
 def _releases(client: "MlflowClient", model: str, run_url: RunUrl) -> tuple[list[Release], list[str]]:
     """The evidence documents of the newest versions, and what could not be read."""
-    found = client.search_model_versions(f"name = '{model}'", max_results=200)
-    newest = sorted(found, key=lambda version: int(version.version), reverse=True)[:VERSIONS]
+    # Imported here: mlflow takes seconds, and every process of the API server loads this page's module.
+    from training.registry.versions import versions_of
+
+    newest = sorted(versions_of(client, model), key=lambda version: int(version.version), reverse=True)[:VERSIONS]
     runs = list(dict.fromkeys(version.run_id for version in newest if version.run_id))
     releases: list[Release] = []
     unreadable: list[str] = []

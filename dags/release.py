@@ -5,8 +5,8 @@ Takes one registered version to production: builds its image, deploys and verifi
 person, lets a canary take a share of production's traffic, rolls out, verifies, and moves the registry's
 alias `champion`. Starts by hand, or when `$train_dag` updates the asset `$version_asset`.
 
-**Params.** `version`: registry version, empty for the asset's or the `challenger`; `note`: shown to the
-approver. Example: `{"version": 7, "note": "spring data"}`.
+**Params.** `version`: registry version, empty for the `challenger`, whichever version the asset announced;
+`note`: shown to the approver. Example: `{"version": 7, "note": "spring data"}`.
 
 **Gate.** `await_approval` waits on *Browse > Required Actions* for one of the approvers in the settings.
 No answer in time is a no. A rejection skips production, puts the champion's image back in staging, tags
@@ -73,7 +73,7 @@ def release(use_case: UseCase) -> None:
                 None,
                 type=["null", "integer"],
                 minimum=1,
-                description="Registry version. Empty: asset or challenger.",
+                description="Registry version. Empty: the challenger.",
             ),
             "note": Param("", type="string", maxLength=500, description="Shown to the approver."),
         },

@@ -34,19 +34,23 @@ def release_key(context: Any) -> str:
     return action_key(dag_id=run.dag_id, run_id=run.run_id, task_id="release", purpose="evidence")
 
 
-def requested_version(context: Any) -> str | None:
-    """The version a person typed, or that of the newest asset event; ``None`` (the challenger) without either."""
-    if typed := context["params"].get("version"):
-        return str(typed)
+def announced_versions(context: Any) -> list[str]:
+    """The versions of the asset events that started this run, oldest first; none where a person started it."""
     events = [event for found in context["triggering_asset_events"].values() for event in found]
-    versions = [event.extra.get("version") for event in events if event.extra.get("version")]
-    return str(versions[-1]) if versions else None
+    return [str(event.extra["version"]) for event in events if event.extra.get("version")]
 
 
 @task
 def resolve_candidate(use_case: str) -> dict[str, Any]:
-    """Find the version to release (name, version, run_id) and what production runs now."""
-    version = registry.resolve(use_case, requested_version(get_current_context()))
+    """Find the version to release (name, version, run_id) and what production runs now.
+
+    It is the version that a person typed. Otherwise it is the challenger, also where an event announced another
+    version: while a release waits at its gate, several may be announced, and Airflow starts one run for some of them.
+    """
+    context = get_current_context()
+    typed = context["params"].get("version")
+    announced = [] if typed else announced_versions(context)
+    version = _newest(use_case, announced, context) if announced else registry.resolve(use_case, typed)
     if not version.run_id:
         raise AirflowFailException(
             f"version {version.version} has no training run: train it with {definitions.load(use_case).train_dag}"
@@ -57,6 +61,23 @@ def resolve_candidate(use_case: str) -> dict[str, Any]:
         "run_id": version.run_id,
         "production": _in_production(use_case),
     }
+
+
+def _newest(use_case: str, announced: list[str], context: Any) -> Version:
+    """The challenger; says in the run's note which announced versions it passes over, and skips where none is left."""
+    run, names = context["dag_run"], ", ".join(announced)
+    challenger = registry.by_alias(use_case, tags.CHALLENGER)
+    if challenger is None:
+        message = f"Announced: version {names}. No version is the challenger any more, so nothing is left to release"
+        airflow_api.set_run_note(run.dag_id, run.run_id, message)
+        raise AirflowSkipException(message)
+    if passed := [version for version in announced if version != challenger.version]:
+        message = (
+            f"Offers version {challenger.version}, the newest challenger, and passes over version {', '.join(passed)}"
+        )
+        log.info(message)
+        airflow_api.set_run_note(run.dag_id, run.run_id, message)
+    return challenger
 
 
 def _in_production(use_case: str) -> dict[str, str]:

@@ -107,12 +107,53 @@ def test_resolve_unknown_version_is_refused_by_number(model):
         registry.resolve(USE_CASE, 99)
 
 
-def test_requested_version_is_the_typed_one_then_the_assets_then_none(model):
-    event = SimpleNamespace(extra={"version": "7"})
-    by_asset = {**context(), "triggering_asset_events": {"asset": [event]}}
-    assert release.requested_version(context(version=3)) == "3"
-    assert release.requested_version(by_asset) == "7"
-    assert release.requested_version(context()) is None
+@pytest.fixture
+def resolve(monkeypatch):
+    """Task ``resolve_candidate``: ``resolve(*announced versions, version=typed)`` -> (version or ``None``, notes)."""
+    notes = []
+    monkeypatch.setattr(release.airflow_api, "set_run_note", lambda dag, run, note: notes.append(note))
+    monkeypatch.setattr(release.targets, "current", lambda *_: None)
+
+    def resolved(*announced, **params):
+        events = [SimpleNamespace(extra={"version": version}) for version in announced]
+        now = {**context(**params), "triggering_asset_events": {"asset": events} if events else {}}
+        try:
+            return run(release.resolve_candidate, now)["version"], notes
+        except AirflowSkipException:
+            return None, notes
+
+    return resolved
+
+
+def test_candidate_is_the_typed_version_whatever_was_announced(model, resolve):
+    first, second = model.add("key-a"), model.add("key-b")
+    assert resolve(version=int(first.version)) == (first.version, [])
+    assert resolve() == (second.version, [])
+
+
+def test_release_that_an_event_started_offers_the_newest_challenger_and_says_what_it_passes_over(model, resolve):
+    """apache/airflow#56050: of versions 5, 6 and 7, registered while 4 waited, Airflow starts a run for 5 alone."""
+    first, second, third = (model.add(f"key-{name}").version for name in "abc")
+    offered, notes = resolve(first)
+    assert offered == third
+    assert notes == [f"Offers version {third}, the newest challenger, and passes over version {first}"]
+    assert resolve(first, second, third)[0] == third
+    assert notes[1].endswith(f"passes over version {first}, {second}")
+
+
+def test_release_of_an_announced_challenger_needs_no_note(model, resolve):
+    only = model.add().version
+    assert resolve(only) == (only, [])
+
+
+def test_event_whose_version_was_released_meanwhile_starts_nothing_and_says_so(model, resolve):
+    released = model.add()
+    model.client.delete_registered_model_alias(released.name, tags.CHALLENGER)
+    offered, notes = resolve(released.version)
+    assert offered is None
+    assert notes == [
+        f"Announced: version {released.version}. No version is the challenger any more, so nothing is left to release"
+    ]
 
 
 def test_version_is_found_by_the_key_of_its_training_run(model):

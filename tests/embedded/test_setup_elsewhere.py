@@ -48,7 +48,7 @@ def path(tmp_path):
 def make_setup(clone, python, **variables):
     environ = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "MAKEFLAGS")}
     return subprocess.run(
-        ["make", "setup", "VENV=.venv", f"PYTHON={python}"],
+        ["make", "--no-print-directory", "setup", "VENV=.venv", f"PYTHON={python}"],
         cwd=clone, env=environ | {name: str(value) for name, value in variables.items()},
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=200,
     )  # fmt: skip

@@ -39,7 +39,8 @@ def open_engine(data: Any, processes: int) -> Iterator[Engine]:
     """The engine of this machine: Spark on Databricks, otherwise ``processes`` local processes."""
     chosen = _chosen()
     if chosen == "spark":
-        yield SparkEngine(data)
+        with tempfile.TemporaryDirectory() as folder:
+            yield SparkEngine(data, Path(folder))
     elif chosen == "local":
         with LocalEngine(data, processes) as engine:
             yield engine
@@ -114,13 +115,13 @@ class SparkEngine:
 
     name = "spark"
 
-    def __init__(self, data: Any) -> None:
+    def __init__(self, data: Any, folder: Path) -> None:
+        """``folder`` keeps the code that executors fetch, for as long as this engine is used."""
         from pyspark.sql import SparkSession
 
         self._spark = SparkSession.builder.getOrCreate()
         self._data = data
-        self._code = tempfile.TemporaryDirectory()
-        _ship_code(self._spark, Path(self._code.name) / "training_code.zip")
+        _ship_code(self._spark, folder / "training_code.zip")
 
     def map(self, function: Callable[[Any, Task], Answer], tasks: Sequence[Task]) -> list[Answer]:
         import pyarrow as pa

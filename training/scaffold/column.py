@@ -96,7 +96,7 @@ def look_at(name: str, raw: pd.Series) -> Column:
 
 
 def words(name: str) -> list[str]:
-    """The words of a column's name in lower case: ``MonthlyIncome (EUR)`` -> monthly, income, eur."""
+    """The words of a column's name in lower case: ``AnnualTurnover (EUR)`` -> annual, turnover, eur."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
     return re.findall(r"[^\W_]+", spaced.lower())
 

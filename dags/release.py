@@ -11,7 +11,7 @@ alias `champion`. Starts by hand, or when `$train_dag` updates the asset `$versi
 **Gate.** `await_approval` waits on *Browse > Required Actions* for one of the approvers in the settings.
 No answer in time is a no. A rejection skips production, puts the champion's image back in staging, tags
 the version `rejected` and is not a failure: the run ends green, with `record_rejection` run and its note
-saying who and why. Production refuses an image digest that nobody approved. An approval that an earlier
+saying who and why. Production refuses an image that nobody approved. An approval that an earlier
 release got for the same image outlives a rejection. An answer counts whenever it arrives: where Airflow loses it
 (within seconds of the question), the next try goes on with it, and nobody has to clear anything. The time limit
 counts from the first question. Where what is approved (version, image, evidence) is no longer what was asked about,
@@ -23,7 +23,7 @@ touched, while `$rollback_dag` runs and where production is no longer what the g
 **Safe to repeat.** Every task: image, pods and aliases are looked up before they are made.
 
 **If it fails.** Before `record_approval` nothing touches production: read the red task's log, clear it.
-After it, `restore_production` puts the previous digest back, aliases stay as they were, staging is left
+After it, `restore_production` puts the previous image back, aliases stay as they were, staging is left
 for study, and the run's note has the reason. If `restore_production` itself fails, production needs a
 person at once: run `$rollback_dag`.
 
@@ -52,7 +52,7 @@ from lifecycle.tasks.release import (
 from training.use_case import UseCase, load_all
 
 FOUND = "ti.xcom_pull('resolve_candidate')['production']"
-FOUND_IN_PRODUCTION: dict[str, Any] = {key: f"{{{{ {FOUND}['{key}'] }}}}" for key in ("image", "digest", "version")}
+FOUND_IN_PRODUCTION: dict[str, Any] = {key: f"{{{{ {FOUND}['{key}'] }}}}" for key in ("image", "version")}
 """What production ran before this release: templates, because an XComArg does not reach into an inner dictionary."""
 
 
@@ -90,7 +90,7 @@ def steps(use_case: UseCase) -> None:
     candidate: Any = resolve_candidate(name)
     build_image = BuildImageOperator(task_id="build_image", use_case=name, model_version=candidate["version"])
     built: Any = build_image.output
-    image: dict[str, Any] = {"image": built["image"], "digest": built["digest"], "version": candidate["version"]}
+    image: dict[str, Any] = {"image": built["image"], "version": candidate["version"]}
     deploy_staging = ScoringStepOperator(task_id="deploy_staging", step="deploy", **to_staging, **image)
     verify_staging = ScoringStepOperator(task_id="verify_staging", step="verify", **to_staging, **image)
     verified: Any = verify_staging.output
@@ -110,7 +110,7 @@ def steps(use_case: UseCase) -> None:
     )
     decision: Any = await_approval.output
     approved: Any = record_approval(name, candidate, decision)
-    to_production_if_approved = {**to_production, **image, "approved_digest": approved}
+    to_production_if_approved = {**to_production, **image, "approved_image": approved}
     deploy_canary = ScoringStepOperator(task_id="deploy_canary", step="canary", **to_production_if_approved)
     watch_canary = ScoringStepOperator(task_id="watch_canary", step="watch", **to_production_if_approved)
     deploy_production = ScoringStepOperator(task_id="deploy_production", step="deploy", **to_production_if_approved)
@@ -125,7 +125,7 @@ def steps(use_case: UseCase) -> None:
     )
     promoted = promote.override(outlets=[Asset(use_case.production_asset)])(name, candidate, approved)
     rejected: Any = record_rejection(name, candidate, decision)
-    ran_before: dict[str, Any] = {key: rejected[key] for key in ("image", "digest", "version")}
+    ran_before: dict[str, Any] = {key: rejected[key] for key in ("image", "version")}
     restore_staging = ScoringStepOperator(task_id="restore_staging", step="restore", **to_staging, **ran_before)
 
     candidate >> build_image >> deploy_staging >> verify_staging >> evidence >> await_approval

@@ -1,13 +1,13 @@
 """
 # Put an earlier release back into production: $title
 
-Deploys the image digest of a version that was approved before, without a build, verifies it and moves
+Deploys the image of a version that was approved before, without a build, verifies it and moves
 the registry's alias `champion` to it. Use it when production misbehaves after a release.
 
 **Params.** `version`: registry version, empty for `previous_champion`; `reason`: required, kept with the
 run. Example: `{"reason": "error rate doubled after version 8"}`.
 
-**Safe to repeat.** Every task. There is no gate: the digest was approved when it was released, and the
+**Safe to repeat.** Every task. There is no gate: the image was approved when it was released, and the
 evidence of that release must still have the digest that was tagged.
 
 **Beside a release.** Fails at once, and changes nothing, while a release is between its approval and its end:
@@ -58,12 +58,12 @@ def rollback(use_case: UseCase) -> None:
         },
     ):
         earlier: Any = resolve_earlier_release(use_case.name)
-        image: dict[str, Any] = {key: earlier[key] for key in ("image", "digest", "version")}
-        to: dict[str, Any] = {"use_case": use_case.name, "target": "production", "approved_digest": earlier["digest"]}
+        image: dict[str, Any] = {key: earlier[key] for key in ("image", "version")}
+        to: dict[str, Any] = {"use_case": use_case.name, "target": "production", "approved_image": earlier["image"]}
         deploy_production = ScoringStepOperator(task_id="deploy_production", step="deploy", **to, **image)
         verify_production = ScoringStepOperator(task_id="verify_production", step="verify", **to, **image)
         promoted = promote.override(outlets=[Asset(use_case.production_asset)])
-        deploy_production >> verify_production >> promoted(use_case.name, earlier, earlier["digest"])
+        deploy_production >> verify_production >> promoted(use_case.name, earlier, earlier["image"])
 
 
 for found in load_all()[0]:

@@ -84,7 +84,7 @@ def _bundle(stack: Stack, use_case: str, target: Target) -> str:
 
     if (stable := read_status(stack.slot(use_case, target)).stable) is None:
         raise stacks.StackError(f"nothing of use case {use_case!r} runs in {target}: release it, or name a BUNDLE")
-    return f"{stable.image}/bundle"
+    return f"{stable.folder}/bundle"
 
 
 def _run(arguments: argparse.Namespace) -> int:

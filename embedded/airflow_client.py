@@ -11,6 +11,8 @@ _TIMEOUT = 120.0
 """Seconds for one answer: the first ones of a busy machine were seen to take 42."""
 _RETRY_SECONDS = 120.0
 """For how long a request is repeated while the API server is away or busy."""
+_PAGE = 100
+"""Entries of a list to ask for at once; the server may give fewer."""
 _BUSY = (500, 502, 503, 504)
 
 
@@ -36,6 +38,15 @@ class Airflow:
         """``path`` follows ``/api/v2``. Repeated while the server is away."""
         return self._call("GET", path, params=query)
 
+    def listed(self, path: str, key: str, **query: Any) -> list[Json]:
+        """All entries of a list, which Airflow answers in pages, below ``key``."""
+        found: list[Json] = []
+        while True:
+            page = self.get(path, limit=_PAGE, offset=len(found), **query)
+            found += page[key]
+            if not page[key] or len(found) >= page["total_entries"]:
+                return found
+
     def post(self, path: str, body: Json) -> Json:
         return self._call("POST", path, json=body)
 
@@ -43,9 +54,8 @@ class Airflow:
         return self._call("PATCH", path, json=body)
 
     def runs(self, dag_id: str, **query: Any) -> list[Json]:
-        """The DAG's runs, newest first."""
-        answer = self.get(f"/dags/{dag_id}/dagRuns", order_by="-run_after", **query)
-        return list(answer["dag_runs"])
+        """The DAG's runs, newest first; ``query`` picks among them, for example ``state``."""
+        return self.listed(f"/dags/{dag_id}/dagRuns", "dag_runs", order_by="-run_after", **query)
 
     def run(self, dag_id: str, run_id: str) -> Json:
         return self.get(f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}")
@@ -69,8 +79,7 @@ class Airflow:
                 raise
 
     def tasks(self, dag_id: str, run_id: str) -> list[Json]:
-        answer = self.get(f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances", limit=100)
-        return list(answer["task_instances"])
+        return self.listed(f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances", "task_instances")
 
     def task(self, dag_id: str, run_id: str, task_id: str) -> Json:
         return self.get(f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/taskInstances/{task_id}")

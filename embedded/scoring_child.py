@@ -39,7 +39,7 @@ class Child:
         self._private = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._private.getsockname()[1]}"
         descriptors = (public.fileno(), self._private.fileno())
-        image = Path(unit.image)
+        image = unit.folder
         with (output / f"{name}.stdout.log").open("ab") as stdout, self._stderr.open("ab") as stderr:
             self._process = subprocess.Popen(
                 [sys.executable, "-B", "-m", "gunicorn", "-c", "python:serving.gunicorn_config", "serving.wsgi:app"],
@@ -72,7 +72,7 @@ class Child:
     def running(self) -> Running:
         """As it stands in ``status.json``."""
         unit = self.unit
-        return Running(unit.image, unit.digest, unit.version, pid=self.pid, since=self.since, url=self.url)
+        return Running(unit.image, unit.version, pid=self.pid, since=self.since, url=self.url)
 
     def exit_code(self) -> int | None:
         """``None`` while it runs."""

@@ -101,7 +101,7 @@ class SlotHost:
         """
         before = read_status(self._folder)
         for role, running in (("stable", before.stable), ("canary", before.canary)):
-            if running and Path(running.image).is_dir():
+            if running and running.folder.is_dir():
                 self._children[role] = child = self._launch(role, running.unit)
                 if fault := child.await_ready(READY_SECONDS, self._stop.is_set):
                     log.warning("%s: %s version %s: %s", self._name, role, running.version, fault)
@@ -139,9 +139,9 @@ class SlotHost:
             if unit is None or (current and current.unit == unit and current.exit_code() is None):
                 fresh[role] = current if unit else None
                 continue
-            if not Path(unit.image).is_dir():
+            if not unit.folder.is_dir():
                 self._discard(fresh.values())
-                return self._report("failed", f"{role} version {unit.version}: there is no image {unit.image}")
+                return self._report("failed", f"{role} version {unit.version}: there is no image {unit.folder}")
             fresh[role] = child = self._launch(role, unit)
             if fault := child.await_ready(READY_SECONDS, lambda: self._outdated(desired)):
                 self._discard(fresh.values())

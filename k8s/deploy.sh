@@ -5,9 +5,10 @@
 #   STEP       deploy: the release itself; canary: one pod of it beside what runs
 #   USE_CASE   its name, with - for _: a label          NAMESPACE  where to
 #   TARGET     staging or production: the overlay
-#   IMAGE      repository@sha256:... or repository:tag  DIGEST     what its content must be
+#   IMAGE      repository@sha256:..., or sha256:..., the id of an image of the cluster's own engine
 #   VERSION    model version                            REPLICAS   used where autoscaling is left out
 #   LEAVE_OUT  components that this cluster lacks       TIMEOUT    seconds for the rollout
+#   PACE       seconds between two looks                PATIENCE   seconds for a fault that may pass by itself
 #
 # Needs bash, jq and kubectl; writes below its own folder and the report to REPORT.
 set -euo pipefail
@@ -18,19 +19,35 @@ RECORD=scoring-record # the ConfigMap that keeps the manifests of the last good 
 KINDS=deployment,service,serviceaccount,configmap,ingress,networkpolicy,horizontalpodautoscaler,poddisruptionbudget
 OURS=app.kubernetes.io/managed-by=lifecycle-release
 PARTS='ingress autoscaling disruption-budget network-policy'
-DEPLOYMENT=scoring
-[ "$STEP" = canary ] && DEPLOYMENT=scoring-canary
+DEPLOYMENT=scoring TRACK=stable
+[ "$STEP" = canary ] && DEPLOYMENT=scoring-canary TRACK=canary
+PACE=${PACE:-2} PATIENCE=${PATIENCE:-20}
 
-k() { kubectl --namespace "$NAMESPACE" "$@"; }
+k() { kubectl --namespace "$NAMESPACE" --request-timeout=20s "$@"; }
 say() { echo "$(date -u +%H:%M:%S) $*"; }
 apply() { k apply --server-side --force-conflicts --field-manager=lifecycle-release -f "$1"; }
 
-render() { # base, parts and overlay with this image's name, digest, version and namespace pinned, into rendered.yaml
-  local name=${IMAGE%@*} pin part host
-  case $IMAGE in
-    *@sha256:*) pin="digest: ${IMAGE#*@}" ;;
-    *) pin="newTag: ${IMAGE##*:}"; name=${IMAGE%:*} ;;
-  esac
+read_variables() { # sets REPOSITORY and DIGEST, which nobody else says; sets WHY, and fails, where one is unusable
+  local LC_ALL=C name part='[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*'
+  local repository="([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]+)?/)?$part(/$part)*" digest='sha256:[0-9a-f]{64}'
+  REPOSITORY='' DIGEST=${IMAGE##*@}
+  if [[ $IMAGE =~ ^$repository@$digest$ ]] && [ $((${#IMAGE} - ${#DIGEST} - 1)) -le 255 ]; then
+    REPOSITORY=${IMAGE%@*}
+  elif ! [[ $IMAGE =~ ^$digest$ ]]; then
+    WHY="IMAGE is '$IMAGE': give repository@sha256:... or an engine's image id (sha256:...), with 64 hexadecimal digits"
+    return 1
+  fi
+  for name in USE_CASE NAMESPACE TARGET VERSION REPLICAS TIMEOUT; do # parts of a manifest
+    [[ ${!name} =~ ^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$ ]] && continue
+    WHY="$name is '${!name}': give up to 63 letters, digits, dots, dashes and underscores"
+    return 1
+  done
+}
+
+render() { # base, parts and overlay with this image, version and namespace pinned, into rendered.yaml
+  local pin="newName: $REPOSITORY, digest: $DIGEST" part host
+  # An image id has the form of a name with a tag.
+  [ -n "$REPOSITORY" ] || pin="newName: sha256, newTag: \"${DIGEST#sha256:}\""
   mkdir -p release
   {
     echo "apiVersion: kustomize.config.k8s.io/v1beta1"
@@ -45,7 +62,7 @@ render() { # base, parts and overlay with this image's name, digest, version and
       echo "  - ../overlays/$TARGET"
       if left_out autoscaling; then echo "replicas: [{name: scoring, count: $REPLICAS}]"; fi
     fi
-    echo "images: [{name: scoring, newName: $name, $pin}]"
+    echo "images: [{name: scoring, $pin}]"
     # What carries managed-by and is not in the manifests of the release that runs is deleted by `prune`.
     echo "labels: [{pairs: {app.kubernetes.io/part-of: lifecycle, app.kubernetes.io/managed-by: lifecycle-release,"
     echo "  app.kubernetes.io/version: \"$VERSION\", lifecycle/use-case: \"$USE_CASE\"}, includeTemplates: true}]"
@@ -78,46 +95,110 @@ prune() { # prune MANIFEST: delete what a release has made and this manifest doe
   [ -z "$gone" ] || k delete --ignore-not-found --wait=false $gone
 }
 
-own_pods() { # the pods of this very image in this deployment, as a JSON list
-  k get pods -l "app.kubernetes.io/name=scoring,lifecycle/track=$([ "$STEP" = canary ] && echo canary || echo stable)" -o json |
-    jq --arg digest "$DIGEST" '[.items[] | select(.metadata.annotations["lifecycle/digest"] == $digest
-      and .metadata.deletionTimestamp == null)]'
+own() { # own KIND: the pods or replicasets of this very image in this deployment, as a JSON list
+  k get "$1" -l "app.kubernetes.io/name=scoring,lifecycle/track=$TRACK" -o json |
+    jq --arg digest "$DIGEST" '[.items[] | select(.metadata.deletionTimestamp == null)
+      | select((.spec.template // .).metadata.annotations["lifecycle/digest"] == $digest)]'
 }
 
-hopeless() { # why waiting longer makes no sense, if so
-  own_pods | jq -r '[.[] | .metadata.name as $pod | (.status.initContainerStatuses // []) + (.status.containerStatuses // [])
-    | .[] | .restartCount as $restarts | .state.waiting // empty
-    | select((.reason == "CrashLoopBackOff" and $restarts >= 2)
-        or (.reason | IN("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")))
-    | "\($pod): \(.reason): \(.message // "")"] | first // empty'
+# Each looker prints one line, `done`, `waits: ...`, `fault: ...` (may pass by itself) or `hopeless: ...`, or nothing.
+look_at_deployment() { # how far the rollout is, from the object that has to make the pods
+  jq -r 'def condition($type): .status.conditions // [] | map(select(.type == $type)) | first // {};
+    (.spec.replicas // 1) as $wanted | .status as $now | condition("Progressing") as $progress
+    | condition("ReplicaFailure") as $failure
+    | if ($now.observedGeneration // 0) < .metadata.generation then "waits: the cluster has not taken up the change"
+      elif $progress.reason == "ProgressDeadlineExceeded" then
+        "hopeless: ProgressDeadlineExceeded: \([$progress, $failure] | map(.message // empty) | join(" "))"
+      elif $failure.status == "True" then "fault: ReplicaFailure: \($failure.reason): \($failure.message)"
+      elif ($now.updatedReplicas // 0) < $wanted then "waits: \($now.updatedReplicas // 0) of \($wanted) pods are made"
+      elif ($now.replicas // 0) > ($now.updatedReplicas // 0) then "waits: pods of the former release are still there"
+      elif ($now.availableReplicas // 0) < ($now.updatedReplicas // 0) then
+        "waits: \($now.availableReplicas // 0) of \($wanted) pods are ready"
+      else "done" end | gsub("\n"; " ")'
 }
 
-wait_for_rollout() { # prints why not, and fails, when it does not come to an end
-  local status reason deadline=$((SECONDS + TIMEOUT))
-  while [ $SECONDS -lt $deadline ]; do
-    if status=$(k rollout status "deployment/$DEPLOYMENT" --timeout=3s 2>&1); then return 0; fi
-    reason=$(hopeless)
-    if [ -n "$reason" ]; then echo "$reason"; return 1; fi
+look_at_pods() { # why they do not become ready, if they say so
+  own pods | jq -r '[.[] | .metadata.name as $pod
+    | (.status.conditions // [] | .[] | select(.reason == "Unschedulable")
+        | "waits: \($pod): Unschedulable: \(.message)"),
+      ((.status.initContainerStatuses // []) + (.status.containerStatuses // []) | .[] | .restartCount as $restarts
+        | .state.waiting // empty | "\($pod): \(.reason): \(.message // "")" as $said
+        | if .reason == "CrashLoopBackOff" and $restarts >= 2 then "hopeless: \($said)"
+          elif .reason | IN("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
+            then "hopeless: \($said)"
+          elif .reason | IN("ErrImagePull", "ImagePullBackOff", "CreateContainerError") then "fault: \($said)"
+          else empty end)]
+    | sort_by(if startswith("hopeless") then 0 elif startswith("fault") then 1 else 2 end)
+    | first // empty | gsub("\n"; " ")'
+}
+
+look() { # the one line that counts most
+  local deployment pods
+  if ! deployment=$(k get deployment "$DEPLOYMENT" -o json 2>&1); then
+    echo "waits: kubectl: $(tail -n 1 <<<"$deployment")"
+    return
+  fi
+  deployment=$(look_at_deployment <<<"$deployment")
+  case $deployment in done | hopeless:*) echo "$deployment"; return ;; esac
+  pods=$(look_at_pods) || pods=''
+  case $pods in hopeless:*) echo "$pods"; return ;; esac
+  case $deployment in fault:*) echo "$deployment" ;; *) echo "${pods:-$deployment}" ;; esac
+}
+
+# In the main shell, which a signal then reaches between two commands: none takes longer than a few seconds.
+wait_for_rollout() { # sets WHY, and fails, when it does not come to an end
+  local seen faulty='' deadline=$((SECONDS + TIMEOUT))
+  while :; do
+    seen=$(look)
+    WHY=${seen#*: }
+    case $seen in
+      done) return 0 ;;
+      hopeless:*) return 1 ;;
+      fault:*)
+        faulty=${faulty:-$SECONDS}
+        if [ $((SECONDS - faulty)) -ge "$PATIENCE" ]; then return 1; fi ;;
+      *) faulty='' ;;
+    esac
+    if [ $SECONDS -ge $deadline ]; then break; fi
+    sleep "$PACE"
   done
-  echo "not ready within $TIMEOUT s: $(tail -n 1 <<<"$status")"
+  WHY="not ready within $TIMEOUT s: $WHY"
   return 1
 }
 
-check_content() { # a tag can lie, a digest cannot: where the image has none, ask what really runs
-  case $IMAGE in *@sha256:*) return 0 ;; esac
-  local other
-  other=$(own_pods | jq -r --arg digest "$DIGEST" '[.[].status.containerStatuses[]?.imageID | select(endswith($digest) | not)] | first // empty')
-  if [ -n "$other" ]; then echo "$IMAGE is $other in this cluster, not $DIGEST"; return 1; fi
+check_content() { # a name can lie, a digest cannot: where the image comes from no registry, ask what really runs
+  [ -z "$REPOSITORY" ] || return 0
+  local found
+  found=$(own pods | jq -r --arg digest "$DIGEST" '[.[].status.containerStatuses[]?.imageID]
+    | if length == 0 then "unknown: no pod says what it runs"
+      else map(select(endswith($digest) | not)) | first // empty end')
+  [ -z "$found" ] || { WHY="the image in this cluster is $found, not $DIGEST"; return 1; }
 }
 
-explain() { # events and last log lines of the pods that failed
-  local pod
-  for pod in $(own_pods | jq -r '.[] | select(any(.status.containerStatuses[]?; .ready) | not) | .metadata.name' | head -n 2); do
-    echo "--- events of $pod"
-    k get events --field-selector "involvedObject.name=$pod" -o json |
-      jq -r '.items | sort_by(.lastTimestamp)[-8:][] | "\(.type) \(.reason): \(.message)"'
-    echo "--- last log lines of $pod"
-    k logs "$pod" --tail=20 --previous 2>/dev/null || k logs "$pod" --tail=20 2>&1 || true
+events_of() { # events_of KIND NAME
+  k get events --field-selector "involvedObject.kind=$1,involvedObject.name=$2" -o json |
+    jq -r '.items | sort_by(.lastTimestamp // .eventTime // "")[-8:][] | "\(.type) \(.reason): \(.message)"'
+}
+
+conditions() { # of an object, the JSON on stdin
+  jq -r '.status.conditions // [] | .[] | "\(.type)=\(.status) \(.reason // ""): \(.message // "")"'
+}
+
+explain() { # what the objects say that should have made the pods, then the pods that failed with their last log lines
+  local name
+  echo "--- deployment $DEPLOYMENT"
+  k get deployment "$DEPLOYMENT" -o json --ignore-not-found | conditions
+  events_of Deployment "$DEPLOYMENT"
+  for name in $(own replicasets | jq -r 'sort_by(.metadata.creationTimestamp) | last // empty | .metadata.name'); do
+    echo "--- replica set $name"
+    k get replicaset "$name" -o json | conditions
+    events_of ReplicaSet "$name"
+  done
+  for name in $(own pods | jq -r '[.[] | select(any(.status.containerStatuses[]?; .ready) | not)][:2][].metadata.name'); do
+    echo "--- events of $name"
+    events_of Pod "$name"
+    echo "--- last log lines of $name"
+    k logs "$name" --tail=20 --previous 2>/dev/null || k logs "$name" --tail=20 2>&1 || true
   done
 }
 
@@ -133,6 +214,11 @@ undo() { # back to the last good release, or to nothing
   prune last-good.yaml
 }
 
+report_failure() { # report_failure LINE...: to the pod's end and to Airflow
+  printf '%s\n' "$@" >"$TERMINATION"
+  jq -Rs '{passed: false, error: .}' "$TERMINATION" >"$REPORT"
+}
+
 fail() { # fail REASON DETAILS
   trap - TERM INT
   say "FAILED: $1"
@@ -145,38 +231,43 @@ fail() { # fail REASON DETAILS
     outcome="and what ran before could not be restored: see the log"
   fi
   echo "$outcome"
-  printf '%s\n' "$1" "$(tail -c 2000 <<<"$2")" "$outcome" >"$TERMINATION"
-  jq -Rs '{passed: false, error: .}' "$TERMINATION" >"$REPORT"
+  report_failure "$1" "$(tail -c 2000 <<<"$2")" "$outcome"
   exit 1
 }
 
 main() {
-  local previous since why
+  local previous since applied
+  if ! read_variables; then
+    say "REFUSED: $WHY"
+    report_failure "$WHY" "nothing was changed"
+    exit 1
+  fi
   render
-  previous=$(k get configmap "$RECORD" -o json --ignore-not-found | jq -c --arg digest "$DIGEST" '
-    if .data == null then null
-    elif .data.digest == $digest then (.data.previous | fromjson)
-    else .data | {image, digest, version} end')
+  # 0.1.0 kept a digest beside the image, which then was a tag where no registry stood behind it.
+  previous=$(k get configmap "$RECORD" -o json --ignore-not-found | jq -c --arg image "$IMAGE" '
+    if .data == null then null else
+      .data | .image = (if .image | test("@sha256:") then .image else .digest // .image end)
+      | if .image == $image then (.previous | fromjson) else {image, version} end end')
   previous=${previous:-null}
-  say "$STEP of version $VERSION ($DIGEST) to $NAMESPACE"
-  # Runs when the command under way has ended: none takes longer than a few seconds.
+  say "$STEP of version $VERSION ($IMAGE) to $NAMESPACE"
+  # Runs when the command under way has ended.
   trap 'fail "stopped before the end" ""' TERM INT
-  why=$(apply rendered.yaml 2>&1) || fail "the cluster refused the manifests" "$why"
-  echo "$why"
-  why=$(wait_for_rollout) || fail "$why" "$(explain)"
-  why=$(check_content) || fail "$why" ""
+  applied=$(apply rendered.yaml 2>&1) || fail "the cluster refused the manifests" "$applied"
+  echo "$applied"
+  wait_for_rollout || fail "$WHY" "$(explain 2>&1)"
+  check_content || fail "$WHY" ""
   since=$(date -u +%Y-%m-%dT%H:%M:%SZ)
   if [ "$STEP" = deploy ]; then
     trap - TERM INT
     k create configmap "$RECORD" --dry-run=client -o yaml --from-file=manifest.yaml=rendered.yaml \
-      --from-literal=image="$IMAGE" --from-literal=digest="$DIGEST" --from-literal=version="$VERSION" \
+      --from-literal=image="$IMAGE" --from-literal=version="$VERSION" \
       --from-literal=since="$since" --from-literal=previous="$previous" |
       k label --local -o yaml -f - app.kubernetes.io/part-of=lifecycle "lifecycle/use-case=$USE_CASE" >record.yaml
     apply record.yaml
     prune rendered.yaml
   fi
-  jq -n --arg digest "$DIGEST" --arg version "$VERSION" --arg since "$since" --argjson previous "$previous" \
-    '{digest: $digest, version: $version, since: $since, previous: $previous}' >"$REPORT"
+  jq -n --arg image "$IMAGE" --arg version "$VERSION" --arg since "$since" --argjson previous "$previous" \
+    '{image: $image, version: $version, since: $since, previous: $previous}' >"$REPORT"
   say "done: version $VERSION"
 }
 

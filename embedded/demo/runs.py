@@ -120,7 +120,7 @@ class Runs:
         last = self._last()
         earlier = self.releases(last.run_id) if last else []
         demos = f"which a demo on {last.data} started" if last else ""
-        active = [run for run in self._airflow.runs(self._release, limit=20) if run["state"] in _ACTIVE]
+        active = self._airflow.runs(self._release, state=_ACTIVE)
         return [
             self._stranger(run, demos if run["dag_run_id"] in earlier else "which no demo started")
             for run in reversed(active)
@@ -129,7 +129,7 @@ class Runs:
 
     def other_trainings(self, train_run: str | None) -> list[str]:
         """Links to training runs under way that the demo did not start."""
-        active = [run for run in self._airflow.runs(self._train, limit=20) if run["state"] in _ACTIVE]
+        active = self._airflow.runs(self._train, state=_ACTIVE)
         others = [str(run["dag_run_id"]) for run in active if run["dag_run_id"] != train_run]
         return [self._airflow.link(self._train, run_id) for run_id in others]
 
@@ -147,8 +147,8 @@ class Runs:
 
     def _events(self, train_run: str) -> list[Json]:
         """Updates of assets by a training run, oldest first."""
-        answer = self._airflow.get("/assets/events", source_dag_id=self._train, source_run_id=train_run, limit=10)
-        return list(answer["asset_events"])
+        made = {"source_dag_id": self._train, "source_run_id": train_run}
+        return self._airflow.listed("/assets/events", "asset_events", order_by="timestamp", **made)
 
 
 def _digest(file: Path) -> str:

@@ -115,6 +115,9 @@ class UseCaseSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """False: the one who started the release may not approve it."""
     repository: str = ""
     """Image repository within the registry of connection ``registry``. Default: the name and ``-scoring``."""
+    other_repositories: tuple[str, ...] = ()
+    """Further repositories that a cluster may run images of, such as that of a former registry, to which a rollback
+    goes back: ``registry.example.com/name``."""
     staging: Target = Target(replicas=1)
     production: Target = Target()
     tables: str = ""

@@ -23,6 +23,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from mlflow.exceptions import MlflowException
 
 from training.registry import tags
+from training.registry.runs import search_runs
 from training.search.trial_result import TrialResult
 
 TRIAL = "lifecycle_trial"
@@ -66,10 +67,8 @@ class Tracker:
 
     def find(self) -> Run | None:
         """The parent run of this key, or ``None``."""
-        found = self.client.search_runs(
-            [self.experiment_id], f"tags.`{tags.RUN_KEY}` = '{self.run_key}'", order_by=["start_time ASC"]
-        )
-        return found[0] if found else None
+        matching = f"tags.`{tags.RUN_KEY}` = '{self.run_key}'"
+        return next(search_runs(self.client, self.experiment_id, matching, order_by=["start_time ASC"]), None)
 
     def start(self, run_tags: Mapping[str, str]) -> Run:
         """The parent run of this key, made if there is none, under way."""
@@ -133,10 +132,7 @@ class Tracker:
     def recorded_trials(self, run: Run) -> dict[int, TrialResult]:
         """Trials that an earlier try of this job has finished, by number."""
         results = {}
-        nested_runs = self.client.search_runs(
-            [self.experiment_id], f"tags.`{_PARENT}` = '{run.info.run_id}'", max_results=5000
-        )
-        for nested in nested_runs:
+        for nested in search_runs(self.client, self.experiment_id, f"tags.`{_PARENT}` = '{run.info.run_id}'"):
             if nested.info.status != "FINISHED":
                 self._unfinished[int(nested.data.tags[TRIAL])] = nested.info.run_id
             else:

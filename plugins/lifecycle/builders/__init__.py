@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
 from airflow.sdk import BaseHook
 
 from lifecycle.builders.context import Inputs
+from lifecycle.image_reference import ImageReference
 
 CHECK_FAILED = "FAILED bundle:"
 """What ``serving.verify bundle`` prints, in every kind of build, when the golden answers differ."""
@@ -34,15 +34,6 @@ def build_failed(reason: str, output: str) -> BuildError:
     return kind(f"{reason}\n{tail}")
 
 
-class Built(msgspec.Struct, frozen=True):
-    """An image that is there."""
-
-    image: str
-    """What to deploy: ``repository@sha256:...``, a folder, or a local tag that carries the image id."""
-    digest: str
-    """``sha256:`` and 64 hexadecimal digits over the image's content."""
-
-
 class Memory(Protocol):
     """What outlives a killed try: Airflow's task state store."""
 
@@ -56,10 +47,13 @@ class Memory(Protocol):
 class Builder(Protocol):
     """What a way of building offers. Both calls may be repeated; neither makes a thing twice."""
 
-    def find(self, inputs: Inputs) -> Built | None:
-        """The image made from exactly these inputs, if there is one."""
+    def find(self, inputs: Inputs) -> ImageReference | None:
+        """The image made from exactly these inputs, if there is one.
 
-    def build(self, inputs: Inputs, context: Path, memory: Memory) -> Built:
+        Raises ``BuildError`` where an image of this name was not made from them.
+        """
+
+    def build(self, inputs: Inputs, context: Path, memory: Memory) -> ImageReference:
         """Build the folder ``context`` under the tag of ``inputs``; raises ``BuildError``.
 
         A builder whose work goes on without it keeps in ``memory`` what finds that work again.

@@ -20,9 +20,11 @@ from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.mgmt.containerregistrytasks import ContainerRegistryTasksMgmtClient, models
 from azure.storage.blob import BlobClient
 
-from lifecycle.builders import BuildError, Built, Memory, build_failed
-from lifecycle.builders.acr_registry import manifest_digest
-from lifecycle.builders.context import DOCKERFILE, Inputs, build_arguments
+from lifecycle.builders import BuildError, Memory, build_failed
+from lifecycle.builders.acr_registry import find_image
+from lifecycle.builders.context import DOCKERFILE, KEY_LABEL, Inputs, build_arguments
+from lifecycle.hooks.image_registry import server
+from lifecycle.image_reference import ImageReference
 
 log = logging.getLogger(__name__)
 # Azure's clients log every request and answer at INFO; the task's log is for the build's.
@@ -75,8 +77,7 @@ class AcrBuilder:
             )
         self._connection = connection
         self._credential = credential(connection)
-        port = f":{connection.port}" if connection.port else ""
-        self._server = f"{connection.host}{port}"
+        self._server = server(connection)
         self._registry = connection.host.partition(".")[0]
         self._group: str = extra["resource_group"]
         self._poll_seconds = poll_seconds
@@ -85,11 +86,21 @@ class AcrBuilder:
             self._credential, extra["subscription_id"], base_url=extra.get("arm_url")
         )
 
-    def find(self, inputs: Inputs) -> Built | None:
-        digest = manifest_digest(self._connection, self._credential, repository=inputs.repository, tag=inputs.tag)
-        return self._built(inputs, digest) if digest else None
+    def find(self, inputs: Inputs) -> ImageReference | None:
+        """The image at the inputs' tag, which must say that it was made from them: anybody who may push can take a tag."""
+        found = find_image(self._connection, self._credential, repository=inputs.repository, tag=inputs.tag)
+        if found is None:
+            return None
+        image = self._built(inputs, found.digest)
+        if (label := found.labels.get(KEY_LABEL, "")) != inputs.key:
+            raise BuildError(
+                f"{self._server}/{inputs.repository}:{inputs.tag} is {found.digest}, which this project did not build "
+                f"from these inputs: its label {KEY_LABEL} is {label or 'missing'}, not {inputs.key}. Find out who "
+                "pushed it, delete the tag, then run the task again"
+            )
+        return image
 
-    def build(self, inputs: Inputs, context: Path, memory: Memory) -> Built:
+    def build(self, inputs: Inputs, context: Path, memory: Memory) -> ImageReference:
         try:
             self._run_id = self._running(memory) or self._schedule(inputs, context)
             memory.set(RUN_ID, self._run_id)
@@ -112,8 +123,8 @@ class AcrBuilder:
         if self._run_id:
             self._client.runs.cancel(self._group, self._registry, self._run_id)
 
-    def _built(self, inputs: Inputs, digest: str) -> Built:
-        return Built(image=f"{self._server}/{inputs.repository}@{digest}", digest=digest)
+    def _built(self, inputs: Inputs, digest: str) -> ImageReference:
+        return ImageReference(f"{self._server}/{inputs.repository}", digest)
 
     def _running(self, memory: Memory) -> str | None:
         """The run that an earlier try of this task has started, if it is not over or has succeeded."""

@@ -1,8 +1,12 @@
-"""Ask a container registry of Azure for the digest behind a tag."""
+"""Ask a container registry of Azure for the image behind a tag: its digest, and what its labels say."""
 
+import hashlib
 from typing import Any
 
+import msgspec
 import requests
+
+from lifecycle.hooks.image_registry import server
 
 _TIMEOUT = 30
 _ARM_SCOPE = "https://management.azure.com/.default"
@@ -16,30 +20,60 @@ _MANIFESTS = ", ".join(
 )
 
 
-def manifest_digest(connection: Any, credential: Any, *, repository: str, tag: str) -> str | None:
-    """The digest of ``repository:tag``, or ``None`` where the registry has no such tag.
+class RegistryImage(msgspec.Struct, frozen=True):
+    """What a registry keeps under a tag."""
+
+    digest: str
+    labels: dict[str, str]
+    """Of the image's configuration; empty for an index of several images, which has none."""
+
+
+class _Descriptor(msgspec.Struct):
+    digest: str
+
+
+class _Manifest(msgspec.Struct):
+    config: _Descriptor | None = None
+
+
+class _Labels(msgspec.Struct, rename="pascal"):
+    labels: dict[str, str] | None = None
+
+
+class _Configuration(msgspec.Struct):
+    config: _Labels | None = None
+
+
+def find_image(connection: Any, credential: Any, *, repository: str, tag: str) -> RegistryImage | None:
+    """The image at ``repository:tag``, or ``None`` where the registry has no such tag.
 
     A connection with login and password speaks to the registry with these; another one exchanges its
     Azure token for one of the registry. Raises ``requests.HTTPError`` for any answer but 200 and 404.
     """
-    base = _base(connection)
+    base = f"{connection.schema or 'https'}://{server(connection)}"
     with requests.Session() as session:
         if connection.conn_type != "azure" and connection.login and connection.password:
             session.auth = (connection.login, connection.password)
         else:
             session.headers["Authorization"] = f"Bearer {_token(session, base, credential, repository)}"
-        answer = session.head(
-            f"{base}/v2/{repository}/manifests/{tag}", headers={"Accept": _MANIFESTS}, timeout=_TIMEOUT
-        )
-    if answer.status_code == 404:
-        return None
-    answer.raise_for_status()
-    return answer.headers["Docker-Content-Digest"]
+        url = f"{base}/v2/{repository}"
+        answer = session.get(f"{url}/manifests/{tag}", headers={"Accept": _MANIFESTS}, timeout=_TIMEOUT)
+        if answer.status_code == 404:
+            return None
+        answer.raise_for_status()
+        labels: dict[str, str] = {}
+        # What is read is what the digest names: neither the tag nor the registry's header can say otherwise.
+        if (described := msgspec.json.decode(answer.content, type=_Manifest).config) is not None:
+            configuration = session.get(f"{url}/blobs/{described.digest}", timeout=_TIMEOUT)
+            configuration.raise_for_status()
+            if _digest(configuration.content) == described.digest:
+                found = msgspec.json.decode(configuration.content, type=_Configuration).config
+                labels = (found.labels if found else None) or {}
+    return RegistryImage(_digest(answer.content), labels)
 
 
-def _base(connection: Any) -> str:
-    port = f":{connection.port}" if connection.port else ""
-    return f"{connection.schema or 'https'}://{connection.host}{port}"
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def _token(session: requests.Session, base: str, credential: Any, repository: str) -> str:

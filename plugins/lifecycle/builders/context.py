@@ -25,6 +25,8 @@ CODE_FOLDERS = ("serving", "k8s")
 DOCKERFILE = "serving/Dockerfile"
 RELEASE_FILE = "release.json"
 SBOM_FILE = "sbom.json"
+KEY_LABEL = "lifecycle.inputs"
+"""Label of every image that an engine or ACR has built here: the key of its inputs, which the Dockerfile writes."""
 _HASH_LENGTH = 12
 _IGNORED = ("__pycache__", ".mypy_cache", ".ruff_cache", ".DS_Store")
 
@@ -133,6 +135,7 @@ def build_arguments(inputs: Inputs, context: Path) -> dict[str, str]:
     release = msgspec.json.decode((context / RELEASE_FILE).read_bytes())
     return {
         "BASE_IMAGE": inputs.base_image,
+        "INPUTS": inputs.key,
         "REVISION": inputs.revision,
         "MODEL_NAME": inputs.model_name,
         "MODEL_VERSION": inputs.model_version,

@@ -4,8 +4,7 @@ Connection type ``docker``: ``host`` (and port) is the registry, empty for none;
 ``password`` are the registry's; the extra ``engine`` is the engine's address, by default that of the
 environment (``DOCKER_HOST`` or the local socket).
 
-Without a registry the image stays on the engine. It then has no repository digest, so its image id
-stands in for one, and the tag to deploy carries that id: whoever runs it compares the two.
+Without a registry the image stays on the engine. It then has no repository digest, and is deployed by its image id.
 """
 
 import logging
@@ -15,12 +14,13 @@ from typing import Any
 import docker
 from docker.errors import APIError, DockerException, NotFound
 
-from lifecycle.builders import BuildError, Built, Memory, build_failed
-from lifecycle.builders.context import DOCKERFILE, Inputs, build_arguments
+from lifecycle.builders import BuildError, Memory, build_failed
+from lifecycle.builders.context import DOCKERFILE, KEY_LABEL, Inputs, build_arguments
+from lifecycle.hooks.image_registry import server
+from lifecycle.image_reference import ImageReference
 
 log = logging.getLogger(__name__)
 
-KEY_LABEL = "lifecycle.inputs"
 _ENGINE_TIMEOUT = 60
 
 
@@ -28,8 +28,7 @@ class EngineBuilder:
     """Builds through docker-py; finds an image again by the label that holds its inputs' key."""
 
     def __init__(self, connection: Any) -> None:
-        port = f":{connection.port}" if connection.port else ""
-        self._registry = f"{connection.host}{port}" if connection.host else ""
+        self._registry = server(connection)
         self._login = {"username": connection.login, "password": connection.password} if connection.login else None
         engine = connection.extra_dejson.get("engine")
         try:
@@ -44,7 +43,7 @@ class EngineBuilder:
                 f"connection {connection.conn_id!r}: the Docker engine does not answer: {error}"
             ) from error
 
-    def find(self, inputs: Inputs) -> Built | None:
+    def find(self, inputs: Inputs) -> ImageReference | None:
         for image in self._client.images.list(filters={"label": f"{KEY_LABEL}={inputs.key}"}):
             if not self._registry:
                 return self._local(inputs, image)
@@ -52,10 +51,9 @@ class EngineBuilder:
                 return built
         return None
 
-    def build(self, inputs: Inputs, context: Path, memory: Memory) -> Built:
+    def build(self, inputs: Inputs, context: Path, memory: Memory) -> ImageReference:
         name = f"{self._repository(inputs)}:{inputs.tag}"
-        self._run_build(name, inputs, context)
-        image = self._client.images.get(name)
+        image = self._client.images.get(self._run_build(name, inputs, context))
         if not self._registry:
             return self._local(inputs, image)
         self._push(inputs)
@@ -72,8 +70,10 @@ class EngineBuilder:
     def _repository(self, inputs: Inputs) -> str:
         return f"{self._registry}/{inputs.repository}" if self._registry else inputs.repository
 
-    def _run_build(self, name: str, inputs: Inputs, context: Path) -> None:
+    def _run_build(self, name: str, inputs: Inputs, context: Path) -> str:
+        """Build, and return the id of the image: its tag may name another one by now."""
         lines: list[str] = []
+        image_id = ""
         try:
             answers = self._client.api.build(
                 path=str(context),
@@ -83,7 +83,6 @@ class EngineBuilder:
                 forcerm=True,
                 decode=True,
                 buildargs=build_arguments(inputs, context),
-                labels={KEY_LABEL: inputs.key},
             )
             for answer in answers:
                 if line := answer.get("stream", "").rstrip():
@@ -91,8 +90,12 @@ class EngineBuilder:
                     lines.append(line)
                 if error := answer.get("error"):
                     raise build_failed(f"the image could not be built: {error.strip()}", "\n".join(lines))
+                image_id = answer.get("aux", {}).get("ID", image_id)
         except APIError as error:
             raise BuildError(f"the Docker engine refused the build: {error.explanation or error}") from error
+        if not image_id:
+            raise build_failed(f"the Docker engine built {name} and did not say which image it is", "\n".join(lines))
+        return image_id
 
     def _push(self, inputs: Inputs) -> None:
         answers = self._client.images.push(
@@ -102,13 +105,12 @@ class EngineBuilder:
             if error := answer.get("error"):
                 raise BuildError(f"the image could not be pushed to {self._registry}: {error}")
 
-    def _local(self, inputs: Inputs, image: Any) -> Built:
-        """Tag an image of this engine by its own id, so that the tag tells its content."""
-        tag = f"{inputs.tag}-{image.id.removeprefix('sha256:')[:12]}"
-        image.tag(inputs.repository, tag=tag)
-        return Built(image=f"{inputs.repository}:{tag}", digest=image.id)
+    def _local(self, inputs: Inputs, image: Any) -> ImageReference:
+        """Tag an image of this engine by its own id: a later build takes ``inputs.tag``, and what has no tag is pruned."""
+        image.tag(inputs.repository, tag=f"{inputs.tag}-{image.id.removeprefix('sha256:')[:12]}")
+        return ImageReference("", image.id)
 
-    def _pushed(self, inputs: Inputs, image: Any) -> Built | None:
+    def _pushed(self, inputs: Inputs, image: Any) -> ImageReference | None:
         """The image by its digest in the registry; ``None`` where the registry does not hold it."""
         repository = self._repository(inputs)
         for reference in image.attrs.get("RepoDigests") or ():
@@ -118,6 +120,5 @@ class EngineBuilder:
                 self._client.images.get_registry_data(reference, auth_config=self._login)
             except NotFound:
                 continue
-            digest = reference.partition("@")[2]
-            return Built(image=reference, digest=digest)
+            return ImageReference.parse(reference)
         return None

@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
-from lifecycle.builders import BuildError, Built, Memory, build_failed
+from lifecycle.builders import BuildError, Memory, build_failed
 from lifecycle.builders.context import Inputs, folder_digest
+from lifecycle.image_reference import ImageReference
 
 _KEY_FILE = ".inputs"
 """Beside the images: ``<tag>.inputs`` holds the key and the digest of a finished one."""
@@ -35,22 +36,27 @@ class BundleBuilder:
         self._images = Path(path)
         self._check: subprocess.Popen[str] | None = None
 
-    def find(self, inputs: Inputs) -> Built | None:
+    def find(self, inputs: Inputs) -> ImageReference | None:
         folder = self._images / inputs.tag
         try:
             record = msgspec.json.decode(self._record(inputs).read_bytes(), type=_Record)
         except FileNotFoundError:
             return None
-        if record.key != inputs.key or not folder.is_dir():
+        if record.key != inputs.key:
+            raise BuildError(
+                f"the image {folder} was made from other inputs ({record.key}, and these are {inputs.key}): "
+                f"delete the folder and {self._record(inputs).name}, then run the task again"
+            )
+        if not folder.is_dir():
             return None
         if (found := f"sha256:{folder_digest(folder)}") != record.digest:
             raise BuildError(
                 f"the image {folder} was changed after it was built: its digest is {found}, "
                 f"it was built as {record.digest}. Delete the folder, then run the task again"
             )
-        return Built(image=str(folder), digest=record.digest)
+        return ImageReference(str(folder.absolute()), record.digest)
 
-    def build(self, inputs: Inputs, context: Path, memory: Memory) -> Built:
+    def build(self, inputs: Inputs, context: Path, memory: Memory) -> ImageReference:
         self._images.mkdir(parents=True, exist_ok=True)
         folder = self._images / inputs.tag
         # Next to its place, so that the move is a rename: a killed build leaves no half image under a tag.
@@ -65,7 +71,7 @@ class BundleBuilder:
         part = self._record(inputs).with_suffix(".part")
         part.write_bytes(msgspec.json.encode(_Record(key=inputs.key, digest=digest)))
         part.replace(self._record(inputs))
-        return Built(image=str(folder), digest=digest)
+        return ImageReference(str(folder.absolute()), digest)
 
     def cancel(self) -> None:
         if self._check is not None:

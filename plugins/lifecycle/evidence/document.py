@@ -11,10 +11,13 @@ import msgspec
 
 from lifecycle.hooks import registry
 from lifecycle.hooks.registry import Version
+from lifecycle.image_reference import ImageReference, ImageReferenceError
 from training import use_case as definitions
 from training.registry import tags
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+_ONE_IMAGE_SINCE = 3
+"""Before, a document held an image and its digest as two texts."""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -51,20 +54,27 @@ class Model(msgspec.Struct, kw_only=True):
     verdict: str
 
 
+ImageText = Annotated[
+    str, msgspec.Meta(description="repository@sha256:..., an engine's image id, or /folder@sha256:...")
+]
+
+
 class Image(msgspec.Struct, kw_only=True):
     """What was built for it."""
 
-    reference: str
-    digest: str
+    reference: ImageText
     sbom_digest: str
+
+    @property
+    def content(self) -> ImageReference:
+        return ImageReference.parse(self.reference)
 
 
 class Running(msgspec.Struct, kw_only=True):
     """What a target ran before this release touched it."""
 
     version: str
-    digest: str
-    image: str
+    image: ImageText
 
 
 class Night(msgspec.Struct, kw_only=True):
@@ -163,6 +173,32 @@ def encode(document: Evidence) -> bytes:
     return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2)
 
 
+def decode(stored: str | bytes) -> Evidence:
+    """A stored document, of this or an earlier version of the schema.
+
+    Raises ``msgspec.ValidationError`` for anything else, an image included that does not say what its content is,
+    or that is not the one of the digest which earlier versions kept beside it.
+    """
+    found = msgspec.json.decode(stored)
+    try:
+        if isinstance(found, dict) and found.get("schema_version", 1) < _ONE_IMAGE_SINCE:
+            _join(found["image"], "reference")
+            if found.get("replaces"):
+                _join(found["replaces"], "image")
+            found["schema_version"] = SCHEMA_VERSION
+        document = msgspec.convert(found, Evidence)
+        for text in (document.image.reference, *([document.replaces.image] if document.replaces else ())):
+            ImageReference.parse(text)
+    except (KeyError, TypeError, ImageReferenceError) as error:
+        raise msgspec.ValidationError(f"not an evidence document: {error}") from error
+    return document
+
+
+def _join(holder: dict[str, Any], name: str) -> None:
+    """Make one text of an image and its digest."""
+    holder[name] = str(ImageReference.parse_pair(holder[name], holder.pop("digest")))
+
+
 def _sha256(stored: bytes) -> str:
     return f"sha256:{hashlib.sha256(stored).hexdigest()}"
 
@@ -193,7 +229,7 @@ def kept(document: Evidence) -> tuple[Evidence, str] | None:
     stored, text = registry.find_text(run_id, path(key)), registry.find_text(run_id, text_path(key))
     if stored is None or text is None:
         return None
-    earlier = msgspec.json.decode(stored, type=Evidence)
+    earlier = decode(stored)
     return (undecided(earlier), text) if _facts(earlier) == _facts(document) else None
 
 
@@ -221,7 +257,7 @@ def store(document: Evidence) -> str:
 
 def read(training_run_id: str, key: str) -> Evidence:
     """The evidence of an earlier step or release."""
-    return msgspec.json.decode(registry.training_text(training_run_id, path(key)), type=Evidence)
+    return decode(registry.training_text(training_run_id, path(key)))
 
 
 def approval(document: Evidence) -> str:
@@ -231,16 +267,17 @@ def approval(document: Evidence) -> str:
 
 def read_approved(use_case: str, version: Version) -> Evidence:
     """The evidence of a version's last approval; it must still have the digest that was tagged."""
-    approved_digest = version.tags.get(tags.APPROVED_DIGEST, "")
-    kept, _, artifact = version.tags.get(registry.approval_tag(approved_digest), "").partition(" ")
+    approved = version.tags.get(tags.APPROVED_IMAGE, "")
+    tag = registry.approval_tag(ImageReference.parse(approved)) if approved else ""
+    kept, _, artifact = version.tags.get(tag, "").partition(" ")
     if not kept:
         raise registry.RegistryError(
             f"model {version.name} version {version.version} was never approved for production: "
             f"release it with {definitions.load(use_case).release_dag}"
         )
     stored = registry.training_text(version.run_id, artifact).encode()
-    document = msgspec.json.decode(stored, type=Evidence)
-    if _sha256(stored) != kept or document.image.digest != approved_digest:
+    document = decode(stored) if _sha256(stored) == kept else None
+    if document is None or document.image.reference != approved:
         raise registry.RegistryError(
             f"the evidence of version {version.version} ({artifact} of run {version.run_id}) is not the one "
             "that was approved: its digest differs from the version's tag. Release the version again"

@@ -116,14 +116,14 @@ def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str) -> str:
     model, release, evaluation = evidence.model, evidence.release, evidence.evaluation
     run = links.mlflow_run(mlflow_url, experiment_id, model.training_run_id)
     replaced = evidence.replaces
-    before = f"version {replaced.version} (`{replaced.digest}`)" if replaced else "nothing: this is the first release"
+    before = f"version {replaced.version} (`{replaced.image}`)" if replaced else "nothing: this is the first release"
     lines = [
         f"**{model.name} version {model.version}** asks to replace {before} in production.",
         "",
         f"- Asked by **{release.requested_by}** at {release.requested_at}"
         + (f": {release.note}" if release.note else ""),
         f"- Verdict of the evaluation: **{model.verdict}** " + "; ".join(evaluation.get("reasons", [])),
-        f"- Image: `{evidence.image.digest}`",
+        f"- Image: `{evidence.image.reference}`",
         f"- [Training run]({run}), [model card]({run}/artifacts), data digest `{model.data_digest}`, "
         f"code `{model.git_revision}`",
         "",

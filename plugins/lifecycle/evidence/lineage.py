@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from lifecycle import settings
 from lifecycle.hooks import registry
+from lifecycle.image_reference import ImageReference
 from training.registry import tags
 
 if TYPE_CHECKING:
@@ -39,13 +40,12 @@ def _model(use_case: str, version: str) -> "Dataset":
     return _dataset(settings.load().mlflow_url, f"models/{registry.model_name(use_case)}", version)
 
 
-def _image(reference: str, digest: str) -> "Dataset":
-    """An image of a registry, or the embedded stack's folder."""
-    name = reference.removesuffix(f"@{digest}")
-    if name.startswith("/"):
-        return _dataset("file", name, digest)
-    server, _, repository = name.rpartition("/")
-    return _dataset(f"oci://{server}" if server else "oci", repository, digest)
+def _image(use_case: str, image: ImageReference) -> "Dataset":
+    """An image of a registry or an engine, or the embedded stack's folder."""
+    if image.kind == "folder":
+        return _dataset("file", image.place, image.digest)
+    server, _, repository = (image.place or settings.load().of(use_case).repository).rpartition("/")
+    return _dataset(f"oci://{server}" if server else "oci", repository, image.digest)
 
 
 def trained(use_case: str, data: str, run_key: str) -> "Lineage":
@@ -63,19 +63,19 @@ def trained(use_case: str, data: str, run_key: str) -> "Lineage":
     return OperatorLineage(inputs=[source], outputs=made)
 
 
-def built(use_case: str, version: str, reference: str, digest: str) -> "Lineage":
+def built(use_case: str, version: str, image: ImageReference) -> "Lineage":
     """The model version became an image."""
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    return OperatorLineage(inputs=[_model(use_case, version)], outputs=[_image(reference, digest)])
+    return OperatorLineage(inputs=[_model(use_case, version)], outputs=[_image(use_case, image)])
 
 
-def deployed(use_case: str, reference: str, digest: str, target: str) -> "Lineage":
+def deployed(use_case: str, image: ImageReference, target: str) -> "Lineage":
     """The image runs at a target: ``staging``, ``production`` or ``production-canary``."""
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     environment = settings.load().environment
     return OperatorLineage(
-        inputs=[_image(reference, digest)],
-        outputs=[_dataset(f"lifecycle://{environment}", f"{use_case}/{target}", digest)],
+        inputs=[_image(use_case, image)],
+        outputs=[_dataset(f"lifecycle://{environment}", f"{use_case}/{target}", image.digest)],
     )

@@ -6,6 +6,7 @@ connection once (``client``). What is asked for one use case takes its name firs
 """
 
 import functools
+import itertools
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ import msgspec
 from airflow.sdk import BaseHook
 
 from lifecycle import settings
+from lifecycle.image_reference import ImageReference
 from training import use_case as definitions
 from training.registry import tags
 
@@ -45,12 +47,9 @@ class Version(msgspec.Struct, frozen=True):
     aliases: tuple[str, ...] = ()
 
     @property
-    def image(self) -> str | None:
-        return self.tags.get(tags.IMAGE)
-
-    @property
-    def digest(self) -> str | None:
-        return self.tags.get(tags.IMAGE_DIGEST)
+    def image(self) -> ImageReference | None:
+        """What was built for it last; raises ``ImageReferenceError`` where the tag holds something else."""
+        return ImageReference.parse(text) if (text := self.tags.get(tags.IMAGE)) else None
 
 
 def _databricks_environment(connection: Any) -> dict[str, str]:
@@ -165,8 +164,12 @@ def training_run(use_case: str, run_key: str) -> str | None:
     experiment = client().get_experiment_by_name(settings.load().of(use_case).experiment)
     if experiment is None:
         return None
-    found = client().search_runs([experiment.experiment_id], f"tags.`{tags.RUN_KEY}` = '{run_key}'")
-    return str(found[0].info.run_id) if found else None
+    # Imported here: mlflow takes seconds, and DAG files import this module.
+    from training.registry.runs import search_runs
+
+    matching = f"tags.`{tags.RUN_KEY}` = '{run_key}'"
+    found = next(search_runs(client(), experiment.experiment_id, matching, order_by=["start_time ASC"]), None)
+    return str(found.info.run_id) if found else None
 
 
 def by_training_run(use_case: str, run_id: str) -> Version | None:
@@ -223,15 +226,15 @@ def set_tags(version: Version, values: dict[str, str]) -> None:
         client().set_model_version_tag(version.name, version.version, key, value)
 
 
-def approval_tag(digest: str) -> str:
-    """The tag of a model version that holds the approval of one image digest."""
-    return tags.APPROVAL_OF + digest.removeprefix("sha256:")
+def approval_tag(image: ImageReference) -> str:
+    """The tag of a model version that holds the approval of one image."""
+    return tags.APPROVAL_OF + image.digest.removeprefix("sha256:")
 
 
-def approved(use_case: str, version: str, digest: str) -> bool:
-    """Whether a person approved exactly this image digest for this version."""
+def approved(use_case: str, version: str, image: ImageReference) -> bool:
+    """Whether a person approved exactly this image for this version."""
     found = client().get_model_version(model_name(use_case), version)
-    return bool(digest and found.tags.get(approval_tag(digest)))
+    return bool(found.tags.get(approval_tag(image)))
 
 
 def mark_staging(use_case: str, version: str | None) -> None:
@@ -242,7 +245,7 @@ def mark_staging(use_case: str, version: str | None) -> None:
         client().delete_registered_model_alias(model_name(use_case), tags.STAGING)
 
 
-def promote(use_case: str, version: Version, digest: str) -> Version | None:
+def promote(use_case: str, version: Version, image: ImageReference) -> Version | None:
     """Make ``version`` the champion and the old one ``previous_champion``; returns the one it replaced.
 
     May be interrupted and repeated at any point: the old champion is kept before the alias moves, and a
@@ -251,7 +254,7 @@ def promote(use_case: str, version: Version, digest: str) -> Version | None:
     champion = by_alias(use_case, tags.CHAMPION)
     set_tags(
         version,
-        {tags.IMAGE_DIGEST: digest, tags.RELEASED_AT: datetime.now(UTC).isoformat(timespec="seconds")},
+        {tags.IMAGE: str(image), tags.RELEASED_AT: datetime.now(UTC).isoformat(timespec="seconds")},
     )
     if champion and champion.version == version.version:
         log.info("version %s is the champion already", version.version)
@@ -270,8 +273,10 @@ def recent_windows(use_case: str, count: int) -> list["Run"]:
     experiment = client().get_experiment_by_name(monitoring_experiment(use_case))
     if experiment is None:
         return []
-    order = ["attributes.start_time DESC"]
-    return list(client().search_runs([experiment.experiment_id], order_by=order, max_results=count))
+    from training.registry.runs import search_runs
+
+    newest = search_runs(client(), experiment.experiment_id, order_by=["attributes.start_time DESC"])
+    return list(itertools.islice(newest, count))
 
 
 def monitoring_experiment(use_case: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from lifecycle.image_reference import ImageReference, ImageReferenceError
 from training.use_case import Target
 
 DESIRED_FILE = "desired.json"
@@ -25,11 +26,18 @@ class SlotError(RuntimeError):
 
 
 class Unit(msgspec.Struct, frozen=True):
-    """A release that runs, or should: folder of the image, its digest, the model version."""
+    """A release that runs, or should: the image, a folder with its digest, and the model version."""
 
     image: str
-    digest: str
     version: str
+
+    def __post_init__(self) -> None:
+        if ImageReference.parse(self.image).kind != "folder":
+            raise ImageReferenceError(f"{self.image!r} is no folder of this machine: give /folder@sha256:...")
+
+    @property
+    def folder(self) -> Path:
+        return Path(ImageReference.parse(self.image).place)
 
 
 class Running(Unit, frozen=True):
@@ -42,7 +50,7 @@ class Running(Unit, frozen=True):
 
     @property
     def unit(self) -> Unit:
-        return Unit(image=self.image, digest=self.digest, version=self.version)
+        return Unit(image=self.image, version=self.version)
 
 
 class Desired(msgspec.Struct, frozen=True):

@@ -5,7 +5,9 @@ from typing import Any
 from airflow.sdk import BaseHook
 
 from lifecycle import settings
+from lifecycle.hooks import image_registry
 from lifecycle.hooks.slot import Slot
+from lifecycle.image_reference import ImageReference, ImageReferenceError
 from training.use_case import Target
 
 CONNECTIONS: dict[Target, str] = {"staging": "scoring_staging", "production": "scoring_production"}
@@ -14,13 +16,12 @@ CANARY = "scoring-canary"
 METRICS_PORT = 8081
 """Of both Services: the one at which metrics are answered, beside all else."""
 SELECTOR = "app.kubernetes.io/name=scoring"
-IMAGE_ANNOTATION = "lifecycle/image"
 DIGEST_ANNOTATION = "lifecycle/digest"
 VERSION_ANNOTATION = "lifecycle/version"
 
 
 class TargetError(ValueError):
-    """Raised when the type of a target's connection is not one where a scoring server can run."""
+    """Raised for a target whose connection is of another type, and for an image that a target does not take."""
 
 
 def settings_of(use_case: str, target: Target) -> settings.Target:
@@ -30,21 +31,52 @@ def settings_of(use_case: str, target: Target) -> settings.Target:
 
 
 def current(use_case: str, target: Target) -> dict[str, str] | None:
-    """What runs at a use case's target: ``{"image", "digest", "version"}``, or ``None`` where nothing does.
+    """What runs at a use case's target: ``{"image", "version"}``, or ``None`` where nothing does.
 
-    A canary does not count. Raises ``TargetError`` for a connection of another type, and what the
-    Kubernetes client raises when the cluster does not answer.
+    ``image`` is the text of an ``ImageReference``. A canary does not count. Raises ``TargetError`` for a connection
+    of another type, and where what runs was not rolled out by its content; and what the Kubernetes client raises
+    when the cluster does not answer.
     """
     conn_id = CONNECTIONS[target]
-    connection = BaseHook.get_connection(conn_id)
+    connection = _connection(target)
     if connection.conn_type == "gunicorn":
         stable = Slot(connection, use_case, target).status().stable
         if stable is None:
             return None
-        return {"image": stable.image, "digest": stable.digest, "version": stable.version}
-    if connection.conn_type == "kubernetes":
-        return _deployed(conn_id, settings_of(use_case, target).namespace)
-    raise TargetError(f"connection {conn_id!r} has type {connection.conn_type!r}: use kubernetes or gunicorn")
+        return {"image": stable.image, "version": stable.version}
+    return _deployed(conn_id, settings_of(use_case, target).namespace)
+
+
+def _connection(target: Target) -> Any:
+    connection = BaseHook.get_connection(CONNECTIONS[target])
+    if connection.conn_type not in ("kubernetes", "gunicorn"):
+        raise TargetError(
+            f"connection {CONNECTIONS[target]!r} has type {connection.conn_type!r}: use kubernetes or gunicorn"
+        )
+    return connection
+
+
+def refuse_foreign(use_case: str, target: Target, image: ImageReference) -> None:
+    """Take no image that this target is not meant to run; raises ``TargetError`` that says what it takes.
+
+    The scoring host runs folders. A cluster runs images of the listed repositories, and those of its own engine
+    where there is no registry.
+    """
+    if _connection(target).conn_type == "gunicorn":
+        if image.kind != "folder":
+            raise TargetError(f"{target} runs folders of this machine, and {image} is none: run the build again")
+        return
+    listed = image_registry.repositories(use_case)
+    if image.kind == "registry" and image.place in listed:
+        return
+    registry = image_registry.server(BaseHook.get_connection(image_registry.CONNECTION_ID))
+    if image.kind == "engine" and not registry:
+        return
+    takes = [f"{repository}@sha256:..." for repository in listed] or ["an engine's image id"]
+    raise TargetError(
+        f"{target} refuses the image {image}: it takes {' or '.join(takes)}. Build it again, or list its repository "
+        f"in other_repositories of [use_cases.{use_case}] in the settings file"
+    )
 
 
 def _deployed(conn_id: str, namespace: str) -> dict[str, str] | None:
@@ -59,8 +91,13 @@ def _deployed(conn_id: str, namespace: str) -> dict[str, str] | None:
             return None
         raise
     annotations: dict[str, Any] = found.metadata.annotations or {}
-    return {
-        "image": annotations.get(IMAGE_ANNOTATION, ""),
-        "digest": annotations.get(DIGEST_ANNOTATION, ""),
-        "version": annotations.get(VERSION_ANNOTATION, ""),
-    }
+    # The image of the pods themselves: an annotation stays behind when somebody sets another one.
+    image = found.spec.template.spec.containers[0].image
+    try:
+        reference = ImageReference.parse_pair(image, annotations.get(DIGEST_ANNOTATION, ""))
+    except ImageReferenceError as error:
+        raise TargetError(
+            f"deployment {DEPLOYMENT} in {namespace} runs {image}, which no release rolled out ({error}): put a "
+            "release back with the rollback DAG"
+        ) from error
+    return {"image": str(reference), "version": annotations.get(VERSION_ANNOTATION, "")}

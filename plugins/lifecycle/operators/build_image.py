@@ -8,6 +8,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle import settings
+from lifecycle.hooks.image_registry import CONNECTION_ID
 from training.registry import tags
 
 
@@ -21,13 +22,13 @@ class BuildImageOperator(BaseOperator):
     :param model_version: the version. (templated)
     :param conn_id: the registry's connection: azure_container_registry, azure, docker or fs.
 
-    Returns ``{"image", "tag", "digest", "sbom_digest", "reused"}``, also each by its name (``output["digest"]``);
-    what is deployed later is the digest.
+    Returns ``{"image", "tag", "sbom_digest", "reused"}``, also each by its name (``output["image"]``). ``image`` is
+    the text of an ``ImageReference``: it is what is approved and deployed.
     """
 
     template_fields = ("model_version",)
 
-    def __init__(self, *, use_case: str, model_version: Any, conn_id: str = "registry", **kwargs: Any) -> None:
+    def __init__(self, *, use_case: str, model_version: Any, conn_id: str = CONNECTION_ID, **kwargs: Any) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
         self.conn_id = conn_id
         self.use_case = use_case
@@ -67,11 +68,10 @@ class BuildImageOperator(BaseOperator):
                 except builders.WrongModelError as error:
                     raise AirflowFailException(str(error)) from error
         self._built = built
-        self.log.info("%s %s, digest %s", "found" if reused else "built", built.image, built.digest)
+        self.log.info("%s %s", "found" if reused else "built", built)
         return {
-            "image": built.image,
+            "image": str(built),
             "tag": inputs.tag,
-            "digest": built.digest,
             "sbom_digest": build_inputs.sbom_digest(inputs),
             "reused": reused,
         }
@@ -80,7 +80,7 @@ class BuildImageOperator(BaseOperator):
         """Model version and image, where OpenLineage is configured."""
         from lifecycle.evidence import lineage
 
-        return lineage.built(self.use_case, self.model_version, self._built.image, self._built.digest)
+        return lineage.built(self.use_case, self.model_version, self._built)
 
     def on_kill(self) -> None:
         """Stop the build that is under way; the next try finds or repeats it."""

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from airflow.providers.databricks.exceptions import DatabricksApiError
 from airflow.providers.databricks.hooks.databricks import RunState
 from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
@@ -19,6 +20,8 @@ _OUTAGE_TRIES = 6
 """Calls before a Databricks that does not answer is a failure: after 1, 2, 4 ... s, one minute in all."""
 _PERMANENT = re.compile(r"^(\w+\.)*(DataError|ConfigError|UseCaseError): ", re.MULTILINE)
 """Errors of the job that the next run would meet again."""
+_DELETED = re.compile(r"\brun\b.*\b(deleted|does not exist)\b", re.IGNORECASE | re.DOTALL)
+"""How Databricks answers for a token whose run somebody deleted in the workspace, and for such a run."""
 
 
 class JobRunOperator(DatabricksSubmitRunOperator):
@@ -92,7 +95,7 @@ class JobRunOperator(DatabricksSubmitRunOperator):
         )
 
     def _unfailed_token(self, context: Any, run_key: str) -> str:
-        """The first token of this task whose run has not ended in failure.
+        """The first token of this task whose run has not ended in failure and was not deleted.
 
         Submitting with the token of an existing run returns that run, so asking starts at most one.
         """
@@ -100,16 +103,31 @@ class JobRunOperator(DatabricksSubmitRunOperator):
         for attempt in range(1, MAX_ATTEMPTS + 1):
             token = f"{run_key[:61]}-{attempt}"
             self.idempotency_token = token
+            state = self._submitted(context)
+            if state is None:
+                self.log.info("the Databricks run of token %s was deleted in the workspace", token)
+            elif not state.is_terminal or state.is_successful:
+                return token
+            else:
+                self.log.info("Databricks run %s of an earlier try ended as %s", self.run_id, state.result_state)
+        raise AirflowFailException(
+            f"{MAX_ATTEMPTS} Databricks runs of this task have failed or were deleted (last token {token}): mend the cause that the "
+            f"last run's page shows, then trigger a new run of {context['ti'].dag_id}"
+        )
+
+    def _submitted(self, context: Any) -> RunState | None:
+        """State of the run with this token, which is started if there is none; ``None`` where it was deleted."""
+        self.run_id = None
+        try:
             # Kept at once: a kill between here and the wait has to cancel it.
             self.run_id = self._hook.submit_run(self._prepare_submit_json(context))
             state: RunState = self._hook.get_run_state(self.run_id)
-            if not state.is_terminal or state.is_successful:
-                return token
-            self.log.info("Databricks run %s of an earlier try ended as %s", self.run_id, state.result_state)
-        raise AirflowFailException(
-            f"{MAX_ATTEMPTS} Databricks runs of this task have failed (last token {token}): mend the cause that the "
-            f"last run's page shows, then trigger a new run of {context['ti'].dag_id}"
-        )
+        except DatabricksApiError as error:
+            if error.http_status_code not in (400, 404) or not _DELETED.search(str(error)):
+                raise
+            self.run_id = None
+            return None
+        return state
 
 
 def job_tasks(

@@ -13,6 +13,7 @@ import msgspec
 from lifecycle import settings
 from lifecycle.builders.context import folder_digest
 from lifecycle.hooks.slot import Desired, Running, Slot, SlotError, Unit
+from lifecycle.image_reference import ImageReference
 from lifecycle.operators.steps import StepError, Work, verify_arguments
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class LocalSteps:
         self._work = work
         self._client: subprocess.Popen[str] | None = None
         # A wish for another image is another wish, even of the same task.
-        self._generation = f"{work.key}-{work.digest.removeprefix('sha256:')[:12]}"
+        self._generation = f"{work.key}-{work.image.digest[-12:] if work.image else 'nothing'}"
         self._timeout = settings.load().release.rollout_timeout
 
     def run(self) -> dict[str, Any]:
@@ -49,13 +50,18 @@ class LocalSteps:
             self._client.terminate()
 
     def _unit(self) -> Unit:
-        work = self._work
-        folder = Path(work.image)
+        image = self._image()
+        folder = Path(image.place)
         if not folder.is_dir():
             raise StepError(f"there is no image {folder}: run the build again")
-        if (found := f"sha256:{folder_digest(folder)}") != work.digest:
-            raise StepError(f"the image {folder} has digest {found}, not {work.digest}: it is not deployed")
-        return Unit(image=work.image, digest=work.digest, version=work.version)
+        if (found := f"sha256:{folder_digest(folder)}") != image.digest:
+            raise StepError(f"the image {folder} has digest {found}, not {image.digest}: it is not deployed")
+        return Unit(image=str(image), version=self._work.version)
+
+    def _image(self) -> ImageReference:
+        if (image := self._work.image) is None:
+            raise StepError(f"{self._work.step} needs an image: run the build again")
+        return image
 
     def _deploy(self) -> dict[str, Any]:
         before = self._slot.status()
@@ -74,12 +80,12 @@ class LocalSteps:
         return {**_report(running.canary), "beside": _plain(stable)}
 
     def _restore(self) -> dict[str, Any]:
-        unit = self._unit() if self._work.digest else None
+        unit = self._unit() if self._work.image else None
         try:
             running = self._slot.ask(Desired(self._generation, stable=unit), timeout=self._timeout)
         except SlotError as error:
             raise StepError(str(error)) from error
-        return _report(running.stable) if unit else {"digest": "", "version": "", "since": ""}
+        return _report(running.stable) if unit else {"image": "", "version": "", "since": ""}
 
     def _change(self, desired: Desired, undo: Desired) -> Any:
         """Ask for something else; what ran before is back when this raises."""
@@ -103,13 +109,14 @@ class LocalSteps:
 
     def _ask_client(self, url: str, running: Callable[[], Running | None]) -> dict[str, Any]:
         """Run the image's own verification client; the server must stay the same process meanwhile."""
+        folder = self._image().place
         before = running()
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "report.json"
             self._client = subprocess.Popen(
                 [sys.executable, "-B", *verify_arguments(self._work, url, Path("bundle"), path)],
-                cwd=self._work.image,
-                env={**_ENVIRONMENT, "PYTHONPATH": self._work.image, "LIFECYCLE_API_KEY": self._slot.key},
+                cwd=folder,
+                env={**_ENVIRONMENT, "PYTHONPATH": folder, "LIFECYCLE_API_KEY": self._slot.key},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -134,4 +141,4 @@ def _plain(unit: Unit | None) -> dict[str, str] | None:
 def _report(running: Running | None) -> dict[str, Any]:
     if running is None:
         raise StepError("the scoring host says it is done, but what was asked for does not run")
-    return {"digest": running.digest, "version": running.version, "since": running.since}
+    return {"image": running.image, "version": running.version, "since": running.since}

@@ -83,7 +83,7 @@ def pod_parts(work: Work) -> PodParts:
     """The pod of one step."""
     if work.step in ("verify", "watch"):
         return _client(work)
-    return _deployer(work) if work.digest else _remover(work)
+    return _deployer(work) if work.image else _remover(work)
 
 
 def _deployer(work: Work) -> PodParts:
@@ -97,8 +97,7 @@ def _deployer(work: Work) -> PodParts:
         "USE_CASE": definitions.load(work.use_case).slug,
         "TARGET": work.target,
         "NAMESPACE": target.namespace,
-        "IMAGE": work.image,
-        "DIGEST": work.digest,
+        "IMAGE": str(work.image),
         "VERSION": work.version,
         "REPLICAS": str(target.replicas),
         "LEAVE_OUT": " ".join(configured.scoring.leave_out),
@@ -119,7 +118,7 @@ def _deployer(work: Work) -> PodParts:
         init_containers=[
             k8s.V1Container(
                 name="manifests",
-                image=work.image,
+                image=str(work.image),
                 image_pull_policy="IfNotPresent",
                 command=["cp", "-R", "/app/k8s", f"{_WORK}/"],
                 volume_mounts=[mount],
@@ -136,7 +135,7 @@ def _remover(work: Work) -> PodParts:
     script = (
         f"kubectl -n {namespace} delete {_KINDS} -l app.kubernetes.io/managed-by=lifecycle-release"
         f" && kubectl -n {namespace} delete configmap scoring-record --ignore-not-found"
-        f' && echo \'{{"digest": "", "version": "", "since": "", "previous": null}}\' >{REPORT}'
+        f' && echo \'{{"image": "", "version": "", "since": "", "previous": null}}\' >{REPORT}'
     )
     return PodParts(
         image=settings.load().scoring.kubectl_image,
@@ -156,7 +155,7 @@ def _client(work: Work) -> PodParts:
     service = f"{targets.CANARY}:{targets.METRICS_PORT}" if work.step == "watch" else targets.DEPLOYMENT
     key = k8s.V1SecretKeySelector(name=KEY_SECRET, key=KEY_SECRET_KEY)
     return PodParts(
-        image=work.image,
+        image=str(work.image),
         cmds=["python"],
         arguments=["-B", *verify_arguments(work, f"http://{service}", Path("/app/bundle"), REPORT)],
         env_vars=[k8s.V1EnvVar(name="LIFECYCLE_API_KEY", value_from=k8s.V1EnvVarSource(secret_key_ref=key))],

@@ -17,10 +17,19 @@ from lifecycle.hooks import targets
 from lifecycle.hooks.slot import Slot
 from lifecycle.hooks.targets import CONNECTIONS
 from lifecycle.idempotency import action_key
+from lifecycle.image_reference import ImageReference, ImageReferenceError
 from lifecycle.operators import pods
 from lifecycle.operators.local_steps import LocalSteps
 from lifecycle.operators.steps import Step, StepError, Work, failed_checks, refuse_unapproved
 from training.use_case import Target
+
+
+def _image(text: Any) -> ImageReference | None:
+    """What an operator was given as an image; ``None`` for an empty text."""
+    try:
+        return ImageReference.parse(str(text)) if text else None
+    except ImageReferenceError as error:
+        raise AirflowFailException(str(error)) from error
 
 
 class ScoringStepOperator(KubernetesPodOperator):
@@ -30,12 +39,12 @@ class ScoringStepOperator(KubernetesPodOperator):
     a pod does the step, watched without a worker slot, found again after a restart of Airflow, and gone
     afterwards. ``gunicorn``: the same step through the scoring host's slot.
 
-    - ``deploy``: roll the image out; a failed rollout is undone. Returns ``{"digest", "version", "since",
-      "previous": {"image", "digest", "version"} or None}``.
+    - ``deploy``: roll the image out; a failed rollout is undone. Returns ``{"image", "version", "since",
+      "previous": {"image", "version"} or None}``.
     - ``canary``: start one instance beside what runs, behind the same address; removed again if it fails.
     - ``watch``: follow the canary's errors and latency for ``release.canary_seconds``.
     - ``verify``: ask the target for health, version, golden answers, errors and a short load.
-    - ``restore``: put back a given image, or remove the deployment where ``digest`` is empty.
+    - ``restore``: put back a given image, or remove the deployment where ``image`` is empty.
 
     ``verify`` and ``watch`` return ``{"passed", "checks": [{"name", "passed", "detail"}], "requests",
     "errors", "p50_ms", "p95_ms", ...}``; the report of a failed one is pushed as XCom too.
@@ -46,13 +55,13 @@ class ScoringStepOperator(KubernetesPodOperator):
     :param use_case: name of the use case.
     :param target: ``staging`` or ``production``.
     :param step: what to do.
-    :param image: what to deploy, as ``BuildImageOperator`` returned it. (templated)
-    :param digest: its digest; empty only for a ``restore`` to nothing. (templated)
+    :param image: what to deploy, as ``BuildImageOperator`` returned it; empty only for a ``restore`` to nothing.
+        (templated)
     :param version: its model version. (templated)
-    :param approved_digest: the digest that was approved; production takes no other. (templated)
+    :param approved_image: the image that was approved; production takes no other. (templated)
     """
 
-    template_fields = (*KubernetesPodOperator.template_fields, "digest", "version", "approved_digest")
+    template_fields = (*KubernetesPodOperator.template_fields, "version", "approved_image")
 
     def __init__(
         self,
@@ -61,9 +70,8 @@ class ScoringStepOperator(KubernetesPodOperator):
         target: Target,
         step: Step,
         image: Any,
-        digest: Any,
         version: Any,
-        approved_digest: Any = "",
+        approved_image: Any = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -95,18 +103,22 @@ class ScoringStepOperator(KubernetesPodOperator):
         self.target: Target = target
         self.conn_id = CONNECTIONS[target]
         self.step: Step = step
-        self.digest = digest
         self.version = version
-        self.approved_digest = approved_digest
+        self.approved_image = approved_image
         self._embedded: LocalSteps | None = None
         self._report: dict[str, Any] | None = None
-        self._deployed_image = ""
+        self._deployed_image: ImageReference | None = None
 
     def execute(self, context: Any) -> Any:
-        """Refuse what was not approved, then do the step where the connection says."""
+        """Refuse what was not approved or does not belong there, then do the step where the connection says."""
         work = self._work(context)
-        running = targets.current(self.use_case, self.target) or {}
-        refuse_unapproved(work, self.approved_digest, running.get("digest", ""))
+        self._deployed_image = work.image  # for ``image`` becomes the pod's own
+        refuse_unapproved(work, _image(self.approved_image), self._running(work))
+        if work.image is not None:
+            try:
+                targets.refuse_foreign(self.use_case, self.target, work.image)
+            except targets.TargetError as error:
+                raise AirflowFailException(str(error)) from error
         connection = BaseHook.get_connection(self.conn_id)
         if connection.conn_type == "gunicorn":
             return self._run_embedded(connection, work, context)
@@ -125,9 +137,11 @@ class ScoringStepOperator(KubernetesPodOperator):
         from lifecycle.evidence import lineage
 
         changed = {"deploy": self.target, "restore": self.target, "canary": f"{self.target}-canary"}.get(self.step)
-        if changed is None or not self.digest:
+        # A resumed task has not executed here, and its ``image`` is what it was given.
+        image = self._deployed_image or _image(self.image)
+        if changed is None or image is None:
             return None
-        return lineage.deployed(self.use_case, self._deployed_image or self.image or "", self.digest, changed)
+        return lineage.deployed(self.use_case, image, changed)
 
     def _work(self, context: Any) -> Work:
         instance = context["ti"]
@@ -137,7 +151,20 @@ class ScoringStepOperator(KubernetesPodOperator):
             task_id=instance.task_id,
             purpose=f"{self.step}-{self.target}",
         )
-        return Work(self.use_case, self.step, self.target, self.image or "", self.digest, self.version, key)
+        image = _image(self.image)
+        if image is None and self.step != "restore":
+            raise AirflowFailException(f"{self.step} at {self.target} was given no image: run the build again")
+        return Work(self.use_case, self.step, self.target, image, self.version, key)
+
+    def _running(self, work: Work) -> ImageReference | None:
+        """What runs at the target, where it matters: a way back must not fail because of what runs there."""
+        if work.step != "restore" or work.image is None:
+            return None
+        try:
+            return _image((targets.current(self.use_case, self.target) or {}).get("image"))
+        except targets.TargetError as error:
+            self.log.warning("%s", error)
+            return None
 
     # --- the embedded stack ---
 
@@ -153,7 +180,6 @@ class ScoringStepOperator(KubernetesPodOperator):
 
     def _shape_pod(self, work: Work) -> None:
         """Turn this operator into that of the step's own pod."""
-        self._deployed_image = work.image  # for ``image`` becomes the pod's own
         parts = pods.pod_parts(work)
         for name in parts.__struct_fields__:
             setattr(self, name, getattr(parts, name))

@@ -7,6 +7,7 @@ import msgspec
 from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle import settings
+from lifecycle.image_reference import ImageReference
 from training import use_case as definitions
 from training.use_case import Target
 
@@ -29,8 +30,8 @@ class Work(msgspec.Struct, frozen=True):
     use_case: str
     step: Step
     target: Target
-    image: str
-    digest: str
+    image: ImageReference | None
+    """``None`` only for a ``restore`` to nothing."""
     version: str
     key: str
     """``lifecycle.idempotency.action_key``: names pods and generations."""
@@ -57,25 +58,25 @@ def failed_checks(report: dict[str, Any]) -> str:
     return "\n".join(f"{check['name']}: {check['detail']}" for check in report["checks"] if not check["passed"])
 
 
-def refuse_unapproved(work: Work, approved_digest: str, running_digest: str) -> None:
-    """Let nothing into production but a digest that a person approved; raises ``AirflowFailException``.
+def refuse_unapproved(work: Work, approved: ImageReference | None, running: ImageReference | None) -> None:
+    """Let nothing into production but an image that a person approved; raises ``AirflowFailException``.
 
     Putting back what runs there already changes nothing and needs no approval; neither does removing it.
     """
     if work.target != "production" or work.step in ("watch", "verify"):
         return
-    if work.step == "restore" and work.digest in ("", running_digest):
+    if work.step == "restore" and work.image in (None, running):
         return
     release_dag = definitions.load(work.use_case).release_dag
-    if work.step != "restore" and (not work.digest or approved_digest != work.digest):
+    if work.image is None or (work.step != "restore" and approved != work.image):
         raise AirflowFailException(
-            f"production refuses digest {work.digest or '(none)'}: the approval is for "
-            f"{approved_digest or 'no digest'}. Release it through {release_dag} and its gate"
+            f"production refuses {work.image or 'no image'}: the approval is for {approved or 'no image'}. "
+            f"Release it through {release_dag} and its gate"
         )
     from lifecycle.hooks import registry  # imported here: mlflow takes seconds
 
-    if not registry.approved(work.use_case, work.version, work.digest):
+    if not registry.approved(work.use_case, work.version, work.image):
         raise AirflowFailException(
-            f"production refuses digest {work.digest}: the registry knows no approval of it for version "
-            f"{work.version}. Release it through {release_dag} and its gate"
+            f"production refuses {work.image}: the registry knows no approval of it for version {work.version}. "
+            f"Release it through {release_dag} and its gate"
         )

@@ -64,7 +64,7 @@ def _released(release: Release, run: Run | None, waits: bool, airflow_url: str) 
         what=what,
         kind=kind,
         version=document.model.version,
-        digest=document.image.digest,
+        digest=document.image.content.digest,
         asked_by=asked.requested_by,
         decided_by=decision.decided_by if decision else "",
         comment=(decision.comment if decision else asked.note) or "",

@@ -1,6 +1,7 @@
 """What the page shows of MLflow: targets, candidate, evidence of releases, and the nights' drift."""
 
 import functools
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,15 +10,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lifecycle import settings
+from lifecycle.evidence import document as evidence
 from lifecycle.evidence import gate_body, links
 from lifecycle.evidence.document import Evidence
 from lifecycle.evidence.gate_body import Table
 from lifecycle.hooks import registry
 from lifecycle.hooks.registry import Version
+from lifecycle.image_reference import ImageReferenceError
 from training.registry import tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
 
 VERSIONS = 25
 """Newest model versions whose releases are shown."""
@@ -137,20 +142,30 @@ def _target(name: str, version: Version | None, since_tag: str, run_url: RunUrl,
     return Target(
         name,
         version=version.version,
-        digest=version.digest or "",
+        digest=_digest(version),
         since=version.tags.get(since_tag, ""),
         approved_by=_approver(version, releases),
         run_url=run_url(version.run_id),
     )
 
 
+def _digest(version: Version) -> str:
+    """Of the image that was built for it last; the tag's own text where that does not name one."""
+    try:
+        return version.image.digest if version.image else ""
+    except ImageReferenceError as error:
+        log.warning("version %s of %s: tag %s: %s", version.version, version.name, tags.IMAGE, error)
+        return version.tags[tags.IMAGE]
+
+
 def _approver(version: Version, releases: list[Release]) -> str:
     """Who approved this digest last. Not the version's tag: a later release of it that was rejected clears that."""
+    digest = _digest(version)
     decisions = [
         document.decision
         for document in (release.document for release in releases)
         if document.decision and document.decision.approved
-        if (document.model.version, document.image.digest) == (version.version, version.digest)
+        if (document.model.version, document.image.content.digest) == (version.version, digest)
     ]
     return max(decisions, key=lambda decision: decision.decided_at).decided_by if decisions else ""
 
@@ -211,7 +226,7 @@ def _read_document(run_id: str, path: str, size: int) -> Evidence:
     """Read once for each size: a document is only ever appended to, by the decision."""
     import mlflow
 
-    return msgspec.json.decode(mlflow.artifacts.load_text(f"runs:/{run_id}/{path}"), type=Evidence)
+    return evidence.decode(mlflow.artifacts.load_text(f"runs:/{run_id}/{path}"))
 
 
 def _nights(use_case: str) -> list[Night]:

@@ -18,6 +18,7 @@ from lifecycle.evidence.document import Decision, Evidence
 from lifecycle.hooks import airflow_api, registry, targets
 from lifecycle.hooks.registry import Version
 from lifecycle.idempotency import action_key
+from lifecycle.image_reference import ImageReference
 from lifecycle.task_ids import RECORD_APPROVAL
 from training import use_case as definitions
 from training.registry import tags
@@ -81,13 +82,9 @@ def _newest(use_case: str, announced: list[str], context: Any) -> Version:
 
 
 def _in_production(use_case: str) -> dict[str, str]:
-    """What production runs, as ``{"version", "digest", "image"}``; empty texts where it runs nothing."""
+    """What production runs, as ``{"version", "image"}``; empty texts where it runs nothing."""
     found = targets.current(use_case, "production") or {}
-    return {key: str(found.get(key) or "") for key in ("version", "digest", "image")}
-
-
-def _image(built: dict[str, Any]) -> evidence.Image:
-    return evidence.Image(reference=built["image"], digest=built["digest"], sbom_digest=built.get("sbom_digest", ""))
+    return {key: str(found.get(key) or "") for key in ("version", "image")}
 
 
 def recent_drift(use_case: str) -> list[evidence.Night]:
@@ -134,19 +131,18 @@ def gather_evidence(
             verdict=version.tags.get(tags.VERDICT, ""),
         ),
         evaluation=registry.training_artifact(version.run_id, tags.EVALUATION_FILE),
-        image=_image(built),
+        image=evidence.Image(
+            reference=str(ImageReference.parse(built["image"])), sbom_digest=built.get("sbom_digest", "")
+        ),
         staging_report=staging_report,
-        replaces=evidence.Running(**replaced) if replaced["digest"] else None,
+        replaces=evidence.Running(**replaced) if replaced["image"] else None,
         drift=recent_drift(use_case),
         stage_seconds=_stage_seconds(context),
     )
     document, body = evidence.kept(document) or (document, _render(document))
     evidence.store_text(document, body)
     found = evidence.store(document)
-    registry.set_tags(
-        version,
-        {tags.IMAGE: built["image"], tags.IMAGE_DIGEST: built["digest"], tags.STAGED_AT: _now()},
-    )
+    registry.set_tags(version, {tags.IMAGE: document.image.reference, tags.STAGED_AT: _now()})
     registry.mark_staging(use_case, version.version)
     subject = f"{definitions.load(use_case).title}: release {version.name} version {version.version} to production?"
     return {"subject": subject, "body": body, "digest": found}
@@ -180,7 +176,7 @@ def _record_decision(
     if decision.approved and decided["digest"] != found:
         raise AirflowFailException(
             f"{decision.decided_by} approved evidence {decided['digest']}, and by now it is {found} "
-            f"(image {document.image.digest}): release version {version.version} again"
+            f"(image {document.image.reference}): release version {version.version} again"
         )
     document.decision = decision
     evidence.store(document)
@@ -193,19 +189,19 @@ def _record_decision(
 
 @task
 def record_approval(use_case: str, candidate: dict[str, Any], decided: dict[str, Any]) -> str:
-    """Bind the approval to the image's digest and return it, unless production is no longer what was shown.
+    """Bind the approval to the image and return it, unless production is no longer what was shown.
 
     Mutual exclusion with the rollback: each DAG becomes visible first and looks for the other second, so at most
     one of them goes on. A rollback is refused from here to the end of the run (``rollback.release_in_production``).
     """
     context: Any = get_current_context()
     version, document = _record_decision(use_case, context, candidate, decided)
-    image = document.image.digest
+    image = document.image.content
     registry.set_tags(
         version,
         {
             registry.approval_tag(image): evidence.approval(document),
-            tags.APPROVED_DIGEST: image,
+            tags.APPROVED_IMAGE: str(image),
             tags.APPROVED_BY: decided["decided_by"],
         },
     )
@@ -215,13 +211,24 @@ def record_approval(use_case: str, candidate: dict[str, Any], decided: dict[str,
             f"{rollback_dag} is changing production: release version {version.version} again when it has ended"
         )
     replaced, running = candidate["production"], _in_production(use_case)
-    if running["digest"] not in (replaced["digest"], image):
+    if running["image"] not in (replaced["image"], str(image)):
         raise AirflowFailException(
             f"production has changed since this was asked: version {running['version'] or '(none)'} "
-            f"({running['digest']}) runs there, not {replaced['version'] or '(none)'} ({replaced['digest']}). "
-            f"Release version {version.version} again"
+            f"({running['image'] or 'nothing'}) runs there, not {replaced['version'] or '(none)'} "
+            f"({replaced['image'] or 'nothing'}). Release version {version.version} again"
         )
-    return image
+    _refuse_no_way_back(use_case, replaced["image"])
+    return str(image)
+
+
+def _refuse_no_way_back(use_case: str, image: str) -> None:
+    """Start nothing in production where what it runs by now could not be put back."""
+    if not image:
+        return
+    try:
+        targets.refuse_foreign(use_case, "production", ImageReference.parse(image))
+    except targets.TargetError as error:
+        raise AirflowFailException(f"what production runs could not be put back if this release fails: {error}") from error
 
 
 @task
@@ -232,7 +239,7 @@ def record_rejection(use_case: str, candidate: dict[str, Any], decided: dict[str
     its gate was cleared and then answered otherwise.
     """
     version, document = _record_decision(use_case, get_current_context(), candidate, decided)
-    tag = registry.approval_tag(document.image.digest)
+    tag = registry.approval_tag(document.image.content)
     if version.tags.get(tag, "").endswith(evidence.path(document.release.key)):
         registry.set_tags(version, {tag: ""})
     return _in_production(use_case)
@@ -250,17 +257,18 @@ def skip_unless_approved(context: Any) -> None:
 
 
 @task
-def promote(use_case: str, candidate: dict[str, Any], digest: str) -> Any:
+def promote(use_case: str, candidate: dict[str, Any], image: str) -> Any:
     """Move the aliases: from here on the registry says that this version is in production."""
     context: Any = get_current_context()
     version = registry.resolve(use_case, candidate["version"])
-    previous = registry.promote(use_case, version, digest)
-    note = f"Version {version.version} is in production ({digest[:19]}...)"
+    reference = ImageReference.parse(image)
+    previous = registry.promote(use_case, version, reference)
+    note = f"Version {version.version} is in production ({reference.digest[:19]}...)"
     if previous:
         note += f"; previous champion: version {previous.version}"
     airflow_api.set_run_note(context["dag_run"].dag_id, context["dag_run"].run_id, note)
     extra: dict[str, Any] = {"name": version.name, "version": version.version}
-    extra |= {"run_id": version.run_id, "digest": digest}
+    extra |= {"run_id": version.run_id, "image": image}
     yield Metadata(Asset(definitions.load(use_case).production_asset), extra)
 
 

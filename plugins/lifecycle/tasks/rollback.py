@@ -35,11 +35,10 @@ def resolve_earlier_release(use_case: str) -> dict[str, Any]:
             "or mark that run as failed first"
         )
     version = registry.resolve(use_case, context["params"].get("version"), alias=tags.PREVIOUS_CHAMPION)
-    image = evidence.read_approved(use_case, version).image
+    approved = evidence.read_approved(use_case, version)
     return {
         "name": version.name,
         "version": version.version,
         "run_id": version.run_id,
-        "image": image.reference,
-        "digest": image.digest,
+        "image": approved.image.reference,
     }

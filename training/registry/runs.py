@@ -1,0 +1,19 @@
+"""A complete look-up of an experiment's runs: tracking servers answer in pages, and a page may hold few runs or none."""
+
+from collections.abc import Iterator, Sequence
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+
+def search_runs(
+    client: MlflowClient, experiment_id: str, matching: str = "", order_by: Sequence[str] = ()
+) -> Iterator[Run]:
+    """Every run of an experiment that fits the filter ``matching``, page by page. Deleted runs are left out."""
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], matching, order_by=list(order_by), page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return

@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DEBIAN = {
+    "jq": "Debian's package jq has it",
     "kubectl": "Debian's package kubernetes-client has it",
     "promtool": "Debian's package prometheus has it",
     "node": "Debian's package nodejs has it, `make test-tools` needs npm too",

@@ -91,11 +91,11 @@ def test_no_trigger_rule_lets_a_rejected_release_go_on(dags):
     assert set(rules.values()) == {"all_success"}
 
 
-def test_production_steps_carry_the_approved_digest(dags):
+def test_production_steps_carry_the_approved_image(dags):
     for dag_id in ("attrition_release", "attrition_rollback"):
         for task in _production_tasks(dags[dag_id]):
             if task.step != "restore":
-                assert task.approved_digest, f"{dag_id}.{task.task_id}"
+                assert task.approved_image, f"{dag_id}.{task.task_id}"
 
 
 def test_every_pod_that_a_dag_makes_has_its_checked_in_render(dags):

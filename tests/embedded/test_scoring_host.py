@@ -10,6 +10,7 @@ import requests
 from embedded.scoring_child import SLOT_MARKER
 from lifecycle.hooks.slot import Desired, SlotError, Unit
 from tests.support.bundles import make_bundle
+from tests.support.image_names import digest
 from tests.support.machine import eventually, runs
 from tests.support.scoring import Host, Load, make_image
 
@@ -134,7 +135,7 @@ def test_host_killed_in_the_middle_of_a_wish_comes_back_with_what_ran_and_then_f
 
 
 def test_image_that_is_gone_fails_the_wish_and_keeps_the_old_server(host, images, record):
-    gone = Unit(image=f"{images['2'].image}-gone", digest="sha256:2", version="2")
+    gone = Unit(image=f"{images['2'].folder}-gone@{digest('2')}", version="2")
     with pytest.raises(SlotError, match="there is no image"):
         host.slot.ask(Desired("gone", stable=gone), timeout=TIMEOUT)
     assert host.version() == "1"

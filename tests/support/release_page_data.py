@@ -8,6 +8,7 @@ from lifecycle import settings
 from lifecycle.evidence import document as evidence
 from lifecycle.evidence.document import Decision
 from lifecycle.hooks import registry
+from lifecycle.image_reference import ImageReference
 from tests.support.airflow import USE_CASE
 from training.registry import tags
 from training.use_case import load
@@ -71,7 +72,7 @@ def train(client, experiment, use_case=USE_CASE, *, alias=tags.CHALLENGER):
 def release(version, number, use_case=USE_CASE, *, decision=None, note=""):
     """Write the evidence of a release of ``version``, decided or not."""
     asked = START + timedelta(days=7 * number)
-    digest = f"sha256:{hashlib.sha256(bytes([number])).hexdigest()}"
+    image = ImageReference("registry.example.com/scoring", f"sha256:{hashlib.sha256(bytes([number])).hexdigest()}")
     document = evidence.Evidence(
         release=evidence.Release(
             key=f"release-{number}",
@@ -91,7 +92,7 @@ def release(version, number, use_case=USE_CASE, *, decision=None, note=""):
             verdict="passed",
         ),
         evaluation=EVALUATION,
-        image=evidence.Image(reference="scoring", digest=digest, sbom_digest="sha256:ee"),
+        image=evidence.Image(reference=str(image), sbom_digest="sha256:ee"),
         staging_report={"checks": []},
     )
     if decision:
@@ -101,7 +102,7 @@ def release(version, number, use_case=USE_CASE, *, decision=None, note=""):
     registry.set_tags(
         version,
         {
-            tags.IMAGE_DIGEST: document.image.digest,
+            tags.IMAGE: document.image.reference,
             tags.STAGED_AT: asked.isoformat(),
             **(
                 {
@@ -145,10 +146,10 @@ def past(client):
     experiment = client.create_experiment(settings.load().of(USE_CASE).experiment)
     first, second, third, fourth = (train(client, experiment) for _ in range(4))
     release(first, 1, decision=(True, "rita", "first release: as good as the spreadsheet"))
-    registry.promote(USE_CASE, first, registry.resolve(USE_CASE, first.version).digest)
+    registry.promote(USE_CASE, first, registry.resolve(USE_CASE, first.version).image)
     release(second, 2, decision=(False, "rita", "recall of the sales team is worse <script>alert(1)</script>"))
     release(third, 3, decision=(True, "hana", "fairness gap accepted until the autumn data"))
-    registry.promote(USE_CASE, third, registry.resolve(USE_CASE, third.version).digest)
+    registry.promote(USE_CASE, third, registry.resolve(USE_CASE, third.version).image)
     release(fourth, 4, note="autumn data")
     client.set_registered_model_alias(name, tags.CHALLENGER, fourth.version)
     nights(client)

@@ -15,6 +15,7 @@ import requests
 
 from embedded.environment import HEARTBEAT_FILE, TARGETS, Stack
 from lifecycle.hooks.slot import Slot, Unit
+from tests.support.image_names import digest
 from tests.support.machine import eventually, free_ports
 from training.use_case import Target
 
@@ -27,7 +28,7 @@ def make_image(folder: Path, bundle: Path, version: str, model: str = "employee_
     shutil.copytree(bundle, folder / "bundle")
     release = {"model_name": model, "model_version": version}
     (folder / "release.json").write_text(json.dumps(release))
-    return Unit(image=str(folder), digest=f"sha256:{version}", version=version)
+    return Unit(image=f"{folder}@{digest(version)}", version=version)
 
 
 class Host:

@@ -14,7 +14,7 @@ DIGEST = "sha256:" + "ab" * 32
 IMAGE = f"registry.example.com/attrition-scoring@{DIGEST}"
 
 
-NOTHING = {"digest": "", "image": "", "version": ""}
+NOTHING = {"image": "", "version": ""}
 
 
 STEPS = {
@@ -46,7 +46,7 @@ class Instance(SimpleNamespace):
         self.pushed[key] = value
 
 
-def make(step, target, image=IMAGE, digest=DIGEST, version="3", name="attrition_release.any_task", **arguments):
+def make(step, target, image=IMAGE, version="3", name="attrition_release.any_task", **arguments):
     dag_id, task_id, *_ = name.split(".")
     with DAG(dag_id, schedule=None):
         return ScoringStepOperator(
@@ -55,7 +55,6 @@ def make(step, target, image=IMAGE, digest=DIGEST, version="3", name="attrition_
             target=target,
             step=step,
             image=image,
-            digest=digest,
             version=version,
             **arguments,
         )

@@ -1,4 +1,4 @@
-"""A complete look-up of an experiment's runs: tracking servers answer in pages, and a page may hold few runs or none."""
+"""A complete look-up of an experiment's runs: servers answer in pages, and a page may hold few runs or none."""
 
 from collections.abc import Iterator, Sequence
 

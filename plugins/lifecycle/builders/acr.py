@@ -87,7 +87,7 @@ class AcrBuilder:
         )
 
     def find(self, inputs: Inputs) -> ImageReference | None:
-        """The image at the inputs' tag, which must say that it was made from them: anybody who may push can take a tag."""
+        """The image at the inputs' tag, which must say that it was made from them: whoever may push can take a tag."""
         found = find_image(self._connection, self._credential, repository=inputs.repository, tag=inputs.tag)
         if found is None:
             return None

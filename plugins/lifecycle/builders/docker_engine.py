@@ -106,7 +106,7 @@ class EngineBuilder:
                 raise BuildError(f"the image could not be pushed to {self._registry}: {error}")
 
     def _local(self, inputs: Inputs, image: Any) -> ImageReference:
-        """Tag an image of this engine by its own id: a later build takes ``inputs.tag``, and what has no tag is pruned."""
+        """Tag an image by its own id: a later build takes ``inputs.tag`` away, and what has no tag gets pruned."""
         image.tag(inputs.repository, tag=f"{inputs.tag}-{image.id.removeprefix('sha256:')[:12]}")
         return ImageReference("", image.id)
 

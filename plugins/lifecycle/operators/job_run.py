@@ -20,8 +20,10 @@ _OUTAGE_TRIES = 6
 """Calls before a Databricks that does not answer is a failure: after 1, 2, 4 ... s, one minute in all."""
 _PERMANENT = re.compile(r"^(\w+\.)*(DataError|ConfigError|UseCaseError): ", re.MULTILINE)
 """Errors of the job that the next run would meet again."""
-_DELETED = re.compile(r"\brun\b.*\b(deleted|does not exist)\b", re.IGNORECASE | re.DOTALL)
-"""How Databricks answers for a token whose run somebody deleted in the workspace, and for such a run."""
+_TOKEN_OF_DELETED = re.compile(r"\brun\b.*\bdeleted\b", re.IGNORECASE | re.DOTALL)
+"""How Databricks refuses a token whose run somebody deleted in the workspace."""
+_NO_SUCH_RUN = re.compile(r"\brun\b.*\b(deleted|does not exist)\b", re.IGNORECASE | re.DOTALL)
+"""How Databricks answers a question about such a run."""
 
 
 class JobRunOperator(DatabricksSubmitRunOperator):
@@ -99,34 +101,35 @@ class JobRunOperator(DatabricksSubmitRunOperator):
 
         Submitting with the token of an existing run returns that run, so asking starts at most one.
         """
-        token = run_key
+        token, refusal = run_key, ""
         for attempt in range(1, MAX_ATTEMPTS + 1):
             token = f"{run_key[:61]}-{attempt}"
             self.idempotency_token = token
             state = self._submitted(context)
-            if state is None:
-                self.log.info("the Databricks run of token %s was deleted in the workspace", token)
+            if isinstance(state, DatabricksApiError):
+                self.run_id, refusal = None, f", last answer {state}"
+                self.log.info("the Databricks run of token %s was deleted in the workspace: %s", token, state)
             elif not state.is_terminal or state.is_successful:
                 return token
             else:
                 self.log.info("Databricks run %s of an earlier try ended as %s", self.run_id, state.result_state)
         raise AirflowFailException(
-            f"{MAX_ATTEMPTS} Databricks runs of this task have failed or were deleted (last token {token}): mend the cause that the "
-            f"last run's page shows, then trigger a new run of {context['ti'].dag_id}"
+            f"{MAX_ATTEMPTS} Databricks runs of this task have failed or were deleted (last token {token}{refusal}): "
+            f"mend the cause that the last run's page shows, then trigger a new run of {context['ti'].dag_id}"
         )
 
-    def _submitted(self, context: Any) -> RunState | None:
-        """State of the run with this token, which is started if there is none; ``None`` where it was deleted."""
-        self.run_id = None
+    def _submitted(self, context: Any) -> RunState | DatabricksApiError:
+        """State of the run with this token, started if there is none; what Databricks says where it was deleted."""
+        gone = _TOKEN_OF_DELETED
         try:
             # Kept at once: a kill between here and the wait has to cancel it.
             self.run_id = self._hook.submit_run(self._prepare_submit_json(context))
+            gone = _NO_SUCH_RUN
             state: RunState = self._hook.get_run_state(self.run_id)
         except DatabricksApiError as error:
-            if error.http_status_code not in (400, 404) or not _DELETED.search(str(error)):
+            if error.http_status_code not in (400, 404) or not gone.search(str(error)):
                 raise
-            self.run_id = None
-            return None
+            return error
         return state
 
 

@@ -1,6 +1,8 @@
 """What the page shows of Airflow, by its public REST API and with the rights of the one who looks."""
 
-from typing import Any
+import itertools
+from collections.abc import Iterator
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -38,6 +40,11 @@ class AirflowView(msgspec.Struct, frozen=True):
 
 class _Runs(msgspec.Struct):
     dag_runs: list[Run]
+    total_entries: int
+
+    @property
+    def entries(self) -> list[Run]:
+        return self.dag_runs
 
 
 class _Instance(msgspec.Struct):
@@ -50,6 +57,14 @@ class _Question(msgspec.Struct):
 
 class _Questions(msgspec.Struct):
     hitl_details: list[_Question]
+    total_entries: int
+
+    @property
+    def entries(self) -> list[_Question]:
+        return self.hitl_details
+
+
+_Page = TypeVar("_Page", _Runs, _Questions)
 
 
 def read(token: str, use_case: UseCase) -> AirflowView:
@@ -62,21 +77,28 @@ def read(token: str, use_case: UseCase) -> AirflowView:
     with requests.Session() as session:
         session.headers["Authorization"] = f"Bearer {token}"
 
-        def get(dag_id: str, rest: str, **params: Any) -> bytes | None:
-            url = f"{base}/api/v2/dags/{quote(dag_id)}/dagRuns{rest}"
-            answer = session.get(url, params=params, timeout=_TIMEOUT)
-            if answer.status_code == 404:  # the DAG has not been parsed yet
-                return None
-            answer.raise_for_status()
-            return answer.content
+        def pages(kind: type[_Page], dag_id: str, rest: str, **params: Any) -> Iterator[_Page]:
+            """Airflow answers in pages, and may give fewer entries than it was asked for."""
+            url, read = f"{base}/api/v2/dags/{quote(dag_id)}/dagRuns{rest}", 0
+            while True:
+                answer = session.get(url, params={**params, "limit": RUNS, "offset": read}, timeout=_TIMEOUT)
+                if answer.status_code == 404:  # the DAG has not been parsed yet
+                    return
+                answer.raise_for_status()
+                page = msgspec.json.decode(answer.content, type=kind)
+                yield page
+                read += len(page.entries)
+                if not page.entries or read >= page.total_entries:
+                    return
 
-        runs = [
-            run
-            for dag_id in (use_case.release_dag, use_case.rollback_dag)
-            if (found := get(dag_id, "", limit=RUNS, order_by="-run_after"))
-            for run in msgspec.json.decode(found, type=_Runs).dag_runs
-        ]
-        open_questions = {"response_received": "false", "state": "awaiting_input", "limit": RUNS}
-        questions = get(use_case.release_dag, "/~/hitlDetails", **open_questions)
-    asked = msgspec.json.decode(questions, type=_Questions).hitl_details if questions else []
-    return AirflowView(runs, frozenset(question.task_instance.dag_run_id for question in asked))
+        runs: list[Run] = []
+        for dag_id in (use_case.release_dag, use_case.rollback_dag):
+            found = (run for page in pages(_Runs, dag_id, "", order_by="-run_after") for run in page.entries)
+            runs += itertools.islice(found, RUNS)
+        unanswered = {"response_received": "false", "state": "awaiting_input"}
+        waiting = frozenset(
+            question.task_instance.dag_run_id
+            for page in pages(_Questions, use_case.release_dag, "/~/hitlDetails", **unanswered)
+            for question in page.entries
+        )
+    return AirflowView(runs, waiting)

@@ -228,7 +228,9 @@ def _refuse_no_way_back(use_case: str, image: str) -> None:
     try:
         targets.refuse_foreign(use_case, "production", ImageReference.parse(image))
     except targets.TargetError as error:
-        raise AirflowFailException(f"what production runs could not be put back if this release fails: {error}") from error
+        raise AirflowFailException(
+            f"what production runs could not be put back if this release fails: {error}"
+        ) from error
 
 
 @task

@@ -36,7 +36,7 @@ def test_image_folder_holds_what_the_image_holds(built):
 
 
 def inputs_tag(image):
-    return image.image.rpartition("/")[2]
+    return image.place.rpartition("/")[2]
 
 
 def test_release_file_says_where_the_image_comes_from(built):

@@ -9,24 +9,25 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.image_names import digest
+
 pytestmark = pytest.mark.stack
 ROOT = Path(__file__).parents[3]
 
 # The operators as they are, but for what they would do outside of Airflow. The registry is real.
 DAG = """
-from types import SimpleNamespace
-
 import pendulum
 from airflow.sdk import Param, dag
 
 from lifecycle.hooks import registry
 from lifecycle import settings
+from lifecycle.image_reference import ImageReference
 from lifecycle.operators.build_image import BuildImageOperator
 from lifecycle.operators.release_step import ScoringStepOperator
 from lifecycle.operators.training_run import TrainingRunOperator
 from training.registry import tags
 
-IMAGE = {"image": "registry.example.com/hr/scoring@sha256:aa", "digest": "sha256:aa", "version": "1"}
+IMAGE = {"image": "registry.example.com/hr/scoring@sha256:" + "aa" * 32, "version": "1"}
 
 
 class Train(TrainingRunOperator):
@@ -41,7 +42,7 @@ class Train(TrainingRunOperator):
 
 class Build(BuildImageOperator):
     def execute(self, context):
-        self._built = SimpleNamespace(image=IMAGE["image"], digest=IMAGE["digest"])
+        self._built = ImageReference.parse(IMAGE["image"])
 
 
 class Step(ScoringStepOperator):
@@ -116,8 +117,8 @@ def test_chain_is_unbroken_from_the_data_to_the_deployment(completed):
     for earlier, later in itertools.pairwise(steps):
         assert set(named(later["inputs"])) <= set(named(earlier["outputs"]))
         assert later["inputs"]
-    assert named(steps[1]["outputs"]) == [("oci://registry.example.com/hr", "scoring", "sha256:aa")]
-    assert named(steps[2]["outputs"]) == [("lifecycle://test", "attrition/production", "sha256:aa")]
+    assert named(steps[1]["outputs"]) == [("oci://registry.example.com/hr", "scoring", digest("aa"))]
+    assert named(steps[2]["outputs"]) == [("lifecycle://test", "attrition/production", digest("aa"))]
 
 
 def test_step_that_deploys_nothing_makes_no_data_set(completed):

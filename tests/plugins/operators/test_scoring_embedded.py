@@ -19,9 +19,10 @@ from lifecycle.hooks import registry, targets
 from lifecycle.hooks.slot import Slot
 from tests.support.airflow import USE_CASE, make_settings
 from tests.support.bundles import make_bundle
+from tests.support.image_names import digest
 from tests.support.images import build_image
 from tests.support.machine import free_port
-from tests.support.scoring_steps import context, make
+from tests.support.scoring_steps import NOTHING, context, make
 
 KEY = "a key for tests"
 
@@ -32,17 +33,15 @@ def images(tmp_path_factory):
     folder, scratch = tmp_path_factory.mktemp("images"), tmp_path_factory.mktemp("scratch")
     bundles = {seed: make_bundle(scratch / f"bundle-{seed}", seed) for seed in (1, 2)}
     made = {str(seed): build_image(folder, scratch, bundles[seed], str(seed)) for seed in bundles}
-    found = {
-        version: {"image": built.image, "digest": built.digest, "version": version} for version, built in made.items()
-    }
+    found = {version: {"image": str(built), "version": version} for version, built in made.items()}
     for name, path, content in (
         ("broken", "serving/wsgi.py", b'raise SystemExit("broken on purpose")\n'),
         ("wrong", "bundle/classifier.onnx", (bundles[2] / "classifier.onnx").read_bytes()),
     ):
         copy = folder / name
-        shutil.copytree(found["1"]["image"], copy)
+        shutil.copytree(made["1"].place, copy)
         (copy / path).write_bytes(content)
-        found[name] = {"image": str(copy), "digest": f"sha256:{folder_digest(copy)}", "version": "1"}
+        found[name] = {"image": f"{copy}@sha256:{folder_digest(copy)}", "version": "1"}
     return found
 
 
@@ -75,24 +74,24 @@ def slot(host, connections, monkeypatch):
         connections[name] = Connection(
             conn_id=name, conn_type="gunicorn", host="127.0.0.1", port=host.port, password=KEY, extra=extra
         )
-    monkeypatch.setattr(registry, "approved", lambda use_case, version, digest: True)
+    monkeypatch.setattr(registry, "approved", lambda use_case, version, image: True)
     monkeypatch.setattr("lifecycle.operators.steps.VERIFY_SECONDS", 1.0)
     return Slot(connections["scoring_production"], USE_CASE, "production")
 
 
 def do(step, image, target="production", run="run-1"):
-    operator = make(step, target, approved_digest=image["digest"], **image)
+    operator = make(step, target, approved_image=image["image"], **image)
     now = context(operator)
     now["ti"].run_id = run
     return operator.execute(now)
 
 
 def test_deploy_runs_the_image_and_says_what_it_replaced(slot, images):
-    do("restore", {"image": "", "digest": "", "version": ""}, run="clean")
+    do("restore", NOTHING, run="clean")
     first = do("deploy", images["1"], run="a")
     assert (first["version"], first["previous"]) == ("1", None)
     second = do("deploy", images["2"], run="b")
-    assert second["digest"] == images["2"]["digest"]
+    assert second["image"] == images["2"]["image"]
     assert second["previous"] == images["1"]
     assert targets.current(USE_CASE, "production") == images["2"]
 
@@ -167,13 +166,13 @@ def test_verify_of_another_version_fails_and_names_both(slot, images, monkeypatc
 def test_image_with_another_content_than_its_digest_is_not_deployed(slot, images):
     do("deploy", images["1"], run="k")
     with pytest.raises(AirflowFailException, match=r"has digest .*: it is not deployed"):
-        do("deploy", {**images["2"], "digest": "sha256:" + "0" * 64}, run="k")
+        do("deploy", {**images["2"], "image": f"{images['2']['image'].partition('@')[0]}@{digest('00')}"}, run="k")
     assert targets.current(USE_CASE, "production") == images["1"]
 
 
 def test_restore_to_nothing_ends_the_server(slot, images):
     do("deploy", images["1"], run="l")
-    do("restore", {"image": "", "digest": "", "version": ""}, run="l")
+    do("restore", NOTHING, run="l")
     assert targets.current(USE_CASE, "production") is None
     with pytest.raises(requests.ConnectionError):
         requests.get(f"{slot.url}/version", timeout=5)

@@ -14,7 +14,8 @@ from kubernetes.client import models as k8s
 from lifecycle.hooks import registry, targets
 from lifecycle.operators import pods
 from tests.support.golden import check_golden
-from tests.support.scoring_steps import DIGEST, IMAGE, STEPS, context, make
+from tests.support.image_names import image
+from tests.support.scoring_steps import IMAGE, STEPS, context, make
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -32,13 +33,14 @@ def clusters(connections):
     for target in ("staging", "production"):
         name = f"scoring_{target}"
         connections[name] = Connection(conn_id=name, conn_type="kubernetes")
+    connections["registry"] = Connection(conn_id="registry", conn_type="docker", host="registry.example.com")
     return connections
 
 
 @pytest.fixture
 def production(monkeypatch):
     """Production, where version 2 runs."""
-    running = {"image": "i", "digest": "sha256:old", "version": "2"}
+    running = {"image": image("0a"), "version": "2"}
     monkeypatch.setattr(targets, "current", lambda use_case, target: running)
 
 
@@ -93,21 +95,21 @@ def test_pod_name_follows_from_the_task_alone():
 
 
 @pytest.mark.parametrize("step", ["deploy", "canary"])
-def test_production_refuses_a_digest_that_is_not_the_approved_one(production, step):
-    operator = make(step, "production", approved_digest="sha256:other")
-    with pytest.raises(AirflowFailException, match=r"refuses digest sha256:abab.*the approval is for sha256:other"):
+def test_production_refuses_an_image_that_is_not_the_approved_one(production, step):
+    operator = make(step, "production", approved_image=image("cc"))
+    with pytest.raises(AirflowFailException, match=f"refuses {IMAGE}: the approval is for {image('cc')}"):
         operator.execute(context(operator))
 
 
-def test_production_refuses_a_digest_that_the_registry_does_not_know_as_approved(production, monkeypatch):
-    monkeypatch.setattr(registry, "approved", lambda use_case, version, digest: False)
-    operator = make("deploy", "production", approved_digest=DIGEST)
+def test_production_refuses_an_image_that_the_registry_does_not_know_as_approved(production, monkeypatch):
+    monkeypatch.setattr(registry, "approved", lambda use_case, version, image: False)
+    operator = make("deploy", "production", approved_image=IMAGE)
     with pytest.raises(AirflowFailException, match="the registry knows no approval of it for version 3"):
         operator.execute(context(operator))
 
 
 def test_production_refuses_to_restore_what_was_never_approved(production, monkeypatch):
-    monkeypatch.setattr(registry, "approved", lambda use_case, version, digest: False)
+    monkeypatch.setattr(registry, "approved", lambda use_case, version, image: False)
     operator = make("restore", "production")
     with pytest.raises(AirflowFailException, match="the registry knows no approval"):
         operator.execute(context(operator))
@@ -116,7 +118,7 @@ def test_production_refuses_to_restore_what_was_never_approved(production, monke
 def test_connection_of_another_type_is_refused_with_the_allowed_ones(clusters):
     clusters["scoring_staging"] = Connection(conn_id="scoring_staging", conn_type="http")
     operator = make("deploy", "staging")
-    with pytest.raises(targets.TargetError, match="has type 'http': use kubernetes or gunicorn"):
+    with pytest.raises(AirflowFailException, match="has type 'http': use kubernetes or gunicorn"):
         operator.execute(context(operator))
 
 
@@ -201,7 +203,7 @@ def test_pod_that_vanished_with_its_report_says_what_to_do(monkeypatch):
 
 
 def test_successful_report_is_returned_and_pushed(monkeypatch):
-    report = {"digest": DIGEST, "version": "3", "since": "now", "previous": None}
+    report = {"image": IMAGE, "version": "3", "since": "now", "previous": None}
     now, resume = reentered(monkeypatch, make("deploy", "staging"), report)
     assert resume() == report
     assert now["ti"].pushed["return_value"] == report

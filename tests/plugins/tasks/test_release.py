@@ -14,10 +14,13 @@ from lifecycle import settings
 from lifecycle.evidence import document as evidence
 from lifecycle.evidence import gate_body
 from lifecycle.hooks import airflow_api, registry
+from lifecycle.image_reference import ImageReference
 from lifecycle.tasks import release, rollback
 from tests.support.airflow import USE_CASE, make_settings, run_task
+from tests.support.image_names import image
 from training.registry import tags
 
+AA, CC = (ImageReference.parse(image(letters)) for letters in ("aa", "cc"))
 METRIC = {"value": 0.85, "low": 0.8, "high": 0.9}
 EVALUATION = {
     "titles": {"roc_auc": "ROC AUC"},
@@ -30,14 +33,14 @@ EVALUATION = {
     "verdict": "passed",
     "reasons": ["all thresholds met"],
 }
-BUILT = {"image": "registry/scoring@sha256:aa", "digest": "sha256:aa", "sbom_digest": "sha256:bb"}
+BUILT = {"image": image("aa"), "sbom_digest": "sha256:bb"}
 APPROVED = {"approved": True, "decided_by": "rita", "decided_at": "2026-11-21T09:00:00+00:00", "comment": "fine"}
 REPORT = {"passed": True, "checks": [{"name": "health", "passed": True, "detail": "200"}]}
 CHANGES = {
-    "image": ({**BUILT, "digest": "sha256:rebuilt"}, REPORT),
+    "image": ({**BUILT, "image": image("dd")}, REPORT),
     "what staging found": (BUILT, {**REPORT, "passed": False}),
 }
-NOTHING = {"version": "", "digest": "", "image": ""}
+NOTHING = {"version": "", "image": ""}
 
 
 @pytest.fixture
@@ -212,7 +215,7 @@ def test_evidence_holds_every_item_and_fits_the_published_schema(model, request)
         model.client.log_metric(night.info.run_id, tags.DRIFTED_FIELDS, fields)
     version = model.add()
     model.client.set_model_version_tag(model.name, version.version, tags.DATA_DIGEST, "d1")
-    running = {"version": "1", "digest": "sha256:old", "image": "i"}
+    running = {"version": "1", "image": image("0a")}
     body = run(release.gather_evidence, context(), candidate(version, running), BUILT, REPORT)["body"]
     stored = registry.training_artifact(version.run_id, evidence.path(release.release_key(context())))
     schema = json.loads((request.config.rootpath / "docs" / "evidence.schema.json").read_text())
@@ -234,11 +237,11 @@ def test_evidence_holds_every_item_and_fits_the_published_schema(model, request)
 
 def test_gate_body_shows_metrics_digest_checks_and_what_is_replaced(model):
     version = model.add()
-    running = {"version": "1", "digest": "sha256:old", "image": "i"}
+    running = {"version": "1", "image": image("0a")}
     body = run_task(
         release.gather_evidence, context(note="spring"), USE_CASE, candidate(version, running), BUILT, REPORT
     )["body"]
-    for part in ("0.850 (0.800 to 0.900)", "sha256:aa", "sha256:old", "health", "spring", "omar", "all thresholds met"):
+    for part in ("0.850 (0.800 to 0.900)", image("aa"), image("0a"), "health", "spring", "omar", "all thresholds met"):
         assert part in body
 
 
@@ -265,12 +268,11 @@ def approval_of(shown):
 def test_approval_binds_this_digest_and_no_other(model):
     version = model.add()
     shown = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT)
-    assert not registry.approved(USE_CASE, version.version, "sha256:aa")
+    assert not registry.approved(USE_CASE, version.version, AA)
     for _ in range(2):  # the second is another try of the same task
-        assert run(release.record_approval, context(), candidate(version), approval_of(shown)) == "sha256:aa"
-    assert registry.approved(USE_CASE, version.version, "sha256:aa")
-    assert not registry.approved(USE_CASE, version.version, "sha256:other")
-    assert not registry.approved(USE_CASE, version.version, "")
+        assert run(release.record_approval, context(), candidate(version), approval_of(shown)) == image("aa")
+    assert registry.approved(USE_CASE, version.version, AA)
+    assert not registry.approved(USE_CASE, version.version, CC)
     kept = evidence.read_approved(USE_CASE, registry.resolve(USE_CASE, version.version))
     assert (kept.decision.decided_by, kept.decision.comment) == ("rita", "fine")
 
@@ -283,7 +285,7 @@ def test_approval_of_other_evidence_than_there_is_by_now_binds_nothing(model, bu
     with pytest.raises(AirflowFailException, match=f"rita approved evidence {approved['digest']}, and by now it is"):
         run(release.record_approval, context(), candidate(version), approved)
     assert tags.APPROVAL not in registry.resolve(USE_CASE, version.version).tags
-    assert not registry.approved(USE_CASE, version.version, built["digest"])
+    assert not registry.approved(USE_CASE, version.version, ImageReference.parse(built["image"]))
 
 
 @pytest.mark.parametrize(("state", "restores"), [("success", True), ("upstream_failed", False), (None, False)], ids=str)
@@ -302,31 +304,31 @@ def test_gate_that_was_cleared_and_answered_no_takes_its_own_approval_back(model
     version = model.add()
     decide(version)
     decide(version, approved=False)
-    assert not registry.approved(USE_CASE, version.version, "sha256:aa")
+    assert not registry.approved(USE_CASE, version.version, AA)
     assert registry.resolve(USE_CASE, version.version).tags[tags.APPROVAL] == "rejected"
 
 
-@pytest.mark.parametrize("built", [BUILT, {**BUILT, "digest": "sha256:cc"}], ids=["same image", "newer image"])
+@pytest.mark.parametrize("built", [BUILT, {**BUILT, "image": image("cc")}], ids=["same image", "newer image"])
 def test_rejected_release_of_what_runs_leaves_its_approval_and_its_way_back(model, built):
     first = released(model)
     decide(first, "again", approved=False, built=built)
     assert registry.resolve(USE_CASE, first.version).tags[tags.APPROVAL] == "rejected"
-    assert registry.approved(USE_CASE, first.version, "sha256:aa")
-    assert not registry.approved(USE_CASE, first.version, "sha256:cc")
-    assert run(rollback.resolve_earlier_release, context(version=int(first.version)))["digest"] == "sha256:aa"
+    assert registry.approved(USE_CASE, first.version, AA)
+    assert not registry.approved(USE_CASE, first.version, CC)
+    assert run(rollback.resolve_earlier_release, context(version=int(first.version)))["image"] == image("aa")
 
 
 def test_second_approval_of_a_version_leaves_the_first_image_restorable(model):
     version = model.add()
     decide(version)
-    decide(version, "again", built={**BUILT, "digest": "sha256:cc"})
-    assert registry.approved(USE_CASE, version.version, "sha256:aa")
-    assert registry.approved(USE_CASE, version.version, "sha256:cc")
-    assert run(rollback.resolve_earlier_release, context(version=int(version.version)))["digest"] == "sha256:cc"
+    decide(version, "again", built={**BUILT, "image": image("cc")})
+    assert registry.approved(USE_CASE, version.version, AA)
+    assert registry.approved(USE_CASE, version.version, CC)
+    assert run(rollback.resolve_earlier_release, context(version=int(version.version)))["image"] == image("cc")
 
 
 def test_rejection_says_what_staging_gets_back_the_champion_as_it_runs_now(model, monkeypatch):
-    running = {"version": "1", "digest": "sha256:old", "image": "i"}
+    running = {"version": "1", "image": image("0a")}
     monkeypatch.setattr(
         release.targets, "current", lambda use_case, target: running if target == "production" else None
     )
@@ -334,18 +336,14 @@ def test_rejection_says_what_staging_gets_back_the_champion_as_it_runs_now(model
 
 
 def test_approval_of_a_release_whose_production_has_changed_goes_no_further(model, monkeypatch):
-    monkeypatch.setattr(
-        release.targets, "current", lambda use_case, target: {"version": "1", "digest": "sha256:back", "image": "i"}
-    )
-    with pytest.raises(AirflowFailException, match=r"version 1 \(sha256:back\) runs there, not 2 \(sha256:two\)"):
-        decide(model.add(), production={"version": "2", "digest": "sha256:two", "image": "i"})
+    monkeypatch.setattr(release.targets, "current", lambda use_case, target: {"version": "1", "image": image("bc")})
+    with pytest.raises(AirflowFailException, match=rf"version 1 \({image('bc')}\) runs there, not 2 \({image('02')}\)"):
+        decide(model.add(), production={"version": "2", "image": image("02")})
 
 
 def test_approval_that_is_recorded_again_after_its_rollout_is_no_change_of_production(model, monkeypatch):
-    monkeypatch.setattr(
-        release.targets, "current", lambda use_case, target: {"version": "1", "digest": "sha256:aa", "image": "i"}
-    )
-    assert decide(model.add()) == "sha256:aa"
+    monkeypatch.setattr(release.targets, "current", lambda use_case, target: {"version": "1", "image": image("aa")})
+    assert decide(model.add()) == image("aa")
 
 
 def test_approval_while_a_rollback_runs_goes_no_further(model):
@@ -390,20 +388,20 @@ def test_rollback_is_refused_from_the_approval_of_a_release_to_its_end(model, ta
 
 def test_promote_moves_aliases_once_however_often_it_runs(model):
     first, second = model.add("a"), model.add("b")
-    run(release.promote, context(), candidate(first), "sha256:1")
+    run(release.promote, context(), candidate(first), image("01"))
     assert (alias(tags.CHAMPION), alias(tags.PREVIOUS_CHAMPION)) == (first.version, None)
     for _ in range(2):
-        run(release.promote, context(), candidate(second), "sha256:2")
+        run(release.promote, context(), candidate(second), image("02"))
         assert (alias(tags.CHAMPION), alias(tags.PREVIOUS_CHAMPION)) == (second.version, first.version)
     assert alias(tags.CHALLENGER) is None
 
 
 def test_promote_killed_between_its_aliases_is_completed_by_the_next_try(model, monkeypatch):
     first, second = model.add("a"), model.add("b")
-    run(release.promote, context(), candidate(first), "sha256:1")
+    run(release.promote, context(), candidate(first), image("01"))
     # What a kill after the first alias leaves behind.
     model.client.set_registered_model_alias(model.name, tags.PREVIOUS_CHAMPION, first.version)
-    run(release.promote, context(), candidate(second), "sha256:2")
+    run(release.promote, context(), candidate(second), image("02"))
     assert (alias(tags.CHAMPION), alias(tags.PREVIOUS_CHAMPION)) == (second.version, first.version)
 
 
@@ -412,14 +410,14 @@ def released(model):
     first, second = model.add("a"), model.add("b")
     for number, version in enumerate((first, second)):
         decide(version, f"run-{number}")
-        run(release.promote, context(), candidate(version), BUILT["digest"])
+        run(release.promote, context(), candidate(version), BUILT["image"])
     return first
 
 
 def test_rollback_starts_from_the_evidence_of_the_earlier_release(model):
     first = released(model)
     earlier = run(rollback.resolve_earlier_release, context(version=None, reason="errors"))
-    assert (earlier["version"], earlier["digest"], earlier["image"]) == (first.version, "sha256:aa", BUILT["image"])
+    assert (earlier["version"], earlier["image"]) == (first.version, BUILT["image"])
 
 
 @pytest.mark.parametrize("rejected", [False, True], ids=["not released", "rejected"])
@@ -436,7 +434,7 @@ def test_rollback_refuses_evidence_that_was_changed_after_the_approval(model):
     first = released(model)
     found = registry.resolve(USE_CASE, first.version)
     document = evidence.read_approved(USE_CASE, found)
-    document.image.digest = "sha256:smuggled"
+    document.image.reference = image("ee")
     model.client.log_text(found.run_id, evidence.encode(document).decode(), found.tags[tags.EVIDENCE])
     with pytest.raises(registry.RegistryError, match="not the one that was approved"):
         run(rollback.resolve_earlier_release, context(version=int(first.version)))
@@ -445,7 +443,7 @@ def test_rollback_refuses_evidence_that_was_changed_after_the_approval(model):
 def test_tags_have_names_that_unity_catalog_takes():
     names = {value for name, value in vars(tags).items() if isinstance(value, str) and value.startswith("lifecycle")}
     assert {tags.RUN_KEY, tags.APPROVAL_OF, tags.CONFIRMED} <= names
-    for name in [*names, registry.approval_tag("sha256:" + "ab" * 32)]:
+    for name in [*names, registry.approval_tag(AA)]:
         assert not set(name) & set(".,-=/: "), name
 
 
@@ -471,7 +469,7 @@ def rendered(**evaluation):
                 ("name", "version", "training_run_id", "data_digest", "git_revision", "verdict"), "x"
             ),
             "evaluation": {**EVALUATION, **evaluation},
-            "image": dict.fromkeys(("reference", "digest", "sbom_digest"), "x"),
+            "image": {"reference": image("aa"), "sbom_digest": "x"},
             "staging_report": {"checks": [{"name": "golden answers", "passed": False, "detail": "0.2 off"}]},
         },
         evidence.Evidence,

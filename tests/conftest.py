@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DEBIAN = {
+    "docker-registry": "Debian's package of that name has it",
     "jq": "Debian's package jq has it",
     "kubectl": "Debian's package kubernetes-client has it",
     "promtool": "Debian's package prometheus has it",

@@ -117,7 +117,7 @@ def rollout(tmp_path):
 
 
 REFUSALS = {
-    "quota": 'pods "scoring-abc-x" is forbidden: exceeded quota: small, requested: pods=1, used: pods=2, limited: pods=2',
+    "quota": 'pods "scoring-abc-x" is forbidden: exceeded quota: small, requested: pods=1, used: pods=2',
     "webhook": 'Internal error occurred: failed calling webhook "policy.example.com": connection refused',
     "service account": 'pods "scoring-abc-" is forbidden: error looking up service account a/scoring: not found',
 }

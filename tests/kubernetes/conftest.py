@@ -3,10 +3,12 @@
 import contextlib
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import docker
 import pytest
+import requests
 
 from lifecycle.builders.context import Inputs, gather, write_context
 from lifecycle.builders.docker_engine import EngineBuilder
@@ -18,6 +20,30 @@ from tests.support.machine import free_port
 
 REPOSITORY = f"{cluster.USE_CASE.image}-test"
 """As settings.toml has it."""
+
+
+@contextlib.contextmanager
+def registry(folder: Path):
+    """Debian's docker-registry on a free port of this machine, which its Docker engine takes without TLS."""
+    port = free_port()
+    configuration = folder / "registry.yaml"
+    storage = {"filesystem": {"rootdirectory": str(folder / "storage")}, "delete": {"enabled": True}}
+    configuration.write_text(json.dumps({"version": 0.1, "storage": storage, "http": {"addr": f"127.0.0.1:{port}"}}))
+    with (folder / "registry.log").open("wb") as log:
+        process = subprocess.Popen(["docker-registry", "serve", str(configuration)], stdout=log, stderr=log)
+    try:
+        cluster.until(lambda: _answers(port), f"a registry answers: {folder / 'registry.log'}", 20)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/v2/", timeout=5).ok
+    except requests.ConnectionError:
+        return False
 
 
 @contextlib.contextmanager
@@ -139,9 +165,11 @@ class Planter:
         late = self._scratch / f"late-{version}"
         late.mkdir()
         shutil.copy(other / "classifier.onnx", late)
-        (late / "Dockerfile").write_text(f"FROM {sound.image}\nCOPY classifier.onnx /app/bundle/classifier.onnx\n")
-        self._engine.images.build(path=str(late), tag=f"{REPOSITORY}:{inputs.tag}")
-        self._engine.images.remove(sound.image, force=True)
+        tag = f"{REPOSITORY}:{inputs.tag}"
+        (late / "Dockerfile").write_text(f"FROM {tag}\nCOPY classifier.onnx /app/bundle/classifier.onnx\n")
+        self._engine.images.build(path=str(late), tag=tag)
+        for name in self._engine.images.get(sound.digest).tags:
+            self._engine.images.remove(name, force=True)
 
     def _build(self, inputs: Inputs, context: Path):
         return EngineBuilder(NoRegistry()).build(inputs, context, {})
@@ -150,7 +178,7 @@ class Planter:
 class NoRegistry:
     """A connection of type docker without a registry."""
 
-    conn_id, host, port, login, password = "registry", "", None, None, None
+    conn_id, conn_type, host, port, login, password = "registry", "docker", "", None, None, None
     extra_dejson: dict[str, str] = {}
 
 

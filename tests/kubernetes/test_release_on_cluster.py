@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import jsonschema
 import pytest
 
+from lifecycle.image_reference import ImageReference
 from tests.kubernetes import cluster
 from tests.kubernetes.load import Load
 from tests.kubernetes.real_airflow import RELEASE, STRANGER
@@ -38,15 +39,15 @@ def test_first_release_runs_through_with_every_task_done(airflow, first):
     assert {state for task, state in states.items() if task not in skipped} == {"success"}
 
 
-def test_first_release_runs_the_built_digest_in_both_places(airflow, first):
+def test_first_release_runs_the_built_image_in_both_places(airflow, first):
     built = airflow.result(first.run, "build_image")
-    assert built["digest"].startswith("sha256:")
+    assert ImageReference.parse(built["image"]).kind == "engine"
     for target in cluster.TARGETS:
         deployment = cluster.get(target, "deployments")[0]
-        assert deployment["metadata"]["annotations"]["lifecycle/digest"] == built["digest"]
+        assert deployment["metadata"]["annotations"]["lifecycle/digest"] == built["image"]
         assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == built["image"]
     assert airflow.result(first.run, "verify_staging")["passed"]
-    assert airflow.version_tags(first.version)["lifecycle_approved_digest"] == built["digest"]
+    assert airflow.version_tags(first.version)["lifecycle_approved_image"] == built["image"]
     assert airflow.aliases()["champion"] == first.version
 
 
@@ -63,11 +64,7 @@ def test_evidence_of_a_release_holds_every_item_and_who_decided(airflow, first):
     document = airflow.evidence(first.version)
     jsonschema.validate(document, json.loads((cluster.ROOT / "docs" / "evidence.schema.json").read_text()))
     built = airflow.result(first.run, "build_image")
-    assert document["image"] == {
-        "reference": built["image"],
-        "digest": built["digest"],
-        "sbom_digest": built["sbom_digest"],
-    }
+    assert document["image"] == {"reference": built["image"], "sbom_digest": built["sbom_digest"]}
     assert {check["name"] for check in document["staging_report"]["checks"]} >= {"golden answers", "no restart"}
     assert {"build_image", "deploy_staging", "verify_staging"} <= set(document["stage_seconds"])
     assert (document["decision"]["decided_by"], document["decision"]["comment"]) == ("admin", "looks fine")
@@ -248,7 +245,7 @@ def test_rollback_puts_the_previous_champion_back_without_a_build(airflow, first
     assert rolled_back.load.failures == []
     production = _annotations("production")
     assert production["lifecycle/version"] == first.version
-    assert production["lifecycle/digest"] == airflow.result(first.run, "build_image")["digest"]
+    assert production["lifecycle/digest"] == airflow.result(first.run, "build_image")["image"]
     assert airflow.aliases()["champion"] == first.version
 
 

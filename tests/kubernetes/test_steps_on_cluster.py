@@ -22,14 +22,15 @@ from lifecycle.hooks import targets
 from lifecycle.operators.release_step import ScoringStepOperator
 from tests.kubernetes import cluster
 from tests.kubernetes.cluster import STEPS, USE_CASE, until
-from tests.kubernetes.conftest import NoRegistry, empty_targets
+from tests.kubernetes.conftest import NoRegistry, empty_targets, registry
+from tests.support.image_names import digest
 from tests.support.images import inputs_of
 from tests.support.pod_logs import Container, records
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 
 REPOSITORY = f"{USE_CASE.image}-steps"
-NOTHING = {"image": "", "digest": "", "version": ""}
+NOTHING = {"image": "", "version": ""}
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +47,15 @@ def images(engine, bundles, tmp_path_factory):
     inputs = msgspec.structs.replace(inputs_of(bundles(1), "101"), repository=REPOSITORY)
     write_context(inputs, bundles(1), scratch / "one")
     one = EngineBuilder(NoRegistry()).build(inputs, scratch / "one", {})
-    found = {"one": {"image": one.image, "digest": one.digest, "version": "101"}}
+    found = {"one": {"image": str(one), "version": "101"}}
+    engine.images.get(one.digest).tag(REPOSITORY, tag="one")
     for name, line in (("two", "LABEL other=content"), ("broken", "COPY wsgi.py /app/serving/wsgi.py")):
         folder = scratch / name
         folder.mkdir()
         (folder / "wsgi.py").write_text('raise SystemExit("broken on purpose")\n')
-        (folder / "Dockerfile").write_text(f"FROM {one.image}\n{line}\n")
-        tag = f"{REPOSITORY}:{name}"
-        image, _ = engine.images.build(path=str(folder), tag=tag)
-        found[name] = {"image": tag, "digest": image.id, "version": name}
+        (folder / "Dockerfile").write_text(f"FROM {REPOSITORY}:one\n{line}\n")
+        image, _ = engine.images.build(path=str(folder), tag=f"{REPOSITORY}:{name}")
+        found[name] = {"image": image.id, "version": name}
     return found
 
 
@@ -69,9 +70,11 @@ def staging(engine, tmp_path, monkeypatch):
     monkeypatch.setattr(settings, "load", lambda: configured)
     extra = {"kube_config_path": str(cluster.airflow_kubeconfig(STEPS, tmp_path))}
     connection = Connection(conn_id="scoring_staging", conn_type="kubernetes", extra=json.dumps(extra))
-    monkeypatch.setattr(BaseHook, "get_connection", classmethod(lambda cls, conn_id: connection))
+    known = {"scoring_staging": connection, "registry": Connection(conn_id="registry", conn_type="docker")}
+    monkeypatch.setattr(BaseHook, "get_connection", classmethod(lambda cls, conn_id: known[conn_id]))
     # Asked for by the trigger, which runs in Airflow's triggerer otherwise.
     monkeypatch.setenv("AIRFLOW_CONN_SCORING_STAGING", connection.as_json())
+    return known
 
 
 def begin(step, image, run="run-1", number=1, patience=180):
@@ -125,7 +128,7 @@ def test_retry_of_a_killed_task_finds_the_pod_of_the_first_try(staging, images):
     first, _, _ = begin("deploy", images["two"], run="b")
     # The process of the first try is gone here: nothing of it is used again.
     report = end(*begin("deploy", images["two"], run="b", number=2))
-    assert report["digest"] == images["two"]["digest"]
+    assert report["image"] == images["two"]["image"]
     assert report["previous"] == images["one"]
     assert cluster.created_pods(STEPS, first.name) == 1
     assert running() == images["two"]
@@ -153,18 +156,87 @@ def test_canary_that_fails_is_gone_and_the_stable_was_never_touched(staging, ima
     assert [found["metadata"]["name"] for found in cluster.get(STEPS, "services")] == ["scoring"]
 
 
-def test_tag_that_names_other_content_than_its_digest_is_undone(staging, images):
+@pytest.fixture(scope="module")
+def pushed(engine, images, bundles, tmp_path_factory):
+    """A registry of the tests' own: its port, and an image of it that our builder has pushed."""
+    inputs = msgspec.structs.replace(inputs_of(bundles(1), "102"), repository=REPOSITORY)
+    folder = tmp_path_factory.mktemp("pushed")
+    write_context(inputs, bundles(1), folder / "context")
+    with registry(folder) as port:
+        connection = Connection(conn_id="registry", conn_type="docker", host="127.0.0.1", port=port)
+        built = EngineBuilder(connection).build(inputs, folder / "context", {})
+        assert EngineBuilder(connection).find(inputs) == built
+        yield SimpleNamespace(connection=connection, image={"image": str(built), "version": "102"}, built=built)
+        until(lambda: not engine.containers.list(filters={"ancestor": str(built)}), "nothing runs the image any more")
+        _remove(engine, built)
+
+
+def _remove(engine, image):
+    """From the engine, with all of its names."""
+    engine.images.remove(engine.images.get(str(image)).id, force=True)
+
+
+@pytest.mark.tools("docker-registry")
+def test_image_of_a_registry_is_pulled_and_run_by_its_digest(staging, images, pushed, engine):
     let_run(images["one"])
-    lie = {**images["two"], "digest": "sha256:" + "0" * 64}
-    with pytest.raises(AirflowFailException, match=r"is .*sha256:[0-9a-f]+ in this cluster, not sha256:0000"):
-        do("deploy", lie, run="h")
+    staging["registry"] = pushed.connection
+    # Nothing but the registry has it: what runs was pulled by the digest.
+    _remove(engine, pushed.built)
+    report = do("deploy", pushed.image, run="r")
+    assert (report["image"], report["previous"]) == (pushed.image["image"], images["one"])
+    assert running() == pushed.image
+    assert do("verify", pushed.image, run="r")["passed"]
+    (deployment,) = cluster.get(STEPS, "deployments")
+    assert deployment["metadata"]["annotations"]["lifecycle/digest"] == pushed.built.digest
+    for pod in cluster.get(STEPS, "pods", "-l", "app.kubernetes.io/name=scoring,app.kubernetes.io/version=102"):
+        assert [status["imageID"] for status in pod["status"]["containerStatuses"]] == [
+            f"docker-pullable://{pushed.built}"
+        ]
+    staging["registry"] = Connection(conn_id="registry", conn_type="docker")
+    let_run(images["one"])
+
+
+@pytest.mark.tools("docker-registry")
+@pytest.mark.parametrize("kind", ["another repository", "an engine's image"])
+def test_cluster_with_a_registry_takes_images_of_the_listed_repositories_alone(staging, images, pushed, kind):
+    """Nothing compared image and digest once: an approved digest let another image through."""
+    let_run(images["one"])
+    staging["registry"] = pushed.connection
+    other = {
+        "another repository": f"evil.example/backdoor@{pushed.built.digest}",
+        "an engine's image": images["two"]["image"],
+    }
+    with pytest.raises(
+        AirflowFailException, match=f"staging refuses the image {other[kind]}: it takes {pushed.built.place}@"
+    ):
+        do("deploy", {"image": other[kind], "version": "102"}, run="s")
+    assert running() == images["one"]
+    assert not cluster.release_pods(STEPS)
+
+
+def test_rollout_that_a_quota_stops_is_given_up_with_the_quotas_words(staging, images):
+    """kubernetes/kubernetes#96634: there is no pod that could say why."""
+    let_run(images["one"])
+    # Room for the pod of the step (two containers of 64Mi), not for another scoring server (192Mi).
+    cluster.kubectl("-n", cluster.namespace(STEPS), "create", "quota", "small", "--hard=requests.memory=400Mi")
+    try:
+        began = time.monotonic()
+        with pytest.raises(
+            AirflowFailException, match=r"ReplicaFailure: FailedCreate: .*exceeded quota: small"
+        ) as failed:
+            do("deploy", images["two"], run="q")
+    finally:
+        cluster.kubectl("-n", cluster.namespace(STEPS), "delete", "quota", "small")
+    assert time.monotonic() - began < settings.load().release.rollout_timeout
+    assert "Warning FailedCreate" in str(failed.value), "the events of the replica set"
+    assert "undone: version 101 runs as before" in str(failed.value)
     assert running() == images["one"]
 
 
 def test_image_that_cannot_be_pulled_fails_with_the_clusters_reason(staging, images):
     let_run(images["one"])
-    missing = {**images["one"], "image": f"{REPOSITORY}:no-such-tag", "version": "9"}
-    with pytest.raises(AirflowException, match=r"manifests \(.*:no-such-tag\): (ErrImagePull|ImagePullBackOff): "):
+    missing = {**images["one"], "image": digest("00"), "version": "9"}
+    with pytest.raises(AirflowException, match=r"manifests \(sha256:0{64}\): (ErrImagePull|ImagePullBackOff): "):
         end(*begin("deploy", missing, run="j", patience=15))
     until(lambda: not cluster.release_pods(STEPS), "the pod is gone")
     assert running() == images["one"]

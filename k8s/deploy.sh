@@ -23,7 +23,8 @@ DEPLOYMENT=scoring TRACK=stable
 [ "$STEP" = canary ] && DEPLOYMENT=scoring-canary TRACK=canary
 PACE=${PACE:-2} PATIENCE=${PATIENCE:-20}
 
-k() { kubectl --namespace "$NAMESPACE" --request-timeout=20s "$@"; }
+# Not by --request-timeout: with it kubectl takes no service account of the pod.
+k() { timeout 30 kubectl --namespace "$NAMESPACE" "$@"; }
 say() { echo "$(date -u +%H:%M:%S) $*"; }
 apply() { k apply --server-side --force-conflicts --field-manager=lifecycle-release -f "$1"; }
 
@@ -135,7 +136,7 @@ look_at_pods() { # why they do not become ready, if they say so
 look() { # the one line that counts most
   local deployment pods
   if ! deployment=$(k get deployment "$DEPLOYMENT" -o json 2>&1); then
-    echo "waits: kubectl: $(tail -n 1 <<<"$deployment")"
+    echo "waits: kubectl: $(tail -n 1 <<<"${deployment:-no answer within 30 s}")"
     return
   fi
   deployment=$(look_at_deployment <<<"$deployment")

@@ -1,5 +1,6 @@
 """A local double of what an ACR build talks to: the registry's ARM calls, blob storage, and the registry itself."""
 
+import hashlib
 import json
 import re
 import ssl
@@ -23,7 +24,8 @@ class AzureDouble:
         """The run's log, poll by poll; empty means that the blob is not there yet."""
         self.error_message: str | None = None
         self.output_images = True
-        self.manifests: dict[str, str] = {}
+        self.content: dict[str, bytes] = {}
+        """What the registry keeps: manifests by ``name:tag``, blobs by digest."""
         self.throttled: Counter[str] = Counter()
         """How many of the next calls, by action, are answered with 429 and told to come back in a second."""
         self.refuse: dict | None = None
@@ -46,6 +48,17 @@ class AzureDouble:
         self.url = f"https://localhost:{self.port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
+    def push(self, name: str, labels: dict[str, str] | None) -> str:
+        """Keep an image under ``repository:tag``, an index of several where it has no labels; returns its digest."""
+        if labels is None:
+            manifest = {"schemaVersion": 2, "manifests": []}
+        else:
+            blob = json.dumps({"architecture": "amd64", "config": {"Labels": labels}}).encode()
+            self.content[_digest(blob)] = blob
+            manifest = {"schemaVersion": 2, "config": {"digest": _digest(blob), "size": len(blob)}, "layers": []}
+        self.content[name] = json.dumps(manifest).encode()
+        return _digest(self.content[name])
+
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
@@ -66,6 +79,10 @@ class AzureDouble:
                 "outputImages": images,
             }
         }
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -144,17 +161,15 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self._answer(200, known.run())
             known.polls += 1
+        elif found := re.match(r"/v2/(?P<name>[^/]+)/(?P<kind>manifests|blobs)/(?P<reference>.+)", self.path):
+            known.calls[found["kind"]] += 1
+            kept = f"{found['name']}:{found['reference']}" if found["kind"] == "manifests" else found["reference"]
+            self._answer(200 if kept in known.content else 404, known.content.get(kept, b""))
         else:
             self._log()
 
     def do_HEAD(self) -> None:
-        known = self.known
-        if found := re.match(r"/v2/(?P<name>[^/]+)/manifests/(?P<tag>.+)", self.path):
-            known.calls["manifest"] += 1
-            digest = known.manifests.get(f"{found['name']}:{found['tag']}")
-            self._answer(200 if digest else 404, headers={"Docker-Content-Digest": digest} if digest else None)
-        else:
-            self._log()
+        self._log()
 
     def _log(self) -> None:
         known = self.known

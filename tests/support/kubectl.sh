@@ -2,7 +2,7 @@
 # Stands in for kubectl: `get KIND` answers with the file KIND.json of the folder STATE, with an error where there is
 # KIND.error, and with an empty list otherwise. Writes each call with its second to STATE/calls.
 if [ "$1" = kustomize ]; then exec "$KUBECTL" "$@"; fi
-shift 3 # the namespace and the time limit
+shift 2 # the namespace
 echo "$SECONDS $*" >>"$STATE/calls"
 cd "$STATE" || exit 1
 case $1 in

@@ -1,6 +1,7 @@
 """ACR builds, against a local double of Azure's calls."""
 
 import io
+import json
 import logging
 import tarfile
 import threading
@@ -10,10 +11,11 @@ from types import SimpleNamespace
 import pytest
 from airflow.models.connection import Connection
 
-from lifecycle.builders import BuildError, Built, WrongModelError
+from lifecycle.builders import BuildError, WrongModelError
 from lifecycle.builders.acr import RUN_ID as RUN_ID_KEY
 from lifecycle.builders.acr import AcrBuilder
-from lifecycle.builders.context import Inputs
+from lifecycle.builders.context import KEY_LABEL, Inputs
+from lifecycle.image_reference import ImageReference
 from tests.support.azure_double import DIGEST, RUN_ID, AzureDouble
 from tests.support.certificate import write_certificate
 
@@ -28,6 +30,8 @@ INPUTS = Inputs(
     repository="attrition-scoring",
     base_image="python:3.11-slim",
 )
+NAME = f"attrition-scoring:{INPUTS.tag}"
+OURS = {KEY_LABEL: INPUTS.key}
 
 
 class Memory(dict):
@@ -75,7 +79,7 @@ def builder(azure, **arguments):
 def test_build_uploads_the_context_schedules_one_run_and_returns_the_digest(azure, context):
     memory = Memory()
     built = builder(azure).build(INPUTS, context, memory)
-    assert built == Built(f"localhost:{azure.port}/attrition-scoring@{DIGEST}", DIGEST)
+    assert built == ImageReference(f"localhost:{azure.port}/attrition-scoring", DIGEST)
     assert azure.upload_headers["x-ms-blob-type"] == "BlockBlob"
     with tarfile.open(fileobj=io.BytesIO(azure.context)) as archive:
         assert "./serving/Dockerfile" in archive.getnames()
@@ -86,6 +90,7 @@ def test_build_uploads_the_context_schedules_one_run_and_returns_the_digest(azur
     assert request["sourceLocation"] == "source/context.tar.gz"
     assert request["dockerFilePath"] == "serving/Dockerfile"
     assert {"name": "MODEL_VERSION", "value": "3", "isSecret": False} in request["arguments"]
+    assert {"name": "INPUTS", "value": INPUTS.key, "isSecret": False} in request["arguments"]
     assert memory[RUN_ID_KEY] == RUN_ID
 
 
@@ -180,20 +185,45 @@ def test_run_of_an_earlier_try_that_failed_is_followed_by_a_new_one(azure, conte
 
 def test_digest_is_asked_of_the_registry_where_the_run_names_no_image(azure, context):
     azure.output_images = False
-    azure.manifests[f"attrition-scoring:{INPUTS.tag}"] = DIGEST
-    assert builder(azure).build(INPUTS, context, Memory()).digest == DIGEST
+    pushed = azure.push(NAME, OURS)
+    assert builder(azure).build(INPUTS, context, Memory()).digest == pushed
     assert azure.calls["exchange"] == azure.calls["token"] == 1
 
 
 def test_image_with_the_tag_of_the_same_inputs_is_found(azure):
     assert builder(azure).find(INPUTS) is None
-    azure.manifests[f"attrition-scoring:{INPUTS.tag}"] = DIGEST
-    assert builder(azure).find(INPUTS).digest == DIGEST
+    pushed = azure.push(NAME, OURS)
+    assert builder(azure).find(INPUTS) == ImageReference(f"localhost:{azure.port}/attrition-scoring", pushed)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        pytest.param({}, "missing", id="no label"),
+        pytest.param({KEY_LABEL: "f" * 64}, "f" * 64, id="of other inputs"),
+        pytest.param(None, "missing", id="an index of several images"),
+    ],
+)
+def test_image_that_somebody_else_pushed_to_the_tag_is_refused_by_its_digest(azure, labels, said):
+    """Whoever may push can guess the tag; the one who approves sees the image's digest alone."""
+    planted = azure.push(NAME, labels)
+    with pytest.raises(
+        BuildError, match=rf"is {planted}, which this project did not build .*is {said}, not {INPUTS.key}"
+    ):
+        builder(azure).find(INPUTS)
+
+
+def test_configuration_that_is_not_the_one_of_the_manifest_is_not_believed(azure):
+    azure.push(NAME, {})
+    (config,) = [name for name in azure.content if name.startswith("sha256:")]
+    azure.content[config] = json.dumps({"config": {"Labels": OURS}}).encode()
+    with pytest.raises(BuildError, match="which this project did not build"):
+        builder(azure).find(INPUTS)
 
 
 def test_registry_password_is_used_where_the_connection_has_one(azure):
-    azure.manifests[f"attrition-scoring:{INPUTS.tag}"] = DIGEST
-    assert builder(azure, login="user", password="secret").find(INPUTS).digest == DIGEST
+    pushed = azure.push(NAME, OURS)
+    assert builder(azure, login="user", password="secret").find(INPUTS).digest == pushed
     assert azure.calls["exchange"] == 0
 
 

@@ -8,8 +8,8 @@ import requests
 from airflow.models.connection import Connection
 
 from lifecycle.builders import BuildError, WrongModelError
-from lifecycle.builders.context import write_context
-from lifecycle.builders.docker_engine import KEY_LABEL, EngineBuilder
+from lifecycle.builders.context import KEY_LABEL, write_context
+from lifecycle.builders.docker_engine import EngineBuilder
 from tests.support.bundles import make_bundle
 from tests.support.images import inputs_of
 from tests.support.registry_double import RegistryDouble
@@ -60,15 +60,15 @@ def built(engine, bundles, tmp_path_factory):
 
 @pytest.mark.docker
 @pytest.mark.timeout(900)
-def test_local_image_is_deployed_by_a_tag_that_carries_its_id(engine, built, bundles):
-    image = engine.images.get(built.image)
-    assert image.id == built.digest
-    assert built.image == f"{REPOSITORY}:{inputs(bundles[0]).tag}-{built.digest[7:19]}"
+def test_local_image_is_deployed_by_its_id_and_keeps_a_name_of_its_own(engine, built, bundles):
+    image = engine.images.get(str(built))
+    assert image.id == built.digest == str(built)
+    assert f"{REPOSITORY}:{inputs(bundles[0]).tag}-{built.digest[7:19]}" in image.tags, "what has no name is pruned"
 
 
 @pytest.mark.docker
 def test_image_says_what_it_is_and_is_small(engine, built, bundles):
-    image = engine.images.get(built.image)
+    image = engine.images.get(str(built))
     assert image.labels["org.opencontainers.image.revision"] == "abc"
     assert image.labels["org.opencontainers.image.version"] == "3"
     assert image.labels[KEY_LABEL] == inputs(bundles[0]).key
@@ -86,7 +86,7 @@ def test_same_inputs_are_found_by_label_and_other_inputs_are_not(built, bundles)
 @pytest.mark.docker
 def test_image_serves_its_release_from_a_read_only_root(engine, built):
     container = engine.containers.run(
-        built.image,
+        str(built),
         detach=True,
         read_only=True,
         cap_drop=["ALL"],
@@ -142,7 +142,9 @@ def pushing(registry, **login):
 def small(bundles, tmp_path):
     """Inputs and a context that builds in a moment; what is looked at is the way to the registry."""
     (tmp_path / "serving").mkdir()
-    (tmp_path / "serving" / "Dockerfile").write_text("FROM scratch\nCOPY release.json /release.json\n")
+    (tmp_path / "serving" / "Dockerfile").write_text(
+        f"FROM scratch\nARG INPUTS\nLABEL {KEY_LABEL}=$INPUTS\nCOPY release.json /release.json\n"
+    )
     (tmp_path / "release.json").write_text('{"created": "2026-11-21T09:00:00+00:00"}')
     return inputs(bundles[0], "7"), tmp_path
 
@@ -151,7 +153,7 @@ def small(bundles, tmp_path):
 def test_image_is_pushed_and_named_by_the_digest_that_the_registry_keeps(registry, small):
     asked, context = small
     built = pushing(registry).build(asked, context, {})
-    assert built.image == f"127.0.0.1:{registry.port}/{REPOSITORY}@{built.digest}"
+    assert str(built) == f"127.0.0.1:{registry.port}/{REPOSITORY}@{built.digest}"
     assert (REPOSITORY, built.digest) in registry.manifests
     assert registry.manifests[REPOSITORY, asked.tag] == registry.manifests[REPOSITORY, built.digest]
     assert pushing(registry).find(asked) == built

@@ -107,6 +107,15 @@ def test_folder_that_a_killed_build_left_is_built_anew(bundles, tmp_path):
     assert bundle_builder(images).find(inputs) == image
 
 
+def test_folder_that_other_inputs_made_is_neither_taken_nor_replaced(bundles, tmp_path):
+    images, inputs = tmp_path / "images", inputs_of(bundles[0], "3")
+    image = build_image(images, tmp_path / "context", bundles[0], "3")
+    record = images / f"{inputs.tag}.inputs"
+    record.write_text(json.dumps({"key": "f" * 64, "digest": image.digest}))
+    with pytest.raises(BuildError, match=f"was made from other inputs \\(f{{64}}, and these are {inputs.key}\\)"):
+        bundle_builder(images).find(inputs)
+
+
 def test_bill_of_materials_lists_every_pin_and_is_the_same_twice(bundles, tmp_path):
     texts = []
     for name in ("a", "b"):

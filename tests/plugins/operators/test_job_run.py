@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+from airflow.providers.databricks.exceptions import DatabricksApiError
 from airflow.providers.databricks.hooks.databricks import RunState
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -94,14 +95,30 @@ class Workspace:
         self.tasks = []
 
     def submit_run(self, body):
-        return self.runs.setdefault(body["idempotency_token"], len(self.runs) + 1)
+        run_id = self.runs.setdefault(body["idempotency_token"], len(self.runs) + 1)
+        if self.end_of(run_id) == DELETED:
+            raise refused("RESOURCE_DOES_NOT_EXIST", "The run with the provided idempotency token is deleted.")
+        return run_id
+
+    def end_of(self, run_id):
+        return self.ends[run_id - 1] if run_id <= len(self.ends) else ("RUNNING", "")
 
     def get_run_state(self, run_id):
-        life, result = self.ends[run_id - 1] if run_id <= len(self.ends) else ("RUNNING", "")
+        if self.end_of(run_id) == GONE:
+            raise refused("INVALID_PARAMETER_VALUE", f"Run {run_id} does not exist.")
+        life, result = self.end_of(run_id)
         return RunState(life_cycle_state=life, result_state=result)
 
 
 FAILED = ("TERMINATED", "FAILED")
+DELETED, GONE = ("DELETED", ""), ("GONE", "")
+"""Of a run that was deleted in the workspace: its token is refused, or answered and the run is not found."""
+
+
+def refused(code, message, status=400):
+    """An error of the Databricks API as the provider raises it."""
+    body = json.dumps({"error_code": code, "message": message})
+    return DatabricksApiError(f"Response: {body}, Status Code: {status}", http_status_code=status)
 
 
 @pytest.fixture
@@ -154,6 +171,44 @@ def test_retry_after_a_failed_run_starts_exactly_one_more(start, end):
     assert start(workspace) == first
     assert len(workspace.runs) == 2
     assert all(len(token) <= 64 for token in workspace.runs)
+
+
+@pytest.mark.parametrize("gone", [DELETED, GONE], ids=["token refused", "run not found"])
+def test_retry_after_a_run_that_was_deleted_in_the_workspace_starts_exactly_one_more(start, gone):
+    """ "If a run with the provided token is deleted, an error is returned": clearing the task never helped."""
+    workspace = Workspace(FAILED, gone)
+    first = start(workspace)
+    assert len(workspace.runs) == 3
+    assert start(workspace) == first
+    assert len(workspace.runs) == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        refused("INVALID_PARAMETER_VALUE", "Instance pool p does not exist, so the run cannot start."),
+        refused("PERMISSION_DENIED", "The run with the provided idempotency token is deleted.", 403),
+    ],
+    ids=["another thing is missing", "not allowed"],
+)
+def test_other_refusal_of_a_run_is_raised_and_not_taken_for_a_deleted_one(start, monkeypatch, error):
+    workspace = Workspace()
+    tokens = []
+
+    def submit(body):
+        tokens.append(body["idempotency_token"])
+        raise error
+
+    monkeypatch.setattr(workspace, "submit_run", submit)
+    with pytest.raises(DatabricksApiError):
+        start(workspace)
+    assert len(tokens) == 1
+
+
+def test_ten_deleted_runs_are_enough_and_the_last_answer_is_told(start):
+    workspace = Workspace(*[DELETED] * MAX_ATTEMPTS)
+    with pytest.raises(AirflowFailException, match=r"last answer .*the provided idempotency token is deleted"):
+        start(workspace)
 
 
 def test_ten_failed_runs_are_enough(start):

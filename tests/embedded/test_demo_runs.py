@@ -28,8 +28,9 @@ class AirflowDouble:
         """Release to the version that it offers."""
         self.answers = []
 
-    def runs(self, dag_id, **_):
-        found = [{"dag_run_id": run, "state": state} for (dag, run), state in self.states.items() if dag == dag_id]
+    def runs(self, dag_id, state):
+        runs = self.states.items()
+        found = [{"dag_run_id": run, "state": has} for (dag, run), has in runs if dag == dag_id and has in state]
         return found[::-1]
 
     def run(self, dag_id, run_id):
@@ -47,13 +48,13 @@ class AirflowDouble:
     def result(self, dag_id, run_id, task_id):
         return {"version": self.candidates[run_id]}
 
-    def get(self, path, source_dag_id, source_run_id, **_):
-        assert (path, source_dag_id) == ("/assets/events", TRAIN)
+    def listed(self, path, key, source_dag_id, source_run_id, **_):
+        assert (path, key, source_dag_id) == ("/assets/events", "asset_events", TRAIN)
         if source_run_id not in self.started:
-            return {"asset_events": []}
+            return []
         version, releases = self.started[source_run_id]
         created = [{"dag_id": RELEASE, "run_id": run_id} for run_id in releases]
-        return {"asset_events": [{"extra": {"version": version}, "created_dagruns": created}]}
+        return [{"extra": {"version": version}, "created_dagruns": created}]
 
     def link(self, dag_id, run_id, task_id=None):
         return f"{self.url}/{dag_id}/{run_id}" + (f"/{task_id}" if task_id else "")

@@ -65,8 +65,8 @@ def staging(engine, tmp_path, monkeypatch):
     for name in ("AIRFLOW", "MLFLOW"):
         monkeypatch.setenv(f"LIFECYCLE_{name}_PORT", "1")
     configured = settings.read(cluster.ROOT / "tests" / "kubernetes" / "settings.toml")
-    namespaces = {USE_CASE.name: {"staging": {"namespace": cluster.namespace(STEPS)}}}
-    configured = msgspec.structs.replace(configured, use_cases=namespaces)
+    own = {"staging": {"namespace": cluster.namespace(STEPS)}, "repository": REPOSITORY}
+    configured = msgspec.structs.replace(configured, use_cases={USE_CASE.name: own})
     monkeypatch.setattr(settings, "load", lambda: configured)
     extra = {"kube_config_path": str(cluster.airflow_kubeconfig(STEPS, tmp_path))}
     connection = Connection(conn_id="scoring_staging", conn_type="kubernetes", extra=json.dumps(extra))
@@ -172,8 +172,9 @@ def pushed(engine, images, bundles, tmp_path_factory):
 
 
 def _remove(engine, image):
-    """From the engine, with all of its names."""
-    engine.images.remove(engine.images.get(str(image)).id, force=True)
+    """From the engine, with all of its names, where it has it."""
+    for found in engine.images.list(name=image.place):
+        engine.images.remove(found.id, force=True)
 
 
 @pytest.mark.tools("docker-registry")
@@ -201,6 +202,7 @@ def test_image_of_a_registry_is_pulled_and_run_by_its_digest(staging, images, pu
 def test_cluster_with_a_registry_takes_images_of_the_listed_repositories_alone(staging, images, pushed, kind):
     """Nothing compared image and digest once: an approved digest let another image through."""
     let_run(images["one"])
+    until(lambda: not cluster.release_pods(STEPS), "the pods of the step before are gone")
     staging["registry"] = pushed.connection
     other = {
         "another repository": f"evil.example/backdoor@{pushed.built.digest}",

@@ -173,6 +173,11 @@ def encode(document: Evidence) -> bytes:
     return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2)
 
 
+class _Pair(msgspec.Struct):
+    image: str
+    digest: str
+
+
 def decode(stored: str | bytes) -> Evidence:
     """A stored document, of this or an earlier version of the schema.
 
@@ -196,7 +201,8 @@ def decode(stored: str | bytes) -> Evidence:
 
 def _join(holder: dict[str, Any], name: str) -> None:
     """Make one text of an image and its digest."""
-    holder[name] = str(ImageReference.parse_pair(holder[name], holder.pop("digest")))
+    pair = msgspec.convert({"image": holder[name], "digest": holder.pop("digest")}, _Pair)
+    holder[name] = str(ImageReference.parse_pair(pair.image, pair.digest))
 
 
 def _sha256(stored: bytes) -> str:

@@ -166,18 +166,24 @@ def _client(work: Work) -> PodParts:
 
 
 def waiting(pod: k8s.V1Pod | None) -> str:
-    """Why containers of a pod wait, one line each, such as an image that cannot be pulled.
+    """Why a pod or its containers wait, one line each: no node has room for it, an image cannot be pulled.
 
     The cluster's message names the image only where the registry got as far as to look for it.
     """
     if pod is None or pod.status is None:
         return ""
     statuses = [*(pod.status.init_container_statuses or ()), *(pod.status.container_statuses or ())]
-    return "\n".join(
+    nowhere = [
+        f"{condition.reason}: {condition.message or 'no message'}"
+        for condition in pod.status.conditions or ()
+        if condition.type == "PodScheduled" and condition.status == "False"
+    ]
+    waits = [
         f"{status.name} ({status.image}): {status.state.waiting.reason}: {status.state.waiting.message or 'no message'}"
         for status in statuses
         if status.state.waiting and status.state.waiting.reason not in ("PodInitializing", "ContainerCreating")
-    )
+    ]
+    return "\n".join([*nowhere, *waits])
 
 
 def restarted_since(status: Any, moment: float) -> bool:

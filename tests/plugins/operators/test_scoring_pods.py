@@ -160,6 +160,14 @@ def test_container_that_waits_is_named_with_its_image_and_the_clusters_reason():
     assert pods.waiting(None) == ""
 
 
+def test_pod_that_no_node_has_room_for_says_so():
+    full = k8s.V1PodCondition(
+        type="PodScheduled", status="False", reason="Unschedulable", message="0/3 nodes are available: Insufficient cpu"
+    )
+    found = k8s.V1Pod(status=k8s.V1PodStatus(conditions=[full]))
+    assert pods.waiting(found) == "Unschedulable: 0/3 nodes are available: Insufficient cpu"
+
+
 def reentered(monkeypatch, operator, report, error=None):
     """Resume a task whose pod has ended with this report."""
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import jsonschema
 import msgspec
 import pytest
+from airflow.models.connection import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from lifecycle import settings
@@ -346,6 +347,20 @@ def test_approval_that_is_recorded_again_after_its_rollout_is_no_change_of_produ
     assert decide(model.add()) == image("aa")
 
 
+@pytest.fixture
+def cluster(connections):
+    """Production in a cluster, and a registry of its own."""
+    connections["scoring_production"] = Connection(conn_id="scoring_production", conn_type="kubernetes")
+    connections["registry"] = Connection(conn_id="registry", conn_type="docker", host="new.example.com")
+
+
+def test_approval_goes_no_further_where_what_runs_could_not_be_put_back(model, cluster, monkeypatch):
+    running = {"version": "1", "image": image("0a", "former.example.com/attrition-scoring")}
+    monkeypatch.setattr(release.targets, "current", lambda use_case, target: running)
+    with pytest.raises(AirflowFailException, match=r"could not be put back.*list its repository in other_repositories"):
+        decide(model.add(), production=running)
+
+
 def test_approval_while_a_rollback_runs_goes_no_further(model):
     version = model.add()
     now = context()
@@ -438,6 +453,26 @@ def test_rollback_refuses_evidence_that_was_changed_after_the_approval(model):
     model.client.log_text(found.run_id, evidence.encode(document).decode(), found.tags[tags.EVIDENCE])
     with pytest.raises(registry.RegistryError, match="not the one that was approved"):
         run(rollback.resolve_earlier_release, context(version=int(first.version)))
+
+
+def test_rollback_takes_no_image_but_the_one_that_its_evidence_was_approved_with(model):
+    """Evidence and tags lie in the same MLflow: another image under the approved digest is not to be expressed."""
+    first = released(model)
+    smuggled = image("aa", "evil.example/backdoor")
+    model.client.set_model_version_tag(model.name, first.version, tags.APPROVED_IMAGE, smuggled)
+    with pytest.raises(registry.RegistryError, match="not the one that was approved"):
+        run(rollback.resolve_earlier_release, context(version=int(first.version)))
+
+
+def test_evidence_that_was_given_another_image_while_the_question_stood_is_not_recorded(model):
+    version = model.add()
+    shown = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT)
+    document = evidence.read(version.run_id, release.release_key(context()))
+    document.image.reference = image("ee", "evil.example/backdoor")
+    found = registry.resolve(USE_CASE, version.version)
+    model.client.log_text(version.run_id, evidence.encode(document).decode(), found.tags[tags.EVIDENCE])
+    with pytest.raises(AirflowFailException, match=r"by now it is .*evil\.example/backdoor"):
+        run(release.record_approval, context(), candidate(version), approval_of(shown))
 
 
 def test_tags_have_names_that_unity_catalog_takes():

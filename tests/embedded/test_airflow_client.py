@@ -1,0 +1,21 @@
+"""The demo's client of Airflow's API reads lists to their end."""
+
+import pytest
+
+from embedded.airflow_client import Airflow
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 9])
+def test_every_page_of_a_list_is_read_however_few_entries_the_server_gives(monkeypatch, count):
+    asked = []
+
+    def get(self, path, limit, offset, **query):
+        asked.append((path, query))
+        return {"dag_runs": list(range(count))[offset : offset + 2], "total_entries": count}
+
+    monkeypatch.setattr(Airflow, "get", get)
+    found = Airflow("http://airflow", "user", "password").runs("dag", state=("running", "queued"))
+    assert found == list(range(count))
+    assert {path for path, _ in asked} == {"/dags/dag/dagRuns"}
+    assert all(query == {"order_by": "-run_after", "state": ("running", "queued")} for _, query in asked)
+    assert len(asked) == max(1, -(-count // 2))

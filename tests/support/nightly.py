@@ -28,7 +28,8 @@ def register_champion(bundle: Path, data: Dataset, experiment: str, use_case: Us
         snapshot = Path(scratch) / Path(tags.SNAPSHOT_FILE).name
         write_snapshot(data, snapshot)
         tracker.client.log_artifact(run.info.run_id, str(snapshot), str(Path(tags.SNAPSHOT_FILE).parent))
-    version = register(tracker, run, bundle, {tags.TRAINING_RUN_ID: run.info.run_id})
+    version_tags = {tags.RUN_KEY: tracker.run_key, tags.TRAINING_RUN_ID: run.info.run_id}
+    version = register(tracker, run, bundle, version_tags)
     tracker.client.set_registered_model_alias(use_case.model_name, tags.CHAMPION, version.version)
     return tracker.client
 

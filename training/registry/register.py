@@ -38,7 +38,7 @@ def register(tracker: Tracker, run: Run, bundle: Path, version_tags: dict[str, s
     alone: a release or a newer challenger may have moved it.
     """
     name = tracker.model_name
-    version = version_of_run(tracker.client, name, run.info.run_id)
+    version = version_of_run(tracker.client, name, run.info.run_id, tracker.run_key)
     if version is None:
         source = _logged_model(run) or _log_model(run, bundle)
         version = mlflow.register_model(source, name, tags=version_tags)

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
+from training.registry import tags
+
 
 def versions_of(client: MlflowClient, model: str) -> Iterator[ModelVersion]:
     """Every version of a registered model, page by page; none where there is no such model."""
@@ -17,6 +19,15 @@ def versions_of(client: MlflowClient, model: str) -> Iterator[ModelVersion]:
             return
 
 
-def version_of_run(client: MlflowClient, model: str, run_id: str) -> ModelVersion | None:
-    """The version that a run registered, or ``None``. By run and not by tag: Unity Catalog finds no versions by tag."""
-    return next((version for version in versions_of(client, model) if version.run_id == run_id), None)
+def version_of_run(client: MlflowClient, model: str, run_id: str, run_key: str) -> ModelVersion | None:
+    """The version that the job with this key registered from its run, or ``None``.
+
+    A version that a person made of the same run carries no key, and is not taken for the job's. Looked for by run and
+    not by tag: Unity Catalog finds no versions by tag, and each candidate is asked for by itself to have its tags.
+    """
+    for listed in versions_of(client, model):
+        if listed.run_id == run_id:
+            version = client.get_model_version(model, listed.version)
+            if version.tags.get(tags.RUN_KEY) == run_key:
+                return version
+    return None

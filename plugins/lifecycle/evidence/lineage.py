@@ -53,7 +53,7 @@ def trained(use_case: str, data: str, run_key: str) -> "Lineage":
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     run_id = registry.training_run(use_case, run_key)
-    version = registry.by_training_run(use_case, run_id) if run_id else None
+    version = registry.by_training_run(use_case, run_id, run_key) if run_id else None
     source = _data(data, version.tags.get(tags.DATA_DIGEST, "") if version else "")
     configured = settings.load()
     experiment = f"experiments{configured.of(use_case).experiment}"

@@ -172,12 +172,12 @@ def training_run(use_case: str, run_key: str) -> str | None:
     return str(found.info.run_id) if found else None
 
 
-def by_training_run(use_case: str, run_id: str) -> Version | None:
-    """The version that a training run registered, or ``None`` when it registered nothing."""
+def by_training_run(use_case: str, run_id: str, run_key: str) -> Version | None:
+    """The version that the training run with this key registered, or ``None`` when it registered nothing."""
     # Imported here: mlflow takes seconds, and DAG files import this module.
     from training.registry.versions import version_of_run
 
-    found = version_of_run(client(), model_name(use_case), run_id)
+    found = version_of_run(client(), model_name(use_case), run_id, run_key)
     return _version(found) if found else None
 
 

@@ -31,7 +31,7 @@ def announce_model_version(use_case: str, run_key: str) -> dict[str, str]:
             f"no training run has the key {run_key}, although the job succeeded: "
             "does connection mlflow name the tracking server that the job writes to?"
         )
-    version = registry.by_training_run(use_case, training_run)
+    version = registry.by_training_run(use_case, training_run, run_key)
     if version is None:
         evaluation = registry.training_artifact(training_run, tags.EVALUATION_FILE)
         reasons = "; ".join(evaluation["reasons"])

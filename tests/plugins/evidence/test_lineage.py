@@ -38,6 +38,7 @@ class Train(TrainingRunOperator):
         client.create_registered_model(name)
         version = client.create_model_version(name, run.info.artifact_uri, run.info.run_id)
         client.set_model_version_tag(name, version.version, tags.DATA_DIGEST, "sha256:dd")
+        client.set_model_version_tag(name, version.version, tags.RUN_KEY, self.run_key(context["ti"]))
 
 
 class Build(BuildImageOperator):

@@ -162,9 +162,20 @@ def test_event_whose_version_was_released_meanwhile_starts_nothing_and_says_so(m
 
 def test_version_is_found_by_the_key_of_its_training_run(model):
     made = model.add("key-a")
-    assert registry.by_training_run(USE_CASE, registry.training_run(USE_CASE, "key-a")).version == made.version
+    assert registry.by_training_run(USE_CASE, registry.training_run(USE_CASE, "key-a"), "key-a").version == made.version
     assert registry.training_run(USE_CASE, "key-b") is None
-    assert registry.by_training_run(USE_CASE, "no such run") is None
+    assert registry.by_training_run(USE_CASE, "no such run", "key-b") is None
+
+
+def test_version_that_a_person_made_of_the_same_run_is_not_taken_for_the_jobs(model):
+    """MLflow's button *Register model* makes a version without verdict and tags, which the release would then offer."""
+    made = model.add("key-a")
+    source = model.client.get_model_version(model.name, made.version).source
+    by_hand = model.client.create_model_version(model.name, source, made.run_id)
+    assert int(by_hand.version) > int(made.version)
+    assert registry.by_training_run(USE_CASE, made.run_id, "key-a").version == made.version
+    model.client.delete_model_version(model.name, made.version)
+    assert registry.by_training_run(USE_CASE, made.run_id, "key-a") is None
 
 
 def test_gather_evidence_twice_leaves_one_document_and_the_staging_alias(model):

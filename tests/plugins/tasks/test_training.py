@@ -30,7 +30,7 @@ def context():
 
 def test_registered_version_is_announced_with_name_version_and_run(told, monkeypatch):
     version = Version(name="m", version="3", run_id="run-1", tags={tags.VERDICT: "forced"})
-    monkeypatch.setattr(registry, "by_training_run", lambda use_case, run_id: version)
+    monkeypatch.setattr(registry, "by_training_run", lambda use_case, run_id, run_key: version)
     found = context()
     extra = run_task(training.announce_model_version, found, USE_CASE, "key")
     assert extra == found["outlet_events"][ASSET].extra == {"name": "m", "version": "3", "run_id": "run-1"}
@@ -38,7 +38,7 @@ def test_registered_version_is_announced_with_name_version_and_run(told, monkeyp
 
 
 def test_failed_verdict_skips_the_asset_and_says_why(told, monkeypatch):
-    monkeypatch.setattr(registry, "by_training_run", lambda use_case, run_id: None)
+    monkeypatch.setattr(registry, "by_training_run", lambda use_case, run_id, run_key: None)
     monkeypatch.setattr(registry, "training_artifact", lambda run_id, path: {"reasons": ["roc_auc is 0.6"]})
     found = context()
     with pytest.raises(AirflowSkipException, match=r"roc_auc is 0\.6"):

@@ -33,14 +33,16 @@ def register_champion(bundle: Path, data: Dataset, experiment: str, use_case: Us
     return tracker.client
 
 
-def export_answers(export: Export, champion: Bundle, night: date, rows: pd.DataFrame) -> None:
+def export_answers(
+    export: Export, champion: Bundle, night: date, rows: pd.DataFrame, *, client: str = "hr", request_id: str = "night"
+) -> None:
     """One request of that day with all of these rows, answered by the champion; the night's export is complete."""
     when = datetime(night.year, night.month, night.day, 9, tzinfo=UTC)
     records = rows.drop(columns=export.use_case.label.field).to_dict("records")
     answer = champion.score(records)
     for line in log_lines(
-        records, answer.classifier__predictions, answer.outliers__score, when=when, request_id=f"night-{night}",
-        client="hr", version="1", use_case=export.use_case,
+        records, answer.classifier__predictions, answer.outliers__score, when=when, request_id=f"{request_id}-{night}",
+        client=client, version="1", use_case=export.use_case,
     ):  # fmt: skip
         export.deliver(line, when, night)
     export.close(night)

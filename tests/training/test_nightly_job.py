@@ -187,8 +187,8 @@ def nights(store, tmp_path, request):
     return Nights(tmp_path, store[2], f"/{request.node.name}")
 
 
-def answers(nights, store, night, people):
-    export_answers(nights.export, Bundle.load(store[1]), night, people)
+def answers(nights, store, night, people, **more):
+    export_answers(nights.export, Bundle.load(store[1]), night, people, **more)
 
 
 def monitored(client, nights):
@@ -281,6 +281,16 @@ def test_people_who_are_asked_about_many_times_count_once(store, nights):
     answers(nights, store, FIRST, make_sample(300, 50).assign(EmployeeNumber=7))
     verdict = nights.run(FIRST)
     assert (verdict.status, verdict.records, verdict.used) == ("too few records", 300, 1)
+
+
+def test_request_id_hides_nobody_and_what_a_release_asks_counts_for_nothing(store, nights):
+    people = make_sample(300, 50)
+    answers(nights, store, FIRST, people.assign(Age=61), client="hr", request_id="verify-1")
+    answers(nights, store, FIRST, people.assign(Age=18), client="release", request_id="hr-2")
+    verdict = nights.run(FIRST)
+    assert (verdict.status, verdict.records, verdict.used, verdict.own) == ("drifted", 300, 300, 300)
+    (age,) = [one for one in verdict.findings if one.name == "Age"]
+    assert (age.drifted, age.n, age.effect > 0.9) == (True, 300, True)
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,12 @@ class Verdict(msgspec.Struct, frozen=True):
     records: int = 0
     used: int = 0
     skewed: int = 0
+    own: int = 0
+    """Records that releases asked for to verify a server; they count for nothing else."""
+    asked: int = 0
+    """Records of the champion, several of one entity among them."""
+    most: int = 0
+    """How many of these are about the one entity that was asked about most."""
     findings: tuple[Finding, ...] = ()
     outliers: Share | None = None
     quality: Quality | None = None
@@ -111,10 +117,10 @@ class Verdict(msgspec.Struct, frozen=True):
 def judge_window(night: str, window: Window, reference: Reference | None, limits: Limits) -> Verdict:
     """Compare one window with the champion's reference."""
     if reference is None:
-        return Verdict(night=night, status="no champion", champion="", records=window.records)
+        return Verdict(night=night, status="no champion", champion="", records=window.records, own=window.own)
     base = Verdict(
         night=night, status="quiet", champion=reference.version, records=window.records, used=window.used,
-        skewed=window.skewed,
+        skewed=window.skewed, own=window.own, asked=window.asked, most=window.most,
     )  # fmt: skip
     if window.used < limits.minimum_records:
         return msgspec.structs.replace(base, status="too few records" if window.records else "no records")

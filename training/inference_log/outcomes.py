@@ -8,6 +8,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from serving.scoring.contract import RELEASE_CLIENT
 from training.data.dataset import read_table
 from training.inference_log import layout
 from training.inference_log.day_tables import inference_columns
@@ -134,6 +135,7 @@ def _join(
         label=label_column,
         features=", ".join(f"i.{column.name}" for column in record_columns(use_case)),
         horizon_days=str(use_case.horizon_days),
+        release_client=RELEASE_CLIENT,
     )
     engine.write([chosen], target, order_by=f"r.{EFFECTIVE_DATE}, i.{key.name}")
 

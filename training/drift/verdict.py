@@ -19,6 +19,7 @@ from training.drift.statistics import (
 )
 from training.drift.window import Window
 from training.evaluation.binary import Estimate, measure, resamples
+from training.inference_log.labels import Labels
 
 PREDICTION = "prediction"
 QUALITY_ROWS = 5000
@@ -93,6 +94,10 @@ class Verdict(msgspec.Struct, frozen=True):
     """Labelled records of the training table."""
     rejected_outcomes: int = 0
     """Rows and files of the outcomes feed that could not be read."""
+    feed: Labels | None = None
+    """What became of the outcomes feed. A verdict that an earlier release wrote does not say."""
+    unpaired: dict[str, int] = {}
+    """Records of the day that were logged on one side only, by reason."""
     unjoined: str = ""
     """Why no outcome can be joined with a record; empty where they can be."""
     confirmed: tuple[str, ...] = ()
@@ -105,7 +110,7 @@ class Verdict(msgspec.Struct, frozen=True):
     data: str = ""
     """The labelled training table of the night."""
     counts: dict[str, Any] = {}
-    """Lines read, kept, duplicate, foreign and quarantined of the night."""
+    """Lines read, kept, duplicate, foreign and quarantined of the night, and what waits or is strange in the export."""
 
     @property
     def drifted(self) -> tuple[str, ...]:
@@ -213,7 +218,6 @@ def decide(verdict: Verdict, earlier: Sequence[Verdict], limits: Limits, *, by_h
     else:
         retrain, reasons = False, _why_not(verdict, wanted, started, fresh, limits)
     note = f"{verdict.night}: {_told(verdict)}; {'retrain' if retrain else 'no retraining'}: {'; '.join(reasons)}"
-    note += "".join(f"; {fact}" for fact in _outcome_facts(verdict))
     return msgspec.structs.replace(verdict, confirmed=confirmed, retrain=retrain, reasons=tuple(reasons), note=note)
 
 
@@ -247,13 +251,6 @@ def _told(verdict: Verdict) -> str:
     if verdict.quality and verdict.quality.roc_auc:
         text += f", live AUC {verdict.quality.roc_auc.value:.2f}"
     return text
-
-
-def _outcome_facts(verdict: Verdict) -> list[str]:
-    facts = [verdict.unjoined] if verdict.unjoined else []
-    if verdict.rejected_outcomes:
-        facts.append(f"{verdict.rejected_outcomes} rows or files of the outcomes feed could not be read")
-    return facts
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a release asks for its own verification is kept in the tables, and counts for nothing; a request id says nothing."""
+"""What a release asks for its own verification labels nobody, and a request id hides nothing."""
 
 import duckdb
 import pytest

@@ -36,8 +36,8 @@ def write_card(config: JobConfig, use_case: UseCase, members: list[Member], eval
 
 `{data["source"]}`, digest `{data["digest"]}`: {data["rows"]} {use_case.entities}, {data["original_rows"]} of them
 original and {data["labelled_rows"]} labelled by outcomes. {data["development_rows"]} served to choose and train.
-Held out were {data["holdout_rows"]} ({data["holdout_positives"]} {label.positives}). The hold-out is fixed by {fixed_by};
-no version of the model is ever trained on it. {_not_seen(use_case)}
+Held out were {data["holdout_rows"]} ({data["holdout_positives"]} {label.positives}). The hold-out is fixed by
+{fixed_by}; no version of the model is ever trained on it. {_not_seen(use_case)}
 
 ## Model
 

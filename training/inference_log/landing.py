@@ -162,8 +162,9 @@ def _known(tables: Any) -> tuple[dict[str, list[Range]], dict[str, set[int]]]:
         if manifest := read_manifest(tables, night):
             for part in manifest.ranges:
                 covered.setdefault(part.blob, []).append(part)
-            for one in (*manifest.ranges, *manifest.waiting):
-                looked_at.setdefault(one.blob, set()).add(one.stored)
+                looked_at.setdefault(part.blob, set()).add(part.stored)
+            for end in manifest.waiting:
+                looked_at.setdefault(end.blob, set()).add(end.stored)
     return covered, looked_at
 
 

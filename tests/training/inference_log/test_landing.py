@@ -94,9 +94,8 @@ def test_compressed_blob_that_cannot_be_unpacked_to_its_end_becomes_a_line_that_
     lines = [line for _, _, line in copied(tmp_path)]
     assert lines[-1] == "compressed bytes that cannot be unpacked\n"
     assert lines.count(lines[-1]) == 1
-    assert [bool(landing.read_manifest(tmp_path, night).waiting) for night in layout.partitions(tmp_path, "landing")] == [
-        True, False, False,
-    ]  # fmt: skip
+    manifests = [landing.read_manifest(tmp_path, night) for night in layout.partitions(tmp_path, "landing")]
+    assert [bool(one.waiting) for one in manifests] == [True, False, False]
 
 
 def test_half_written_line_waits_for_the_night_in_which_it_is_whole(tmp_path):

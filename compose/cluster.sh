@@ -20,7 +20,7 @@ apply() { k apply --server-side --force-conflicts --field-manager=lifecycle-comp
 make_ready() { # make_ready USE-CASE TARGET: the namespace with its rights, keys and way in
   local namespace=$1-$2 made=$MADE/$1-$2
   bash "$K8S/rbac.sh" "$1" "$2" | apply -f -
-  # The scoring server gets hashes; the key itself is for the verification pods.
+  # The scoring server gets hashes; the release's key itself is for the verification pods.
   k -n "$namespace" create secret generic scoring-api-keys --dry-run=client -o yaml \
     --from-file="$made/api-keys.json" | apply -f -
   k -n "$namespace" create secret generic scoring-client-key --dry-run=client -o yaml \

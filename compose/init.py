@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from serving.scoring.contract import RELEASE_CLIENT
 from training.use_case import UseCase, load_all
 
 MADE = Path("/made")
@@ -33,7 +34,7 @@ STORAGE_ACCOUNT = "lifecycle"
 ROWS, SEED = 1470, 7
 """Of synthetic data, for a use case that brings none."""
 CLIENT = "administrator"
-"""The name that the scoring servers log for the generated API keys."""
+"""The name that the scoring servers log for people's key; that of the releases is ``RELEASE_CLIENT``."""
 _KEPT = "secrets.json"
 
 
@@ -50,8 +51,10 @@ class Secrets(msgspec.Struct, frozen=True):
     minilake_token: str
     storage_key: str
     api_keys: dict[str, dict[str, str]] = {}
-    """Use case, by its slug, to target to the API key of its scoring server. The order is that of the NodePorts: a use
-    case keeps its place, whatever comes later."""
+    """Use case, by its slug, to target to people's API key of its scoring server. The order is that of the NodePorts: a
+    use case keeps its place, whatever comes later."""
+    release_keys: dict[str, dict[str, str]] = {}
+    """The same of the keys that releases verify the scoring servers with."""
     airflow_user: str = "admin"
 
 
@@ -73,17 +76,19 @@ def make_secrets() -> Secrets:
 
 def with_use_cases(made: Secrets, slugs: Iterable[str]) -> Secrets:
     """The same secrets, and API keys for use cases that have none yet; ``SystemExit`` where the ports run out."""
-    keys = dict(made.api_keys)
-    for slug in slugs:
-        if slug not in keys:
-            keys[slug] = {target: secrets.token_urlsafe(24) for target in TARGETS}
+    keys = {**made.api_keys, **{slug: _new_keys() for slug in slugs if slug not in made.api_keys}}
+    release_keys = {slug: made.release_keys.get(slug) or _new_keys() for slug in keys}
     if len(keys) * len(TARGETS) > NODE_PORTS:
         raise SystemExit(
             f"{len(keys)} use cases ({', '.join(keys)}) need {len(keys) * len(TARGETS)} ports, and docker-compose.yaml "
             f"publishes {NODE_PORTS} of the cluster: leave the new ones out, or begin with new volumes, for one that "
             "is gone keeps its ports"
         )
-    return msgspec.structs.replace(made, api_keys=keys)
+    return msgspec.structs.replace(made, api_keys=keys, release_keys=release_keys)
+
+
+def _new_keys() -> dict[str, str]:
+    return {target: secrets.token_urlsafe(24) for target in TARGETS}
 
 
 def node_port(made: Secrets, slug: str, target: str) -> int:
@@ -160,12 +165,17 @@ def files(made: Secrets) -> dict[str, tuple[int, str]]:
             for slug, keys in made.api_keys.items()
             for target, key in keys.items()
             for name, content in (
-                ("api-key", key),
-                ("api-keys.json", json.dumps({CLIENT: hashlib.sha256(key.encode()).hexdigest()})),
+                ("api-key", made.release_keys[slug][target]),
+                ("api-keys.json", _hashed({CLIENT: key, RELEASE_CLIENT: made.release_keys[slug][target]})),
                 ("node-port", str(node_port(made, slug, target))),
             )
         },
     }
+
+
+def _hashed(keys: dict[str, str]) -> str:
+    """What a scoring server reads of its clients' keys."""
+    return json.dumps({client: hashlib.sha256(key.encode()).hexdigest() for client, key in keys.items()})
 
 
 def prepare(use_cases: Iterable[UseCase], root: Path = MADE) -> None:

@@ -6,12 +6,14 @@ import json
 import os
 import secrets
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+
+from serving.scoring.contract import RELEASE_CLIENT
 
 _FILE = "stack.json"
 API_CLIENT = "demo"
-"""The name that the scoring servers log for the generated key."""
+"""The name that the scoring servers log for people's generated key; that of the releases is ``RELEASE_CLIENT``."""
 
 
 @dataclass(frozen=True)
@@ -24,22 +26,26 @@ class Credentials:
     fernet_key: str
     minilake_token: str
     api_keys: dict[str, str]
-    """Target to the API key of its scoring servers."""
+    """Target to people's API key of its scoring servers."""
+    release_keys: dict[str, str]
+    """Target to the key that releases verify its scoring servers with."""
     airflow_user: str = "admin"
 
     @classmethod
     def load(cls, folder: Path, targets: Iterable[str]) -> "Credentials":
-        """Read the secrets in ``folder``; at first, make them."""
+        """Read the secrets in ``folder``; make those that are not there yet."""
         path = folder / _FILE
-        if not path.exists():
-            _make(targets)._save(folder)
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        if any(field.name not in kept for field in fields(cls)):
+            cls(**{**asdict(_make(targets)), **kept})._save(folder)
         return cls(**json.loads(path.read_text()))
 
     def _save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
         for target, key in self.api_keys.items():
-            hashed = {API_CLIENT: hashlib.sha256(key.encode()).hexdigest()}
+            keys = {API_CLIENT: key, RELEASE_CLIENT: self.release_keys[target]}
+            hashed = {client: hashlib.sha256(key.encode()).hexdigest() for client, key in keys.items()}
             write_private(hashes_file(folder, target), json.dumps(hashed))
         write_private(folder / _FILE, json.dumps(asdict(self), indent=1))
 
@@ -58,6 +64,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def _make(targets: Iterable[str]) -> Credentials:
+    targets = tuple(targets)
     return Credentials(
         airflow_password=secrets.token_urlsafe(12),
         jwt_secret=secrets.token_urlsafe(64),
@@ -65,4 +72,5 @@ def _make(targets: Iterable[str]) -> Credentials:
         fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         minilake_token=secrets.token_urlsafe(24),
         api_keys={target: secrets.token_urlsafe(24) for target in targets},
+        release_keys={target: secrets.token_urlsafe(24) for target in targets},
     )

@@ -220,7 +220,7 @@ class Stack:
             # Without host and port: each use case has an address of its own, which its slot's status names.
             connections[f"scoring_{target}"] = {
                 "conn_type": "gunicorn",
-                "password": secrets.api_keys[target],
+                "password": secrets.release_keys[target],
                 "extra": {"home": str(self.slots)},
             }
         return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()}

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from serving.scoring.contract import RELEASE_CLIENT
 from training.use_case import UseCase, UseCaseError, load, names
 
 HERE = Path(__file__).resolve().parent
@@ -61,7 +62,11 @@ CHARTS = (
 def query(use_case: UseCase, name: str) -> str:
     """The text of a query for one use case."""
     text = (QUERIES / f"{name}.kql").read_text().strip()
-    values = {"service_name": use_case.title, "production": use_case.namespace("production")}
+    values = {
+        "service_name": use_case.title,
+        "production": use_case.namespace("production"),
+        "release_client": RELEASE_CLIENT,
+    }
     for placeholder, value in values.items():
         # Within quotes in KQL, which escapes as JSON does.
         text = text.replace(f"{{{placeholder}}}", json.dumps(value, ensure_ascii=False)[1:-1])

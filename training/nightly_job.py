@@ -9,9 +9,9 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 if __name__ == "__main__":
     # Databricks runs this file by its path: the code root takes the place of this folder on the path.
@@ -24,6 +24,9 @@ from training.drift.verdict import Limits
 from training.inference_log import day_tables, layout, parse
 from training.inference_log.sql_engine import Engine, open_engine
 from training.use_case import UseCase, UseCaseError, load
+
+if TYPE_CHECKING:
+    from training.registry.tracking import Tracker
 
 log = logging.getLogger("curation")
 _REJECTED_SHOWN = 20
@@ -40,7 +43,7 @@ class NightlyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     outcomes: str
     """Folder of the outcomes feed. It may be empty or not there yet; an empty name means that there is none."""
     original: str
-    """The first training set: CSV or Parquet."""
+    """The training set while there is no champion: CSV or Parquet. Afterwards it is the champion's."""
     model_name: str
     experiment: str
     limits: Limits = Limits()
@@ -60,12 +63,15 @@ def curate(config: NightlyConfig, use_case: UseCase, engine: Engine) -> None:
 
 def label(config: NightlyConfig, use_case: UseCase, engine: Engine) -> None:
     """Join the outcomes as of their dates, and write each night's training table."""
+    from training.drift.reference import original_data
     from training.inference_log import outcomes
 
+    first = date.fromisoformat(config.nights[0])
+    original = original_data(_tracker(config, first), use_case, config.original)
     feed = Path(config.outcomes) if config.outcomes else None
     tables = Path(config.tables)
     for closed in map(date.fromisoformat, config.nights):
-        log.info(outcomes.label(engine, tables, closed, use_case, feed=feed, original=config.original).note)
+        log.info(outcomes.label(engine, tables, closed, use_case, feed=feed, original=original).note)
         rejected = outcomes.read_rejected(tables, closed)
         for one in rejected[:_REJECTED_SHOWN]:
             log.warning("outcomes feed, %s, row %d: %s", one.file, one.row, one.reason)
@@ -76,21 +82,23 @@ def label(config: NightlyConfig, use_case: UseCase, engine: Engine) -> None:
 def judge(config: NightlyConfig, use_case: UseCase, engine: Engine) -> None:
     """Compare each night with the champion, decide, and keep verdict and report in MLflow."""
     from training.drift.judge import judge as judge_night
-    from training.drift.record import monitoring_tracker, record
+    from training.drift.record import record
     from training.drift.reference import champion_reference
-    from training.registry.tracking import Tracker
-
-    def tracker(night: date) -> Tracker:
-        return monitoring_tracker(config.model_name, config.experiment, night)
 
     tables = Path(config.tables)
-    reference = champion_reference(tracker(date.fromisoformat(config.nights[0])), use_case)
+    reference = champion_reference(_tracker(config, date.fromisoformat(config.nights[0])), use_case)
     for closed in map(date.fromisoformat, config.nights):
         # A person's wish is for the run, which ends with its last night.
         wish = config.by_hand and closed.isoformat() == config.nights[-1]
         verdict = judge_night(engine, tables, closed, use_case, reference, config.limits, by_hand=wish)
-        record(tracker(closed), tables, closed, verdict)
+        record(_tracker(config, closed), tables, closed, verdict)
         log.info(verdict.note)
+
+
+def _tracker(config: NightlyConfig, night: date) -> "Tracker":
+    from training.drift.record import monitoring_tracker
+
+    return monitoring_tracker(config.model_name, config.experiment, night)
 
 
 TASKS = {"curate": curate, "label": label, "judge": judge}
@@ -118,7 +126,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         config = msgspec.json.decode(parsed.config, type=NightlyConfig)
         use_case = load(config.use_case)
-    except (msgspec.MsgspecError, UseCaseError) as error:
+        layout.check_nights(config.nights, datetime.now(UTC).date())
+    except (msgspec.MsgspecError, UseCaseError, layout.NightError) as error:
         parser.error(f"--config is wrong: {error}")
     log.info("task %s of %s for %s: %s", parsed.task, parsed.run_key, use_case.name, ", ".join(config.nights))
     with _engine(config, use_case) as engine:

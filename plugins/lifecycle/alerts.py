@@ -34,7 +34,7 @@ class Alert(msgspec.Struct, frozen=True):
 
     use_case: str
     kind: str
-    """``drift``, ``quality``, ``quarantine`` or ``silence``."""
+    """``drift``, ``quality``, ``quarantine``, ``silence``, or the kind of a ``training.drift.losses.Loss``."""
     night: str
     text: str
 

@@ -15,6 +15,10 @@ OUTLIERS_FILE = "outliers.onnx"
 DRIFT_FILE = "drift.npz"
 EXAMPLES_FILE = "examples.json"
 
+RELEASE_CLIENT = "release"
+"""The client's name, in the server's file of keys and so in its log, of the key that a release verifies with. What it
+asks says nothing about anybody, so drift and labels leave it out: no other client's key may have this name."""
+
 
 class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One field of a request record.

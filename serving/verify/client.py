@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-REQUEST_ID_PREFIX = "verify-"
-"""Requests of this client are known by it in the inference log."""
+_REQUEST_ID_PREFIX = "verify-"
+"""For people who read the log. What is the release's own is told by the client's name, which no request chooses."""
 _TIMEOUT = 10.0
 
 
@@ -34,7 +34,7 @@ class Client:
         headers = dict(self._headers) if key else {}
         headers |= {
             "Content-Type": "application/json",
-            "X-Request-ID": f"{REQUEST_ID_PREFIX}{uuid.uuid4().hex}",
+            "X-Request-ID": f"{_REQUEST_ID_PREFIX}{uuid.uuid4().hex}",
         }
         return self._send("POST", "/predict", json.dumps(records).encode(), headers)
 

@@ -319,7 +319,7 @@ def test_builder_is_out_of_reach_for_all_but_the_scheduler(stack):
 def test_no_secret_is_in_an_image_layer_a_container_definition_or_a_log(stack, image):
     made = secrets_of(stack)
     values = [value for key, value in made.items() if isinstance(value, str) and key != "airflow_user"]
-    values += [key for keys in made["api_keys"].values() for key in keys.values()]
+    values += [key for kind in ("api_keys", "release_keys") for keys in made[kind].values() for key in keys.values()]
     containers = stack.run("ps", "--all", "--quiet").stdout.split()
     shown = {
         "definitions": docker("inspect", *containers).stdout,

@@ -40,7 +40,8 @@ def test_load_or_make_keeps_what_it_made(tmp_path):
 def test_new_use_case_gets_keys_and_ports_and_changes_those_of_no_other(tmp_path):
     before = init.load_or_make(tmp_path, ["second"])
     after = init.load_or_make(tmp_path, ["first", "second"])
-    assert msgspec.structs.replace(after, api_keys=before.api_keys) == before
+    assert msgspec.structs.replace(after, api_keys=before.api_keys, release_keys=before.release_keys) == before
+    assert after.release_keys["second"] == before.release_keys["second"]
     assert after.api_keys["second"] == before.api_keys["second"]
     ports = {slug: [init.node_port(after, slug, target) for target in init.TARGETS] for slug in ("first", "second")}
     assert ports == {"second": [30090, 30091], "first": [30092, 30093]}
@@ -68,11 +69,12 @@ def test_files_give_each_service_only_its_own_secrets():
         made.jwt_secret: {"airflow/environment.json"},
         **{
             key: {f"cluster/{slug}-{target}/api-key"}
-            for slug, keys in made.api_keys.items()
+            for slug, keys in made.release_keys.items()
             for target, key in keys.items()
         },
+        **{key: set() for keys in made.api_keys.values() for key in keys.values()},
     }
-    assert len(allowed) == 12
+    assert len(allowed) == 16
     for secret, places in allowed.items():
         assert {name for name, text in content.items() if secret in text} == places
 
@@ -82,7 +84,16 @@ def test_files_give_the_scoring_server_a_hash_that_fits_the_key():
 
     made = new_secrets()
     hashed = json.loads(init.files(made)["cluster/first-staging/api-keys.json"][1])
-    assert hashed == {"administrator": hashlib.sha256(made.api_keys["first"]["staging"].encode()).hexdigest()}
+    keys = {"administrator": made.api_keys["first"]["staging"], "release": made.release_keys["first"]["staging"]}
+    assert hashed == {client: hashlib.sha256(key.encode()).hexdigest() for client, key in keys.items()}
+
+
+def test_secrets_of_an_earlier_release_get_the_releases_keys_and_keep_the_others(tmp_path):
+    made = init.load_or_make(tmp_path, ["first"])
+    (tmp_path / "secrets.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(made, release_keys={})))
+    again = init.load_or_make(tmp_path, ["first"])
+    assert again.api_keys == made.api_keys
+    assert again.release_keys["first"].keys() == set(init.TARGETS)
 
 
 def test_files_of_other_images_belong_to_their_users():

@@ -56,7 +56,8 @@ def test_connections_name_every_place_and_their_types_decide_what_runs_there(sta
 def test_scoring_servers_get_no_secret_of_the_stack(stack):
     environment = stack.scoring_environment()
     secrets = json.loads((stack.home / "secrets" / "stack.json").read_text()) if stack.credentials else {}
-    values = {value for value in secrets.values() if isinstance(value, str)} | set(secrets["api_keys"].values())
+    values = {value for value in secrets.values() if isinstance(value, str)}
+    values |= set(secrets["api_keys"].values()) | set(secrets["release_keys"].values())
     values.discard(secrets["airflow_user"])
     assert not [name for name, value in environment.items() if any(secret in value for secret in values)]
 
@@ -67,8 +68,19 @@ def test_secrets_are_made_once_and_only_their_owner_reads_them(stack):
     files = list((stack.home / "secrets").iterdir())
     assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
     hashes = json.loads((stack.home / "secrets" / "api-keys-production.json").read_text())
-    assert list(hashes.values()) == [hashlib.sha256(first.api_keys["production"].encode()).hexdigest()]
+    keys = {"demo": first.api_keys["production"], "release": first.release_keys["production"]}
+    assert hashes == {client: hashlib.sha256(key.encode()).hexdigest() for client, key in keys.items()}
     assert first.api_keys["staging"] != first.api_keys["production"]
+
+
+def test_secrets_of_an_earlier_release_keep_their_values_and_get_the_releases_keys(stack):
+    first = stack.credentials
+    file = stack.home / "secrets" / "stack.json"
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "release_keys"}))
+    again = stack.credentials
+    assert again.api_keys == first.api_keys
+    hashes = json.loads((stack.home / "secrets" / "api-keys-staging.json").read_text())
+    assert hashes["release"] == hashlib.sha256(again.release_keys["staging"].encode()).hexdigest()
 
 
 @pytest.mark.parametrize("value", ["http", "0", "70000", "-1"])

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from serving.scoring.contract import RELEASE_CLIENT
 from training.use_case import load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,7 +69,7 @@ def reset(*targets: str) -> None:
             rights = rights.replace(namespace("staging"), namespace(STEPS))
         # Airflow's accounts are shared, and another process of these tests may make them at this moment.
         kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", given=rights)
-        hashed = json.dumps({"tests": hashlib.sha256(API_KEY.encode()).hexdigest()})
+        hashed = json.dumps({RELEASE_CLIENT: hashlib.sha256(API_KEY.encode()).hexdigest()})
         for name, key, value in (
             ("scoring-client-key", "api-key", API_KEY),
             ("scoring-api-keys", "api-keys.json", hashed),

@@ -83,6 +83,15 @@ def test_drifted_features_leaves_small_requests_and_copies_out(workspace):
     assert found == {"Age": (2, 1, 0.5), "Gender": (2, 0, 0.0)}
 
 
+@pytest.mark.parametrize("name", ["records", "drifted_features", "drift_magnitude"])
+def test_what_a_release_asks_does_not_count_and_a_request_id_hides_nothing(workspace, name):
+    query = workspace.text_of(name).replace("| evaluate bag_unpack(DriftMagnitude)", "")
+    workspace.scored("hr-1", result(60), client="release")
+    assert workspace.ask("", query) == []
+    workspace.scored("verify-1", result(60))
+    assert workspace.ask("", query) != []
+
+
 def test_records_counts_every_record_once_by_version(workspace):
     workspace.scored("one", result(600, outliers=60, prediction=0.25), times=2)
     workspace.scored("two", result(10, outliers=10), version="8")

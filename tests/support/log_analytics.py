@@ -53,7 +53,7 @@ class Workspace:
         ]
         self.tables.execute("INSERT INTO ContainerLogV2 VALUES (?, ?, ?, ?, ?, ?)", row)
 
-    def scored(self, request_id, result, *, age=timedelta(hours=1), version="7", times=1):
+    def scored(self, request_id, result, *, age=timedelta(hours=1), version="7", times=1, client="hr"):
         """What the server's own writer logs of one request; ``times`` is more where the pipeline re-delivered."""
         contract = Contract(
             contract_version=2,
@@ -69,7 +69,7 @@ class Workspace:
         log = InferenceLog(contract, release, Settings(auth="off"), writer)
         records = len(result.outliers__score)
         body = b"[%b]" % b",".join([b'{"Age":36}'] * records)
-        log.write(log.lines(request_id, "hr", body, result, msgspec.json.encode(result)))
+        log.write(log.lines(request_id, client, body, result, msgspec.json.encode(result)))
         for line in writer.lines * times:
             self.log(line, age=age)
 

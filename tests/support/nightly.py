@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from serving.scoring.bundle import Bundle
 from tests.support.simulate import Export, log_lines
-from training.data.dataset import Dataset, write_snapshot
+from training.data.dataset import Dataset, read_snapshot, write_snapshot
 from training.registry import tags
 from training.registry.register import register
 from training.registry.tracking import Tracker
@@ -28,20 +28,27 @@ def register_champion(bundle: Path, data: Dataset, experiment: str, use_case: Us
         snapshot = Path(scratch) / Path(tags.SNAPSHOT_FILE).name
         write_snapshot(data, snapshot)
         tracker.client.log_artifact(run.info.run_id, str(snapshot), str(Path(tags.SNAPSHOT_FILE).parent))
-    version_tags = {tags.RUN_KEY: tracker.run_key, tags.TRAINING_RUN_ID: run.info.run_id}
+        digest = read_snapshot(use_case, snapshot).digest
+    version_tags = {
+        tags.RUN_KEY: tracker.run_key,
+        tags.TRAINING_RUN_ID: run.info.run_id,
+        tags.DATA_DIGEST: digest,
+    }
     version = register(tracker, run, bundle, version_tags)
     tracker.client.set_registered_model_alias(use_case.model_name, tags.CHAMPION, version.version)
     return tracker.client
 
 
-def export_answers(export: Export, champion: Bundle, night: date, rows: pd.DataFrame) -> None:
+def export_answers(
+    export: Export, champion: Bundle, night: date, rows: pd.DataFrame, *, client: str = "hr", request_id: str = "night"
+) -> None:
     """One request of that day with all of these rows, answered by the champion; the night's export is complete."""
     when = datetime(night.year, night.month, night.day, 9, tzinfo=UTC)
     records = rows.drop(columns=export.use_case.label.field).to_dict("records")
     answer = champion.score(records)
     for line in log_lines(
-        records, answer.classifier__predictions, answer.outliers__score, when=when, request_id=f"night-{night}",
-        client="hr", version="1", use_case=export.use_case,
+        records, answer.classifier__predictions, answer.outliers__score, when=when, request_id=f"{request_id}-{night}",
+        client=client, version="1", use_case=export.use_case,
     ):  # fmt: skip
         export.deliver(line, when, night)
     export.close(night)

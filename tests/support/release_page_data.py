@@ -32,6 +32,8 @@ EVALUATION = {
         "roc_auc": {"value": 0.847, "low": 0.806, "high": 0.884},
         "brier": {"value": 0.099, "low": 0.087, "high": 0.112},
     },
+    "comparison": {"champion_version": "3"},
+    "data": {"source": "employees.csv", "digest": "d1", "rows": 1500, "original_rows": 1470, "labelled_rows": 30},
     "plain": {"metrics": {"roc_auc": {"value": 0.83, "low": 0.79, "high": 0.87}}, "comparison": {}},
     "fairness": {
         "largest_gaps": {

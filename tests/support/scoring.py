@@ -51,7 +51,7 @@ class Host:
         """Any slot, as a task of a release sees it."""
         connection = SimpleNamespace(
             conn_id=f"scoring_{target}",
-            password=self.stack.credentials.api_keys[target],
+            password=self.stack.credentials.release_keys[target],
             extra_dejson={"home": str(self.stack.slots)},
         )
         return Slot(connection, use_case, target)

@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import date, timedelta
+from html import escape
 
 import mlflow
 import msgspec
@@ -18,8 +19,10 @@ from tests.support.simulate import CONTAINER, Export
 from training import nightly_job as run
 from training.data.dataset import Dataset, read_table
 from training.drift.judge import read_verdicts
+from training.drift.reference import SnapshotError
 from training.inference_log import landing, layout
 from training.inference_log.azure_export import FolderSource
+from training.registry import tags
 from use_cases.attrition import USE_CASE as ATTRITION
 from use_cases.attrition.sample import make_sample
 
@@ -187,8 +190,8 @@ def nights(store, tmp_path, request):
     return Nights(tmp_path, store[2], f"/{request.node.name}")
 
 
-def answers(nights, store, night, people):
-    export_answers(nights.export, Bundle.load(store[1]), night, people)
+def answers(nights, store, night, people, **more):
+    export_answers(nights.export, Bundle.load(store[1]), night, people, **more)
 
 
 def monitored(client, nights):
@@ -277,10 +280,87 @@ def test_use_case_without_a_key_counts_every_record_and_says_why_it_has_no_outco
     assert verdict.note.endswith("this use case has no key, so outcomes cannot be joined to records")
 
 
-def test_people_who_are_asked_about_many_times_count_once(store, nights):
+def test_people_who_are_asked_about_many_times_count_once_and_a_night_of_one_key_is_told(store, nights):
     answers(nights, store, FIRST, make_sample(300, 50).assign(EmployeeNumber=7))
     verdict = nights.run(FIRST)
     assert (verdict.status, verdict.records, verdict.used) == ("too few records", 300, 1)
+    said = "300 of the champion's 300 records are about one key, and one of them counts"
+    assert said in verdict.note
+    page = (layout.night_folder(nights.tables, "nights", FIRST) / layout.REPORT).read_text()
+    assert f"<li class=bad>{escape(said)}</li>" in page
+
+
+def test_retraining_continues_the_champions_data_whatever_the_settings_name(store, nights):
+    """The settings name generated rows, or a file that is not there; the champion was trained on others."""
+    nights.config["original"] = str(nights.tables / "nowhere.csv")
+    verdict = nights.run(FIRST)
+    _, _, data = store
+    assert read_table(ATTRITION, verdict.data).digest == read_table(ATTRITION, str(data)).digest
+    assert verdict.feed.origin.startswith("the data of version 1 (digest ")
+    page = (layout.night_folder(nights.tables, "nights", FIRST) / layout.REPORT).read_text()
+    assert f"600 rows of {verdict.feed.origin}, 0 labelled by outcomes" in page
+
+
+def test_retraining_without_a_champion_begins_with_the_data_of_the_settings(store, nights, tmp_path):
+    other = tmp_path / "other.csv"
+    make_sample(600, 9).to_csv(other, index=False)
+    nights.config["original"] = str(other)
+    verdict = nights.run(FIRST, model_name="never_registered")
+    assert read_table(ATTRITION, verdict.data).digest == read_table(ATTRITION, str(other)).digest
+    assert verdict.feed.origin.startswith(str(other))
+
+
+def test_snapshot_that_is_not_what_the_champion_was_trained_on_is_refused(store, nights):
+    client = store[0]
+    known = client.get_model_version(ATTRITION.model_name, "1").tags[tags.DATA_DIGEST]
+    client.set_model_version_tag(ATTRITION.model_name, "1", tags.DATA_DIGEST, "another")
+    try:
+        with pytest.raises(
+            SnapshotError, match=f"has digest {known}, and version 1 was trained on data with digest ano"
+        ):
+            nights.run(FIRST)
+    finally:
+        client.set_model_version_tag(ATTRITION.model_name, "1", tags.DATA_DIGEST, known)
+
+
+def test_feed_that_stopped_or_lost_a_file_and_strange_files_of_the_export_are_told(store, nights):
+    people = make_sample(300, 50)
+    answers(nights, store, FIRST, people)
+    write_outcomes(nights.feed, people, FIRST)
+    (nights.feed / "~$november.csv").write_text("")
+    day = next((nights.export.root / CONTAINER).rglob("d=02"))
+    (day / "PT1H.json").write_text("{}")
+    limits = {"limits": {"feed_days": 2}}
+    verdict = nights.run(FIRST, **limits)
+    assert (verdict.feed.newest, verdict.feed.ignored) == ("2026-11-02", ("~$november.csv",))
+    assert "PT1H.json, which no export is named like: nobody read it" in verdict.note
+    assert "nothing new" not in nights.run(FIRST + timedelta(days=1), **limits).note
+    verdict = nights.run(FIRST + timedelta(days=2), **limits)
+    assert "the outcomes feed has brought nothing new since 2026-11-02 (2 days)" in verdict.note
+    (nights.feed / "november.csv").unlink()
+    verdict = nights.run(FIRST + timedelta(days=3), **limits)
+    assert "the outcomes feed has lost november.csv" in verdict.note
+    page = (layout.night_folder(nights.tables, "nights", FIRST) / layout.REPORT).read_text()
+    assert "hidden, or open in a program: ~$november.csv" in page
+
+
+@pytest.mark.parametrize(
+    ("night", "said"), [("2999-01-01", "the night 2999-01-01 is still to come"), ("1.11.2026", "is not a date")]
+)
+def test_night_that_cannot_be_closed_is_refused(nights, capsys, night, said):
+    with pytest.raises(SystemExit):
+        run.main(["curate", "--run-key", "k", "--config", json.dumps({**nights.config, "nights": [night]})])
+    assert said in capsys.readouterr().err
+
+
+def test_request_id_hides_nobody_and_what_a_release_asks_counts_for_nothing(store, nights):
+    people = make_sample(300, 50)
+    answers(nights, store, FIRST, people.assign(Age=61), client="hr", request_id="verify-1")
+    answers(nights, store, FIRST, people.assign(Age=18), client="release", request_id="hr-2")
+    verdict = nights.run(FIRST)
+    assert (verdict.status, verdict.records, verdict.used, verdict.own) == ("drifted", 300, 300, 300)
+    (age,) = [one for one in verdict.findings if one.name == "Age"]
+    assert (age.drifted, age.n, age.effect > 0.9) == (True, 300, True)
 
 
 @pytest.mark.parametrize(

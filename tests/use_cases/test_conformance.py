@@ -26,7 +26,7 @@ from training.evaluation.evaluate import Tuning, evaluate
 from training.export.bundle import as_records
 from training.export.contract import request_contract
 from training.export.parity import TOLERANCE
-from training.inference_log.outcomes import label
+from training.inference_log.outcomes import Original, label
 from training.search.ensemble import StackedEnsemble
 from training.search.executor import open_engine
 from training.search.space import space_of
@@ -177,7 +177,7 @@ def test_docs_page_and_openapi_render_and_take_the_example(use_case, evaluated):
     assert 0 < answer.classifier__predictions[0] < 1
 
 
-def test_log_line_goes_to_a_labelled_table_that_does_not_look_ahead(use_case, dataset, table, tmp_path):
+def test_log_line_goes_to_a_labelled_table_that_does_not_look_ahead(use_case, dataset, tmp_path):
     """Two records of one entity: the outcome is about the one before it, and the later one stays out."""
     assert use_case.key, "a use case without a key has a test of its own (tests/training/inference_log)"
     record = as_request(use_case, dataset.frame.iloc[0])
@@ -194,7 +194,7 @@ def test_log_line_goes_to_a_labelled_table_that_does_not_look_ahead(use_case, da
 
     engine = open_duckdb(tmp_path / "spill", use_case=use_case)
     curate(engine, export, tmp_path / "tables", NIGHT)
-    counts = label(engine, tmp_path / "tables", NIGHT, use_case, feed=feed, original=str(table))
+    counts = label(engine, tmp_path / "tables", NIGHT, use_case, feed=feed, original=Original(dataset, "the table"))
     engine.close()
 
     assert (counts.outcomes, counts.rejected, counts.labelled) == (1, 0, 1)

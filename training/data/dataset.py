@@ -44,6 +44,11 @@ class Dataset(msgspec.Struct, frozen=True):
     """Which rows came with the outcomes feed, bool ``[n]``; ``None`` for a table that names no effective dates."""
 
     @property
+    def labelled(self) -> int:
+        """How many rows came with the outcomes feed."""
+        return 0 if self.recent is None else int(self.recent.sum())
+
+    @property
     def y(self) -> NDArray[np.int64]:
         """1 for the label's positive value, 0 for the other, int64 ``[n]``."""
         label = self.use_case.label
@@ -113,13 +118,22 @@ def write_snapshot(dataset: Dataset, file: Path) -> None:
 
 
 def read_snapshot(use_case: UseCase, file: Path) -> Dataset:
-    """Data that ``write_snapshot`` kept, as it was. It has been checked, so it is not checked again."""
+    """Data that ``write_snapshot`` kept, as it was. It has been checked, so it is not checked again.
+
+    The use case may have got fields since, or lost some: a new one holds missing values. The digest is that of the data
+    as they were kept.
+    """
     frame = pd.read_parquet(file)
     recent = frame.pop(_RECENT).to_numpy(bool) if _RECENT in frame else None
-    texts = [field.name for field in use_case.fields if field.kind == "category"]
+    texts = [field.name for field in use_case.fields if field.kind == "category" and field.name in frame]
     frame = frame.astype(dict.fromkeys([*texts, use_case.label.field], object))
     frame[texts] = frame[texts].where(frame[texts].notna(), None)
-    return Dataset(use_case, frame, _digest(frame), recent)
+    digest = _digest(frame)
+    for field in use_case.fields:
+        if field.name not in frame:
+            frame[field.name] = None if field.kind == "category" else np.nan
+    columns = [*(field.name for field in use_case.fields), use_case.label.field]
+    return Dataset(use_case, frame[columns], digest, recent)
 
 
 def read_raw(location: str) -> pd.DataFrame:

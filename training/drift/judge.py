@@ -6,12 +6,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from training.drift.losses import losses
 from training.drift.reference import Reference
 from training.drift.report import render
 from training.drift.verdict import QUALITY_ROWS, Limits, Quality, Verdict, decide, judge_quality, judge_window
 from training.drift.window import read_window
 from training.inference_log import layout
-from training.inference_log.outcomes import labelled_columns, read_rejected, why_unjoined
+from training.inference_log.outcomes import labelled_columns, read_labels, read_rejected, why_unjoined
 from training.inference_log.sql_engine import Engine, sql_text
 from training.use_case import UseCase
 
@@ -42,13 +43,20 @@ def judge(
         labels=engine.query("SELECT COUNT(*) AS n FROM labelled")[0]["n"],
         quality=_quality(engine, use_case, reference.version, limits) if reference and use_case.key else None,
         rejected_outcomes=len(rejected),
+        feed=read_labels(tables, night),
+        unpaired=_unpaired(engine, tables, night),
         unjoined=why_unjoined(use_case),
         data=str(layout.night_folder(tables, "training", night)),
         counts=layout.read_json(folder / layout.COUNTS) or {},
     )
     earlier = read_verdicts(tables, before=night)
     verdict = decide(verdict, earlier, limits, by_hand=by_hand)
-    layout.write_text(folder / layout.REPORT, render(use_case, verdict, window, reference, earlier, limits, rejected))
+    lost = losses(verdict, limits)
+    facts = [*filter(None, [verdict.unjoined]), *(one.text for one in lost)]
+    verdict = msgspec.structs.replace(verdict, note="; ".join([verdict.note, *facts]))
+    layout.write_text(
+        folder / layout.REPORT, render(use_case, verdict, window, reference, earlier, limits, rejected, lost)
+    )
     # Last: the file says that the night has been judged.
     layout.write_json(folder / layout.VERDICT, msgspec.to_builtins(verdict))
     return verdict
@@ -59,6 +67,11 @@ def read_verdicts(tables: Path, before: date) -> list[Verdict]:
     nights = [night for night in layout.partitions(tables, "nights") if night < before][-_EARLIER:]
     found = [layout.read_json(layout.night_folder(tables, "nights", night) / layout.VERDICT) for night in nights]
     return [msgspec.convert(content, Verdict) for content in found if content is not None]
+
+
+def _unpaired(engine: Engine, tables: Path, night: date) -> dict[str, int]:
+    engine.view_days("alone", tables, "unpaired", {"reason": "STRING"}, night)
+    return {row["reason"]: row["n"] for row in engine.query("SELECT reason, COUNT(*) AS n FROM alone GROUP BY reason")}
 
 
 def _quality(engine: Engine, use_case: UseCase, version: str, limits: Limits) -> Quality:

@@ -21,5 +21,12 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     live_auc_floor: float = 0.65
     new_labels: int = 500
     """New outcomes that are reason enough to train."""
+    unread_share: float = 0.05
+    """Share of the outcomes feed (rows, or files), of the export's files, or of the records without their other half,
+    that may be lost before an alert is sent."""
+    one_key_share: float = 0.5
+    """An alert is sent where more of the champion's records than this are about one key: only one of them counts."""
+    feed_days: int = 45
+    """An alert is sent where the outcomes feed, which has brought something before, has brought nothing for so long."""
     pause_days: int = 7
     """After a retraining was started, drift and quality start no other for so long: it is on its way to the gate."""

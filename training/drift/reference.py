@@ -6,11 +6,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 from numpy.typing import NDArray
 
 from serving.scoring.bundle import Bundle
 from serving.scoring.contract import DRIFT_FILE, Field
-from training.data.dataset import Dataset, holdout_rows, read_snapshot
+from training.data.dataset import Dataset, holdout_rows, read_snapshot, read_table
+from training.inference_log.outcomes import Original
 from training.registry import tags
 from training.registry.register import champion_version, fetch_bundle
 from training.registry.tracking import Tracker
@@ -32,6 +34,10 @@ class Reference(msgspec.Struct, frozen=True):
     """How many of these records it calls outliers."""
 
 
+class SnapshotError(ValueError):
+    """Raised when what the registry says of the champion and what its training run keeps do not agree."""
+
+
 def champion_reference(tracker: Tracker, use_case: UseCase) -> Reference | None:
     """The reference of the version with alias ``champion``, or ``None`` before the first promotion."""
     version = champion_version(tracker)
@@ -39,9 +45,35 @@ def champion_reference(tracker: Tracker, use_case: UseCase) -> Reference | None:
         return None
     with tempfile.TemporaryDirectory() as scratch:
         bundle = fetch_bundle(version, Path(scratch) / "model")
-        run_id = version.tags.get(tags.TRAINING_RUN_ID) or str(version.run_id)
+        return reference_of(use_case, bundle, _snapshot(version, use_case), str(version.version))
+
+
+def original_data(tracker: Tracker, use_case: UseCase, location: str) -> Original:
+    """What a retraining begins with: the data of the champion, and those at ``location`` while there is none.
+
+    Raises ``SnapshotError`` where the champion's run keeps other data than it was trained on, ``DataError`` where a
+    table at ``location`` does not hold.
+    """
+    version = champion_version(tracker)
+    if version is None:
+        data = read_table(use_case, location)
+        return Original(data, f"{location} (digest {data.digest}; there is no champion)")
+    data = _snapshot(version, use_case)
+    return Original(data, f"the data of version {version.version} (digest {data.digest})")
+
+
+def _snapshot(version: ModelVersion, use_case: UseCase) -> Dataset:
+    """The data that a version was trained on, as its training run keeps them."""
+    run_id = version.tags.get(tags.TRAINING_RUN_ID) or str(version.run_id)
+    with tempfile.TemporaryDirectory() as scratch:
         snapshot = MlflowClient().download_artifacts(run_id, tags.SNAPSHOT_FILE, scratch)
-        return reference_of(use_case, bundle, read_snapshot(use_case, Path(snapshot)), str(version.version))
+        data = read_snapshot(use_case, Path(snapshot))
+    if data.digest != version.tags.get(tags.DATA_DIGEST):
+        raise SnapshotError(
+            f"{tags.SNAPSHOT_FILE} of run {run_id} has digest {data.digest}, and version {version.version} was trained "
+            f"on data with digest {version.tags.get(tags.DATA_DIGEST)}: restore the file, or release another version"
+        )
+    return data
 
 
 def reference_of(use_case: UseCase, bundle: Path, trained_on: Dataset, version: str) -> Reference:

@@ -8,10 +8,12 @@ import numpy as np
 
 from serving.scoring.contract import Field
 from training.drift import charts
+from training.drift.losses import Loss
 from training.drift.reference import Reference
 from training.drift.statistics import category_counts
 from training.drift.verdict import PREDICTION, Finding, Limits, Quality, Verdict
 from training.drift.window import Window
+from training.inference_log.labels import Labels
 from training.inference_log.outcomes_feed import Rejected
 from training.use_case import Binary, UseCase
 
@@ -43,9 +45,10 @@ def render(
     earlier: Sequence[Verdict],
     limits: Limits,
     rejected: Sequence[Rejected] = (),
+    lost: Sequence[Loss] = (),
 ) -> str:
     """The page. ``earlier`` are the verdicts of the nights before, the latest last."""
-    parts = [_head(verdict), _facts(use_case, verdict, window), _rejected(rejected)]
+    parts = [_head(verdict), _facts(use_case, verdict, window), _lost(lost), _rejected(rejected)]
     if verdict.quality:
         parts.append(_quality(use_case.label, verdict.quality))
     if reference and verdict.findings:
@@ -73,9 +76,13 @@ def _facts(use_case: UseCase, verdict: Verdict, window: Window) -> str:
     rows = [
         ("Champion", f"version {verdict.champion}" if verdict.champion else "none yet"),
         ("Scored records", f"{verdict.records:,} ({_versions(window)})"),
-        ("Judged", f"{verdict.used:,}: {judged}"),
+        ("Judged", f"{verdict.used:,} of {verdict.asked:,}: {judged}"),
         ("Labelled records", verdict.unjoined or f"{verdict.labels:,}"),
     ]
+    if verdict.own:
+        rows.append(("Asked by releases", f"{verdict.own:,} records, which count for nothing"))
+    if verdict.feed:
+        rows += _feed(verdict.feed)
     if verdict.skewed:
         rows.append(("Clock", f"{verdict.skewed:,} records are more than a day off the log pipeline's time"))
     if verdict.outliers:
@@ -88,8 +95,26 @@ def _facts(use_case: UseCase, verdict: Verdict, window: Window) -> str:
         if counts["reasons"]:
             reasons = ", ".join(f"{reason}: {count:,}" for reason, count in counts["reasons"].items())
             rows.append(("Quarantine", reasons))
+        if waiting := counts.get("waiting"):
+            rows.append(("Waiting", f"{waiting:,} bytes of the export, for the rest of their line"))
     body = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows)
     return f"<h2>The night</h2><table>{body}</table>"
+
+
+def _feed(feed: Labels) -> list[tuple[str, str]]:
+    training = f"{feed.original:,} rows of {feed.origin}, {feed.labelled:,} labelled by outcomes"
+    if feed.unjoined:
+        return [("Training table", training)]
+    read = f"{feed.outcomes:,} rows of {feed.files:,} files, {feed.later:,} of them of a later date"
+    rows = [("Outcomes feed", f"{read}; newest: {feed.newest or 'none yet'}"), ("Training table", training)]
+    if feed.ignored:
+        rows.append(("Left out knowingly", f"hidden, or open in a program: {', '.join(feed.ignored)}"))
+    return rows
+
+
+def _lost(lost: Sequence[Loss]) -> str:
+    items = "".join(f"<li{' class=bad' if one.grave else ''}>{escape(one.text)}</li>" for one in lost)
+    return f"<h2>What is missing</h2><ul>{items}</ul>" if lost else ""
 
 
 def _versions(window: Window) -> str:

@@ -19,6 +19,7 @@ from training.drift.statistics import (
 )
 from training.drift.window import Window
 from training.evaluation.binary import Estimate, measure, resamples
+from training.inference_log.labels import Labels
 
 PREDICTION = "prediction"
 QUALITY_ROWS = 5000
@@ -80,6 +81,12 @@ class Verdict(msgspec.Struct, frozen=True):
     records: int = 0
     used: int = 0
     skewed: int = 0
+    own: int = 0
+    """Records that releases asked for to verify a server; they count for nothing else."""
+    asked: int = 0
+    """Records of the champion, several of one entity among them."""
+    most: int = 0
+    """How many of these are about the one entity that was asked about most."""
     findings: tuple[Finding, ...] = ()
     outliers: Share | None = None
     quality: Quality | None = None
@@ -87,6 +94,10 @@ class Verdict(msgspec.Struct, frozen=True):
     """Labelled records of the training table."""
     rejected_outcomes: int = 0
     """Rows and files of the outcomes feed that could not be read."""
+    feed: Labels | None = None
+    """What became of the outcomes feed. A verdict that an earlier release wrote does not say."""
+    unpaired: dict[str, int] = {}
+    """Records of the day that were logged on one side only, by reason."""
     unjoined: str = ""
     """Why no outcome can be joined with a record; empty where they can be."""
     confirmed: tuple[str, ...] = ()
@@ -99,7 +110,7 @@ class Verdict(msgspec.Struct, frozen=True):
     data: str = ""
     """The labelled training table of the night."""
     counts: dict[str, Any] = {}
-    """Lines read, kept, duplicate, foreign and quarantined of the night."""
+    """Lines read, kept, duplicate, foreign and quarantined of the night, and what waits or is strange in the export."""
 
     @property
     def drifted(self) -> tuple[str, ...]:
@@ -111,10 +122,10 @@ class Verdict(msgspec.Struct, frozen=True):
 def judge_window(night: str, window: Window, reference: Reference | None, limits: Limits) -> Verdict:
     """Compare one window with the champion's reference."""
     if reference is None:
-        return Verdict(night=night, status="no champion", champion="", records=window.records)
+        return Verdict(night=night, status="no champion", champion="", records=window.records, own=window.own)
     base = Verdict(
         night=night, status="quiet", champion=reference.version, records=window.records, used=window.used,
-        skewed=window.skewed,
+        skewed=window.skewed, own=window.own, asked=window.asked, most=window.most,
     )  # fmt: skip
     if window.used < limits.minimum_records:
         return msgspec.structs.replace(base, status="too few records" if window.records else "no records")
@@ -207,7 +218,6 @@ def decide(verdict: Verdict, earlier: Sequence[Verdict], limits: Limits, *, by_h
     else:
         retrain, reasons = False, _why_not(verdict, wanted, started, fresh, limits)
     note = f"{verdict.night}: {_told(verdict)}; {'retrain' if retrain else 'no retraining'}: {'; '.join(reasons)}"
-    note += "".join(f"; {fact}" for fact in _outcome_facts(verdict))
     return msgspec.structs.replace(verdict, confirmed=confirmed, retrain=retrain, reasons=tuple(reasons), note=note)
 
 
@@ -241,13 +251,6 @@ def _told(verdict: Verdict) -> str:
     if verdict.quality and verdict.quality.roc_auc:
         text += f", live AUC {verdict.quality.roc_auc.value:.2f}"
     return text
-
-
-def _outcome_facts(verdict: Verdict) -> list[str]:
-    facts = [verdict.unjoined] if verdict.unjoined else []
-    if verdict.rejected_outcomes:
-        facts.append(f"{verdict.rejected_outcomes} rows or files of the outcomes feed could not be read")
-    return facts
 
 
 def _listed(names: Sequence[str]) -> str:

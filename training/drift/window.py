@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.scoring.contract import RELEASE_CLIENT
 from training.inference_log import layout
 from training.inference_log.day_tables import inference_columns
 from training.inference_log.sql_engine import Engine, key_column
@@ -26,7 +27,7 @@ class Window(msgspec.Struct, frozen=True):
     """The records of one day."""
 
     records: int
-    """All records, of every model version."""
+    """All records that clients asked for, of every model version."""
     used: int
     """Records of the champion, one for each entity: what the figures are about."""
     skewed: int
@@ -38,13 +39,22 @@ class Window(msgspec.Struct, frozen=True):
     predictions: tuple[NDArray[np.float64], NDArray[np.int64]]
     """Sorted distinct answers and their counts."""
     outliers: int
+    own: int = 0
+    """Records that releases asked for to verify a server. Nothing else counts them."""
+    asked: int = 0
+    """Records of the champion, several of one entity among them."""
+    most: int = 0
+    """How many of these are about the one entity that was asked about most."""
 
 
 def read_window(
     engine: Engine, tables: Path, day: date, use_case: UseCase, fields: Sequence[str], version: str
 ) -> Window:
     """Count the records of ``day`` that ``version`` answered, by the values of ``fields``."""
-    engine.view_days("day_rows", tables, "inference", inference_columns(use_case), day)
+    engine.view_days("every_row", tables, "inference", inference_columns(use_case), day)
+    # By the name of the API key, which the server logs: a request id is the client's own choice.
+    engine.define("day_rows", f"SELECT * FROM every_row WHERE COALESCE(client, '') <> '{RELEASE_CLIENT}'")
+    own = engine.query(f"SELECT COUNT(*) AS n FROM every_row WHERE client = '{RELEASE_CLIENT}'")[0]["n"]
     versions = engine.query("SELECT model_version, COUNT(*) AS n FROM day_rows GROUP BY model_version")
     columns = [*(use_case.columns[name] for name in fields), "prediction", "is_outlier"]
     work = layout.empty_folder(tables / "nights" / f".{day}.window")
@@ -56,11 +66,15 @@ def read_window(
     totals = engine.query(
         "SELECT COUNT(*) AS n, COALESCE(SUM(CASE WHEN is_outlier THEN 1 ELSE 0 END), 0) AS o FROM used_rows"
     )[0]
+    asked = engine.query(statement("asked.sql", entity=_entity(use_case), version=version))[0]
     skewed = engine.query(statement("skewed.sql", hours=str(SKEW_HOURS)))[0]["n"]
     layout.remove_folder(work)
     ordered = sorted(predictions)
     return Window(
         records=sum(row["n"] for row in versions),
+        own=own,
+        asked=asked["n"],
+        most=asked["most"],
         used=totals["n"],
         skewed=skewed,
         versions={str(row["model_version"]): row["n"] for row in versions},

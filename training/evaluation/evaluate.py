@@ -96,7 +96,7 @@ def evaluate(
         curves["champion"] = old.probabilities(encode_columns(holdout.columns(), old.contract))
         champion_figures = metrics.measure(curves["champion"], y, judged.weights)
         rows, found = _against_champion(judged, curves["champion"])
-        reasons += worse_than("champion", found)
+        reasons += worse_than(f"champion (version {champion.version})", found)
         comparison = {"champion_version": champion.version, "rows": rows, "metrics": found}
     importance = permutation_importance(bundle, x, y, config.seed)
     draw_all(folder / "plots", holdout, curves, importance, development)
@@ -118,8 +118,11 @@ def evaluate(
             "parity": parity,
             "tuning": {"trials": tuning.trials, "pruned": tuning.pruned, "best_roc_auc": tuning.best_roc_auc},
             "data": {
+                "source": config.data,
                 "digest": dataset.digest,
                 "rows": len(dataset.frame),
+                "original_rows": len(dataset.frame) - dataset.labelled,
+                "labelled_rows": dataset.labelled,
                 "development_rows": len(development.frame),
                 "holdout_rows": len(y),
                 "holdout_positives": int(y.sum()),

@@ -34,9 +34,10 @@ def write_card(config: JobConfig, use_case: UseCase, members: list[Member], eval
 
 ## Data
 
-{data["rows"]} {use_case.entities} (digest `{data["digest"]}`): {data["development_rows"]} to choose and train,
-{data["holdout_rows"]} held out ({data["holdout_positives"]} {label.positives}). The hold-out is fixed by {fixed_by};
-no version of the model is ever trained on it. {_not_seen(use_case)}
+`{data["source"]}`, digest `{data["digest"]}`: {data["rows"]} {use_case.entities}, {data["original_rows"]} of them
+original and {data["labelled_rows"]} labelled by outcomes. {data["development_rows"]} served to choose and train.
+Held out were {data["holdout_rows"]} ({data["holdout_positives"]} {label.positives}). The hold-out is fixed by
+{fixed_by}; no version of the model is ever trained on it. {_not_seen(use_case)}
 
 ## Model
 
@@ -50,7 +51,7 @@ log-odds, or the probability that a forest gives. Chosen among {evaluation["tuni
 
 ## Quality on the hold-out
 
-| Metric | Challenger | Champion | Difference | Plain logistic regression |
+| Metric | Challenger | {_champion(evaluation)} | Difference | Plain logistic regression |
 |---|---|---|---|---|
 {_metric_rows(evaluation)}
 
@@ -71,6 +72,12 @@ agree to {evaluation["parity"]["probability"]:.1e} on {evaluation["parity"]["row
 
 def _figure(estimate: dict[str, float]) -> str:
     return f"{estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"
+
+
+def _champion(evaluation: dict[str, Any]) -> str:
+    """Heading of the figures of the version that was champion when this was evaluated."""
+    comparison = evaluation["comparison"]
+    return f"Version {comparison['champion_version']} (champion then)" if comparison else "No champion then"
 
 
 def _metric_rows(evaluation: dict[str, Any]) -> str:

@@ -11,11 +11,18 @@ WORKSPACES = "WorkspaceResourceId="
 _CHUNK = 8 * 2**20
 # Documented as PT05M.json and PT05M_1.json; deployments with PT5M.json have been seen.
 _NAME = re.compile(r"(^|/)PT0?5M(_\d+)?\.json(\.gz)?$")
+_DAY = re.compile(r"(^|/)y=(\d{4})/m=(\d\d)/d=(\d\d)/")
 
 
 def is_export(name: str) -> bool:
     """Whether a blob of this name holds exported records."""
     return _NAME.search(name) is not None
+
+
+def blob_of(name: str, size: int) -> Blob:
+    """What the name of a blob says of it."""
+    day = _DAY.search(name)
+    return Blob(name, size, is_export(name), date(*map(int, day.groups()[1:])) if day else None)
 
 
 def day_folders(first: date, last: date) -> list[str]:
@@ -34,9 +41,9 @@ class FolderSource:
         found = []
         for workspace in sorted({path.parent for path in self._root.glob(f"{WORKSPACES}*/**/y=*")}):
             for folder in (workspace / day for day in day_folders(first, last)):
-                found += [path for path in folder.rglob("*") if path.is_file() and is_export(path.name)]
+                found += [path for path in folder.rglob("*") if path.is_file()]
         named = {path.relative_to(self._root).as_posix(): path for path in found}
-        return [Blob(name, path.stat().st_size) for name, path in sorted(named.items())]
+        return [blob_of(name, path.stat().st_size) for name, path in sorted(named.items())]
 
     def read(self, name: str, start: int, end: int) -> Iterator[bytes]:
         with (self._root / name).open("rb") as file:

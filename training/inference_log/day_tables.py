@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from training.inference_log import layout
+from training.inference_log.landing import read_manifest
 from training.inference_log.parse import CurationError, Staged, read_staged
 from training.inference_log.sql_engine import Engine, record_columns
 from training.inference_log.statements import statement
@@ -45,6 +46,12 @@ class Counts(msgspec.Struct, frozen=True):
     days: tuple[str, ...]
     """The days that were rebuilt."""
     bytes: int
+    blobs: int = 0
+    """Exported blobs that were looked at."""
+    waiting: int = 0
+    """Bytes of them that may be half a line, and wait for the rest."""
+    strange: tuple[str, ...] = ()
+    """Files among them that no export is named like, and that nobody read."""
 
     @property
     def note(self) -> str:
@@ -78,7 +85,11 @@ def rebuild(engine: Engine, tables: Path, night: date, use_case: UseCase) -> Cou
     if staged is None:
         raise CurationError(f"night {night} is not staged: run the curation of that night first")
     repeated = sum(rebuild_day(engine, tables, date.fromisoformat(day), use_case, night) for day in staged.days)
+    manifest = read_manifest(tables, night)
     counts = _count(staged, repeated)
+    if manifest:
+        waiting = sum(one.bytes for one in manifest.waiting)
+        counts = msgspec.structs.replace(counts, blobs=manifest.blobs, waiting=waiting, strange=manifest.strange)
     layout.write_json(layout.night_folder(tables, "nights", night) / layout.COUNTS, msgspec.to_builtins(counts))
     return counts
 

@@ -1,8 +1,12 @@
 """Copy new bytes of exported blobs into Parquet files of raw lines, each byte once.
 
 A blob grows after it was read, and a late record is appended to an old folder, so what was copied is kept
-as byte ranges per blob in each night's manifest. A night copies what no other night's manifest covers, up
-to the last newline: a line that is half written waits for the next night.
+as byte ranges per blob in each night's manifest. A night copies what no other night's manifest covers.
+
+What follows the last newline of a blob is copied where it is a whole record (newlines may separate records and need
+not end them). Otherwise it is a line that is half written, and waits. It waits until the blob has not grown from one
+look to the next, or its folder is looked at for the last time: then it is copied as it is, and ends in quarantine
+where it is not a record. Blank lines and byte-order marks hold nothing, and are not lines.
 """
 
 import zlib
@@ -13,6 +17,7 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from training.inference_log import layout
@@ -21,6 +26,11 @@ LINES_SCHEMA = pa.schema([("file_no", pa.int32()), ("byte_offset", pa.int64()), 
 FILE_BYTES = 64 * 2**20
 """Bytes of lines per Parquet file, about."""
 _GZIP = b"\x1f\x8b"
+_MARK = b"\xef\xbb\xbf"
+"""UTF-8's byte-order mark."""
+_BLANK_BYTES = 8
+"""Where no line is as short as this, none is looked at for being blank."""
+_BROKEN = b"compressed bytes that cannot be unpacked"
 _NEWLINE = 10
 
 
@@ -29,6 +39,10 @@ class Blob(msgspec.Struct, frozen=True):
 
     name: str
     size: int
+    exported: bool = True
+    """Its name is that of an export's blob. Others are not read."""
+    day: date | None = None
+    """The day of its folder, which is looked at a number of nights."""
 
 
 class Range(msgspec.Struct, frozen=True):
@@ -44,6 +58,16 @@ class Range(msgspec.Struct, frozen=True):
     stored: int
     lines: int
     compressed: bool = False
+    whole: bool = True
+    """Nothing of the blob as it was then is left to be read."""
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """The end of a blob that may be half a line: its bytes, and the blob's size when it was looked at."""
+
+    blob: str
+    bytes: int
+    stored: int
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -52,6 +76,11 @@ class Manifest(msgspec.Struct, frozen=True):
     night: str
     files: tuple[str, ...]
     ranges: tuple[Range, ...]
+    waiting: tuple[Waiting, ...] = ()
+    strange: tuple[str, ...] = ()
+    """Files in the folders of the export that no export is named like; they are not read."""
+    blobs: int = 0
+    """Exported blobs that were looked at, with and without something new."""
 
     @property
     def lines(self) -> int:
@@ -66,7 +95,7 @@ class Source(Protocol):
     """Where exported blobs are read from."""
 
     def blobs(self, first: date, last: date) -> list[Blob]:
-        """The blobs in the folders of these days (UTC, both inclusive), sorted by name."""
+        """All blobs in the folders of these days (UTC, both inclusive), sorted by name."""
 
     def read(self, name: str, start: int, end: int) -> Iterator[bytes]:
         """The bytes ``[start, end)`` of a blob, in pieces."""
@@ -89,12 +118,25 @@ def land(source: Source, tables: Any, night: date, first: date, last: date) -> M
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in layout.entries(folder):
         leftover.unlink()
-    covered = _covered(tables)
+    covered, looked_at = _known(tables)
+    listed = source.blobs(first, last)
+    exported = [blob for blob in listed if blob.exported]
     ranges: list[Range] = []
+    waiting: list[Waiting] = []
     with _LineWriter(folder) as writer:
-        for blob in source.blobs(first, last):
-            ranges += _land_blob(source, blob, covered.get(blob.name, []), writer, len(ranges))
-    manifest = Manifest(night=night.isoformat(), files=tuple(writer.files), ranges=tuple(ranges))
+        for blob in exported:
+            complete = blob.size in looked_at.get(blob.name, ()) or blob.day == first
+            copied, left = _land_blob(source, blob, covered.get(blob.name, []), writer, len(ranges), complete)
+            ranges += copied
+            waiting += [Waiting(blob.name, left, blob.size)] if left else []
+    manifest = Manifest(
+        night=night.isoformat(),
+        files=tuple(writer.files),
+        ranges=tuple(ranges),
+        waiting=tuple(waiting),
+        strange=tuple(blob.name for blob in listed if not blob.exported),
+        blobs=len(exported),
+    )
     layout.write_json(folder / layout.MANIFEST, msgspec.to_builtins(manifest))
     return manifest
 
@@ -112,55 +154,89 @@ def gaps(covered: Iterable[tuple[int, int]], size: int) -> list[tuple[int, int]]
     return [(start, end) for start, end in found if start < end]
 
 
-def _covered(tables: Any) -> dict[str, list[Range]]:
+def _known(tables: Any) -> tuple[dict[str, list[Range]], dict[str, set[int]]]:
+    """By blob, over all nights: what was copied, and the sizes that it was seen with."""
     covered: dict[str, list[Range]] = {}
+    looked_at: dict[str, set[int]] = {}
     for night in layout.partitions(tables, "landing"):
         if manifest := read_manifest(tables, night):
             for part in manifest.ranges:
                 covered.setdefault(part.blob, []).append(part)
-    return covered
+                looked_at.setdefault(part.blob, set()).add(part.stored)
+            for end in manifest.waiting:
+                looked_at.setdefault(end.blob, set()).add(end.stored)
+    return covered, looked_at
 
 
 def _land_blob(
-    source: Source, blob: Blob, covered: Sequence[Range], writer: "_LineWriter", file_no: int
-) -> list[Range]:
-    """Copy a blob's new lines; returns one range for each gap that held a whole line."""
+    source: Source, blob: Blob, covered: Sequence[Range], writer: "_LineWriter", file_no: int, complete: bool
+) -> tuple[list[Range], int]:
+    """Copy a blob's new lines: one range for each gap that held a line, and the bytes that wait for their rest.
+
+    ``complete``: no rest will come, so what looks like half a line is copied too.
+    """
     if blob.size == 0:
-        return []
+        return [], 0
     head = b"".join(source.read(blob.name, 0, min(2, blob.size)))
     if head == _GZIP:
-        return _land_gzip(source, blob, covered, writer, file_no)
+        return _land_gzip(source, blob, covered, writer, file_no, complete)
     ranges: list[Range] = []
+    left = 0
     for start, end in gaps(((part.start, part.end) for part in covered), blob.size):
         number = file_no + len(ranges)
-        copied, lines = writer.copy(source.read(blob.name, start, end), number, start)
+        copied, lines = writer.copy(source.read(blob.name, start, end), number, start, complete or end < blob.size)
+        left = end - start - copied
         if copied:
             ranges.append(Range(number, blob.name, start, start + copied, blob.size, lines))
-    return ranges
+    return ranges, left
 
 
 def _land_gzip(
-    source: Source, blob: Blob, covered: Sequence[Range], writer: "_LineWriter", file_no: int
-) -> list[Range]:
-    """A compressed blob has no byte positions to resume at: when it has grown it is read again from its start."""
-    if any(part.stored == blob.size for part in covered):
-        return []
+    source: Source, blob: Blob, covered: Sequence[Range], writer: "_LineWriter", file_no: int, complete: bool
+) -> tuple[list[Range], int]:
+    """A compressed blob has no byte positions to resume at: what is new in it is found by reading it from its start.
+
+    One that has not grown since it was copied to its end is left alone.
+    """
+    if any(part.stored == blob.size and part.whole for part in covered):
+        return [], 0
     done = max((part.end for part in covered), default=0)
-    text = _skip(_decompress(source.read(blob.name, 0, blob.size)), done)
-    copied, lines = writer.copy(text, file_no, done)
-    return [Range(file_no, blob.name, done, done + copied, blob.size, lines, True)] if copied else []
+    content = _Unzipped(source.read(blob.name, 0, blob.size))
+    copied, lines = writer.copy(_skip(iter(content), done), file_no, done, complete)
+    left = max(content.bytes - done - copied, 0) or int(content.broken)
+    if complete and content.broken:
+        lines += writer.note(_BROKEN, file_no, done + copied)
+        left = 0
+    if not copied and not lines:
+        return [], left
+    return [Range(file_no, blob.name, done, done + copied, blob.size, lines, True, not left)], left
 
 
-def _decompress(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The content of one or more gzip members; a member that is cut short ends the content without an error."""
-    machine = zlib.decompressobj(wbits=31)
-    for chunk in chunks:
-        rest = chunk
-        while rest:
-            if machine.eof:
-                machine = zlib.decompressobj(wbits=31)
-            yield machine.decompress(rest)
-            rest = machine.unused_data
+class _Unzipped:
+    """The content of one or more gzip members, as far as it can be had."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = chunks
+        self.bytes = 0
+        self.broken = False
+        """It ends within a member, or in something that is not one."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        machine = zlib.decompressobj(wbits=31)
+        for chunk in self._chunks:
+            rest = chunk
+            while rest:
+                if machine.eof:
+                    machine = zlib.decompressobj(wbits=31)
+                try:
+                    text = machine.decompress(rest)
+                except zlib.error:
+                    self.broken = True
+                    return
+                self.bytes += len(text)
+                yield text
+                rest = machine.unused_data
+        self.broken = not machine.eof
 
 
 def _skip(chunks: Iterable[bytes], count: int) -> Iterator[bytes]:
@@ -186,8 +262,11 @@ class _LineWriter:
     def __exit__(self, *exception: object) -> None:
         self._close()
 
-    def copy(self, chunks: Iterable[bytes], file_no: int, start: int) -> tuple[int, int]:
-        """Write the whole lines of a stream that begins at byte ``start``; returns (bytes, lines) written."""
+    def copy(self, chunks: Iterable[bytes], file_no: int, start: int, complete: bool) -> tuple[int, int]:
+        """Write the lines of a stream that begins at byte ``start``; returns (bytes, lines) written.
+
+        The last one need not end with a newline where it is a whole record, or the stream is ``complete``.
+        """
         position, lines, tail = start, 0, b""
         for chunk in chunks:
             tail += chunk
@@ -196,7 +275,14 @@ class _LineWriter:
             lines += self._write(tail[:cut], file_no, position)
             position += cut
             tail = tail[cut:]
+        if tail and (complete or _is_record(tail)):
+            lines += self._write(tail + b"\n", file_no, position)
+            position += len(tail)
         return position - start, lines
+
+    def note(self, text: bytes, file_no: int, position: int) -> int:
+        """Write a line that stands for bytes which cannot be had, so that it is counted as unreadable."""
+        return self._write(text + b"\n", file_no, position)
 
     def _write(self, text: bytes, file_no: int, start: int) -> int:
         if self._room <= 0:
@@ -217,6 +303,14 @@ class _LineWriter:
         self._stack = []
 
 
+def _is_record(text: bytes) -> bool:
+    """Whether a text is a JSON object from end to end; no part of an object is one."""
+    try:
+        return isinstance(msgspec.json.decode(text.removeprefix(_MARK)), dict)
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        return False
+
+
 def _line_table(text: bytes, file_no: int, start: int) -> pa.Table:
     """Newline-terminated text to rows, without a Python object per line."""
     ends = np.flatnonzero(np.frombuffer(text, np.uint8) == _NEWLINE) + 1
@@ -229,6 +323,11 @@ def _line_table(text: bytes, file_no: int, start: int) -> pa.Table:
         # Some line is not UTF-8. A backslash escape such as \xff is not JSON, so just that line ends in quarantine.
         parts = [text[begin:end].decode("utf-8", "backslashreplace") for begin, end in zip(starts, ends, strict=True)]
         lines = pa.array(parts, pa.string())
-    return pa.table(
+    if _MARK in text:
+        lines = pc.replace_substring_regex(lines, pattern="^\ufeff", replacement="")
+    table = pa.table(
         [pa.array(np.full(len(ends), file_no, np.int32)), pa.array(starts + start), lines], schema=LINES_SCHEMA
     )
+    if (ends - starts).min() > _BLANK_BYTES:
+        return table
+    return table.filter(pc.invert(pc.match_substring_regex(table["line"], pattern=r"^\s*$")))

@@ -20,6 +20,7 @@ does: every curated table can be deleted and made again from them.
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,21 @@ VERDICT = "verdict.json"
 ALERTS = "alerts.json"
 REPORT = "report.html"
 TRAINING = "training.parquet"
+
+
+class NightError(ValueError):
+    """Raised for a night that cannot be closed."""
+
+
+def check_nights(nights: Iterable[str], today: date) -> None:
+    """Raise ``NightError`` where one of these ISO dates is not a date, or lies ahead: it has no records yet."""
+    for night in nights:
+        try:
+            ahead = date.fromisoformat(night) > today
+        except ValueError as error:
+            raise NightError(f"the night {night!r} is not a date: write it as in {today}") from error
+        if ahead:
+            raise NightError(f"the night {night} is still to come (today is {today}, UTC): close nights up to today")
 
 
 def night_folder(tables: Any, table: str, night: date) -> Any:

@@ -8,10 +8,12 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training.data.dataset import read_table
+from serving.scoring.contract import RELEASE_CLIENT
+from training.data.dataset import Dataset
 from training.inference_log import layout
 from training.inference_log.day_tables import inference_columns
-from training.inference_log.outcomes_feed import EFFECTIVE_DATE, Outcome, Rejected, feed_files, read_feed
+from training.inference_log.labels import Labels
+from training.inference_log.outcomes_feed import EFFECTIVE_DATE, Listing, Outcome, Rejected, list_feed, read_feed
 from training.inference_log.parse import write_rows
 from training.inference_log.sql_engine import Column, Engine, key_column, record_columns
 from training.inference_log.statements import statement
@@ -19,60 +21,43 @@ from training.use_case import TECHNICAL_COLUMNS, UseCase
 
 SOURCES = "outcomes.json"
 REJECTED = "rejected_outcomes.json"
+LABELS = "labels.json"
 _ARROW = {"BIGINT": pa.int64(), "DOUBLE": pa.float64(), "STRING": pa.string(), "DATE": pa.date32()}
 
 
-class Labels(msgspec.Struct, frozen=True):
-    """What a night's training table holds."""
+class Original(msgspec.Struct, frozen=True):
+    """The rows that a training table begins with."""
 
-    night: str
-    outcomes: int
-    """Readable rows of the feed."""
-    later: int
-    """Those of them that are dated after the night: they count from their own date on."""
-    rejected: int
-    labelled: int
-    """Outcomes with a record that they are about."""
-    original: int
-    rows: int
-    """Rows of the training table."""
-    unjoined: str = ""
-    """Why no outcome can be joined with a record; empty where they can be."""
-
-    @property
-    def note(self) -> str:
-        """One line for people."""
-        read = (
-            self.unjoined or f"{self.outcomes} outcomes read ({self.later} of a later date), {self.rejected} rejected"
-        )
-        return f"night {self.night}: {read}; {self.labelled} labelled records + {self.original} of the original set"
+    data: Dataset
+    name: str
+    """What people call them."""
 
 
-def label(engine: Engine, tables: Path, night: date, use_case: UseCase, *, feed: Path | None, original: str) -> Labels:
+def label(
+    engine: Engine, tables: Path, night: date, use_case: UseCase, *, feed: Path | None, original: Original
+) -> Labels:
     """Write ``labelled/night=`` and ``training/night=``.
 
-    ``feed`` is the folder of outcome files, ``original`` the first training set (a CSV or Parquet path).
-    A night that is labelled again reads the files that it read first.
+    ``feed`` is the folder of outcome files. Of ``original``, rows that came with the feed are left out: they come with
+    it again. A night that is labelled again reads the files that it read first.
     """
     known = layout.night_folder(tables, "nights", night)
     work = layout.empty_folder(tables / "labelled" / f".{night}.work")
-    names = layout.read_json(known / SOURCES)
-    names = feed_files(feed) if names is None else names
+    listed = _read_listing(known) or list_feed(feed)
+    earlier, before = _listing_before(tables, night)
     labelled = layout.night_folder(tables, "labelled", night)
     outcomes: list[Outcome] = []
     rejected: list[Rejected] = []
     if key := key_column(use_case):
-        outcomes, rejected = read_feed(feed, names, key, use_case.label) if feed else ([], [])
+        outcomes, rejected = read_feed(feed, listed.files, key, use_case.label) if feed else ([], [])
+        rejected = [*listed.unread, *rejected]
         _join(engine, tables, night, use_case, key, outcomes, work, labelled)
     else:
         engine.view("labelled", [], labelled_columns(use_case))
         engine.write(["SELECT * FROM labelled"], labelled)
     engine.view("labelled", [labelled], labelled_columns(use_case))
-    counts = _write_training(engine, use_case, original, work, layout.night_folder(tables, "training", night))
-    layout.write_json(known / REJECTED, msgspec.to_builtins(rejected))
-    layout.write_json(known / SOURCES, names)
-    layout.remove_folder(work)
-    return Labels(
+    counts = _write_training(engine, use_case, original.data, work, layout.night_folder(tables, "training", night))
+    labels = Labels(
         night=night.isoformat(),
         outcomes=len(outcomes),
         later=sum(outcome.effective_date > night for outcome in outcomes),
@@ -81,7 +66,41 @@ def label(engine: Engine, tables: Path, night: date, use_case: UseCase, *, feed:
         original=counts.get("original", 0),
         rows=sum(counts.values()),
         unjoined=why_unjoined(use_case),
+        origin=original.name,
+        files=len(listed.files) + len(listed.unread),
+        unread=sum(one.row == 0 for one in rejected),
+        ignored=listed.ignored,
+        gone=tuple(sorted(set(before.files) - set(listed.files))),
     )
+    labels = msgspec.structs.replace(labels, newest=_newest(labels, listed, before, earlier))
+    layout.write_json(known / REJECTED, msgspec.to_builtins(rejected))
+    layout.write_json(known / LABELS, msgspec.to_builtins(labels))
+    layout.write_json(known / SOURCES, msgspec.to_builtins(listed))
+    layout.remove_folder(work)
+    return labels
+
+
+def _listing_before(tables: Path, night: date) -> tuple[Labels | None, Listing]:
+    """What the latest labelled night before this one made of the feed, and what the feed held then."""
+    for earlier in reversed(layout.partitions(tables, "nights")):
+        if earlier < night and (listing := _read_listing(layout.night_folder(tables, "nights", earlier))) is not None:
+            return read_labels(tables, earlier), listing
+    return None, Listing()
+
+
+def _read_listing(folder: Path) -> Listing | None:
+    """What the feed held when a night was labelled first; release 0.1.0 kept the names of the files alone."""
+    found = layout.read_json(folder / SOURCES)
+    return None if found is None else msgspec.convert({"files": found} if isinstance(found, list) else found, Listing)
+
+
+def _newest(labels: Labels, listed: Listing, before: Listing, earlier: Labels | None) -> str:
+    """The night in which the feed's newest file, or newest row of a file, came; empty while it has none."""
+    if not listed.files:
+        return earlier.newest if earlier else ""
+    if earlier is None or set(listed.files) - set(before.files) or labels.outcomes > earlier.outcomes:
+        return labels.night
+    return earlier.newest
 
 
 def why_unjoined(use_case: UseCase) -> str:
@@ -93,6 +112,12 @@ def read_rejected(tables: Path, night: date) -> list[Rejected]:
     """What could not be read of the feed in a night that was labelled."""
     found = layout.read_json(layout.night_folder(tables, "nights", night) / REJECTED)
     return msgspec.convert(found or [], list[Rejected])
+
+
+def read_labels(tables: Path, night: date) -> Labels | None:
+    """What a night's training table was made of, or ``None`` where the night was not labelled."""
+    found = layout.read_json(layout.night_folder(tables, "nights", night) / LABELS)
+    return None if found is None else msgspec.convert(found, Labels)
 
 
 def labelled_columns(use_case: UseCase) -> dict[str, str]:
@@ -134,11 +159,12 @@ def _join(
         label=label_column,
         features=", ".join(f"i.{column.name}" for column in record_columns(use_case)),
         horizon_days=str(use_case.horizon_days),
+        release_client=RELEASE_CLIENT,
     )
     engine.write([chosen], target, order_by=f"r.{EFFECTIVE_DATE}, i.{key.name}")
 
 
-def _write_training(engine: Engine, use_case: UseCase, original: str, work: Path, target: Path) -> dict[str, int]:
+def _write_training(engine: Engine, use_case: UseCase, original: Dataset, work: Path, target: Path) -> dict[str, int]:
     """Write the training table of the original set and view ``labelled``; returns its rows by source."""
     columns = record_columns(use_case)
     label_column = use_case.columns[use_case.label.field]
@@ -158,8 +184,9 @@ def _write_training(engine: Engine, use_case: UseCase, original: str, work: Path
     return {row["source"]: row["n"] for row in counted}
 
 
-def _view_original(engine: Engine, use_case: UseCase, original: str, work: Path) -> None:
-    frame = read_table(use_case, original).frame[list(use_case.columns)].rename(columns=use_case.columns)
+def _view_original(engine: Engine, use_case: UseCase, original: Dataset, work: Path) -> None:
+    rows = original if original.recent is None else original.take(~original.recent)
+    frame = rows.frame[list(use_case.columns)].rename(columns=use_case.columns)
     frame["row_no"] = range(len(frame))
     pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), work / "original.parquet")
     engine.view("original", [work / "original.parquet"], dict.fromkeys(frame.columns, ""))

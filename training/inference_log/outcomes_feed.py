@@ -8,6 +8,7 @@ comes as a row for the same key and date in a file whose name sorts later.
 import csv
 import gzip
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
@@ -25,6 +26,9 @@ EFFECTIVE_DATE = "effective_date"
 _TEXT_SUFFIXES = (".csv", ".csv.gz")
 _READ_SUFFIXES = (*_TEXT_SUFFIXES, ".parquet")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
+_LEFT_OUT = (".", "_", "~$")
+_DELTA_LOG = "_delta_log"
+_DELTA = "it is a Delta table, whose files hold deleted rows too: save its rows as CSV or Parquet"
 _SHOWN = 40
 _BATCH_ROWS = 10_000
 
@@ -54,12 +58,46 @@ class Rejected(msgspec.Struct, frozen=True):
     reason: str
 
 
-def feed_files(feed: Path | None) -> list[str]:
-    """The files of the feed, as paths within it. Hidden files and those that a program has open are not part of it."""
-    if feed is None:
-        return []
-    files = (path.relative_to(feed) for path in feed.rglob("*") if path.is_file())
-    return sorted(file.as_posix() for file in files if not file.name.startswith((".", "_", "~$")))
+class Listing(msgspec.Struct, frozen=True):
+    """What the folder of the feed holds, as paths within it: every entry is in one of the three."""
+
+    files: tuple[str, ...] = ()
+    """To be read."""
+    ignored: tuple[str, ...] = ()
+    """Hidden files and folders (``.``, ``_``), and what Excel keeps beside a file that is open (``~$``)."""
+    unread: tuple[Rejected, ...] = ()
+    """What cannot be read as files of rows."""
+
+
+def list_feed(feed: Path | None) -> Listing:
+    """List the feed. A folder that is not there yet, or has no name, holds nothing."""
+    files: list[str] = []
+    ignored: list[str] = []
+    unread: list[Rejected] = []
+
+    def refused(error: OSError) -> None:
+        if not (isinstance(error, FileNotFoundError) and Path(error.filename) == feed):
+            place = Path(error.filename).relative_to(str(feed)).as_posix()
+            unread.append(Rejected(_readable(place), 0, f"the folder cannot be listed: {error.strerror}"))
+
+    for folder, folders, names in os.walk(feed, onerror=refused) if feed else ():
+        place = Path(folder).relative_to(str(feed))
+        if _DELTA_LOG in folders:
+            unread.append(Rejected(_readable(place.as_posix()), 0, _DELTA))
+            folders.clear()
+            continue
+        linked = [name for name in folders if not name.startswith(_LEFT_OUT) and Path(folder, name).is_symlink()]
+        link = "a link to a folder is not followed: put the folder itself here"
+        unread += [Rejected(_readable((place / name).as_posix()), 0, link) for name in linked]
+        ignored += [_readable((place / name).as_posix()) for name in [*folders, *names] if name.startswith(_LEFT_OUT)]
+        folders[:] = [name for name in folders if not name.startswith(_LEFT_OUT) and name not in linked]
+        for name in (name for name in names if not name.startswith(_LEFT_OUT)):
+            path = (place / name).as_posix()
+            if Path(folder, name).is_file():
+                files.append(path)
+            else:
+                unread.append(Rejected(_readable(path), 0, "it is a link to nothing, or something else than a file"))
+    return Listing(tuple(sorted(files)), tuple(sorted(ignored)), tuple(sorted(unread, key=lambda one: one.file)))
 
 
 def read_feed(feed: Path, names: Sequence[str], key: Column, label: Binary) -> tuple[list[Outcome], list[Rejected]]:
@@ -73,10 +111,10 @@ def read_feed(feed: Path, names: Sequence[str], key: Column, label: Binary) -> t
                 try:
                     outcomes.append(_outcome(raw, key, label, _readable(name), number))
                 except Exception as error:  # noqa: BLE001 - a value of somebody's file may raise anything; it is listed
-                    rejected.append(Rejected(name, number, _plain(error)))
+                    rejected.append(Rejected(_readable(name), number, _plain(error)))
         except Exception as error:  # noqa: BLE001 - as above, for the file
             what = f"the file cannot be read after row {number}" if number else "the file cannot be read"
-            rejected.append(Rejected(name, number + 1 if number else 0, f"{what}: {_plain(error)}"))
+            rejected.append(Rejected(_readable(name), number + 1 if number else 0, f"{what}: {_plain(error)}"))
     return outcomes, rejected
 
 

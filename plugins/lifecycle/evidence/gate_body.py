@@ -30,9 +30,29 @@ def _figure(found: dict[str, Any] | None) -> str:
     return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})" if found else "-"
 
 
-def metrics_table(evaluation: dict[str, Any]) -> Table:
-    """Each metric by its title: the challenger's figure beside those of the models that it is compared with."""
-    models = {"Challenger": evaluation["challenger"], "Champion": evaluation.get("champion")}
+def _compared_version(evaluation: dict[str, Any]) -> str:
+    """The version that was champion when the challenger was evaluated; empty where there was none."""
+    return str((evaluation.get("comparison") or {}).get("champion_version") or "")
+
+
+def compared_with(evaluation: dict[str, Any], running: str) -> str:
+    """What the comparison says nothing about, where production no longer runs the version that it was made with."""
+    then = _compared_version(evaluation)
+    if then == running:
+        return ""
+    before = f"version {then}, which was champion then" if then else "no champion, for there was none then"
+    now = f"Production runs version {running} now" if running else "Production runs nothing now"
+    return f"The evaluation compared with {before}. {now}: to compare with what runs now, train again."
+
+
+def metrics_table(evaluation: dict[str, Any], running: str) -> Table:
+    """Each metric by its title: the challenger's figure beside those of the models that it is compared with.
+
+    The champion's column names the version whose figures they are. ``running`` is the version in production.
+    """
+    then = _compared_version(evaluation)
+    head = f"Version {then} ({'champion' if then == running else 'champion then'})" if then else "No champion then"
+    models = {"Challenger": evaluation["challenger"], head: evaluation.get("champion")}
     models |= {"Plain logistic regression": evaluation["plain"]["metrics"]}
     if without := evaluation.get("without_protected"):
         models[_without(without)] = without["metrics"]
@@ -66,6 +86,14 @@ def fed_because(evaluation: dict[str, Any]) -> list[str]:
     """Why the model sees fields that groups are compared by, a line for each field that it sees."""
     reasons = (evaluation.get("without_protected") or {}).get("reasons", {})
     return [f"The model sees {name}: {reason}" for name, reason in reasons.items()]
+
+
+def trained_on(evaluation: dict[str, Any]) -> str:
+    """The data that the challenger was trained on: its place, and its rows by where they come from."""
+    data = evaluation["data"]
+    if "source" not in data:  # a version that an earlier release of this project trained
+        return f"{data['rows']} rows"
+    return f"`{data['source']}`: {data['original_rows']} original rows and {data['labelled_rows']} labelled by outcomes"
 
 
 def threshold_rows(evaluation: dict[str, Any]) -> list[tuple[str, str, str, bool, str]]:
@@ -117,6 +145,7 @@ def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str) -> str:
     run = links.mlflow_run(mlflow_url, experiment_id, model.training_run_id)
     replaced = evidence.replaces
     before = f"version {replaced.version} (`{replaced.image}`)" if replaced else "nothing: this is the first release"
+    running = replaced.version if replaced else ""
     lines = [
         f"**{model.name} version {model.version}** asks to replace {before} in production.",
         "",
@@ -124,10 +153,12 @@ def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str) -> str:
         + (f": {release.note}" if release.note else ""),
         f"- Verdict of the evaluation: **{model.verdict}** " + "; ".join(evaluation.get("reasons", [])),
         f"- Image: `{evidence.image.reference}`",
-        f"- [Training run]({run}), [model card]({run}/artifacts), data digest `{model.data_digest}`, "
-        f"code `{model.git_revision}`",
+        f"- [Training run]({run}), [model card]({run}/artifacts), code `{model.git_revision}`",
+        f"- Trained on {trained_on(evaluation)}, digest `{model.data_digest}`",
         "",
-        *metrics_table(evaluation).markdown(),
+        *filter(None, [compared_with(evaluation, running)]),
+        "",
+        *metrics_table(evaluation, running).markdown(),
         "",
         *_thresholds(evaluation),
         "",

@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow.sdk import BaseHook
 
-from training.inference_log.azure_export import WORKSPACES, FolderSource, day_folders, is_export
+from training.inference_log.azure_export import WORKSPACES, FolderSource, blob_of, day_folders
 from training.inference_log.landing import Blob, Source
 
 CONNECTION_ID = "logs"
@@ -52,8 +52,7 @@ class BlobSource:
         for workspace in self._workspaces(WORKSPACES):
             for day in day_folders(first, last):
                 for blob in self._client.list_blobs(name_starts_with=f"{workspace}{day}/"):
-                    if is_export(blob.name):
-                        found[blob.name] = Blob(blob.name, blob.size)
+                    found[blob.name] = blob_of(blob.name, blob.size)
         return [found[name] for name in sorted(found)]
 
     def read(self, name: str, start: int, end: int) -> Iterator[bytes]:

@@ -48,10 +48,14 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """The challenger beside the champion."""
+    """The challenger beside the version that was champion when it was evaluated."""
 
     version: str
     champion: str
+    """What production runs now."""
+    compared_with: str
+    """What the comparison says nothing about, where that is another version by now."""
+    trained_on: str
     verdict: str
     decision: str
     """``approved``, ``rejected`` or nothing yet."""
@@ -172,13 +176,16 @@ def _approver(version: Version, releases: list[Release]) -> str:
 
 def _candidate(challenger: Version, champion: Version | None, run_url: RunUrl) -> Candidate:
     evaluation = _evaluation(challenger.run_id)
+    running = champion.version if champion else ""
     return Candidate(
         version=challenger.version,
-        champion=champion.version if champion else "",
+        champion=running,
+        compared_with=gate_body.compared_with(evaluation, running),
+        trained_on=gate_body.trained_on(evaluation),
         verdict=challenger.tags.get(tags.VERDICT, ""),
         decision=challenger.tags.get(tags.APPROVAL, ""),
         reasons=evaluation.get("reasons", []),
-        metrics=gate_body.metrics_table(evaluation),
+        metrics=gate_body.metrics_table(evaluation, running),
         gaps=gate_body.gaps_table(evaluation),
         fed_because=gate_body.fed_because(evaluation),
         thresholds=gate_body.threshold_rows(evaluation),

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,11 @@ def nights_to_close(tables: Any, *, today: date, first: str | None = None, last:
         raise AirflowFailException(f"the range ends ({end}) before it begins ({start}): swap night_from and night_to")
     start = min(start, end)
     nights = [start + timedelta(days=number) for number in range((end - start).days + 1)]
+    if len(nights) > MAX_NIGHTS and first:
+        raise AirflowFailException(
+            f"the range {start} to {end} has {len(nights)} nights, and a run closes at most {MAX_NIGHTS}: "
+            "close it in parts, the earliest first"
+        )
     if len(nights) > MAX_NIGHTS:
         log.warning("%d nights are open; this run closes the first %d of them", len(nights), MAX_NIGHTS)
     return nights[:MAX_NIGHTS]
@@ -73,6 +78,10 @@ def nights_of_run(tables: Any, context: Any) -> list[date]:
         return [date.fromisoformat(night) for night in known]
     today = (run.logical_date or run.run_after).date()
     nights = nights_to_close(tables, today=today, first=params.get("night_from"), last=params.get("night_to"))
+    try:
+        layout.check_nights([night.isoformat() for night in nights], datetime.now(UTC).date())
+    except layout.NightError as error:
+        raise AirflowFailException(str(error)) from error
     layout.write_json(file, [night.isoformat() for night in nights])
     return nights
 
@@ -121,7 +130,7 @@ def decide(use_case: str, nights: Sequence[str]) -> dict[str, str]:
     verdicts = [read_verdict(tables, night) for night in nights]
     last = verdicts[-1]
     run = context["dag_run"]
-    airflow_api.set_run_note(run.dag_id, run.run_id, last.note)
+    airflow_api.set_run_note(run.dag_id, run.run_id, "\n".join(verdict.note for verdict in reversed(verdicts)))
     silent = any(verdict.status == "no records" for verdict in verdicts)
     up = service_is_up(use_case) if silent else False
     for verdict in verdicts:
@@ -136,6 +145,8 @@ def decide(use_case: str, nights: Sequence[str]) -> dict[str, str]:
 
 def alerts_of(use_case: str, verdict: "Verdict", *, service_up: bool) -> list[Alert]:
     """What people should hear of this night."""
+    from training.drift.losses import losses
+
     configured = settings.load()
     limits = configured.of(use_case).drift
     texts = {}
@@ -151,9 +162,13 @@ def alerts_of(use_case: str, verdict: "Verdict", *, service_up: bool) -> list[Al
         reasons = ", ".join(f"{reason}: {count}" for reason, count in verdict.counts["reasons"].items())
         texts["quarantine"] = f"{share:.1%} of {read} log lines are unreadable ({reasons})"
     if not verdict.records and service_up:
+        own = f", beside {verdict.own} of the release's own verification" if verdict.own else ""
         texts["silence"] = (
-            "The service is up, but no scored record was exported for the whole day: check the export rule"
+            f"The service is up, but no client's record was exported for the whole day{own}: check the export rule"
         )
+    for one in losses(verdict, limits):
+        if one.grave:
+            texts[one.kind] = f"{texts[one.kind]}; {one.text}" if one.kind in texts else one.text
     return [Alert(use_case, kind, verdict.night, text) for kind, text in texts.items()]
 
 

@@ -130,6 +130,8 @@ def test_page_shows_places_candidate_history_and_drift(page, with_past):
     shown = text_of(answer)
     for part in (
         "Version 4 beside champion version 3",
+        "Version 3 (champion)",
+        "Trained on employees.csv: 1470 original rows and 30 labelled by outcomes",
         "0.861 (0.822 to 0.897)",
         "0.847 (0.806 to 0.884)",
         "Plain logistic regression",
@@ -301,6 +303,17 @@ def test_approver_of_what_runs_is_shown_after_a_later_rejection_of_the_same_vers
     champion = registry.by_alias(USE_CASE, tags.CHAMPION)
     registry.set_tags(champion, {tags.APPROVAL: "rejected", tags.APPROVED_BY: ""})
     assert "Approved by hana" in text_of(page.get("/releases"))
+
+
+def test_page_heads_the_candidates_comparison_with_its_own_version_after_a_rollback(page, with_past):
+    name, client = registry.model_name(USE_CASE), registry.client()
+    client.set_registered_model_alias(name, tags.CHAMPION, "1")
+    try:
+        shown = text_of(page.get("/releases"))
+    finally:
+        client.set_registered_model_alias(name, tags.CHAMPION, "3")
+    assert "Version 3 (champion then)" in shown
+    assert "compared with version 3, which was champion then. Production runs version 1 now" in shown
 
 
 def test_history_is_sorted_and_outlives_airflows_runs(with_past):

@@ -20,6 +20,7 @@ from tests.support.airflow import USE_CASE, make_settings, run_task
 from training.drift.verdict import Quality, Verdict
 from training.evaluation.binary import Estimate
 from training.inference_log import layout
+from training.inference_log.labels import Labels
 
 QUIET = Verdict(night="2026-11-02", status="quiet", champion="3", records=300, used=200, note="quiet night")
 DRIFTED = msgspec.structs.replace(
@@ -108,6 +109,32 @@ def test_alert_for_silence_only_while_the_service_is_up():
     silent = msgspec.structs.replace(QUIET, status="no records", records=0, used=0)
     assert kinds(silent, service_up=True) == ["silence"]
     assert kinds(silent, service_up=False) == []
+
+
+FEED = Labels(night="2026-11-02", outcomes=95, later=0, rejected=5, labelled=90, original=300, rows=390, files=4)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        ({"feed": FEED}, []),
+        ({"feed": msgspec.structs.replace(FEED, outcomes=94, rejected=6)}, ["outcomes"]),
+        ({"feed": msgspec.structs.replace(FEED, rejected=1, unread=1)}, ["outcomes"]),
+        ({"feed": msgspec.structs.replace(FEED, gone=("a.csv",))}, ["feed"]),
+        ({"feed": msgspec.structs.replace(FEED, newest="2026-09-19")}, []),
+        ({"feed": msgspec.structs.replace(FEED, newest="2026-09-18", gone=("a.csv",))}, ["feed"]),
+        ({"asked": 300, "most": 150}, []),
+        ({"asked": 300, "most": 151}, ["records"]),
+        ({"asked": 49, "most": 49}, []),
+        ({"status": "too few records", "records": 300, "asked": 0, "used": 0}, ["records"]),
+        ({"unpaired": {"input without output": 5}, "records": 95}, []),
+        ({"unpaired": {"input without output": 6}, "records": 94}, ["export"]),
+        ({"counts": {"read": 1, "blobs": 19, "strange": ["x"]}}, []),
+        ({"counts": {"read": 1, "blobs": 18, "strange": ["x"]}}, ["export"]),
+    ],
+)
+def test_alert_for_what_is_lost_only_beyond_its_limit(verdict, expected):
+    assert kinds(msgspec.structs.replace(QUIET, **verdict)) == expected
 
 
 def test_alert_for_lost_quality():

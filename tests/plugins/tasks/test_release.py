@@ -506,7 +506,7 @@ def test_published_schema_is_the_documents(request):
     assert json.loads(published.read_text()) == evidence.schema(), "renew it: make docs"
 
 
-def rendered(**evaluation):
+def rendered(evaluation, running=""):
     """The gate's text of a release whose evaluation has these parts."""
     document = msgspec.convert(
         {
@@ -515,6 +515,7 @@ def rendered(**evaluation):
                 ("name", "version", "training_run_id", "data_digest", "git_revision", "verdict"), "x"
             ),
             "evaluation": {**EVALUATION, **evaluation},
+            "replaces": {"version": running, "image": image("cc")} if running else None,
             "image": {"reference": image("aa"), "sbom_digest": "x"},
             "staging_report": {"checks": [{"name": "golden answers", "passed": False, "detail": "0.2 off"}]},
         },
@@ -527,10 +528,41 @@ def test_gate_body_marks_what_failed():
     brier = {"title": "Brier score", "kind": "maximum", "value": 1, "limit": 0.1, "passed": False, "note": ""}
     note = "Age, 95% interval 0.2 to 0.6"
     gap = {"title": "Fairness gap", "kind": "maximum", "value": 0.4, "limit": 0.3, "passed": True, "note": note}
-    body = rendered(thresholds=[brier, gap])
+    body = rendered({"thresholds": [brier, gap]})
     assert "| Brier score | 1 | at most 0.1 | **missed** |" in body
     assert f"| Fairness gap | 0.4 | at most 0.3 | met: {note} |" in body
     assert "**failed** 0.2 off" in body
+
+
+FIGURES = {"champion": {"roc_auc": METRIC}, "comparison": {"champion_version": "2"}}
+
+
+def test_gate_heads_figures_with_the_version_that_they_are_of():
+    body = rendered(FIGURES, running="2")
+    assert "| Metric (95% interval) | Challenger | Version 2 (champion) |" in body
+    assert "The evaluation compared with" not in body
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "running", "said"),
+    [
+        (FIGURES, "1", "compared with version 2, which was champion then. Production runs version 1 now"),
+        (FIGURES, "", "compared with version 2, which was champion then. Production runs nothing now"),
+        ({}, "1", "compared with no champion, for there was none then. Production runs version 1 now"),
+    ],
+)
+def test_gate_says_where_another_version_is_champion_by_now(evaluation, running, said):
+    body = rendered(evaluation, running=running)
+    assert f"The evaluation {said}: to compare with what runs now, train again." in body
+    assert "Challenger | Champion" not in body
+    assert ("Version 2 (champion then)" in body) == bool(evaluation)
+
+
+def test_gate_names_the_data_that_the_challenger_was_trained_on():
+    data = {"source": "tables/training/night=2026-11-02", "rows": 1500, "original_rows": 1470, "labelled_rows": 30}
+    body = rendered({"data": data})
+    assert "`tables/training/night=2026-11-02`: 1470 original rows and 30 labelled by outcomes, digest `x`" in body
+    assert "- Trained on 1470 rows, digest" in rendered({}), "of a version that an earlier release trained"
 
 
 def gaps(value):
@@ -544,8 +576,8 @@ def test_gate_body_shows_a_protected_field_that_is_fed_with_its_reason_and_both_
         "metrics": {"roc_auc": {"value": 0.84, "low": 0.8, "high": 0.88}},
         "fairness": gaps(0.2),
     }
-    body = rendered(fairness=gaps(0.3), without_protected=without)
-    head = "Challenger | Champion | Plain logistic regression | Challenger without Age |"
+    body = rendered({"fairness": gaps(0.3), "without_protected": without})
+    head = "Challenger | No champion then | Plain logistic regression | Challenger without Age |"
     assert f"| Metric (95% interval) | {head}" in body
     assert "| ROC AUC | 0.850 (0.800 to 0.900) | - | 0.800 (0.700 to 0.850) | 0.840 (0.800 to 0.880) |" in body
     assert "| Share picked out | Age: 0.300 (0.100 to 0.500) | Age: 0.200 (0.100 to 0.500) |" in body
@@ -553,4 +585,4 @@ def test_gate_body_shows_a_protected_field_that_is_fed_with_its_reason_and_both_
 
 
 def test_gate_body_of_a_use_case_without_groups_has_no_table_of_gaps():
-    assert "Largest gap between groups" not in rendered()
+    assert "Largest gap between groups" not in rendered({})

@@ -52,9 +52,27 @@ def test_typed_range_is_closed_whatever_was_judged(tmp_path):
     assert closes(tmp_path, last="2026-11-04") == [4]
 
 
-def test_range_of_a_year_closes_a_month_at_a_time(tmp_path):
-    found = nights.nights_to_close(tmp_path, today=TODAY, first="2026-01-01")
+def test_nights_of_a_year_that_are_open_are_closed_a_month_at_a_time(tmp_path):
+    layout.write_json(layout.night_folder(tmp_path, "nights", date(2025, 12, 31)) / layout.VERDICT, {})
+    found = nights.nights_to_close(tmp_path, today=TODAY)
     assert (found[0], len(found)) == (date(2026, 1, 1), nights.MAX_NIGHTS)
+
+
+def test_typed_range_of_a_year_is_refused_for_the_next_run_would_not_go_on_with_it(tmp_path):
+    with pytest.raises(AirflowFailException, match="has 313 nights, and a run closes at most 31: close it in parts"):
+        nights.nights_to_close(tmp_path, today=TODAY, first="2026-01-01")
+
+
+def test_night_of_the_future_is_refused_and_not_kept(tmp_path):
+    typed = context()
+    typed["params"] = {"night_from": "2999-01-01", "night_to": "2999-01-02"}
+    with pytest.raises(AirflowFailException, match="the night 2999-01-01 is still to come"):
+        nights.nights_of_run(tmp_path, typed)
+    later = context()
+    later["dag_run"].logical_date = datetime(2999, 1, 2, tzinfo=UTC)
+    with pytest.raises(AirflowFailException, match="the night 2999-01-01 is still to come"):
+        nights.nights_of_run(tmp_path, later)
+    assert layout.entries(tmp_path / "runs") == []
 
 
 def test_range_that_ends_before_it_begins_is_refused(tmp_path):

@@ -48,7 +48,54 @@ def land(source, tables, nights=1):
 
 def test_lines_are_copied_with_their_offsets(tmp_path):
     land(Bytes(b"one\ntwo\n\nthree\n"), tmp_path)
-    assert copied(tmp_path) == [("blob", 0, "one\n"), ("blob", 4, "two\n"), ("blob", 8, "\n"), ("blob", 9, "three\n")]
+    assert copied(tmp_path) == [("blob", 0, "one\n"), ("blob", 4, "two\n"), ("blob", 9, "three\n")]
+
+
+def test_byte_order_marks_and_blank_lines_are_not_part_of_any_line(tmp_path):
+    mark = b"\xef\xbb\xbf"
+    land(Bytes(mark + b'{"a":1}\r\n\r\n \n' + mark + b'{"a":2}\n{"a":3}\n'), tmp_path)
+    assert copied(tmp_path) == [("blob", 0, '{"a":1}\r\n'), ("blob", 16, '{"a":2}\n'), ("blob", 27, '{"a":3}\n')]
+
+
+def test_newlines_may_separate_records_and_need_not_end_them(tmp_path):
+    source = Bytes(b'{"a":1}\n{"a":2}')
+    land(source, tmp_path)
+    assert copied(tmp_path) == [("blob", 0, '{"a":1}\n'), ("blob", 8, '{"a":2}\n')]
+    source.content += b'\n{"a":3}'
+    landing.land(source, tmp_path, NIGHT + timedelta(days=1), NIGHT, NIGHT)
+    assert copied(tmp_path)[2:] == [("blob", 16, '{"a":3}\n')]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_half_a_line_waits_until_its_blob_has_stopped_to_grow_and_is_copied_then(tmp_path, pack):
+    source = Bytes(pack(b'one\n{"a":1'), piece=9)
+    land(source, tmp_path)
+    assert copied(tmp_path) == [("blob", 0, "one\n")]
+    (waiting,) = landing.read_manifest(tmp_path, NIGHT).waiting
+    assert (waiting.blob, waiting.bytes, waiting.stored) == ("blob", 6, len(source.content))
+    land(source, tmp_path, nights=3)
+    assert copied(tmp_path) == [("blob", 0, "one\n"), ("blob", 4, '{"a":1\n')]
+    assert landing.read_manifest(tmp_path, NIGHT + timedelta(days=2)).waiting == ()
+
+
+def test_half_a_line_is_copied_in_the_night_that_looks_at_its_folder_last(tmp_path):
+    file = tmp_path / FOLDER / "PT05M.json"
+    file.parent.mkdir(parents=True)
+    for nights, text in enumerate(("{", "{}{", "{}{}{")):
+        file.write_text(text)
+        night = NIGHT + timedelta(days=nights)
+        landing.land(FolderSource(tmp_path), tmp_path / "tables", night, night - timedelta(days=2), night)
+    assert [line for _, _, line in copied(tmp_path / "tables")] == ["{}{}{\n"]
+
+
+@pytest.mark.parametrize("content", [b"\x1f\x8bnothing", gzip.compress(b"one\ntwo\n" * 999)[:-30]])
+def test_compressed_blob_that_cannot_be_unpacked_to_its_end_becomes_a_line_that_is_told(tmp_path, content):
+    land(Bytes(content), tmp_path, nights=3)
+    lines = [line for _, _, line in copied(tmp_path)]
+    assert lines[-1] == "compressed bytes that cannot be unpacked\n"
+    assert lines.count(lines[-1]) == 1
+    manifests = [landing.read_manifest(tmp_path, night) for night in layout.partitions(tmp_path, "landing")]
+    assert [bool(one.waiting) for one in manifests] == [True, False, False]
 
 
 def test_half_written_line_waits_for_the_night_in_which_it_is_whole(tmp_path):
@@ -126,19 +173,17 @@ def test_gaps_and_ranges_together_cover_each_byte_and_gaps_none_that_was_covered
     assert sorted(found) == [byte for byte in range(size) if byte not in inside]
 
 
-@given(st.lists(st.binary(max_size=12), min_size=1, max_size=6), st.integers(1, 9))
-def test_blob_that_grows_by_any_parts_over_nights_is_copied_exactly_once(tmp_path_factory, parts, piece):
+@given(st.lists(st.text("ab{}\n ", max_size=12), min_size=1, max_size=6), st.integers(1, 9))
+def test_of_a_blob_that_grows_by_any_parts_over_nights_each_byte_is_copied_exactly_once(tmp_path_factory, parts, piece):
     tables = tmp_path_factory.mktemp("tables")
-    source = Bytes(b"#", piece)  # the first byte tells it from gzip
-    for number, part in enumerate(parts):
-        source.content += part
+    source = Bytes(b"", piece)
+    for number, part in enumerate([*parts, "", ""]):
+        source.content += part.encode()
         landing.land(source, tables, NIGHT + timedelta(days=number), NIGHT, NIGHT)
-    whole = source.content[: source.content.rfind(b"\n") + 1]
-    expected, offset = [], 0
-    for line in whole.split(b"\n")[:-1]:
-        expected.append(("blob", offset, (line + b"\n").decode("utf-8", "backslashreplace")))
-        offset += len(line) + 1
-    assert copied(tables) == expected
+    found = copied(tables)
+    for _, offset, line in found:
+        assert source.content[offset:].startswith(line.removesuffix("\n").encode())
+    assert "".join("".join(line for _, _, line in found).split()) == "".join(source.content.decode().split())
 
 
 @pytest.mark.parametrize(
@@ -155,11 +200,16 @@ def test_blob_names(name, expected):
 def test_folder_source_lists_the_blobs_of_the_days_of_every_workspace(tmp_path):
     other = FOLDER.replace("/w/", "/another/")
     kept = [f"{FOLDER}/PT05M.json", f"{FOLDER}/PT05M_1.json", f"{other}/PT05M.json"]
-    for name in [*kept, f"{FOLDER}/notes.txt", FOLDER.replace("d=02", "d=03") + "/PT05M.json"]:
+    strange = f"{FOLDER}/notes.txt"
+    for name in [*kept, strange, FOLDER.replace("d=02", "d=03") + "/PT05M.json"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x\n")
     found = FolderSource(tmp_path).blobs(NIGHT, NIGHT)
-    assert [blob.name for blob in found] == sorted(kept)
+    assert [blob.name for blob in found if blob.exported] == sorted(kept)
+    assert [blob.name for blob in found if not blob.exported] == [strange]
+    assert {blob.day for blob in found} == {NIGHT}
+    manifest = landing.land(FolderSource(tmp_path), tmp_path / "tables", NIGHT, NIGHT, NIGHT)
+    assert (manifest.strange, manifest.blobs) == ((strange,), 3)
     assert b"".join(FolderSource(tmp_path).read(kept[0], 1, 2)) == b"\n"
 
 

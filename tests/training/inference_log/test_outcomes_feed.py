@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.tenants import TENANTS
-from training.inference_log.outcomes_feed import feed_files, read_feed
+from training.inference_log.outcomes_feed import Listing, list_feed, read_feed
 from training.inference_log.sql_engine import Column, key_column
 from training.use_case import Binary
 from use_cases.attrition import USE_CASE as ATTRITION
@@ -18,7 +18,7 @@ HEADER = "EmployeeNumber,Attrition,effective_date\n"
 
 
 def read(folder, use_case=ATTRITION):
-    return read_feed(folder, feed_files(folder), key_column(use_case), use_case.label)
+    return read_feed(folder, list_feed(folder).files, key_column(use_case), use_case.label)
 
 
 def read_text(folder, text, use_case=ATTRITION, name="a.csv"):
@@ -210,5 +210,38 @@ def test_name_of_a_file_may_be_of_any_bytes(tmp_path):
 
 
 def test_folder_that_is_not_there_or_not_named_holds_nothing(tmp_path):
-    assert feed_files(tmp_path / "not there") == []
-    assert feed_files(None) == []
+    assert list_feed(tmp_path / "not there") == Listing()
+    assert list_feed(None) == Listing()
+
+
+def test_everything_in_the_feed_is_read_or_left_out_knowingly_or_told(tmp_path):
+    feed = tmp_path / "feed"
+    for name in (
+        "a.csv",
+        "OLD.CSV",
+        "sub/b.csv.gz",
+        "notes.txt",
+        "~$a.xlsx",
+        ".DS_Store",
+        "_draft/c.csv",
+        "table/x.parquet",
+    ):
+        (feed / name).parent.mkdir(parents=True, exist_ok=True)
+        (feed / name).write_bytes(b"")
+    (feed / "table" / "_delta_log").mkdir()
+    (feed / "nothing.csv").symlink_to(feed / "gone")
+    (feed / "linked").symlink_to(tmp_path, target_is_directory=True)
+    found = list_feed(feed)
+    assert found.files == ("OLD.CSV", "a.csv", "notes.txt", "sub/b.csv.gz")
+    assert found.ignored == (".DS_Store", "_draft", "~$a.xlsx")
+    assert [(one.file, one.reason.partition(",")[0]) for one in found.unread] == [
+        ("linked", "a link to a folder is not followed: put the folder itself here"),
+        ("nothing.csv", "it is a link to nothing"),
+        ("table", "it is a Delta table"),
+    ]
+
+
+def test_name_that_is_not_utf8_is_told_in_words_that_every_file_can_hold(tmp_path):
+    (tmp_path / b"a\xff.csv".decode("utf-8", "surrogateescape")).write_text("x")
+    _, rejected = read_feed(tmp_path, list_feed(tmp_path).files, key_column(ATTRITION), ATTRITION.label)
+    assert [one.file.encode() for one in rejected] == [b"a\\udcff.csv"]

@@ -3,13 +3,13 @@
 import os
 import sys
 from datetime import timedelta
-from types import SimpleNamespace
 
 import pytest
 
 from tests.support.nights import FIRST, curate, inference, open_duckdb, process, rows, unpaired
 from tests.support.simulate import CONTAINER, Export
 from tests.support.tenants import KEYLESS, TENANTS
+from training.data.dataset import Dataset
 from training.data.synthetic import make_rows
 from training.drift.window import read_window
 from training.inference_log import outcomes
@@ -37,7 +37,7 @@ def by_place(found):
 
 
 @pytest.mark.parametrize("use_case", [ATTRITION, TENANTS, KEYLESS], ids=lambda one: one.name)
-def test_both_engines_make_the_same_tables_and_counts(session, tmp_path, monkeypatch, use_case):
+def test_both_engines_make_the_same_tables_and_counts(session, tmp_path, use_case):
     from training.inference_log.spark_engine import SparkEngine
 
     export = Export(tmp_path / "export", seed=1, use_case=use_case)
@@ -54,13 +54,11 @@ def test_both_engines_make_the_same_tables_and_counts(session, tmp_path, monkeyp
     for table in ("inference", "unpaired", "quarantine"):
         assert by_place(rows(tmp_path / "spark", table)) == by_place(rows(tmp_path / "duck", table))
 
-    # Reading a data file needs pandera, which this environment does not have.
-    frame = make_rows(use_case, 300, 1)
-    monkeypatch.setattr(outcomes, "read_table", lambda *_: SimpleNamespace(frame=frame))
+    original = outcomes.Original(Dataset(use_case, make_rows(use_case, 300, 1), "d"), "the first table")
     write_feed(tmp_path / "feed", use_case, export)
     found = [
         outcomes.label(
-            engine, tmp_path / name, FIRST + timedelta(days=9), use_case, feed=tmp_path / "feed", original=""
+            engine, tmp_path / name, FIRST + timedelta(days=9), use_case, feed=tmp_path / "feed", original=original
         )
         for engine, name in ((duck, "duck"), (spark, "spark"))
     ]

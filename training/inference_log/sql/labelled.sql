@@ -28,8 +28,8 @@ ranked AS (
   FROM periods AS p
   JOIN inference AS i
     ON i.{key} = p.{key} AND i.event_time < p.until_time AND i.event_time >= p.since_time
-  -- Golden answers that a release asks for (serving/verify.py) are not records of anybody.
-  WHERE i.curated_night <= '{night}' AND i.request_id NOT LIKE 'verify-%'
+  -- Golden answers that a release asks for are not records of anybody.
+  WHERE i.curated_night <= '{night}' AND COALESCE(i.client, '') <> '{release_client}'
 )
 SELECT
   r.{label}, r.effective_date, i.event_time, i.request_id, i.record, i.model_name, i.model_version, i.prediction,

@@ -31,7 +31,7 @@ SHOWN = 60
 
 Value = float | str | None
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_INFINITE = "infinite, or beyond 1.8e308"
+INFINITE = "infinite, or beyond 1.8e308"
 _DIGITS = "write digits and a point alone, such as 5993.5"
 _EXCEL_DAY = re.compile(r"[0-9]{5}(\.[0-9]+)?")
 
@@ -77,7 +77,7 @@ def is_missing(value: Any) -> bool:
 def number_of(cell: str) -> float:
     """The nearest float64 of a text that is a number; raises ``Refusal``."""
     if cell.lstrip("+-").casefold() in ("inf", "infinity"):
-        raise Refusal(_INFINITE)
+        raise Refusal(INFINITE)
     if not _NUMBER.fullmatch(cell):
         raise Refusal("not a number", _DIGITS if any(map(str.isdigit, cell)) else "")
     return _finite(float(cell))
@@ -102,12 +102,12 @@ def _typed_number(value: Any) -> float:
     try:
         return _finite(float(value))
     except OverflowError as error:
-        raise Refusal(_INFINITE) from error
+        raise Refusal(INFINITE) from error
 
 
 def _finite(number: float) -> float:
     if not math.isfinite(number):
-        raise Refusal(_INFINITE)
+        raise Refusal(INFINITE)
     return number + 0.0  # -0.0 is 0.0
 
 

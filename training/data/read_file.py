@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 import fsspec
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -95,7 +94,7 @@ def _read_csv(location: str, file: IO[str]) -> RawTable:
     if wrong:
         raise DataError(location, [DataFault("file", None, _told(fault, found)) for fault, found in wrong.items()])
     columns = zip(*rows, strict=True) if rows else [()] * len(header)
-    frame = pd.DataFrame({place: np.array(cells, object) for place, cells in enumerate(columns)})
+    frame = pd.DataFrame({place: pd.Series(cells, dtype=object) for place, cells in enumerate(columns)})
     frame.columns = pd.Index(header, dtype=object)
     return RawTable(frame, True, numbers)
 

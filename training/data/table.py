@@ -77,8 +77,10 @@ def split_table(use_case: UseCase, raw: RawTable) -> Table:
     if technical.count(EFFECTIVE_DATE) == 1:
         dates, refused[EFFECTIVE_DATE] = _read_days(spelling.column_values(raw.frame[EFFECTIVE_DATE]))
         given[EFFECTIVE_DATE] = raw.frame[EFFECTIVE_DATE]
+    # As they are: pandas would make a type of its own of texts.
+    read = {name: pd.Series(values[name], dtype=values[name].dtype) for name in columns if name in values}
     return Table(
-        frame=pd.DataFrame({name: values[name] for name in columns if name in values}, index=range(len(raw.frame))),
+        frame=pd.DataFrame(read, index=range(len(raw.frame))),
         dates=dates,
         curated=curated,
         refused=refused,

@@ -91,7 +91,9 @@ def _refused(use_case: UseCase, table: Table, name: str) -> Mapping[int, Refusal
 def _held(field: Field, values: "np.ndarray[tuple[int], np.dtype[np.object_]]", *, curated: bool) -> dict[int, Refusal]:
     """A training table may miss what a request may not, and holds listed categories alone."""
     known = np.flatnonzero(~pd.isna(values)).tolist()
-    if field.kind == "category" and field.categories and not curated:
+    if field.kind == "category":
+        if curated or not field.categories:  # a long text is cut nowhere, and no model reads it
+            return {}
         listed = Refusal(f"not one of {', '.join(field.categories)}")
         return {row: listed for row in known if values[row] not in field.categories}
     held = spelling.hold_column(values, field)

@@ -9,12 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from serving.scoring.contract import Field
-from serving.scoring.records import TEXT_LIMIT
+from serving.scoring import spelling
+from serving.scoring.spelling import TEXT_LIMIT
+from serving.scoring.spelling import LARGEST_WHOLE as LARGEST_INTEGER
 
 SAMPLE = 20_000
 """Rows that guesses about content look at. Whatever the door checks is taken from all rows."""
-LARGEST_INTEGER = 2**53 - 1
-"""Beyond it a float64 does not hold every whole number."""
 LARGEST_NUMBER = 1e30
 """Beyond it the models, which compute in float32, see no difference."""
 MOST_CATEGORIES = 60
@@ -85,10 +85,10 @@ class Column(msgspec.Struct, frozen=True):
         return result
 
 
-def look_at(name: str, raw: pd.Series) -> Column:
-    """Judge a column; ``raw`` has the row numbers 0, 1, ... as its index."""
+def look_at(name: str, raw: pd.Series, *, as_text: bool = True) -> Column:
+    """Judge a column; ``raw`` has the row numbers 0, 1, ... as its index, and cells of a text where ``as_text``."""
     known = raw.dropna()
-    numbers = _numbers(known)
+    numbers = _numbers(known, as_text)
     values = known.astype(object) if numbers is None else pd.Series(numbers, known.index)
     counts = values.value_counts()
     column = Column(name, len(raw), values, counts, "category")
@@ -155,16 +155,18 @@ def known_values(column: Column) -> str:
     return " ".join(parts)
 
 
-def _numbers(known: pd.Series) -> NDArray[np.float64] | None:
+def _numbers(known: pd.Series, as_text: bool) -> NDArray[np.float64] | None:
     """The values as numbers, or ``None`` where one of them is none, or where a number would lose something."""
     if known.empty:
         return None
-    numbers = np.asarray(pd.to_numeric(known, errors="coerce"), np.float64)
-    if np.isnan(numbers).any():
+    if as_text and known.str.fullmatch(r"[+-]?0\d+").any():  # 00123 is a code, and not the number 123
         return None
-    # 00123 is a code, and not the number 123.
-    code = not pd.api.types.is_numeric_dtype(known) and known.str.fullmatch(r"[+-]?0\d+").any()
-    return None if code else numbers
+    numbers, refused = spelling.read_column(spelling.column_values(known), spelling.NUMBER, as_text=as_text)
+    for row, refusal in refused.items():
+        if refusal.reason != spelling.INFINITE:
+            return None
+        numbers[row] = np.inf
+    return None if np.isnan(numbers).any() else numbers
 
 
 def _what(column: Column) -> What:

@@ -31,6 +31,7 @@ SHOWN = 60
 
 Value = float | str | None
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+BEYOND = "beyond the calendar, which ends with the year 9999"
 INFINITE = "infinite, or beyond 1.8e308"
 _DIGITS = "write digits and a point alone, such as 5993.5"
 _EXCEL_DAY = re.compile(r"[0-9]{5}(\.[0-9]+)?")
@@ -328,12 +329,11 @@ def day(value: Any) -> datetime.date | None:
             hint = "it seems to be Excel's number of a day: format the column as a date"
             raise Refusal("not a date such as 2026-09-30", hint if _EXCEL_DAY.fullmatch(cell) else "") from error
     if isinstance(value, datetime.datetime):
-        if value.tzinfo is None or value.time() == datetime.time.min:
-            return value.date()
         try:
-            return value.astimezone(datetime.UTC).date()
-        except OverflowError as error:
-            raise Refusal("beyond the calendar, which ends with the year 9999") from error
+            written = value.tzinfo is None or value.time() == datetime.time.min
+            return value.date() if written else value.astimezone(datetime.UTC).date()
+        except (OverflowError, ValueError, NotImplementedError) as error:  # pandas has larger years, and no date for them
+            raise Refusal(BEYOND) from error
     if isinstance(value, datetime.date):
         return value
     raise Refusal("not a date such as 2026-09-30")

@@ -30,7 +30,7 @@ def find_faults(use_case: UseCase, raw: RawTable) -> list[DataFault]:
         return faults
     wrong: set[str] = set()
     for name in (*use_case.columns, EFFECTIVE_DATE):
-        refused = _refused(use_case, table, name)
+        refused = refusals(use_case, table, name)
         wrong |= {name} if refused else set()
         faults += _told_values(name, refused, raw, table)
     try:
@@ -73,7 +73,7 @@ def _structure_faults(use_case: UseCase, table: Table) -> list[DataFault]:
 # --- values ---
 
 
-def _refused(use_case: UseCase, table: Table, name: str) -> Mapping[int, Refusal]:
+def refusals(use_case: UseCase, table: Table, name: str) -> Mapping[int, Refusal]:
     """What is wrong with each value of a column: it is not what its field holds, or the field may not have it."""
     refused = table.refused.get(name, {})
     if name not in table.frame:

@@ -178,6 +178,8 @@ def _outcome(row: _Row, key: Column, label: Binary, file: str, number: int) -> O
     found: dict[str, Any] = {}
     for name, read in readers.items():
         value = row.values.get(name)
+        if isinstance(value, _Unread) and not row.text and name == EFFECTIVE_DATE:
+            raise OutcomeError(f"{name} is {spelling.BEYOND}: {value.error}")
         if isinstance(value, _Unread):
             raise OutcomeError(f"{name} cannot be read: {value.error}")
         if isinstance(value, str) and not is_utf_8([value]):

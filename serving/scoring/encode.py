@@ -107,8 +107,10 @@ def encode_values(values: NDArray[Any], field: Field) -> NDArray[np.float64]:
     """A column that ``spelling.read_column`` has read -> its numbers or codes, float64 ``[n]``."""
     if field.kind != "category":
         return values
-    codes: dict[str | None, float] = {None: float("nan"), **category_codes(field)}
-    return np.fromiter((codes.get(value, UNKNOWN) for value in values), np.float64, count=len(values))
+    codes, nothing = category_codes(field), float("nan")
+    return np.fromiter(
+        (nothing if value is None else codes.get(value, UNKNOWN) for value in values), np.float64, count=len(values)
+    )
 
 
 def _encode_column(column: Sequence[Any] | NDArray[Any], field: Field) -> NDArray[np.float64]:

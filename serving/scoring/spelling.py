@@ -332,7 +332,11 @@ def day(value: Any) -> datetime.date | None:
         try:
             written = value.tzinfo is None or value.time() == datetime.time.min
             return value.date() if written else value.astimezone(datetime.UTC).date()
-        except (OverflowError, ValueError, NotImplementedError) as error:  # pandas has larger years, and no date for them
+        except (
+            OverflowError,
+            ValueError,
+            NotImplementedError,
+        ) as error:  # pandas has larger years, and no date for them
             raise Refusal(BEYOND) from error
     if isinstance(value, datetime.date):
         return value
@@ -445,8 +449,8 @@ TABLE = (
     ),
     Concept(
         "date, instant",
-        "A date, a time stamp, or text in ISO 8601. Midnight of a zone is the day that is written; any other time with a "
-        "zone is of its UTC day",
+        "A date, a time stamp, or text in ISO 8601. Midnight of a zone is the day that is written; any other time with "
+        "a zone is of its UTC day",
         "As typed text",
         ((datetime.date(2026, 9, 30), "2026-09-30"), (datetime.datetime(2026, 9, 30), "2026-09-30 00:00:00"),
          (datetime.datetime(2026, 9, 30, tzinfo=datetime.UTC), "2026-09-30T00:00:00Z"),

@@ -40,7 +40,7 @@ from training.search.space import space_of
 from training.use_case import Binary, UseCase
 
 SIZE = Field("size", "number", "Size", 1.5, minimum=-1e6, maximum=1e6)
-ROOMS = Field("rooms", "integer", "Rooms", 2, minimum=-LARGEST_WHOLE, maximum=LARGEST_WHOLE, nullable=False)  # fmt: skip
+ROOMS = Field("rooms", "integer", "Rooms", 2, minimum=-LARGEST_WHOLE, maximum=LARGEST_WHOLE, nullable=False)
 HEATING = Field("heating", "category", "Heating", "gas", categories=("gas", "NA", "wood stove", "Öl"))
 GARDEN = Field("garden", "category", "Garden", "true", categories=("false", "true"))
 PLACE = Field("place", "category", "Number of the contract", "0007", role="carried", drift=False, nullable=False)
@@ -103,7 +103,22 @@ def a_text(rng: random.Random) -> str:
     known = ["gas", "NA", "wood stove", "Öl", "true", "false", "Yes", "No"]
     letters = "abYN 01.,-_\u00a0é"
     made = "".join(rng.choice(letters) for _ in range(rng.randint(0, 6)))
-    other = ["GAS", "TRUE", "False", "yes", "0007", "7", "7.0", "n/a", "null", "None", "", "x" * 128, "x" * 129, "2.0E+10"]
+    other = [
+        "GAS",
+        "TRUE",
+        "False",
+        "yes",
+        "0007",
+        "7",
+        "7.0",
+        "n/a",
+        "null",
+        "None",
+        "",
+        "x" * 128,
+        "x" * 129,
+        "2.0E+10",
+    ]
     word = rng.choice([rng.choice(known), rng.choice(other), made])
     return rng.choice([word, word, f" {word}", f"{word}  ", word.swapcase()])
 
@@ -113,8 +128,8 @@ def a_day(rng: random.Random) -> Any:
     zone = rng.choice([UTC, timezone(timedelta(hours=5, minutes=30)), timezone(-timedelta(hours=8))])
     return rng.choice(
         [
-            moment.date(), moment, moment.replace(tzinfo=zone), moment.isoformat(), moment.replace(tzinfo=zone).isoformat(),
-            str(moment), moment.date().isoformat(), date(9999, 12, 31), "31.3.2026", "46295", "2026-02-30", "", "yes",
+            moment.date(), moment, moment.replace(tzinfo=zone), moment.isoformat(), str(moment),
+            moment.replace(tzinfo=zone).isoformat(), moment.date().isoformat(), date(9999, 12, 31), "31.3.2026", "46295", "2026-02-30", "", "yes",
             datetime(9999, 12, 31, 23, 59, tzinfo=timezone(-timedelta(hours=8))),
         ]
     )  # fmt: skip
@@ -125,7 +140,13 @@ def spelled(number: Any, rng: random.Random) -> str:
     text = repr(number)
     ways = [text, f" {text} ", f"{text}\u00a0", text.replace("e", "E")]
     if isinstance(number, int):
-        ways += [f"{text}.0", f"{text}.", f"{text}e0", text if number < 0 else f"000{text}", text if number < 0 else f"+{text}"]
+        ways += [
+            f"{text}.0",
+            f"{text}.",
+            f"{text}e0",
+            text if number < 0 else f"000{text}",
+            text if number < 0 else f"+{text}",
+        ]
     elif "e" not in text:
         ways += [f"{text}0", text.removesuffix(".0")]
     return rng.choice(ways)
@@ -176,8 +197,7 @@ def by_server(body: bytes, position: int, bundle: Bundle, reader: RecordReader) 
         try:
             return Told(float(reread(body, bundle.contract, error)[0][0, position]))
         except ContractViolated as problem:
-            assert problem.total == 1, (body, problem.detail)
-            return Told(reason="refused")
+            return Told(reason="refused" if problem.total == 1 else f"{problem.total} faults")
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -199,7 +219,7 @@ def test_server_openapi_and_batch_take_the_same_typed_values(field: Field, count
         record = RECORD | {field.name: value}
         body = json.dumps([record]).encode()
         served = by_server(body, position, bundle, reader)
-        assert bool(served.reason) == bool(expected.reason), (value, expected, served)
+        assert served.reason == ("refused" if expected.reason else ""), (value, expected, served)
         assert schema.is_valid(record) == (not expected.reason), (value, expected)
         frame = pd.DataFrame({name: pd.Series([one], dtype=object) for name, one in record.items()})
         if expected.reason:
@@ -226,7 +246,9 @@ def by_door(file: Path, name: str) -> list[Told]:
     """The training door, row by row of a file that has one column of the use case beside a running number."""
     table = split_table(FLATS, read_raw(str(file)))
     refused = refusals(FLATS, table, name)
-    values = table.dates.tolist() if name == "effective_date" and table.dates is not None else table.frame[name].tolist()
+    values = (
+        table.dates.tolist() if name == "effective_date" and table.dates is not None else table.frame[name].tolist()
+    )
     return [Told(reason=refused[row].reason) if row in refused else Told(value) for row, value in enumerate(values)]
 
 
@@ -325,7 +347,9 @@ def test_outcomes_feed_reads_keys_as_the_table_says(
     other = {"left": "Yes", "effective_date": "2026-03-31"}
     for file, group in parquet_files([typed_value(field, rng) for _ in range(count)], tmp_path, field.name):
         pd.read_parquet(file).assign(**other).to_parquet(file)
-        assert_fed(by_feed(file, use_case, field.name), [by_table(value, field, as_text=False) for value in group], group)
+        assert_fed(
+            by_feed(file, use_case, field.name), [by_table(value, field, as_text=False) for value in group], group
+        )
     cells = [cell(field, rng) for _ in range(count)]
     file = write_csv(tmp_path / "feed.csv", [field.name, *other], [[one, *other.values()] for one in cells])
     assert_fed(by_feed(file, use_case, field.name), [by_table(one, field, as_text=True) for one in cells], cells)
@@ -391,7 +415,9 @@ def test_the_examples_of_the_table_mean_the_same_both_ways(concept: Concept) -> 
         ("forty", ROOMS, ""),
     ],
 )
-def test_text_in_place_of_a_number_and_the_reverse_are_told_with_what_to_send(value: Any, field: Field, hint: str) -> None:
+def test_text_in_place_of_a_number_and_the_reverse_are_told_with_what_to_send(
+    value: Any, field: Field, hint: str
+) -> None:
     with pytest.raises(Refusal) as refused:
         spelling.typed(value, field)
     assert refused.value.hint == hint

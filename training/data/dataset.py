@@ -1,8 +1,8 @@
 """Read a table, and hold it to the data contract at the door.
 
 A file is CSV (UTF-8, with or without byte-order mark) or Parquet, with the columns of the use case and at most the
-technical columns of a curated table. Its values are read by ``serving.scoring.spelling``. What is wrong with it is found all at once and told by column, with the number
-of rows.
+technical columns of a curated table. Its values are read by ``serving.scoring.spelling``. What is wrong with it is
+found all at once and told by column, with the number of rows.
 """
 
 import hashlib

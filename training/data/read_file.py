@@ -9,7 +9,6 @@ from typing import IO, Any
 
 import fsspec
 import pandas as pd
-import pyarrow as pa
 
 from training.data.csv_lines import BadLine, is_utf_8, read_lines
 from training.data.data_error import DataError, DataFault
@@ -26,43 +25,53 @@ def read_raw(location: str) -> RawTable:
     if not location:
         raise DataError("(none)", [DataFault("file", None, "no location is given: set the parameter data")])
     path = _local(location).rstrip("/")
-    name = path.lower()
     try:
-        if name.endswith(_TEXT_SUFFIXES):
+        if path.lower().endswith(_TEXT_SUFFIXES):
             with _opened(path) as file:
                 return _read_csv(location, file)
-        if name.endswith(_WORKBOOKS):
-            raise DataError(location, [DataFault("file", None, "it is a workbook of a spreadsheet: save it as CSV UTF-8")])
+        if path.lower().endswith(_WORKBOOKS):
+            raise _Unread("it is a workbook of a spreadsheet: save it as CSV UTF-8")
         return _typed(pd.read_parquet(path))
-    except FileNotFoundError:
-        message = "it does not exist where the job runs: check the path and its spelling"
-    except PermissionError:
-        message = "the job may not read it: check the file's rights"
-    except IsADirectoryError:
-        message = "it is a folder: name the CSV file, or a folder of Parquet files without .csv in its name"
-    except gzip.BadGzipFile:
-        message = "it is not compressed with gzip, as its name says: name it .csv"
-    except EOFError:
-        message = "it breaks off: the compressed file is not complete"
     except DataError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, OverflowError) as error:
-        message = f"it cannot be read as CSV (name ends in .csv or .csv.gz) or Parquet: {_plain(error)}"
-    raise DataError(location, [DataFault("file", None, message)])
+    except (OSError, EOFError, ValueError, KeyError, ImportError, OverflowError) as error:
+        raise DataError(location, [DataFault("file", None, _plain(error))]) from error
+
+
+class _Unread(ValueError):
+    """Raised for a file that is not read, with what people are told."""
 
 
 def _typed(frame: pd.DataFrame) -> RawTable:
     return RawTable(frame.reset_index(drop=True), False, range(1, len(frame) + 1))
 
 
+_PLAIN: tuple[tuple[type[Exception], str], ...] = (
+    (FileNotFoundError, "it does not exist where the job runs: check the path and its spelling"),
+    (PermissionError, "the job may not read it: check the file's rights"),
+    (IsADirectoryError, "it is a folder: name the CSV file, or a folder of Parquet files without .csv in its name"),
+    (gzip.BadGzipFile, "it is not compressed with gzip, as its name says: name it .csv"),
+    (EOFError, "it breaks off: the compressed file is not complete"),
+)
+_JARGON = (
+    ("magic bytes", "it is not a Parquet file, or not all of one"),
+    ("footer", "it is not a Parquet file, or not all of one"),
+    ("file size", "it is not a Parquet file, or not all of one"),
+    ("multiple times", "it has two columns of one name: rename or remove one"),
+    ("exists 2 times", "it has two columns of one name: rename or remove one"),
+)
+
+
 def _plain(error: Exception) -> str:
     """A library's words in those of people, where they are known."""
-    text = str(error)
-    if isinstance(error, pa.ArrowInvalid) and ("magic bytes" in text or "footer" in text or "file size" in text):
-        return "it is not a Parquet file, or not all of one"
-    if "multiple times" in text or "exists 2 times" in text or "Duplicate" in text:
-        return "it has two columns of one name: rename or remove one"
-    return text.strip()
+    if isinstance(error, _Unread):
+        return str(error)
+    for kind, words in _PLAIN:
+        if isinstance(error, kind):
+            return words
+    text = str(error).strip()
+    reason = next((words for part, words in _JARGON if part in text), text)
+    return f"it cannot be read as CSV (name ends in .csv or .csv.gz) or Parquet: {reason}"
 
 
 @contextmanager

@@ -103,9 +103,7 @@ def plain_columns(raw: RawTable) -> pd.DataFrame:
     return raw.frame.map(lambda cell: None if cell in spelling.MISSING else cell).astype(object)
 
 
-def _read(
-    use_case: UseCase, name: str, values: NDArray[Any], as_text: bool
-) -> tuple[NDArray[Any], dict[int, Refusal]]:
+def _read(use_case: UseCase, name: str, values: NDArray[Any], as_text: bool) -> tuple[NDArray[Any], dict[int, Refusal]]:
     field = next((field for field in use_case.fields if field.name == name), None)
     if field is not None:
         return spelling.read_column(values, field, as_text=as_text)

@@ -1,6 +1,6 @@
 """The data contract: what a table must be, and how a breach is told. Its rules for whole tables are in pandera."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -164,10 +164,10 @@ def _repeated_keys(use_case: UseCase, raw: RawTable, table: Table) -> list[DataF
     keys = table.frame[use_case.key]
     known = pd.DataFrame({"key": keys} if table.dates is None else {"key": keys, "date": table.dates})
     repeated = known.duplicated(keep="first") & keys.notna()
-    rows: Sequence[int] = np.flatnonzero(repeated).tolist()
+    rows: list[int] = np.flatnonzero(repeated).tolist()
     if not rows:
         return []
-    given = table.given[use_case.key]
+    given = table.given[str(use_case.key)]
     groups = known.groupby(list(known.columns), dropna=False, sort=False).ngroup()
     earlier = np.flatnonzero(groups.isin(groups.iloc[rows]) & ~repeated).tolist()
     message = f"{use_case.key} occurs more than once ({raw.places(rows, _ROWS_SHOWN)}): {_values(given.iloc[rows])}"

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from serving.scoring.contract import Field
 from serving.scoring import spelling
-from serving.scoring.spelling import TEXT_LIMIT
-from serving.scoring.spelling import LARGEST_WHOLE as LARGEST_INTEGER
+from serving.scoring.contract import Field
+from serving.scoring.spelling import LARGEST_WHOLE, TEXT_LIMIT
 
 SAMPLE = 20_000
 """Rows that guesses about content look at. Whatever the door checks is taken from all rows."""
@@ -61,7 +60,7 @@ class Column(msgspec.Struct, frozen=True):
     @property
     def whole(self) -> bool:
         """Whether every value is a whole number that a float64 holds exactly."""
-        return self.numeric and bool((self.values % 1 == 0).all() and self.values.abs().max() <= LARGEST_INTEGER)
+        return self.numeric and bool((self.values % 1 == 0).all() and self.values.abs().max() <= LARGEST_WHOLE)
 
     @property
     def learnable(self) -> bool:
@@ -140,8 +139,8 @@ def identifier(column: Column) -> Field:
         sensitive=True,
     )
     if column.whole:
-        lowest = 0 if column.values.min() >= 0 else -LARGEST_INTEGER
-        return msgspec.structs.replace(field, kind="integer", example=1, minimum=lowest, maximum=LARGEST_INTEGER)
+        lowest = 0 if column.values.min() >= 0 else -LARGEST_WHOLE
+        return msgspec.structs.replace(field, kind="integer", example=1, minimum=lowest, maximum=LARGEST_WHOLE)
     return field
 
 
@@ -235,7 +234,7 @@ def _range(column: Column) -> tuple[float, float]:
     """Lowest and highest value that a request may hold: what was seen with room, rounded outwards."""
     low, high = float(column.values.min()), float(column.values.max())
     if column.what in ("identifier", "date"):  # they only ever grow
-        return min(0, int(low)), LARGEST_INTEGER
+        return min(0, int(low)), LARGEST_WHOLE
     if column.whole and (low, high) == (0, 1):
         return 0, 1
     room = (high - low or abs(high) or 1.0) * _ROOM

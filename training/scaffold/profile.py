@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from serving.scoring.contract import Field
 from serving.scoring import spelling
-from serving.scoring.spelling import TEXT_LIMIT
+from serving.scoring.contract import Field
+from serving.scoring.spelling import LARGEST_WHOLE, TEXT_LIMIT
 from training.data.table import RawTable, is_nameless, plain_columns
 from training.data.validation import MINIMUM_CLASS, MINIMUM_ROWS
 from training.scaffold.column import (
-    LARGEST_INTEGER,
     LARGEST_NUMBER,
     SAMPLE,
     Column,
@@ -290,7 +289,7 @@ def _key_faults(key: str, values: pd.Series, table: RawTable) -> list[str]:
             "then have no identity."
         )
     if column.numeric and not column.whole:
-        faults.append(f"The key column {key} holds fractions or numbers above {LARGEST_INTEGER:,}: store them as text.")
+        faults.append(f"The key column {key} holds fractions or numbers above {LARGEST_WHOLE:,}: store them as text.")
     if not column.numeric and (longest := int(known.str.len().max() or 0)) > TEXT_LIMIT:
         faults.append(f"The key column {key} holds texts of up to {longest:,} characters: a key has {TEXT_LIMIT}.")
     return faults

@@ -82,7 +82,10 @@ FAULTS = {
     "fraction in a whole number": (cells("JobLevel", 1, 2.5), "JobLevel: 1 row: not a whole number (line 2)"),
     "number too small": (cells("Age", 2, 7), "Age: 2 rows: outside 16 to 100 (lines 2, 3)"),
     "number too large": (cells("WorkLifeBalance", 7, 9), "7 rows: outside 1 to 4 (lines 2, 3, 4, 5, 6, ...)"),
-    "infinite number": (cells("MonthlyIncome", 1, "inf"), "MonthlyIncome: 1 row: infinite, or beyond 1.8e308 (line 2): 'inf'"),
+    "infinite number": (
+        cells("MonthlyIncome", 1, "inf"),
+        "MonthlyIncome: 1 row: infinite, or beyond 1.8e308 (line 2): 'inf'",
+    ),
     "unknown category": (
         cells("Department", 4, "Legal"),
         "Department: 4 rows: not one of Human Resources, Research & Development, Sales",

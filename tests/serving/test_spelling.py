@@ -21,7 +21,7 @@ from serving.openapi import openapi_document
 from serving.scoring import spelling
 from serving.scoring.bundle import Bundle
 from serving.scoring.contract import Field
-from serving.scoring.encode import EncodeError, encode_fields
+from serving.scoring.encode import EncodeError, encode_checked, encode_fields
 from serving.scoring.records import RecordReader
 from serving.scoring.spelling import LARGEST_WHOLE, TABLE, Concept, Refusal
 from serving.settings import Release, Settings
@@ -212,7 +212,7 @@ def test_server_openapi_and_batch_take_the_same_typed_values(field: Field, count
     schema = jsonschema.Draft202012Validator(document["components"]["schemas"]["Record"])
     model = ScoringModel()
     model.bundle = bundle
-    taken = []
+    taken, refused = [], []
     for _ in range(count):
         value = typed_value(field, rng)
         expected = by_table(value, field, as_text=False)
@@ -221,17 +221,21 @@ def test_server_openapi_and_batch_take_the_same_typed_values(field: Field, count
         served = by_server(body, position, bundle, reader)
         assert served.reason == ("refused" if expected.reason else ""), (value, expected, served)
         assert schema.is_valid(record) == (not expected.reason), (value, expected)
-        frame = pd.DataFrame({name: pd.Series([one], dtype=object) for name, one in record.items()})
         if expected.reason:
             with pytest.raises(EncodeError, match=f"{field.name}: 1 row, .*{expected.reason[:20]}"):
-                model.predict(None, frame)
+                encode_checked({name: [one] for name, one in record.items()}, bundle.contract)
+            refused.append(record)
         else:
             assert same(served.value, code(expected.value, field)), (value, expected, served)
             taken.append(record)
-    assert 0 < len(taken) < count
-    frame = pd.DataFrame({name: pd.Series([one[name] for one in taken], dtype=object) for name in RECORD})
+    with pytest.raises(EncodeError, match=f"{field.name}: {len(refused)} rows, the first is row 0"):
+        model.predict(None, _frame(refused))
     online = bundle.score_fields(np.concatenate([_matrix(reader, bundle, one) for one in taken]))
-    assert model.predict(None, frame)["classifier__predictions"].tolist() == online.classifier__predictions
+    assert model.predict(None, _frame(taken))["classifier__predictions"].tolist() == online.classifier__predictions
+
+
+def _frame(records: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series([one[name] for one in records], dtype=object) for name in RECORD})
 
 
 def _matrix(reader: RecordReader, bundle: Bundle, record: dict[str, Any]) -> Any:

@@ -22,7 +22,10 @@ from training.data.table import Table, split_table
 from training.use_case import UseCase
 
 HOLDOUT_SHARE = 0.2
-MINIMUM_HOLDOUT_POSITIVES = 3
+MINIMUM_HOLDOUT_CLASS = 3
+"""Rows of either outcome in the hold-out."""
+MINIMUM_DEVELOPMENT_CLASS = 10
+"""Rows of either outcome outside it: each of the five folds has to meet two."""
 _RECENT = "lifecycle.recent"
 """Column of a snapshot. A field may have any name, but hardly this one."""
 _RECENT_CLASS = 10
@@ -170,10 +173,16 @@ def _split_faults(dataset: Dataset) -> list[DataFault]:
         for field in use_case.features
         if not dataset.frame.loc[~held_out, field.name].notna().any()
     ]
-    positives = int(dataset.y[held_out].sum())
-    if positives < MINIMUM_HOLDOUT_POSITIVES:
-        message = f"only {positives} {use_case.label.positives} fall into the hold-out: too few to judge a model by"
-        faults.append(DataFault("table", None, f"{message}; give more rows"))
+    label = use_case.label
+    for words, value in ((label.positives, 1), (label.negatives, 0)):
+        tested = int((dataset.y[held_out] == value).sum())
+        if tested < MINIMUM_HOLDOUT_CLASS:
+            message = f"only {tested} {words} fall into the hold-out: too few to judge a model by"
+            faults.append(DataFault("table", None, f"{message}; give more rows"))
+        trained = int((dataset.y[~held_out] == value).sum())
+        if trained < MINIMUM_DEVELOPMENT_CLASS:
+            message = f"only {trained} {words} fall outside the hold-out: too few to train on"
+            faults.append(DataFault("table", None, f"{message}; give more rows"))
     return faults
 
 

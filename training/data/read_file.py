@@ -5,6 +5,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 import fsspec
@@ -31,11 +32,24 @@ def read_raw(location: str) -> RawTable:
                 return _read_csv(location, file)
         if path.lower().endswith(_WORKBOOKS):
             raise _Unread("it is a workbook of a spreadsheet: save it as CSV UTF-8")
+        if _in_delta_table(path):
+            raise _Unread(
+                "it is a Delta table, whose folder keeps the files of deleted rows: write its current rows to a Parquet "
+                "file, and name that"
+            )
         return _typed(pd.read_parquet(path))
     except DataError:
         raise
     except (OSError, EOFError, ValueError, KeyError, ImportError, OverflowError) as error:
         raise DataError(location, [DataFault("file", None, _plain(error))]) from error
+
+
+def _in_delta_table(path: str) -> bool:
+    """Whether the path is a Delta table or lies in one."""
+    if "://" in path:
+        files, inner = fsspec.core.url_to_fs(path)
+        return bool(files.isdir(f"{inner}/{_DELTA_LOG}"))
+    return any((folder / _DELTA_LOG).is_dir() for folder in (Path(path), *Path(path).absolute().parents))
 
 
 class _Unread(ValueError):

@@ -103,11 +103,12 @@ def server() -> str:
 
 def contract() -> str:
     """The fields of a request to the example's service."""
+    from serving.scoring.spelling import number_text
     from training.use_case import load
 
     rows = []
     for field in load(EXAMPLE).fields:
-        allowed = ", ".join(field.categories) or f"{field.minimum:g} to {field.maximum:g}"
+        allowed = ", ".join(field.categories) or f"{number_text(field.minimum)} to {number_text(field.maximum)}"
         notes = [] if field.role == "feature" else [f"{field.role}, not used"]
         notes += ["sensitive"] if field.sensitive else []
         notes += [] if field.required else ["may be absent"]
@@ -121,7 +122,31 @@ def tags() -> str:
     return _table("Name|", [(f"`{value.strip(chr(39))}`", text) for _, _, value, text in found])
 
 
-TABLES: dict[str, Callable[[], str]] = {"settings": settings, "server": server, "contract": contract, "tags": tags}
+def spellings() -> str:
+    """What is taken as what, for each concept, with examples that are read as the page is made."""
+    from serving.scoring.spelling import NAMES, TABLE, readings
+
+    rows = [(concept.name, concept.typed, concept.text) for concept in TABLE]
+    examples = [
+        (concept.name, f"`{typed}`", f"`{cell}`", result)
+        for concept in TABLE
+        for typed, cell, result in readings(concept)
+    ]
+    return "\n\n".join(
+        [
+            _table("Concept|Typed: JSON, Parquet, DataFrame|Text: a cell of a CSV file", [*rows, *NAMES]),
+            _table("Concept|Typed|Text|Is read as", examples),
+        ]
+    )
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "settings": settings,
+    "server": server,
+    "contract": contract,
+    "spellings": spellings,
+    "tags": tags,
+}
 
 
 def reference() -> str:

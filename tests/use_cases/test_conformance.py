@@ -19,7 +19,8 @@ from tests.support.every_use_case import NAMES, OWN, ROOT, found_in
 from tests.support.nights import curate, open_duckdb, rows
 from tests.support.simulate import Export, log_lines
 from training.config import JobConfig
-from training.data.dataset import holdout_rows, read_raw, read_table
+from training.data.dataset import holdout_rows, read_table
+from training.data.read_file import read_raw
 from training.data.synthetic import make_rows
 from training.data.validation import find_faults
 from training.evaluation.evaluate import Tuning, evaluate

@@ -1,13 +1,11 @@
 """Read a table, and hold it to the data contract at the door.
 
 A file is CSV (UTF-8, with or without byte-order mark) or Parquet, with the columns of the use case and at most the
-technical columns of a curated table. What is wrong with it is found all at once and told by column, with the number
-of rows.
+technical columns of a curated table. Its values are read by ``serving.scoring.spelling``. What is wrong with it is
+found all at once and told by column, with the number of rows.
 """
 
 import hashlib
-import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,15 @@ from numpy.typing import NDArray
 from serving.scoring.contract import Field
 from serving.scoring.encode import encode_columns
 from training.data.data_error import DataError, DataFault
+from training.data.read_file import read_raw
 from training.data.table import Table, split_table
 from training.use_case import UseCase
 
 HOLDOUT_SHARE = 0.2
-EFFECTIVE_DATE = "effective_date"
-MINIMUM_HOLDOUT_POSITIVES = 3
+MINIMUM_HOLDOUT_CLASS = 3
+"""Rows of either outcome in the hold-out."""
+MINIMUM_DEVELOPMENT_CLASS = 10
+"""Rows of either outcome outside it: each of the five folds has to meet two."""
 _RECENT = "lifecycle.recent"
 """Column of a snapshot. A field may have any name, but hardly this one."""
 _RECENT_CLASS = 10
@@ -99,9 +100,9 @@ def read_table(use_case: UseCase, location: str) -> Dataset:
     table = split_table(use_case, raw)
     frame = _frame(use_case, table)
     recent = None
-    if EFFECTIVE_DATE in table.technical:
+    if table.dates is not None:
         # Row order must not depend on how an engine wrote the table.
-        order = pd.DataFrame({"group": Dataset(use_case, frame, "").groups, "date": table.technical[EFFECTIVE_DATE]})
+        order = pd.DataFrame({"group": Dataset(use_case, frame, "").groups, "date": table.dates})
         order = order.sort_values(["group", "date"], kind="stable")
         frame = frame.loc[order.index].reset_index(drop=True)
         recent = order["date"].notna().to_numpy()
@@ -136,38 +137,6 @@ def read_snapshot(use_case: UseCase, file: Path) -> Dataset:
     return Dataset(use_case, frame[columns], digest, recent)
 
 
-def read_raw(location: str) -> pd.DataFrame:
-    """The file as it is: CSV values as text, empty ones as missing. Raises ``DataError``."""
-    if not location:
-        raise DataError("(none)", [DataFault("file", None, "no location is given: set the parameter data")])
-    try:
-        if location.removesuffix("/").endswith(".csv"):
-            return _read_csv(_local(location))
-        return pd.read_parquet(_local(location))
-    except FileNotFoundError:
-        message = "it does not exist where the job runs: check the path and its spelling"
-    except PermissionError:
-        message = "the job may not read it: check the file's rights"
-    except IsADirectoryError:
-        message = "it is a folder: name the CSV file, or a folder of Parquet files without .csv in its name"
-    except pd.errors.EmptyDataError:
-        message = "it is empty: a header line and one line for each record are expected"
-    except UnicodeDecodeError as error:
-        message = f"it is not UTF-8 text ({error.reason} at byte {error.start}): save it as CSV UTF-8"
-    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        message = f"it is not a CSV table ({str(error).strip()}): every line needs the header's columns"
-    except (OSError, ValueError, ImportError) as error:
-        message = f"it cannot be read as CSV (name ends in .csv) or Parquet ({error})"
-    raise DataError(location, [DataFault("file", None, message)])
-
-
-def _read_csv(path: str) -> pd.DataFrame:
-    with warnings.catch_warnings():
-        # Lines longer than the header: pandas would take the first column for row names, or drop the last.
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        return pd.read_csv(path, dtype="str", encoding="utf-8-sig", skipinitialspace=True, index_col=False)
-
-
 def holdout_rows(use_case: UseCase, groups: NDArray[Any]) -> NDArray[np.bool_]:
     """Which rows are the hold-out, bool ``[n]``, from ``Dataset.groups``.
 
@@ -195,26 +164,16 @@ def compared_rows(holdout: Dataset) -> NDArray[np.bool_]:
     return holdout.recent if min(positives, int(holdout.recent.sum()) - positives) >= _RECENT_CLASS else every
 
 
-def _local(location: str) -> str:
-    """``dbfs:/x`` and ``file:/x`` as the paths that Databricks mounts."""
-    if location.startswith("dbfs:/"):
-        location = location.removeprefix("dbfs:")
-        return location if location.startswith("/Volumes/") else f"/dbfs{location}"
-    return os.path.expanduser(location.removeprefix("file://"))
-
-
 def _frame(use_case: UseCase, table: Table) -> pd.DataFrame:
     """The checked columns in contract order. A column that may be absent, and is, holds missing values."""
     rows = table.frame.index
     absent = pd.Series(np.full(len(rows), None, object), rows)
-    columns = {field.name: _column(table.frame.get(field.name, absent), field) for field in use_case.fields}
+    columns = {field.name: table.frame.get(field.name, _nothing(field, absent)) for field in use_case.fields}
     return pd.DataFrame({**columns, use_case.label.field: table.frame[use_case.label.field]}, rows)
 
 
-def _column(values: pd.Series, field: Field) -> pd.Series:
-    if field.kind == "category":
-        return values.astype(object).where(values.notna(), None)
-    return pd.to_numeric(values).astype(np.float64)
+def _nothing(field: Field, absent: pd.Series) -> pd.Series:
+    return absent if field.kind == "category" else absent.astype(np.float64)
 
 
 def _split_faults(dataset: Dataset) -> list[DataFault]:
@@ -228,10 +187,16 @@ def _split_faults(dataset: Dataset) -> list[DataFault]:
         for field in use_case.features
         if not dataset.frame.loc[~held_out, field.name].notna().any()
     ]
-    positives = int(dataset.y[held_out].sum())
-    if positives < MINIMUM_HOLDOUT_POSITIVES:
-        message = f"only {positives} {use_case.label.positives} fall into the hold-out: too few to judge a model by"
-        faults.append(DataFault("table", None, f"{message}; give more rows"))
+    label = use_case.label
+    for words, value in ((label.positives, 1), (label.negatives, 0)):
+        tested = int((dataset.y[held_out] == value).sum())
+        if tested < MINIMUM_HOLDOUT_CLASS:
+            message = f"only {tested} {words} fall into the hold-out: too few to judge a model by"
+            faults.append(DataFault("table", None, f"{message}; give more rows"))
+        trained = int((dataset.y[~held_out] == value).sum())
+        if trained < MINIMUM_DEVELOPMENT_CLASS:
+            message = f"only {trained} {words} fall outside the hold-out: too few to train on"
+            faults.append(DataFault("table", None, f"{message}; give more rows"))
     return faults
 
 

@@ -2,34 +2,33 @@
 
 HR, or whoever knows how things ended, drops CSV or Parquet files with three columns: the key, the label and
 ``effective_date``. A row says of one entity what was true of it on that day. A file is never changed; a correction
-comes as a row for the same key and date in a file whose name sorts later.
+comes as a row for the same key and date in a file whose name sorts later. Values are read by
+``serving.scoring.spelling``, as the training file's are.
 """
 
-import csv
 import gzip
-import math
 import os
-import re
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime
-from decimal import Decimal
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow.parquet as pq
 
+from serving.scoring import spelling
+from serving.scoring.contract import Field
+from serving.scoring.spelling import Refusal, shown
+from training.data.csv_lines import BadLine, is_utf_8, read_lines
 from training.inference_log.sql_engine import Column
 from training.use_case import Binary, column_name
 
 EFFECTIVE_DATE = "effective_date"
 _TEXT_SUFFIXES = (".csv", ".csv.gz")
 _READ_SUFFIXES = (*_TEXT_SUFFIXES, ".parquet")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 _LEFT_OUT = (".", "_", "~$")
 _DELTA_LOG = "_delta_log"
 _DELTA = "it is a Delta table, whose files hold deleted rows too: save its rows as CSV or Parquet"
-_SHOWN = 40
 _BATCH_ROWS = 10_000
 
 
@@ -107,11 +106,11 @@ def read_feed(feed: Path, names: Sequence[str], key: Column, label: Binary) -> t
     for name in names:
         number = 0
         try:
-            for number, raw in _rows(feed / name, key, label):
+            for number, row in _rows(feed / name, key, label):
                 try:
-                    outcomes.append(_outcome(raw, key, label, _readable(name), number))
+                    outcomes.append(_outcome(row, key, label, _readable(name), number))
                 except Exception as error:  # noqa: BLE001 - a value of somebody's file may raise anything; it is listed
-                    rejected.append(Rejected(_readable(name), number, _plain(error)))
+                    rejected.append(Rejected(_readable(name), number, _plain(error) + row.where))
         except Exception as error:  # noqa: BLE001 - as above, for the file
             what = f"the file cannot be read after row {number}" if number else "the file cannot be read"
             rejected.append(Rejected(_readable(name), number + 1 if number else 0, f"{what}: {_plain(error)}"))
@@ -138,7 +137,17 @@ class _Unread:
         self.error = error
 
 
-def _rows(path: Path, key: Column, label: Binary) -> Iterator[tuple[int, dict[str, Any]]]:
+class _Row(msgspec.Struct, frozen=True):
+    """The three values of a row by our names, as the file has them."""
+
+    values: dict[str, Any]
+    text: bool = False
+    """Whether they are cells of a CSV file."""
+    where: str = ""
+    """The line, where the file has lines."""
+
+
+def _rows(path: Path, key: Column, label: Binary) -> Iterator[tuple[int, _Row]]:
     """A file's rows, numbered from 1, by our names for the three columns."""
     name = path.name.lower()
     if not name.endswith(_READ_SUFFIXES):
@@ -146,39 +155,33 @@ def _rows(path: Path, key: Column, label: Binary) -> Iterator[tuple[int, dict[st
     return _csv_rows(path, key, label) if name.endswith(_TEXT_SUFFIXES) else _parquet_rows(path, key, label)
 
 
-def _csv_rows(path: Path, key: Column, label: Binary) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv_rows(path: Path, key: Column, label: Binary) -> Iterator[tuple[int, _Row]]:
     opened = gzip.open if path.name.lower().endswith(".gz") else open
     # What is not UTF-8 comes as surrogates, so that it costs its own row and no other.
     with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        lines = csv.reader(file)
-        header = next(lines, [])
+        lines = read_lines(file)
+        _, header = next(lines, (0, []))
+        if isinstance(header, BadLine):
+            raise OutcomeError(f"its header line cannot be read: {header.reason}")
         places = {header.index(column): ours for column, ours in _known(header, key, label).items()}
-        for number, values in enumerate(_lines(lines), start=1):
-            if isinstance(values, _Unread):
-                yield number, dict.fromkeys(places.values(), values)
-            elif values:
-                yield number, {ours: values[at].strip() for at, ours in places.items() if at < len(values)}
+        for number, (line, cells) in enumerate(lines, start=1):
+            where = f" (line {line})"
+            if isinstance(cells, BadLine):
+                unread = dict.fromkeys(places.values(), _Unread(OutcomeError(cells.reason)))
+                yield number, _Row(unread, True, where)
+            else:
+                values = {ours: cells[at] for at, ours in places.items() if at < len(cells)}
+                yield number, _Row(values, True, where)
 
 
-def _lines(lines: Iterator[list[str]]) -> Iterator[list[str] | _Unread]:
-    """The lines of a CSV file. A reader that could not make cells of one goes on with the next."""
-    while True:
-        try:
-            yield next(lines)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield _Unread(error)
-
-
-def _parquet_rows(path: Path, key: Column, label: Binary) -> Iterator[tuple[int, dict[str, Any]]]:
+def _parquet_rows(path: Path, key: Column, label: Binary) -> Iterator[tuple[int, _Row]]:
     file = pq.ParquetFile(path)
     known = _known(file.schema_arrow.names, key, label)
     number = 0
     for batch in file.iter_batches(_BATCH_ROWS, columns=list(known)):
         for row in range(batch.num_rows):
             number += 1
-            yield number, {ours: _value(batch.column(column)[row]) for column, ours in known.items()}
+            yield number, _Row({ours: _value(batch.column(column)[row]) for column, ours in known.items()})
 
 
 def _value(scalar: Any) -> Any:
@@ -190,14 +193,9 @@ def _value(scalar: Any) -> Any:
 
 
 def _known(names: Sequence[str], key: Column, label: Binary) -> dict[str, str]:
-    """The file's names of the three columns, with ours: spelled in any case, with and without ``_`` and blanks."""
-    spellings = {_folded(EFFECTIVE_DATE): EFFECTIVE_DATE}
-    for ours in (key.field, label.field):
-        spellings |= {_folded(ours): ours, _folded(column_name(ours)): ours}
-    found: dict[str, list[str]] = {key.field: [], label.field: [], EFFECTIVE_DATE: []}
-    for name in names:
-        if (known := spellings.get(_folded(name))) is not None:
-            found[known].append(name)
+    """The file's names of the three columns, with ours."""
+    wanted = {name: (column_name(name),) for name in (key.field, label.field)} | {EFFECTIVE_DATE: ()}
+    found = spelling.find_columns(names, wanted)
     for ours, spelled in found.items():
         if len(spelled) > 1:
             raise OutcomeError(f"it has {len(spelled)} columns {ours} ({', '.join(spelled)}): leave one of them")
@@ -206,92 +204,37 @@ def _known(names: Sequence[str], key: Column, label: Binary) -> dict[str, str]:
     return {spelled[0]: ours for ours, spelled in found.items()}
 
 
-def _folded(name: str) -> str:
-    return re.sub(r"[\s_]", "", name).casefold()
-
-
 # --- values ---
 
 
-def _outcome(raw: dict[str, Any], key: Column, label: Binary, file: str, number: int) -> Outcome:
-    for name in (key.field, label.field, EFFECTIVE_DATE):
-        value = raw.get(name)
+def _outcome(row: _Row, key: Column, label: Binary, file: str, number: int) -> Outcome:
+    readers = {
+        key.field: lambda value: _key(value, key, as_text=row.text),
+        label.field: lambda value: spelling.label(value, list(label.values), as_text=row.text),
+        EFFECTIVE_DATE: spelling.day,
+    }
+    found: dict[str, Any] = {}
+    for name, read in readers.items():
+        value = row.values.get(name)
+        if isinstance(value, _Unread) and not row.text and name == EFFECTIVE_DATE:
+            raise OutcomeError(f"{name} is {spelling.BEYOND}: {value.error}")
         if isinstance(value, _Unread):
             raise OutcomeError(f"{name} cannot be read: {value.error}")
-        if value is None or value == "":
+        if isinstance(value, str) and not is_utf_8([value]):
+            raise OutcomeError(f"{name} is not UTF-8 text: save the file as CSV UTF-8")
+        try:
+            found[name] = read(value)
+        except Refusal as refusal:
+            hint = f"; {refusal.hint}" if refusal.hint else ""
+            raise OutcomeError(f"{name} is {refusal.reason}: {shown(value)}{hint}") from refusal
+        if found[name] is None or found[name] == "":
             raise OutcomeError(f"{name} is empty")
-        if isinstance(value, str) and not value.isascii():
-            _check_unicode(name, value)
-    return Outcome(
-        _key(raw[key.field], key),
-        _label(raw[label.field], label),
-        _date(raw[EFFECTIVE_DATE]),
-        file,
-        number,
-    )
+    return Outcome(found[key.field], found[label.field], found[EFFECTIVE_DATE], file, number)
 
 
-def _check_unicode(name: str, value: str) -> None:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise OutcomeError(f"{name} is not UTF-8 text: save the file as CSV UTF-8") from error
-
-
-def _key(value: Any, key: Column) -> int | float | str:
+def _key(value: Any, key: Column, *, as_text: bool) -> int | float | str | None:
     """The key by its field's kind: ``0007`` is the whole number 7, and a text of four characters."""
-    if key.kind == "category":
-        if isinstance(value, str):
-            return value
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-        raise OutcomeError(f"{key.field} is a text, and the file holds {_shown(value)}: write it as text")
-    number = _number(value)
-    if number is None:
-        raise OutcomeError(f"{key.field} is not a number: {_shown(value)}")
-    if key.kind == "number":
-        return float(number)
-    if not -(2**63) <= number < 2**63:
-        raise OutcomeError(f"{key.field} has more digits than a whole number of 64 bits: {_shown(value)}")
-    if number != int(number):
-        raise OutcomeError(f"{key.field} is not a whole number: {_shown(value)}")
-    return int(number)
-
-
-def _number(value: Any) -> Decimal | None:
-    """The exact value of a number or of a text that is one; ``None`` otherwise."""
-    if isinstance(value, str):
-        return Decimal(value) if _NUMBER.fullmatch(value) else None
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not math.isfinite(value):
-        return None
-    return Decimal(value)
-
-
-def _label(value: Any, label: Binary) -> str:
-    """The label's value as the definition spells it, whatever case the file has it in."""
-    text = str(value).strip()
-    if isinstance(value, float) and value.is_integer():
-        text = str(int(value))
-    if text in label.values:
-        return text
-    alike = [known for known in label.values if known.casefold() == text.casefold()]
-    if len(alike) != 1:
-        raise OutcomeError(f"{label.field} is not one of {', '.join(label.values)}: {_shown(value)}")
-    return alike[0]
-
-
-def _date(value: Any) -> date:
-    """The day that is written there, in the time zone that it is written in."""
-    if isinstance(value, datetime):
-        return value.date()
-    if isinstance(value, date):
-        return value
-    try:
-        return datetime.fromisoformat(str(value)).date()
-    except ValueError as error:
-        raise OutcomeError(f"{EFFECTIVE_DATE} is not a date such as 2026-09-30: {_shown(value)}") from error
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    field = Field(key.field, key.kind, "", "")
+    found = spelling.text(value or "", field) if as_text else spelling.typed(value, field)
+    spelling.hold(found, field)
+    return int(found) if key.kind == "integer" and isinstance(found, float) else found

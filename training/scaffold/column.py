@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from serving.scoring import spelling
 from serving.scoring.contract import Field
-from serving.scoring.records import TEXT_LIMIT
+from serving.scoring.spelling import LARGEST_WHOLE, TEXT_LIMIT
 
 SAMPLE = 20_000
 """Rows that guesses about content look at. Whatever the door checks is taken from all rows."""
-LARGEST_INTEGER = 2**53 - 1
-"""Beyond it a float64 does not hold every whole number."""
 LARGEST_NUMBER = 1e30
 """Beyond it the models, which compute in float32, see no difference."""
 MOST_CATEGORIES = 60
@@ -61,7 +60,7 @@ class Column(msgspec.Struct, frozen=True):
     @property
     def whole(self) -> bool:
         """Whether every value is a whole number that a float64 holds exactly."""
-        return self.numeric and bool((self.values % 1 == 0).all() and self.values.abs().max() <= LARGEST_INTEGER)
+        return self.numeric and bool((self.values % 1 == 0).all() and self.values.abs().max() <= LARGEST_WHOLE)
 
     @property
     def learnable(self) -> bool:
@@ -85,10 +84,10 @@ class Column(msgspec.Struct, frozen=True):
         return result
 
 
-def look_at(name: str, raw: pd.Series) -> Column:
-    """Judge a column; ``raw`` has the row numbers 0, 1, ... as its index."""
+def look_at(name: str, raw: pd.Series, *, as_text: bool = True) -> Column:
+    """Judge a column; ``raw`` has the row numbers 0, 1, ... as its index, and cells of a text where ``as_text``."""
     known = raw.dropna()
-    numbers = _numbers(known)
+    numbers = _numbers(known, as_text)
     values = known.astype(object) if numbers is None else pd.Series(numbers, known.index)
     counts = values.value_counts()
     column = Column(name, len(raw), values, counts, "category")
@@ -140,8 +139,8 @@ def identifier(column: Column) -> Field:
         sensitive=True,
     )
     if column.whole:
-        lowest = 0 if column.values.min() >= 0 else -LARGEST_INTEGER
-        return msgspec.structs.replace(field, kind="integer", example=1, minimum=lowest, maximum=LARGEST_INTEGER)
+        lowest = 0 if column.values.min() >= 0 else -LARGEST_WHOLE
+        return msgspec.structs.replace(field, kind="integer", example=1, minimum=lowest, maximum=LARGEST_WHOLE)
     return field
 
 
@@ -155,16 +154,18 @@ def known_values(column: Column) -> str:
     return " ".join(parts)
 
 
-def _numbers(known: pd.Series) -> NDArray[np.float64] | None:
+def _numbers(known: pd.Series, as_text: bool) -> NDArray[np.float64] | None:
     """The values as numbers, or ``None`` where one of them is none, or where a number would lose something."""
     if known.empty:
         return None
-    numbers = np.asarray(pd.to_numeric(known, errors="coerce"), np.float64)
-    if np.isnan(numbers).any():
+    if as_text and known.str.fullmatch(r"[+-]?0\d+").any():  # 00123 is a code, and not the number 123
         return None
-    # 00123 is a code, and not the number 123.
-    code = not pd.api.types.is_numeric_dtype(known) and known.str.fullmatch(r"[+-]?0\d+").any()
-    return None if code else numbers
+    numbers, refused = spelling.read_column(spelling.column_values(known), spelling.NUMBER, as_text=as_text)
+    for row, refusal in refused.items():
+        if refusal.reason != spelling.INFINITE:
+            return None
+        numbers[row] = np.inf
+    return None if np.isnan(numbers).any() else numbers
 
 
 def _what(column: Column) -> What:
@@ -233,7 +234,7 @@ def _range(column: Column) -> tuple[float, float]:
     """Lowest and highest value that a request may hold: what was seen with room, rounded outwards."""
     low, high = float(column.values.min()), float(column.values.max())
     if column.what in ("identifier", "date"):  # they only ever grow
-        return min(0, int(low)), LARGEST_INTEGER
+        return min(0, int(low)), LARGEST_WHOLE
     if column.whole and (low, high) == (0, 1):
         return 0, 1
     room = (high - low or abs(high) or 1.0) * _ROOM

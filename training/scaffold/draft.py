@@ -1,13 +1,10 @@
 """A use case from a table, in memory: read, judged, measured, and held to every check before anything is written."""
 
-import csv
-from collections import Counter
-from pathlib import Path
-
 import msgspec
 
 from training.data.data_error import DataError
-from training.data.dataset import read_raw, read_table
+from training.data.dataset import read_table
+from training.data.read_file import read_raw
 from training.scaffold.measure import Measured, measure_table
 from training.scaffold.profile import Profile, ScaffoldError, profile
 from training.use_case import UseCase, UseCaseError
@@ -32,8 +29,6 @@ def draft(name: str, data: str, label: str, key: str | None = None, positive: st
     Raises ``ScaffoldError`` with all that stands in the way, in the caller's words.
     """
     try:
-        if repeated := _repeated(Path(data).expanduser()):
-            raise ScaffoldError([f"the header names {column!r} more than once: rename one" for column in repeated])
         found = profile(read_raw(data), label, key, positive)
         use_case = _use_case(name, found)
         dataset = read_table(use_case, data)
@@ -65,12 +60,3 @@ def _use_case(name: str, found: Profile) -> UseCase:
         ),
         trials=max(_FEWEST_TRIALS, min(_TRIALS, _TRIALS * _MANY_ROWS // found.rows)),
     )
-
-
-def _repeated(file: Path) -> list[str]:
-    """Names that the header of a CSV file holds twice: pandas would rename the second."""
-    if file.suffix != ".csv" or not file.is_file():
-        return []
-    with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
-        header = next(csv.reader(lines, skipinitialspace=True), [])
-    return [name for name, count in Counter(header).items() if count > 1 and name]

@@ -1,18 +1,21 @@
 """From a table to the fields, label, key and groups of a use case, and what a person should look at."""
 
+from collections import Counter
 from collections.abc import Sequence
+from numbers import Number
+from typing import Any
 
 import msgspec
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from serving.scoring import spelling
 from serving.scoring.contract import Field
-from serving.scoring.records import TEXT_LIMIT
-from training.data.table import as_text
+from serving.scoring.spelling import LARGEST_WHOLE, TEXT_LIMIT
+from training.data.table import RawTable, is_nameless, plain_columns
 from training.data.validation import MINIMUM_CLASS, MINIMUM_ROWS
 from training.scaffold.column import (
-    LARGEST_INTEGER,
     LARGEST_NUMBER,
     SAMPLE,
     Column,
@@ -93,16 +96,16 @@ class Profile(msgspec.Struct, frozen=True):
         return tuple(f"{', '.join(names)}: {remark}" for remark, names in about.items())
 
 
-def profile(raw: pd.DataFrame, label: str, key: str | None, positive: str | None) -> Profile:
-    """Judge every column of a table as ``training.data.dataset.read_raw`` gives it.
+def profile(table: RawTable, label: str, key: str | None, positive: str | None) -> Profile:
+    """Judge every column of a table as ``training.data.read_file.read_raw`` gives it.
 
     Raises ``ScaffoldError`` with everything that stands in the way.
     """
-    raw = raw.reset_index(drop=True).rename(columns=str)
+    raw = plain_columns(table).rename(columns=str)
     if faults := [*_name_faults(raw, label, key), *_size_faults(raw)]:
         raise ScaffoldError(faults)
     outcomes = _texts(raw[label])
-    faults = [*_label_faults(label, outcomes), *([] if key is None else _key_faults(key, raw[key]))]
+    faults = [*_label_faults(label, outcomes, table), *([] if key is None else _key_faults(key, raw[key], table))]
     if faults:
         raise ScaffoldError(faults)
     chosen = _binary(label, outcomes, positive)
@@ -111,7 +114,7 @@ def profile(raw: pd.DataFrame, label: str, key: str | None, positive: str | None
         raise ScaffoldError(
             [f"the rarer value of {label} has {fewest} rows, and {MINIMUM_CLASS} are needed to train on"]
         )
-    columns = [look_at(name, _spelled(raw[name])) for name in raw.columns if name != label]
+    columns = [look_at(name, **_spelled(raw[name], table.text)) for name in raw.columns if name != label]
     if faults := [_ENDLESS.format(column.name) for column in columns if column.what == "endless"]:
         raise ScaffoldError(faults)
     sample = _sampled(y)
@@ -183,16 +186,19 @@ def _why_none(choices: tuple[Choice, ...]) -> list[str]:
     return [f"{choice.field.name}: {' '.join(choice.comments[-2:]) or 'the key'}" for choice in choices[:_LISTED]]
 
 
-def _spelled(values: pd.Series) -> pd.Series:
-    """Numbers and texts as they are, everything else as text: the door reads a category so."""
-    if isinstance(values.dtype, pd.StringDtype):
-        return values
-    boolean = pd.api.types.is_bool_dtype(values)
-    return values if pd.api.types.is_numeric_dtype(values) and not boolean else _texts(values)
+def _spelled(values: pd.Series, as_text: bool) -> dict[str, Any]:
+    """What ``look_at`` takes: cells and numbers as they are, and everything else as text, as the door reads it."""
+    if as_text or isinstance(values.dtype, pd.StringDtype):
+        return {"raw": values, "as_text": as_text}
+    numbers = all(isinstance(value, Number) and not isinstance(value, bool | np.bool_) for value in values.dropna())
+    return {"raw": values if numbers else _texts(values), "as_text": False}
 
 
 def _texts(values: pd.Series) -> pd.Series:
-    found = [None if missing else str(as_text(value)) for value, missing in zip(values, values.isna(), strict=True)]
+    found = [
+        value if value is None or isinstance(value, str) else spelling.plain_text(value)
+        for value in spelling.column_values(values.astype(object))
+    ]
     return pd.Series(found, values.index, object)
 
 
@@ -208,8 +214,13 @@ def _name_faults(raw: pd.DataFrame, label: str, key: str | None) -> list[str]:
     ]
     if label == key:
         faults.append(f"LABEL and KEY both name {label!r}: a key tells rows apart, a label is what is estimated")
+    faults += [
+        f"the header names {name!r} more than once: rename one"
+        for name, count in Counter(names).items()
+        if count > 1 and not is_nameless(name)
+    ]
     for position, name in enumerate(names, 1):
-        if not name.strip() or name.startswith("Unnamed: "):
+        if is_nameless(name):
             faults.append(f"column {position} has no name: give it one in the header line, or remove it")
         elif not name.isprintable() or NOT_IN_NAMES.search(name):
             faults.append(
@@ -219,7 +230,7 @@ def _name_faults(raw: pd.DataFrame, label: str, key: str | None) -> list[str]:
         elif name in TECHNICAL_COLUMNS:
             faults.append(f"the column {name!r} has a name that the project's own tables use: rename it")
     columns: dict[str, str] = {}
-    for name in names:
+    for name in dict.fromkeys(name for name in names if not is_nameless(name)):
         column = column_name(name).lower()
         if column in columns:
             faults.append(
@@ -236,12 +247,12 @@ def _size_faults(raw: pd.DataFrame) -> list[str]:
     return [f"the table has {len(raw)} rows, and {MINIMUM_ROWS} are needed to train and to test"]
 
 
-def _label_faults(label: str, outcomes: pd.Series) -> list[str]:
+def _label_faults(label: str, outcomes: pd.Series, table: RawTable) -> list[str]:
     if outcomes.isna().any():
         count = int(outcomes.isna().sum())
         return [
-            f"the label {label} is missing in {count:,} row{'' if count == 1 else 's'} (first: line "
-            f"{_line(int(outcomes.isna().argmax()))}): remove rows whose outcome is not known"
+            f"the label {label} is missing in {count:,} row{'' if count == 1 else 's'} (first: "
+            f"{table.places([int(outcomes.isna().argmax())], 1)}): remove rows whose outcome is not known"
         ]
     counts = outcomes.value_counts()
     if len(counts) == 1:
@@ -257,26 +268,29 @@ def _label_faults(label: str, outcomes: pd.Series) -> list[str]:
     return []
 
 
-def _key_faults(key: str, values: pd.Series) -> list[str]:
+def _key_faults(key: str, values: pd.Series, table: RawTable) -> list[str]:
+    """Keys are compared as values: 253 and 253.0 are one."""
     faults = []
     if (missing := int(values.isna().sum())) > 0:
         faults.append(
-            f"The key column contains {missing:,} empty value{'' if missing == 1 else 's'} (first: line "
-            f"{_line(int(values.isna().argmax()))}). Every row needs a key; without KEY= rows have no identity."
+            f"The key column contains {missing:,} empty value{'' if missing == 1 else 's'} (first: "
+            f"{table.places([int(values.isna().argmax())], 1)}). Every row needs a key; without KEY= rows have no "
+            "identity."
         )
-    twice = values[values.duplicated(keep=False) & values.notna()]
+    column = look_at(key, **_spelled(values, table.text))
+    known = column.values
+    twice = known[known.duplicated(keep=False)]
     if len(twice):
-        first = twice.iloc[0]
-        lines = [_line(row) for row in twice.index[twice == first][:2]]
-        count = int(values.dropna().duplicated().sum())
+        rows = twice.index[twice == twice.iloc[0]][:2].tolist()
+        count = int(known.duplicated().sum())
         faults.append(
-            f"The key column contains {count:,} duplicate{'' if count == 1 else 's'} (first: {first}, lines "
-            f"{lines[0]} and {lines[1]}). Keep one row for each {key}, or leave KEY= out: rows then have no identity."
+            f"The key column contains {count:,} duplicate{'' if count == 1 else 's'} (first: {values[rows[0]]}, "
+            f"{table.places(rows, 2).replace(', ', ' and ')}). Keep one row for each {key}, or leave KEY= out: rows "
+            "then have no identity."
         )
-    numeric, known = pd.api.types.is_numeric_dtype(values), values.dropna()
-    if numeric and ((known.abs() > LARGEST_INTEGER) | (known % 1 != 0)).any():
-        faults.append(f"The key column {key} holds fractions or numbers above {LARGEST_INTEGER:,}: store them as text.")
-    if not numeric and (longest := int(known.str.len().max() or 0)) > TEXT_LIMIT:
+    if column.numeric and not column.whole:
+        faults.append(f"The key column {key} holds fractions or numbers above {LARGEST_WHOLE:,}: store them as text.")
+    if not column.numeric and (longest := int(known.str.len().max() or 0)) > TEXT_LIMIT:
         faults.append(f"The key column {key} holds texts of up to {longest:,} characters: a key has {TEXT_LIMIT}.")
     return faults
 
@@ -310,11 +324,6 @@ def _sampled(y: NDArray[np.int64]) -> NDArray[np.intp]:
         chosen.append(rng.choice(rows, wanted, replace=False))
     result: NDArray[np.intp] = np.sort(np.concatenate(chosen))
     return result
-
-
-def _line(row: int) -> int:
-    """Line of a row as an editor counts them: the header is line 1."""
-    return row + 2
 
 
 def _shown(names: Sequence[str], most: int = _LISTED) -> str:

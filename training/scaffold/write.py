@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from serving.scoring.contract import Field
-from training.scaffold.column import LARGEST_INTEGER
+from serving.scoring.spelling import LARGEST_WHOLE
 from training.scaffold.profile import Profile
 from training.use_case import Group, UseCase
 
@@ -40,7 +40,7 @@ class Names(msgspec.Struct, frozen=True):
 
 
 _ENDS = ("minimum", "maximum")
-_LIMITS = {LARGEST_INTEGER: Names("2**53 - 1"), -LARGEST_INTEGER: Names("1 - 2**53")}
+_LIMITS = {LARGEST_WHOLE: Names("2**53 - 1"), -LARGEST_WHOLE: Names("1 - 2**53")}
 
 
 def write(use_case: UseCase, profile: Profile, reasons: dict[str, str], folder: Path) -> None:

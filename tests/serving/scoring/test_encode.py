@@ -30,8 +30,8 @@ def test_encode_columns_gives_positions_unknown_as_minus_one_and_missing_as_nan(
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"rooms": ["two"]}, "rooms: this integer field holds numbers or nothing"),
-        ({"heating": [3]}, "heating: this category field holds text or nothing, not int"),
+        ({"rooms": ["two"]}, "rooms: row 0 holds 'two': not a number"),
+        ({"heating": [3]}, 'heating: row 0 holds 3: not text: send it in quotes: "3"'),
         ({"rooms": [1, 2], "heating": ["gas"]}, "heating: the column has 1 values where others have 2"),
     ],
     ids=["text-for-number", "number-for-text", "lengths"],

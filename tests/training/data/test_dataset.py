@@ -56,11 +56,11 @@ FAULTS = {
     ),
     "lines of different length": (
         raw(b"Age,Attrition\n41,Yes\n41,Yes,3,4\n"),
-        "file: it is not a CSV table (Error tokenizing data. C error: Expected 2 fields in line 3, saw 4)",
+        "file: it is not a CSV table: more cells than the header has columns (2) (line 3)",
     ),
     "lines longer than the header": (
         lambda frame, path: path.write_text(frame.to_csv(index=False).replace("\n", ",9\n").replace(",9\n", "\n", 1)),
-        "file: it is not a CSV table (Length of header or names does not match length of data",
+        "file: it is not a CSV table: more cells than the header has columns (35) (lines 2, 3, 4, 5, 6, ...)",
     ),
     "prose instead of a table": (raw(b"Dear HR,\nhere is the list.\n"), "table: none of the 35 columns is there"),
     "semicolons": (
@@ -82,7 +82,10 @@ FAULTS = {
     "fraction in a whole number": (cells("JobLevel", 1, 2.5), "JobLevel: 1 row: not a whole number (line 2)"),
     "number too small": (cells("Age", 2, 7), "Age: 2 rows: outside 16 to 100 (lines 2, 3)"),
     "number too large": (cells("WorkLifeBalance", 7, 9), "7 rows: outside 1 to 4 (lines 2, 3, 4, 5, 6, ...)"),
-    "infinite number": (cells("MonthlyIncome", 1, "inf"), "MonthlyIncome: 1 row: outside 0 to 1e+06"),
+    "infinite number": (
+        cells("MonthlyIncome", 1, "inf"),
+        "MonthlyIncome: 1 row: infinite, or beyond 1.8e308 (line 2): 'inf'",
+    ),
     "unknown category": (
         cells("Department", 4, "Legal"),
         "Department: 4 rows: not one of Human Resources, Research & Development, Sales",
@@ -239,3 +242,151 @@ def test_snapshot_gives_the_same_data_back(synthetic_frame, tmp_path):
     assert again.digest == employees.digest
     np.testing.assert_array_equal(again.x, employees.x)
     assert again.columns()["Department"][0] is None
+
+
+def faults(path):
+    with pytest.raises(DataError) as refused:
+        read_table(ATTRITION, str(path))
+    return [str(fault) for fault in refused.value.faults]
+
+
+def lines(frame):
+    header, *rows = frame.to_csv(index=False).splitlines()
+    return header, rows
+
+
+def test_lines_are_counted_as_an_editor_does_with_breaks_in_cells_blank_lines_and_rows_of_commas(
+    synthetic_frame, tmp_path
+):
+    frame = synthetic_frame.astype(object)
+    frame.loc[2, "Age"] = "forty"
+    header, rows = lines(frame)
+    note = rows[0].rpartition(",")
+    rows[0] = f'{note[0]},"{note[2]}\n\n"'  # a cell with two line breaks: the row takes three lines
+    text = "\n".join([header, rows[0], "", ",,,", *rows[1:]])
+    (tmp_path / "a.csv").write_text(text)
+    number = next(place for place, line in enumerate(text.split("\n"), 1) if "forty" in line)
+    assert faults(tmp_path / "a.csv") == [f"Age: 1 row: not a number (line {number}): 'forty'"]
+
+
+def test_keys_are_compared_as_values_and_told_once_with_both_places(synthetic_frame, tmp_path):
+    header, rows = lines(synthetic_frame.assign(EmployeeNumber=range(1, 601)))
+    place = header.split(",").index("EmployeeNumber")
+    repeated = []
+    for spelling in ("2", "2.0", "0002"):
+        cells = rows[1].split(",")
+        cells[place] = spelling
+        repeated.append(",".join(cells))
+    (tmp_path / "a.csv").write_text("\n".join([header, *rows, *repeated]))
+    told = "table: 3 rows: EmployeeNumber occurs more than once (lines 602, 603, 604): '2', '2.0', '0002', which stood"
+    assert faults(tmp_path / "a.csv") == [f"{told} in line 3 before"]
+
+
+def test_ids_that_excel_shortened_are_explained(synthetic_frame, tmp_path):
+    synthetic_frame.assign(EmployeeNumber="2.0E+10").to_csv(tmp_path / "a.csv", index=False)
+    (told,) = faults(tmp_path / "a.csv")
+    assert told.startswith("table: 599 rows: EmployeeNumber occurs more than once (lines 3, 4, 5, 6, 7, ...): '2.0E+10'")
+    assert "Excel seems to have shortened long ids" in told
+
+
+def test_blanks_around_a_cell_do_not_count_and_a_refused_value_is_shown(synthetic_frame, synthetic, tmp_path):
+    frame = synthetic_frame.astype(object)
+    frame["OverTime"] = frame["OverTime"] + " "
+    frame["Attrition"] = " " + frame["Attrition"].str.upper() + "\u00a0"
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    assert read_table(ATTRITION, str(tmp_path / "a.csv")).digest == synthetic.digest
+    frame.loc[0, ["OverTime", "MonthlyIncome"]] = ["Yes &amp; no", "$5,993"]
+    frame.loc[1, "EmployeeNumber"] = 2**53
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    assert faults(tmp_path / "a.csv") == [
+        "OverTime: 1 row: not one of No, Yes (line 2): 'Yes &amp; no'",
+        "EmployeeNumber: 1 row: outside 0 to 9007199254740991 (line 3): '9007199254740992'",
+        "MonthlyIncome: 1 row: not a number (line 2): '$5,993'; write digits and a point alone, such as 5993.5",
+    ]
+
+
+def test_wrong_labels_are_one_fault(synthetic_frame, tmp_path):
+    frame = synthetic_frame.assign(Attrition=synthetic_frame["Attrition"].map({"Yes": "1", "No": "0"}))
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    assert faults(tmp_path / "a.csv") == [
+        "Attrition: 600 rows: not one of Yes, No (lines 2, 3, 4, 5, 6, ...): "
+        + ", ".join(map(repr, frame["Attrition"].unique()))
+    ]
+
+
+def test_columns_without_a_name_are_told_by_their_place(synthetic_frame, tmp_path):
+    synthetic_frame.to_csv(tmp_path / "index.csv")
+    message = "no name: write one in the header line, or remove what has none"
+    assert faults(tmp_path / "index.csv") == [f"table: column 1 has {message}"]
+    pd.read_csv(tmp_path / "index.csv").to_csv(tmp_path / "again.csv", index=False)
+    assert faults(tmp_path / "again.csv") == [f"table: column 1 has {message}"]
+    header, rows = lines(synthetic_frame)
+    (tmp_path / "excel.csv").write_text("\n".join([f"{header},,", *(f"{row},," for row in rows)]))
+    assert faults(tmp_path / "excel.csv") == [f"table: columns 36, 37 have {message}"]
+
+
+def test_delta_table_is_refused_by_name_and_so_is_a_file_of_it(synthetic_frame, tmp_path):
+    folder = tmp_path / "employees"
+    (folder / "_delta_log").mkdir(parents=True)
+    synthetic_frame.to_parquet(folder / "part-0.parquet", index=False)
+    for place in (folder, folder / "part-0.parquet"):
+        (told,) = faults(place)
+        assert told.startswith("file: it is a Delta table, whose folder keeps the files of deleted rows")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.xlsx", b"PK", "file: it is a workbook of a spreadsheet: save it as CSV UTF-8"),
+        ("a.txt", b"Age,Attrition", "it is not a Parquet file, or not all of one"),
+        ("a.parquet", b"PAR1 and nothing PAR1", "it is not a Parquet file, or not all of one"),
+        ("a.csv.gz", b"Age", "file: it is not compressed with gzip, as its name says: name it .csv"),
+        ("a.csv", b'Age,Attrition\n41,"Yes\n42,No\n', "a quotation mark is opened here and never closed (line 2)"),
+        ("a.csv", b'Age,Attrition\n41,"Ye"s\n', "a quotation mark within a cell: write it twice"),
+        ("a.csv", b"Age,Attrition\n41,Yes\n42,\xff\n", "file: it is not UTF-8 text (line 3): save it as CSV UTF-8"),
+    ],
+)
+def test_what_a_library_says_is_told_in_words_of_people(name, content, words, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    (told,) = faults(tmp_path / name)
+    assert words in told
+
+
+def test_file_may_be_named_in_capitals_and_compressed_and_its_columns_spelled_in_other_ways(
+    synthetic_frame, synthetic, tmp_path
+):
+    other = synthetic_frame.rename(columns={"EmployeeNumber": "employee_number", "Age": " AGE"})
+    other.to_csv(tmp_path / "A.CSV", index=False)
+    other.to_csv(tmp_path / "a.csv.gz", index=False)
+    assert read_table(ATTRITION, str(tmp_path / "A.CSV")).digest == synthetic.digest
+    assert read_table(ATTRITION, str(tmp_path / "a.csv.gz")).digest == synthetic.digest
+    synthetic_frame.assign(employee_number=1).to_parquet(tmp_path / "a.parquet", index=False)
+    message = "EmployeeNumber: the column is there more than once (EmployeeNumber, employee_number)"
+    assert faults(tmp_path / "a.parquet") == [message]
+
+
+def test_text_in_place_of_a_number_is_refused_in_parquet_with_what_to_write(synthetic_frame, tmp_path):
+    synthetic_frame.assign(Age=synthetic_frame["Age"].astype(str)).to_parquet(tmp_path / "a.parquet", index=False)
+    (told,) = faults(tmp_path / "a.parquet")
+    assert told.startswith("Age: 600 rows: not a number (rows 1, 2, 3, 4, 5, ...): ")
+    assert told.endswith("without quotes")
+
+
+def test_outcome_that_falls_into_the_holdout_alone_is_refused_before_anything_is_tuned(synthetic_frame, tmp_path):
+    frame = synthetic_frame.copy()
+    held_out = holdout_rows(ATTRITION, frame["EmployeeNumber"].to_numpy(int))
+    frame["Attrition"] = np.where(held_out, "Yes", "No")
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    assert faults(tmp_path / "a.csv") == [
+        "table: only 0 leavers fall outside the hold-out: too few to train on; give more rows",
+        "table: only 0 stayers fall into the hold-out: too few to judge a model by; give more rows",
+    ]
+
+
+def test_days_tell_rows_of_one_key_apart_as_values(synthetic_frame, tmp_path):
+    twice = pd.concat([synthetic_frame.assign(effective_date="2026-06-01"),
+                       synthetic_frame.head(1).assign(effective_date="2026-06-01T00:00:00+02:00")])  # fmt: skip
+    twice.to_csv(tmp_path / "a.csv", index=False)
+    assert "EmployeeNumber occurs more than once (line 602)" in faults(tmp_path / "a.csv")[0]
+    twice.assign(effective_date="1.6.2026").to_csv(tmp_path / "a.csv", index=False)
+    assert "effective_date: 601 rows: not a date such as 2026-09-30" in faults(tmp_path / "a.csv")[0]

@@ -101,6 +101,7 @@ def steps(use_case: UseCase) -> None:
         subject=evidence["subject"],
         body=evidence["body"],
         digest=evidence["digest"],
+        version=candidate["version"],
         approved_task_id=RECORD_APPROVAL,
         rejected_task_id=RECORD_REJECTION,
         # An answer within seconds of the question costs a try, and the next one goes on with it.
@@ -108,8 +109,7 @@ def steps(use_case: UseCase) -> None:
         retry_delay=timedelta(seconds=3),
         retry_exponential_backoff=False,
     )
-    decision: Any = await_approval.output
-    approved: Any = record_approval(name, candidate, decision)
+    approved: Any = record_approval(name, candidate)
     to_production_if_approved = {**to_production, **image, "approved_digest": approved}
     deploy_canary = ScoringStepOperator(task_id="deploy_canary", step="canary", **to_production_if_approved)
     watch_canary = ScoringStepOperator(task_id="watch_canary", step="watch", **to_production_if_approved)
@@ -124,7 +124,7 @@ def steps(use_case: UseCase) -> None:
         **FOUND_IN_PRODUCTION,
     )
     promoted = promote.override(outlets=[Asset(use_case.production_asset)])(name, candidate, approved)
-    rejected: Any = record_rejection(name, candidate, decision)
+    rejected: Any = record_rejection(name, candidate)
     ran_before: dict[str, Any] = {key: rejected[key] for key in ("image", "digest", "version")}
     restore_staging = ScoringStepOperator(task_id="restore_staging", step="restore", **to_staging, **ran_before)
 

@@ -8,13 +8,17 @@ import hashlib
 from typing import Annotated, Any
 
 import msgspec
+from airflow.sdk import BaseHook
 
+from lifecycle import settings
+from lifecycle.evidence import signature
+from lifecycle.evidence.signature import SignatureError, SignedApproval, Statement
 from lifecycle.hooks import registry
-from lifecycle.hooks.registry import Version
+from lifecycle.hooks.registry import RegistryError, Version
 from training import use_case as definitions
 from training.registry import tags
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -25,6 +29,8 @@ class Decision(msgspec.Struct, frozen=True):
     decided_at: str
     """RFC 3339, UTC."""
     comment: str
+    user_id: str = ""
+    """What Airflow's auth manager calls them; ``decided_by`` is their name. Empty up to schema version 2."""
 
 
 class Release(msgspec.Struct, kw_only=True):
@@ -146,6 +152,8 @@ class Evidence(msgspec.Struct, kw_only=True):
     stage_seconds: dict[str, float] = {}
     """Time spent by task, up to the gate."""
     decision: Decision | None = None
+    approval: SignedApproval | None = None
+    """The decision, signed; none up to schema version 2."""
 
 
 def path(key: str) -> str:
@@ -179,12 +187,12 @@ def schema() -> dict[str, Any]:
 
 def undecided(document: Evidence) -> Evidence:
     """The document as it was when a person was asked: what its digest then was is what they decide on."""
-    return msgspec.structs.replace(document, decision=None)
+    return msgspec.structs.replace(document, decision=None, approval=None)
 
 
 def _facts(document: Evidence) -> bytes:
     """What stays the same in every try: times and the last nights go on."""
-    return encode(msgspec.structs.replace(document, decision=None, stage_seconds={}, drift=[]))
+    return encode(msgspec.structs.replace(undecided(document), stage_seconds={}, drift=[]))
 
 
 def kept(document: Evidence) -> tuple[Evidence, str] | None:
@@ -224,25 +232,71 @@ def read(training_run_id: str, key: str) -> Evidence:
     return msgspec.json.decode(registry.training_text(training_run_id, path(key)), type=Evidence)
 
 
+def statement(document: Evidence, decision: Decision) -> Statement:
+    """What a signature under this decision about this document vouches for."""
+    return Statement(
+        model=document.model.name,
+        version=document.model.version,
+        image=document.image.reference,
+        digest=document.image.digest,
+        evidence=digest(undecided(document)),
+        approved=decision.approved,
+        decided_by=decision.decided_by,
+        user_id=decision.user_id,
+        decided_at=decision.decided_at,
+    )
+
+
+def decided(document: Evidence, decision: Decision) -> Evidence:
+    """The document with its decision, signed with the key of connection ``approval_key``.
+
+    Raises ``SignatureError`` where the settings list no public key for it, and ``AirflowNotFoundException`` where the
+    connection is missing.
+    """
+    private = BaseHook.get_connection(signature.CONNECTION_ID).password or ""
+    signed = SignedApproval.sign(statement(document, decision), private, settings.load().approval_keys)
+    return msgspec.structs.replace(document, decision=decision, approval=signed)
+
+
+def check_signature(document: Evidence) -> None:
+    """Raise ``SignatureError`` unless the document's decision was signed, about all that it is about."""
+    if document.decision is None or document.approval is None:
+        raise SignatureError("its decision is unsigned")
+    document.approval.check(settings.load().approval_keys)
+    if document.approval.statement != statement(document, document.decision):
+        raise SignatureError("its signature is about something else than it says")
+
+
 def approval(document: Evidence) -> str:
     """What the model version's tag says of an approval: digest and place of the document that holds it."""
     return f"{digest(document)} {path(document.release.key)}"
 
 
-def read_approved(use_case: str, version: Version) -> Evidence:
-    """The evidence of a version's last approval; it must still have the digest that was tagged."""
-    approved_digest = version.tags.get(tags.APPROVED_DIGEST, "")
-    kept, _, artifact = version.tags.get(registry.approval_tag(approved_digest), "").partition(" ")
-    if not kept:
-        raise registry.RegistryError(
-            f"model {version.name} version {version.version} was never approved for production: "
-            f"release it with {definitions.load(use_case).release_dag}"
-        )
+def read_approved(use_case: str, version: Version, image_digest: str) -> Evidence:
+    """The evidence of the last approval of a version's image; raises ``RegistryError`` without a signed one.
+
+    A tag says where it is, which anybody may write who may write to MLflow: only the signature makes it an approval.
+    """
+    named = f"version {version.version} of model {version.name}"
+    again = f"Release it with {definitions.load(use_case).release_dag} and its gate"
+    tagged, _, artifact = version.tags.get(registry.approval_tag(image_digest), "").partition(" ")
+    if not image_digest or not tagged:
+        raise RegistryError(f"{named} was never approved for production with image {image_digest or '(none)'}. {again}")
     stored = registry.training_text(version.run_id, artifact).encode()
     document = msgspec.json.decode(stored, type=Evidence)
-    if _sha256(stored) != kept or document.image.digest != approved_digest:
-        raise registry.RegistryError(
-            f"the evidence of version {version.version} ({artifact} of run {version.run_id}) is not the one "
-            "that was approved: its digest differs from the version's tag. Release the version again"
+    about = (document.model.name, document.model.version, document.image.digest)
+    if _sha256(stored) != tagged or about != (version.name, version.version, image_digest):
+        raise RegistryError(
+            f"the evidence of {named} ({artifact} of run {version.run_id}) is not the one that was approved: its "
+            f"digest differs from the version's tag, or it is about another image. {again}"
         )
+    try:
+        check_signature(document)
+    except SignatureError as error:
+        raise RegistryError(
+            f"the approval of {named} with image {image_digest} does not count: {error} ({artifact} of run "
+            f"{version.run_id}). {again}"
+        ) from error
+    if not document.approval or not document.approval.statement.approved:
+        raise RegistryError(f"{named} was rejected by {document.decision.decided_by if document.decision else '?'}. {again}")
     return document

@@ -228,12 +228,6 @@ def approval_tag(digest: str) -> str:
     return tags.APPROVAL_OF + digest.removeprefix("sha256:")
 
 
-def approved(use_case: str, version: str, digest: str) -> bool:
-    """Whether a person approved exactly this image digest for this version."""
-    found = client().get_model_version(model_name(use_case), version)
-    return bool(digest and found.tags.get(approval_tag(digest)))
-
-
 def mark_staging(use_case: str, version: str | None) -> None:
     """Let alias ``staging`` name the version that runs in staging, or nothing."""
     if version:

@@ -72,10 +72,15 @@ def refuse_unapproved(work: Work, approved_digest: str, running_digest: str) -> 
             f"production refuses digest {work.digest or '(none)'}: the approval is for "
             f"{approved_digest or 'no digest'}. Release it through {release_dag} and its gate"
         )
-    from lifecycle.hooks import registry  # imported here: mlflow takes seconds
+    from lifecycle.evidence import document as evidence  # imported here: mlflow takes seconds
+    from lifecycle.hooks import registry
 
-    if not registry.approved(work.use_case, work.version, work.digest):
+    try:
+        approved = evidence.read_approved(work.use_case, registry.resolve(work.use_case, work.version), work.digest)
+    except registry.RegistryError as error:
+        raise AirflowFailException(f"production refuses digest {work.digest}: {error}") from error
+    if approved.image.reference != work.image:
         raise AirflowFailException(
-            f"production refuses digest {work.digest}: the registry knows no approval of it for version "
-            f"{work.version}. Release it through {release_dag} and its gate"
+            f"production refuses image {work.image}: what was approved with this digest is "
+            f"{approved.image.reference}. Release it through {release_dag} and its gate"
         )

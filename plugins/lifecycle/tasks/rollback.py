@@ -35,7 +35,7 @@ def resolve_earlier_release(use_case: str) -> dict[str, Any]:
             "or mark that run as failed first"
         )
     version = registry.resolve(use_case, context["params"].get("version"), alias=tags.PREVIOUS_CHAMPION)
-    image = evidence.read_approved(use_case, version).image
+    image = evidence.read_approved(use_case, version, version.tags.get(tags.APPROVED_DIGEST, "")).image
     return {
         "name": version.name,
         "version": version.version,

@@ -80,7 +80,7 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Make a pair for a cloud, or rotate the ring of a local stack; a file that is in the way ends it with a message."""
+    """Make a pair for a cloud, or rotate a local stack's ring; a file that is in the way ends it with a message."""
     parser = argparse.ArgumentParser(description="Make or rotate the key pair that signs approvals.")
     parser.add_argument("file", type=Path, help="where the private key goes, or the ring with --rotate")
     parser.add_argument("--rotate", action="store_true", help="give an existing ring a new pair")
@@ -90,17 +90,17 @@ def main(arguments: list[str]) -> None:
             raise SystemExit(f"{given.file} is not there: the stack makes its first key pair when it starts")
         ring = KeyRing.load(given.file).rotated()
         ring.save(given.file)
-        print(f"approvals are signed with key {ring.public[-1].id} once the stack is started again")
+        sys.stdout.write(f"approvals are signed with key {ring.public[-1].id} once the stack is started again\n")
         return
     if given.file.exists():
         raise SystemExit(f"{given.file} is there already: a private key is not overwritten, name another file")
     ring = KeyRing.new()
     _write_private(given.file, ring.connection())
-    print(
+    sys.stdout.write(
         f"The private key is in {given.file}, as the value of Airflow's connection approval_key: put it into the "
         "workers' secrets backend and delete the file.\nThe public key goes into approval_keys of the settings file, "
         f"beside those that are there; give the one that it replaces `until = {_today()}`:\n\n"
-        f"  {_toml(ring.public[0])},"
+        f"  {_toml(ring.public[0])},\n"
     )
 
 

@@ -140,8 +140,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mlflow_url: str
     """Where people open MLflow."""
     approval_keys: tuple[PublicKey, ...] = ()
-    """Public keys that approvals are checked with: ``id``, ``public`` (base64), ``from`` and, once replaced, ``until``. A
-    key stays listed for as long as approvals that it signed are to count."""
+    """Public keys that approvals are checked with: ``id``, ``public`` (base64), ``from`` and, once replaced, ``until``.
+    A key stays listed for as long as approvals that it signed are to count."""
     training: Training = Training()
     release: Release = Release()
     scoring: Scoring = Scoring()

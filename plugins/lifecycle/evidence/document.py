@@ -168,7 +168,11 @@ def text_path(key: str) -> str:
 
 def encode(document: Evidence) -> bytes:
     """The document as stored: indented, and the same bytes for the same content."""
-    return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2)
+    return _encoded(document)
+
+
+def _encoded(value: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=2)
 
 
 def _sha256(stored: bytes) -> str:
@@ -232,14 +236,14 @@ def read(training_run_id: str, key: str) -> Evidence:
     return msgspec.json.decode(registry.training_text(training_run_id, path(key)), type=Evidence)
 
 
-def statement(document: Evidence, decision: Decision) -> Statement:
+def _statement(document: Evidence, decision: Decision, undecided_digest: str) -> Statement:
     """What a signature under this decision about this document vouches for."""
     return Statement(
         model=document.model.name,
         version=document.model.version,
         image=document.image.reference,
         digest=document.image.digest,
-        evidence=digest(undecided(document)),
+        evidence=undecided_digest,
         approved=decision.approved,
         decided_by=decision.decided_by,
         user_id=decision.user_id,
@@ -254,16 +258,20 @@ def decided(document: Evidence, decision: Decision) -> Evidence:
     connection is missing.
     """
     private = BaseHook.get_connection(signature.CONNECTION_ID).password or ""
-    signed = SignedApproval.sign(statement(document, decision), private, settings.load().approval_keys)
+    vouched = _statement(document, decision, digest(undecided(document)))
+    signed = SignedApproval.sign(vouched, private, settings.load().approval_keys)
     return msgspec.structs.replace(document, decision=decision, approval=signed)
 
 
-def check_signature(document: Evidence) -> None:
-    """Raise ``SignatureError`` unless the document's decision was signed, about all that it is about."""
+def check_signature(stored: bytes) -> None:
+    """Raise ``SignatureError`` unless a stored document's decision was signed, about all that it is about."""
+    document, members = msgspec.json.decode(stored, type=Evidence), msgspec.json.decode(stored)
     if document.decision is None or document.approval is None:
-        raise SignatureError("its decision is unsigned")
+        raise SignatureError("it is unsigned, as all are that were given before approvals were signed")
     document.approval.check(settings.load().approval_keys)
-    if document.approval.statement != statement(document, document.decision):
+    # From what is stored: a later schema may have members that the document had not when it was signed.
+    asked_about = _sha256(_encoded({**members, "decision": None, "approval": None}))
+    if document.approval.statement != _statement(document, document.decision, asked_about):
         raise SignatureError("its signature is about something else than it says")
 
 
@@ -280,23 +288,28 @@ def read_approved(use_case: str, version: Version, image_digest: str) -> Evidenc
     named = f"version {version.version} of model {version.name}"
     again = f"Release it with {definitions.load(use_case).release_dag} and its gate"
     tagged, _, artifact = version.tags.get(registry.approval_tag(image_digest), "").partition(" ")
-    if not image_digest or not tagged:
+    stored = (registry.find_text(version.run_id, artifact) if artifact else None) if image_digest else None
+    if stored is None:
         raise RegistryError(f"{named} was never approved for production with image {image_digest or '(none)'}. {again}")
-    stored = registry.training_text(version.run_id, artifact).encode()
-    document = msgspec.json.decode(stored, type=Evidence)
+    try:
+        document = msgspec.json.decode(stored, type=Evidence)
+    except msgspec.MsgspecError as error:
+        raise RegistryError(
+            f"the evidence of {named} ({artifact} of run {version.run_id}) cannot be read: {error}. {again}"
+        ) from error
     about = (document.model.name, document.model.version, document.image.digest)
-    if _sha256(stored) != tagged or about != (version.name, version.version, image_digest):
+    if _sha256(stored.encode()) != tagged or about != (version.name, version.version, image_digest):
         raise RegistryError(
             f"the evidence of {named} ({artifact} of run {version.run_id}) is not the one that was approved: its "
             f"digest differs from the version's tag, or it is about another image. {again}"
         )
     try:
-        check_signature(document)
+        check_signature(stored.encode())
     except SignatureError as error:
         raise RegistryError(
             f"the approval of {named} with image {image_digest} does not count: {error} ({artifact} of run "
             f"{version.run_id}). {again}"
         ) from error
-    if not document.approval or not document.approval.statement.approved:
-        raise RegistryError(f"{named} was rejected by {document.decision.decided_by if document.decision else '?'}. {again}")
+    if document.decision is None or not document.decision.approved:
+        raise RegistryError(f"{named} was rejected with image {image_digest}. {again}")
     return document

@@ -38,7 +38,9 @@ class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if len(_decoded(self.public, f"public key {self.id!r}")) != 32:
-            raise ValueError(f"public key {self.id!r} is not 32 bytes long: `make approval-key` prints the line to copy")
+            raise ValueError(
+                f"public key {self.id!r} is not 32 bytes long: `make approval-key` prints the line to copy"
+            )
 
     def covers(self, moment: str) -> bool:
         """Whether a decision at ``moment`` (RFC 3339, UTC) falls into its days."""
@@ -85,7 +87,7 @@ class SignedApproval(msgspec.Struct, frozen=True):
         if key is None:
             raise SignatureError(
                 f"the public half of the private key in connection {CONNECTION_ID} is not listed in the settings, so "
-                f"nothing could check this approval: add {public} to approval_keys (`make approval-key` prints the line)"
+                f"nothing could check this approval: add {public} to approval_keys, as docs/operate.md says"
             )
         if not key.covers(statement.decided_at):
             raise SignatureError(

@@ -62,7 +62,7 @@ def _asked_about(record: dict[str, Any]) -> str:
 
 
 def recorded(context: Any, task_id: str) -> tuple[dict[str, Any], str]:
-    """What Airflow's own record says of a gate of this run: an event as ``decided`` takes it, and the digest asked about.
+    """What Airflow's own record says of a gate of this run: an event as ``decided`` takes it, and what it asked about.
 
     An XCom is no such record: who may write one could invent an answer. The event has no ``responded_at`` where nobody
     has answered.
@@ -231,9 +231,7 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
         if decision.approved:
             self._refuse_a_change(context, digest)
         user, requester = event.get("responded_by_user") or {}, self._forbidden_requester(context)
-        if objection := four_eyes.objection(
-            self.use_case, user, approves=decision.approved, requester=requester
-        ):
+        if objection := four_eyes.objection(self.use_case, user, approves=decision.approved, requester=requester):
             message = f"An answer was not taken, and the question stands again: {objection}"
             self.log.warning(message)
             airflow_api.set_run_note(context["ti"].dag_id, context["ti"].run_id, message)

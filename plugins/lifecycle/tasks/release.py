@@ -154,7 +154,13 @@ def gather_evidence(
 
 def _render(document: Evidence) -> str:
     experiment_id = registry.client().get_run(document.model.training_run_id).info.experiment_id
-    return gate_body.render(document, mlflow_url=settings.load().mlflow_url, experiment_id=experiment_id)
+    configured = settings.load()
+    return gate_body.render(
+        document,
+        mlflow_url=configured.mlflow_url,
+        experiment_id=experiment_id,
+        response_hours=configured.release.response_hours,
+    )
 
 
 def _stage_seconds(context: Any) -> dict[str, float]:
@@ -198,9 +204,7 @@ def _rejected(context: Any) -> Decision:
     return approval.silence() if decision.approved else decision
 
 
-def _record_decision(
-    use_case: str, context: Any, version: Version, document: Evidence, decision: Decision
-) -> Evidence:
+def _record_decision(use_case: str, context: Any, version: Version, document: Evidence, decision: Decision) -> Evidence:
     """Sign the decision into the evidence, and say it in the run's note."""
     document = evidence.decided(document, decision)
     evidence.store(document)

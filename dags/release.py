@@ -11,8 +11,12 @@ alias `champion`. Starts by hand, or when `$train_dag` updates the asset `$versi
 **Gate.** `await_approval` waits on *Browse > Required Actions* for one of the approvers in the settings.
 No answer in time is a no. A rejection skips production, puts the champion's image back in staging, tags
 the version `rejected` and is not a failure: the run ends green, with `record_rejection` run and its note
-saying who and why. Production refuses an image digest that nobody approved. An approval that an earlier
-release got for the same image outlives a rejection. An answer counts whenever it arrives: where Airflow loses it
+saying who and why. `record_approval` reads the answer from Airflow's own record, holds it to the approvers listed
+now, and signs it; production refuses an image whose approval is not signed. An approval that an earlier
+release got for the same image outlives a rejection. An answer of somebody who is not listed is not taken, and the
+question stands again. Where `requester_may_approve` is false, neither is an approval of the person behind the release:
+who triggered it, or the training or the nightly run that led to it. Where Airflow cannot say who that was, because an
+asset event was posted to its API, nobody may answer: trigger the release under your own name. An answer counts whenever it arrives: where Airflow loses it
 (within seconds of the question), the next try goes on with it, and nobody has to clear anything. The time limit
 counts from the first question. Where what is approved (version, image, evidence) is no longer what was asked about,
 because a task before the gate was cleared and found something else, the gate fails: trigger a new run.

@@ -23,7 +23,8 @@ IMAGE_DIGEST = "lifecycle_image_digest"
 APPROVED_DIGEST = "lifecycle_approved_digest"
 """On model versions: the image digest that was approved last, and a rollback puts back."""
 APPROVAL_OF = "lifecycle_approval_of_"
-"""On model versions, followed by an image digest: its approval, as digest and artifact path of the evidence.
+"""On model versions, followed by an image digest: its approval, as digest and artifact path of the evidence,
+which holds the signature.
 Production takes no digest without one. What is decided about a later release leaves it alone."""
 APPROVAL = "lifecycle_approval"
 """On model versions: ``approved`` or ``rejected``, as the last release of it was answered."""

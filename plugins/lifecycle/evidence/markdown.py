@@ -6,7 +6,7 @@ from typing import Any
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>&~|!#$^])")
 _AT_THE_START = re.compile(r"^(\d{1,9})([.)])(?=\s|$)|^([-+=:])(?=[-+=:\s]|$)")
-_LINKED_BY_ITSELF = re.compile(r"(://|\bwww|@)", re.IGNORECASE)
+_LINKED_BY_ITSELF = re.compile(r"(://|www|@)", re.IGNORECASE)
 _JOINER = "\N{WORD JOINER}"
 """Invisible, and no part of an address: Airflow's pages turn addresses into links after Markdown was read."""
 

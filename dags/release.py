@@ -16,10 +16,11 @@ now, and signs it; production refuses an image whose approval is not signed. An 
 release got for the same image outlives a rejection. An answer of somebody who is not listed is not taken, and the
 question stands again. Where `requester_may_approve` is false, neither is an approval of the person behind the release:
 who triggered it, or the training or the nightly run that led to it. Where Airflow cannot say who that was, because an
-asset event was posted to its API, nobody may answer: trigger the release under your own name. An answer counts whenever it arrives: where Airflow loses it
-(within seconds of the question), the next try goes on with it, and nobody has to clear anything. The time limit
-counts from the first question. Where what is approved (version, image, evidence) is no longer what was asked about,
-because a task before the gate was cleared and found something else, the gate fails: trigger a new run.
+asset event was posted to its API, nobody may answer: trigger the release under your own name. An answer counts
+whenever it arrives: where Airflow loses it (within seconds of the question), the next try goes on with it, and nobody
+has to clear anything. The time limit counts from the first question. Where what is approved (version, image,
+evidence) is no longer what was asked about, because a task before the gate was cleared and found something else, the
+gate fails: trigger a new run.
 
 **Beside a rollback.** Only one of them changes production. `record_approval` fails, before production is
 touched, while `$rollback_dag` runs and where production is no longer what the gate showed: release again.

@@ -228,7 +228,7 @@ def test_approval_of_an_image_that_was_rebuilt_while_the_question_stood_goes_no_
 
 
 def by_hand(airflow):
-    airflow.trigger("training", "by hand", {})
+    airflow.trigger("training", "by-hand", {})
 
 
 def post_event(airflow):

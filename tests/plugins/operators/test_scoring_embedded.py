@@ -80,7 +80,11 @@ def slot(host, images, connections, monkeypatch):
     approved = {
         image["digest"]: SimpleNamespace(image=SimpleNamespace(reference=image["image"])) for image in images.values()
     }
-    monkeypatch.setattr(evidence, "read_approved", lambda use_case, version, digest: approved[digest])
+    monkeypatch.setattr(
+        evidence,
+        "read_approved",
+        lambda use_case, version, digest: approved.get(digest, approved[images["2"]["digest"]]),
+    )
     monkeypatch.setattr("lifecycle.operators.steps.VERIFY_SECONDS", 1.0)
     return Slot(connections["scoring_production"], USE_CASE, "production")
 

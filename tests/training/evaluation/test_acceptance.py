@@ -63,7 +63,7 @@ def test_challenger_that_is_clearly_worse_than_the_champion_fails(champion):
     assert len(reasons) == 2
     assert reasons[0].startswith("ROC AUC is lower than the champion's by 0.")
     assert "worse in 100% of the resamples of the same hold-out" in reasons[0]
-    assert reasons[1].startswith("log_loss is higher than the champion's by ")
+    assert reasons[1].startswith("Log loss is higher than the champion's by ")
 
 
 def test_challenger_that_equals_the_champion_passes(champion):

@@ -1,4 +1,4 @@
-
+"""The stack on this machine: Airflow, MLflow, a workspace and the scoring servers as processes."""
 
 import sys
 from pathlib import Path

@@ -230,7 +230,8 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
         decision = decision_of(event)
         if decision.approved:
             self._refuse_a_change(context, digest)
-        user, requester = event.get("responded_by_user") or {}, self._forbidden_requester(context)
+        user = event.get("responded_by_user") or {}
+        requester = self._forbidden_requester(context) if decision.approved else None
         if objection := four_eyes.objection(self.use_case, user, approves=decision.approved, requester=requester):
             message = f"An answer was not taken, and the question stands again: {objection}"
             self.log.warning(message)

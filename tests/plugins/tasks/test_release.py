@@ -12,7 +12,7 @@ import pytest
 from airflow.models.connection import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from lifecycle import settings
+from lifecycle import four_eyes, settings
 from lifecycle.approval_keys import KeyRing
 from lifecycle.evidence import document as evidence
 from lifecycle.evidence import gate_body, signature
@@ -270,6 +270,24 @@ def answered(monkeypatch):
         monkeypatch.setattr(airflow_api, "question", lambda *gate: (record, []))
 
     return answer
+
+
+def test_gate_says_that_the_schedule_asked(model, monkeypatch):
+    """A release that an asset started has no user; security.md, finding 2."""
+    nightly = {four_eyes.STARTED_BY: {"dag_id": "attrition_retrain_nightly", "run_id": "night"}}
+    runs = {
+        "training": {"run_type": "operator_triggered", "triggering_user_name": None, "conf": nightly},
+        "night": {"run_type": "scheduled", "triggering_user_name": None, "conf": {}},
+    }
+    monkeypatch.setattr(airflow_api, "dag_run", lambda dag_id, run_id: runs[run_id])
+    version, now = model.add(), context()
+    now["dag_run"].run_type, now["dag_run"].triggering_user_name = "asset_triggered", None
+    announced = SimpleNamespace(
+        extra={"version": version.version}, source_dag_id="attrition_train", source_run_id="training"
+    )
+    now["triggering_asset_events"] = {"asset": [announced]}
+    body = run(release.gather_evidence, now, candidate(version), BUILT, REPORT)["body"]
+    assert r"- Asked by **the schedule (attrition\_retrain\_nightly)** at" in body
 
 
 def _decide(

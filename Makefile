@@ -18,7 +18,7 @@ REQUIREMENTS := requirements serving/requirements training/requirements compose/
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
 	test-azurite test-spark test-postgres test-image-env \
-	use-case demo up down status api-key serve bench-serving bench-curation bench-training clean
+	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -135,6 +135,13 @@ status: ## What of the stack runs, and where
 
 api-key: ## The API key of a target's scoring servers, whatever the use case (TARGET=production or staging)
 	@$(RUN) -m embedded api-key "$(TARGET)"
+
+approval-key: setup ## A new key pair that signs approvals, for a cloud (OUT=file for the private key)
+	@[ -n "$(OUT)" ] || { echo "name a new file for the private key: make approval-key OUT=approval-key.json"; exit 2; }
+	@$(RUN) -m lifecycle.approval_keys "$(OUT)"
+
+rotate-approval-key: setup ## Sign approvals of the local stack with a new key; restart the stack then (make down, make up)
+	@$(RUN) -m embedded rotate-approval-key
 
 serve: setup ## The scoring server alone, without keys, on loopback (USE_CASE=, TARGET=: what runs there; or BUNDLE=folder)
 	@bundle="$(BUNDLE)"; [ -n "$$bundle" ] || bundle=$$($(RUN) -m embedded bundle "$(USE_CASE)" "$(TARGET)") || exit 1; \

@@ -3,7 +3,8 @@
 Runs as root in the service ``init``, which mounts every volume below ``/made``. The secrets come from the
 system's random source, once; they are kept in a volume of their own, and each service's volume gets what
 that service needs and no more. Run again, it writes the same files, and adds those of a new use case.
-``python -m compose.init show`` prints where to sign in, and the scoring servers with their API keys.
+``python -m compose.init show`` prints where to sign in, and the scoring servers with their API keys;
+``python -m compose.init rotate-approval-key`` makes a new key pair for approvals.
 """
 
 import base64
@@ -20,6 +21,8 @@ from typing import Any
 
 import msgspec
 
+from lifecycle.approval_keys import KeyRing
+from lifecycle.evidence import signature
 from serving.scoring.contract import RELEASE_CLIENT
 from training.use_case import UseCase, load_all
 
@@ -55,6 +58,8 @@ class Secrets(msgspec.Struct, frozen=True):
     use case keeps its place, whatever comes later."""
     release_keys: dict[str, dict[str, str]] = {}
     """The same of the keys that releases verify the scoring servers with."""
+    approval_keys: KeyRing = msgspec.field(default_factory=KeyRing.new)
+    """Signs approvals, and checks those of earlier keys."""
     airflow_user: str = "admin"
 
 
@@ -101,9 +106,16 @@ def load_or_make(folder: Path, slugs: Iterable[str]) -> Secrets:
     path = folder / _KEPT
     kept = msgspec.json.decode(path.read_bytes(), type=Secrets) if path.exists() else None
     made = with_use_cases(kept or make_secrets(), slugs)
-    if made != kept:
-        write_private(path, msgspec.json.encode(made).decode(), ROOT)
+    write_private(path, msgspec.json.encode(made).decode(), ROOT)
     return made
+
+
+def rotate_approval_key(root: Path = MADE) -> None:
+    """Sign with a new key from the next start on; what earlier ones signed stays valid."""
+    path = root / "secrets" / _KEPT
+    made = msgspec.json.decode(path.read_bytes(), type=Secrets)
+    rotated = msgspec.structs.replace(made, approval_keys=made.approval_keys.rotated())
+    write_private(path, msgspec.json.encode(rotated).decode(), ROOT)
 
 
 def write_private(path: Path, text: str, owner: int) -> None:
@@ -134,6 +146,7 @@ def airflow_environment(made: Secrets) -> dict[str, str]:
         },
     }  # fmt: skip
     return {
+        "LIFECYCLE_APPROVAL_KEYS": made.approval_keys.settings(),
         "AIRFLOW__API__SECRET_KEY": made.api_secret_key,
         "AIRFLOW__API_AUTH__JWT_SECRET": made.jwt_secret,
         "AIRFLOW__CORE__FERNET_KEY": made.fernet_key,
@@ -150,6 +163,8 @@ def files(made: Secrets) -> dict[str, tuple[int, str]]:
     """Path below ``/made`` to owner and content, for every file of every service."""
     environments = {
         "airflow": airflow_environment(made),
+        # A volume of its own: of Airflow's services only the one that runs tasks may sign.
+        "approval": {f"AIRFLOW_CONN_{signature.CONNECTION_ID.upper()}": made.approval_keys.connection()},
         "mlflow": {"MLFLOW_BACKEND_STORE_URI": _database("mlflow", made.mlflow_database_password)},
         "minilake": {"MINILAKE_TOKEN": made.minilake_token},
     }
@@ -234,6 +249,9 @@ def main(arguments: list[str]) -> None:
         sys.stderr.write(f"left out: {fault}\n")
     if arguments == ["show"]:
         sys.stdout.write(f"{show(use_cases)}\n")
+    elif arguments == ["rotate-approval-key"]:
+        rotate_approval_key()
+        prepare(use_cases)
     else:
         prepare(use_cases)
 

@@ -1,8 +1,8 @@
 """Entry point of the stack's containers: take the service's secrets into the environment, become its command.
 
-``python -m compose.start airflow scheduler``. Secrets lie in a volume, in the JSON file that
-``LIFECYCLE_SECRETS`` names, and so in no image, no compose file and no ``docker inspect``. A variable that
-the container was given, such as an ``AIRFLOW_CONN_...`` of your own cloud, is left as it is.
+``python -m compose.start airflow scheduler``. Secrets lie in volumes, in the JSON files that
+``LIFECYCLE_SECRETS`` names (with colons between them), and so in no image, no compose file and no ``docker inspect``.
+A variable that the container was given, such as an ``AIRFLOW_CONN_...`` of your own cloud, is left as it is.
 """
 
 import json
@@ -19,7 +19,7 @@ def main() -> None:
     if not command:
         raise SystemExit("nothing to start: give a command, for example `airflow scheduler`")
     environment = dict(os.environ)
-    if path := environment.get(VARIABLE):
+    for path in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
         try:
             environment = json.loads(Path(path).read_text()) | environment
         except FileNotFoundError:

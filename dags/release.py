@@ -11,11 +11,16 @@ alias `champion`. Starts by hand, or when `$train_dag` updates the asset `$versi
 **Gate.** `await_approval` waits on *Browse > Required Actions* for one of the approvers in the settings.
 No answer in time is a no. A rejection skips production, puts the champion's image back in staging, tags
 the version `rejected` and is not a failure: the run ends green, with `record_rejection` run and its note
-saying who and why. Production refuses an image that nobody approved. An approval that an earlier
-release got for the same image outlives a rejection. An answer counts whenever it arrives: where Airflow loses it
-(within seconds of the question), the next try goes on with it, and nobody has to clear anything. The time limit
-counts from the first question. Where what is approved (version, image, evidence) is no longer what was asked about,
-because a task before the gate was cleared and found something else, the gate fails: trigger a new run.
+saying who and why. `record_approval` reads the answer from Airflow's own record, holds it to the approvers listed
+now, and signs it; production refuses an image whose approval is not signed. An approval that an earlier
+release got for the same image outlives a rejection. An answer of somebody who is not listed is not taken, and the
+question stands again. Where `requester_may_approve` is false, neither is an approval of the person behind the release:
+who triggered it, or the training or the nightly run that led to it. Where Airflow cannot say who that was, because an
+asset event was posted to its API, nobody may answer: trigger the release under your own name. An answer counts
+whenever it arrives: where Airflow loses it (within seconds of the question), the next try goes on with it, and nobody
+has to clear anything. The time limit counts from the first question. Where what is approved (version, image,
+evidence) is no longer what was asked about, because a task before the gate was cleared and found something else, the
+gate fails: trigger a new run.
 
 **Beside a rollback.** Only one of them changes production. `record_approval` fails, before production is
 touched, while `$rollback_dag` runs and where production is no longer what the gate showed: release again.
@@ -101,6 +106,7 @@ def steps(use_case: UseCase) -> None:
         subject=evidence["subject"],
         body=evidence["body"],
         digest=evidence["digest"],
+        version=candidate["version"],
         approved_task_id=RECORD_APPROVAL,
         rejected_task_id=RECORD_REJECTION,
         # An answer within seconds of the question costs a try, and the next one goes on with it.
@@ -108,8 +114,7 @@ def steps(use_case: UseCase) -> None:
         retry_delay=timedelta(seconds=3),
         retry_exponential_backoff=False,
     )
-    decision: Any = await_approval.output
-    approved: Any = record_approval(name, candidate, decision)
+    approved: Any = record_approval(name, candidate)
     to_production_if_approved = {**to_production, **image, "approved_image": approved}
     deploy_canary = ScoringStepOperator(task_id="deploy_canary", step="canary", **to_production_if_approved)
     watch_canary = ScoringStepOperator(task_id="watch_canary", step="watch", **to_production_if_approved)
@@ -124,7 +129,7 @@ def steps(use_case: UseCase) -> None:
         **FOUND_IN_PRODUCTION,
     )
     promoted = promote.override(outlets=[Asset(use_case.production_asset)])(name, candidate, approved)
-    rejected: Any = record_rejection(name, candidate, decision)
+    rejected: Any = record_rejection(name, candidate)
     ran_before: dict[str, Any] = {key: rejected[key] for key in ("image", "version")}
     restore_staging = ScoringStepOperator(task_id="restore_staging", step="restore", **to_staging, **ran_before)
 

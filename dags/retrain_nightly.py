@@ -37,6 +37,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import DAG, Param
 
 from lifecycle.defaults import RETRAINING, START_DATE, default_args, runbook
+from lifecycle.four_eyes import STARTED_BY
 from lifecycle.operators.nightly_run import NightlyRunOperator
 from lifecycle.tasks.retraining import decide, land_logs
 from lifecycle.tasks.training import publish_code
@@ -78,7 +79,8 @@ def retrain_nightly(use_case: UseCase) -> None:
             trigger_dag_id=use_case.train_dag,
             # Named after the night: it starts one training run, however often and in how many runs it is closed.
             trigger_run_id=decided["run_id"],
-            conf={"data": decided["data"]},
+            # Who is behind a training, and behind the release that follows, is who is behind this run.
+            conf={"data": decided["data"], STARTED_BY: {"dag_id": "{{ dag.dag_id }}", "run_id": "{{ run_id }}"}},
             reset_dag_run=False,
             skip_when_already_exists=True,
         )

@@ -8,7 +8,7 @@ the registry's alias `champion` to it. Use it when production misbehaves after a
 run. Example: `{"reason": "error rate doubled after version 8"}`.
 
 **Safe to repeat.** Every task. There is no gate: the image was approved when it was released, and the
-evidence of that release must still have the digest that was tagged.
+evidence of that release must hold an approval with a signature that counts.
 
 **Beside a release.** Fails at once, and changes nothing, while a release is between its approval and its end:
 wait for that, or mark that run as failed. A release that waits at its gate does not stop a rollback; it is refused
@@ -17,7 +17,8 @@ afterwards.
 **If it fails.** A failed rollout leaves production as it was. Read the log of `deploy_production`: it ends
 with the events and last lines of the failing pods. If `verify_production` fails, the earlier image runs while
 the alias `champion` is where it was: clear the task, or roll back to another version. A version that was never
-approved is refused.
+approved, was rejected, or has an *unsigned* approval (given before approvals were signed) is refused: release it with
+`$release_dag`.
 
 **Does not guard against** data or contract changes since that release: callers of newer fields get 422.
 """

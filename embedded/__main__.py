@@ -1,4 +1,4 @@
-"""``python -m embedded up|down|status|demo|bundle|api-key``: the embedded stack's command line."""
+"""``python -m embedded up|down|status|demo|bundle|api-key|rotate-approval-key``: the embedded stack's command line."""
 
 import argparse
 import os
@@ -8,6 +8,7 @@ from embedded import stack as stacks
 from embedded.addresses import Addresses
 from embedded.environment import TARGETS, ConfigurationError, Stack
 from embedded.preflight import PreflightError
+from lifecycle import approval_keys
 from training.use_case import Target, UseCase, UseCaseError, load, load_all
 
 
@@ -20,6 +21,7 @@ def _arguments() -> argparse.Namespace:
     commands.add_parser("status", help="what runs, and where")
     key = commands.add_parser("api-key", help="the key of a target's scoring servers, whatever the use case")
     key.add_argument("target", choices=TARGETS)
+    commands.add_parser("rotate-approval-key", help="sign approvals with a new key from the next start on")
     bundle = commands.add_parser("bundle", help="folder of the model bundle that runs")
     bundle.add_argument("use_case")
     bundle.add_argument("target", choices=TARGETS)
@@ -100,6 +102,9 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.command == "api-key":
         print(stack.credentials.api_keys[arguments.target])
+        return 0
+    if arguments.command == "rotate-approval-key":
+        approval_keys.main(["--rotate", str(stack.approval_key_file)])
         return 0
     if arguments.command == "bundle":
         print(_bundle(stack, arguments.use_case, arguments.target))

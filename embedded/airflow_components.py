@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from embedded import processes
+from embedded.environment import APPROVAL_KEY_VARIABLE
 from embedded.stop_signal import StopSignal
 
 COMPONENTS = ("scheduler", "dag-processor", "triggerer", "api-server")
@@ -114,6 +115,9 @@ def fork(work: Callable[[], None], log_file: Path, *, wait: bool = False) -> int
 
 def _airflow(arguments: list[str]) -> None:
     from airflow.__main__ import main
+
+    if arguments[1] != "scheduler":  # which runs the tasks
+        os.environ.pop(APPROVAL_KEY_VARIABLE, None)
 
     sys.argv = arguments
     main()  # type: ignore[no-untyped-call]

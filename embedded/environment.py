@@ -11,6 +11,8 @@ from typing import get_args
 from dotenv import dotenv_values
 
 from embedded.credentials import Credentials
+from lifecycle.approval_keys import KeyRing
+from lifecycle.evidence import signature
 from training.use_case import Target
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,6 +21,8 @@ MARKER = "LIFECYCLE_STACK"
 PART_MARKER = "LIFECYCLE_PART"
 """Set for every process of a part, to its name."""
 TARGETS: tuple[Target, ...] = get_args(Target)
+APPROVAL_KEY_VARIABLE = f"AIRFLOW_CONN_{signature.CONNECTION_ID.upper()}"
+"""Holds the private key that signs approvals: only the component that runs tasks keeps it."""
 HEARTBEAT_FILE = "heartbeat"
 """In the folder of slots; the scoring host touches it every second."""
 
@@ -113,6 +117,16 @@ class Stack:
     def credentials(self) -> Credentials:
         return Credentials.load(self.home / "secrets", TARGETS)
 
+    @property
+    def approval_key_file(self) -> Path:
+        """The key pair that signs approvals, and the public keys of earlier pairs."""
+        return self.home / "secrets" / "approval-keys.json"
+
+    @property
+    def approval_keys(self) -> KeyRing:
+        """Read from its file; at first, made."""
+        return KeyRing.load(self.approval_key_file)
+
     def environment(self) -> dict[str, str]:
         """What every process of the stack gets: the caller's environment without what would mislead it."""
         kept = {key: value for key, value in self.shell.items() if not key.startswith(_FOREIGN)}
@@ -123,6 +137,7 @@ class Stack:
             MARKER: str(self.home),
             "LIFECYCLE_HOME": str(self.home),
             "LIFECYCLE_SETTINGS": self.shell.get("LIFECYCLE_SETTINGS") or str(ROOT / "config/embedded.toml"),
+            "LIFECYCLE_APPROVAL_KEYS": self.approval_keys.settings(),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}",
             "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}",
             "PYTHONUNBUFFERED": "1",
@@ -223,7 +238,10 @@ class Stack:
                 "password": secrets.release_keys[target],
                 "extra": {"home": str(self.slots)},
             }
-        return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()}
+        return {
+            **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()},
+            APPROVAL_KEY_VARIABLE: self.approval_keys.connection(),
+        }
 
 
 def _loopback_without_proxy(shell: Mapping[str, str]) -> dict[str, str]:

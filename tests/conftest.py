@@ -35,6 +35,7 @@ os.environ.setdefault("TESTS_SHARED", f"{_HOME}/shared")
 os.environ.setdefault("LIFECYCLE_HOME", f"{_HOME}/home")
 os.environ.setdefault("LIFECYCLE_AIRFLOW_PORT", "8080")
 os.environ.setdefault("LIFECYCLE_MLFLOW_PORT", "5050")
+os.environ.setdefault("LIFECYCLE_APPROVAL_KEYS", "[]")
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,8 @@
 
 ``LIFECYCLE_SETTINGS`` names a TOML file (``config/embedded.toml``, ``config/compose.toml``,
 ``config/azure.toml``). Addresses and secrets are not settings: they live in the Airflow connections
-``databricks_default``, ``mlflow``, ``registry``, ``scoring_staging``, ``scoring_production``, ``logs``
-and ``airflow_api``. What builds an image or runs a scoring server follows from its connection's type.
+``databricks_default``, ``mlflow``, ``registry``, ``scoring_staging``, ``scoring_production``, ``logs``,
+``airflow_api`` and ``approval_key``. What builds an image or runs a scoring server follows from its connection's type.
 
 Most values hold for all use cases. Those that differ follow from the use case's definition, unless the file
 says otherwise: ``[every_use_case]`` for all of them, where ``{use_case}`` in a text stands for the name, and
@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from lifecycle.evidence.signature import PublicKey
 from training import use_case as definitions
 from training.drift.limits import Limits
 from training.use_case import UseCase
@@ -110,9 +111,11 @@ class UseCaseSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int = 20
     """The same seed and data give the same model."""
     approvers: tuple[str, ...] = ()
-    """Airflow user ids that may approve a release. Empty: everybody with edit right on the DAG."""
+    """Who may answer the gate: ids or names of Airflow's users; an e-mail address in any case. Empty: everybody with
+    edit right on the DAG."""
     requester_may_approve: bool = True
-    """False: the one who started the release may not approve it."""
+    """False: the person behind the release may not approve it, also where they started the training or the nightly run
+    that led to it; where nobody can tell who it was, nobody may."""
     repository: str = ""
     """Image repository within the registry of connection ``registry``. Default: the name and ``-scoring``."""
     other_repositories: tuple[str, ...] = ()
@@ -139,6 +142,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where people open Airflow: links in messages start with it."""
     mlflow_url: str
     """Where people open MLflow."""
+    approval_keys: tuple[PublicKey, ...] = ()
+    """Public keys that approvals are checked with: ``id``, ``public`` (base64), ``from`` and, once replaced, ``until``.
+    A key stays listed for as long as approvals that it signed are to count."""
     training: Training = Training()
     release: Release = Release()
     scoring: Scoring = Scoring()

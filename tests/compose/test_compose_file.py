@@ -16,6 +16,7 @@ FILE = ROOT / "docker-compose.yaml"
 ONE_SHOT = {"init", "migrate", "cluster"}
 CONNECTIONS = {
     "databricks_default", "mlflow", "registry", "scoring_staging", "scoring_production", "logs", "airflow_api",
+    "approval_key",
 }  # fmt: skip
 
 
@@ -78,6 +79,12 @@ def test_only_the_builder_sees_the_engine_and_only_the_scheduler_sees_the_builde
     ]
 
 
+def test_only_the_service_that_runs_tasks_has_the_key_that_signs_approvals(services):
+    holders = {name for name, service in services.items() if "secrets-approval" in str(service.get("volumes"))}
+    assert holders == {"init", "scheduler"}
+    assert "/run/approval/" in services["scheduler"]["environment"]["LIFECYCLE_SECRETS"]
+
+
 def test_only_k3s_is_privileged(services):
     assert [name for name, service in services.items() if service.get("privileged")] == ["k3s"]
 
@@ -103,7 +110,11 @@ def test_no_environment_holds_a_secret(services):
 
 
 def test_airflow_has_exactly_the_connections_of_the_dags(airflow):
-    named = [*airflow, *init.airflow_environment(init.make_secrets())]
+    files = init.files(init.make_secrets())
+    named = [
+        *airflow,
+        *(name for service in ("airflow", "approval") for name in json.loads(files[f"{service}/environment.json"][1])),
+    ]
     found = [name.removeprefix("AIRFLOW_CONN_").lower() for name in named if name.startswith("AIRFLOW_CONN_")]
     assert sorted(found) == sorted(CONNECTIONS)
 

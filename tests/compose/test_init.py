@@ -48,6 +48,25 @@ def test_new_use_case_gets_keys_and_ports_and_changes_those_of_no_other(tmp_path
     assert init.load_or_make(tmp_path, ["second"]) == after, "a use case that is gone keeps its ports, and its keys"
 
 
+def test_stack_that_was_made_before_approvals_were_signed_gets_a_key_pair_and_keeps_it(tmp_path):
+    init.load_or_make(tmp_path, ["first"])
+    file = tmp_path / "secrets.json"
+    earlier = {name: value for name, value in json.loads(file.read_text()).items() if name != "approval_keys"}
+    file.write_text(json.dumps(earlier))
+    made = init.load_or_make(tmp_path, ["first"])
+    assert init.load_or_make(tmp_path, ["first"]) == made
+
+
+def test_rotated_key_pair_signs_from_now_on_and_the_earlier_one_still_checks(tmp_path):
+    (tmp_path / "secrets").mkdir()
+    before = init.load_or_make(tmp_path / "secrets", ["first"])
+    init.rotate_approval_key(tmp_path)
+    after = init.load_or_make(tmp_path / "secrets", ["first"])
+    assert msgspec.structs.replace(after, approval_keys=before.approval_keys) == before
+    assert after.approval_keys.public[0].id == before.approval_keys.public[0].id
+    assert after.approval_keys.private not in before.approval_keys.connection()
+
+
 def test_more_use_cases_than_ports_are_refused_with_their_names():
     names = [f"number-{number}" for number in range(10)]
     assert len(new_secrets(*names).api_keys) == 10
@@ -67,6 +86,7 @@ def test_files_give_each_service_only_its_own_secrets():
         made.storage_key: {"airflow/environment.json", "storage/accounts"},
         made.fernet_key: {"airflow/environment.json"},
         made.jwt_secret: {"airflow/environment.json"},
+        made.approval_keys.private: {"approval/environment.json"},
         **{
             key: {f"cluster/{slug}-{target}/api-key"}
             for slug, keys in made.release_keys.items()
@@ -74,7 +94,7 @@ def test_files_give_each_service_only_its_own_secrets():
         },
         **{key: set() for keys in made.api_keys.values() for key in keys.values()},
     }
-    assert len(allowed) == 16
+    assert len(allowed) == 17
     for secret, places in allowed.items():
         assert {name for name, text in content.items() if secret in text} == places
 
@@ -176,8 +196,11 @@ def run_start(*command, **variables):
 def test_start_adds_the_secrets_and_leaves_given_variables_alone(tmp_path):
     file = tmp_path / "environment.json"
     file.write_text(json.dumps({"ADDED": "by init", "GIVEN": "by init"}))
-    shown = run_start("env", **{start.VARIABLE: str(file), "GIVEN": "by the owner"}).stdout.splitlines()
-    assert "ADDED=by init" in shown
+    second = tmp_path / "second.json"
+    second.write_text(json.dumps({"SIGNS": "by init"}))
+    files = f"{file}{os.pathsep}{second}"
+    shown = run_start("env", **{start.VARIABLE: files, "GIVEN": "by the owner"}).stdout.splitlines()
+    assert {"ADDED=by init", "SIGNS=by init"} <= set(shown)
     assert "GIVEN=by the owner" in shown
 
 

@@ -2,14 +2,16 @@
 
 import hashlib
 import json
+import os
 import shutil
+import sys
 from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from embedded import preflight
-from embedded.environment import ConfigurationError, Stack
+from embedded import airflow_components, preflight
+from embedded.environment import APPROVAL_KEY_VARIABLE, ConfigurationError, Stack
 
 
 @pytest.fixture
@@ -42,6 +44,7 @@ def test_connections_name_every_place_and_their_types_decide_what_runs_there(sta
     ours = {name: json.loads(value) for name, value in environment.items() if name.startswith(prefix) and "{" in value}
     types = {name.removeprefix(prefix).lower(): connection["conn_type"] for name, connection in ours.items()}
     assert types == {
+        "approval_key": "generic",
         "databricks_default": "databricks",
         "mlflow": "http",
         "airflow_api": "http",
@@ -81,6 +84,30 @@ def test_secrets_of_an_earlier_release_keep_their_values_and_get_the_releases_ke
     assert again.api_keys == first.api_keys
     hashes = json.loads((stack.home / "secrets" / "api-keys-staging.json").read_text())
     assert hashes["release"] == hashlib.sha256(again.release_keys["staging"].encode()).hexdigest()
+
+
+def test_only_airflow_gets_the_key_that_signs_approvals_and_all_get_those_that_check_them(stack):
+    ring = stack.approval_keys
+    assert stack.approval_keys == ring, "made once"
+    environments = {
+        "airflow": stack.airflow_environment(), "mlflow": stack.mlflow_environment(),
+        "minilake": stack.minilake_environment(), "scoring": stack.scoring_environment(), "shared": stack.environment(),
+    }  # fmt: skip
+    holders = {name for name, values in environments.items() if any(ring.private in value for value in values.values())}
+    assert holders == {"airflow"}
+    assert environments["shared"]["LIFECYCLE_APPROVAL_KEYS"] == ring.settings()
+
+
+@pytest.mark.parametrize(("component", "keeps"), [("scheduler", True), ("api-server", False), ("triggerer", False)])
+def test_of_airflows_components_only_the_one_that_runs_tasks_keeps_the_signing_key(monkeypatch, component, keeps):
+    import airflow.__main__
+
+    monkeypatch.setenv(APPROVAL_KEY_VARIABLE, "secret")
+    monkeypatch.setattr(sys, "argv", [])
+    seen = []
+    monkeypatch.setattr(airflow.__main__, "main", lambda: seen.append(APPROVAL_KEY_VARIABLE in os.environ))
+    airflow_components._airflow(["airflow", component])
+    assert seen == [keeps]
 
 
 @pytest.mark.parametrize("value", ["http", "0", "70000", "-1"])

@@ -17,9 +17,11 @@ from tests.support.machine import eventually, own_ports
 pytestmark = pytest.mark.stack
 DAG, GATE = "gated", "await_approval"
 SOURCE = """
-from datetime import timedelta
+from datetime import datetime, timedelta
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import dag
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import Asset, dag, get_current_context, task
+from lifecycle import four_eyes
 from lifecycle.sensors.approval import ManualGateSensor
 
 DIGEST = "{{ var.value.get(run_id, 'first') }}"
@@ -40,6 +42,34 @@ def gated():
     gate >> [EmptyOperator(task_id="go"), EmptyOperator(task_id="stop")]
 
 gated()
+
+@dag(schedule=None)
+def training():
+    @task(outlets=[Asset("made")])
+    def announce():
+        get_current_context()["outlet_events"][Asset("made")].extra = {"version": "1"}
+
+    announce()
+
+training()
+
+@dag(schedule="@once", start_date=datetime(2026, 1, 1))
+def nightly():
+    started_by = {"dag_id": "{{ dag.dag_id }}", "run_id": "{{ run_id }}"}
+    TriggerDagRunOperator(task_id="start", trigger_dag_id="training", conf={four_eyes.STARTED_BY: started_by})
+
+nightly()
+
+@dag(schedule=[Asset("made")])
+def asked():
+    @task
+    def who():
+        context = get_current_context()
+        return [four_eyes.find(context, "attrition", version).text for version in ("1", "2")]
+
+    who()
+
+asked()
 """
 
 
@@ -60,7 +90,7 @@ def airflow(tmp_path_factory):
         assert eventually(lambda: answers(f"{stack.airflow_url}/api/v2/version"), 180), log.read_text()
         user = stack.credentials
         client = Airflow(stack.airflow_url, user.airflow_user, user.airflow_password)
-        assert eventually(lambda: unpaused(client), 120)
+        assert eventually(lambda: all(unpaused(client, dag_id) for dag_id in (DAG, "training", "asked")), 120)
         yield client
     finally:
         processes.stop([running.pid], grace=8)
@@ -75,9 +105,9 @@ def answers(url):
         return False
 
 
-def unpaused(client):
+def unpaused(client, dag_id):
     try:
-        return client.patch(f"/dags/{DAG}", {"is_paused": False})
+        return client.patch(f"/dags/{dag_id}", {"is_paused": False})
     except AirflowError:  # not read yet
         return False
 
@@ -195,3 +225,44 @@ def test_approval_of_an_image_that_was_rebuilt_while_the_question_stood_goes_no_
     run.rebuild()
     assert run.answer("Approve") == "failed"
     assert run.states() == {GATE: "failed", "go": "upstream_failed", "stop": "upstream_failed"}
+
+
+def by_hand(airflow):
+    airflow.trigger("training", "by-hand", {})
+
+
+def post_event(airflow):
+    asset = airflow.get("/assets?name_pattern=made")["assets"][0]["id"]
+    airflow.post("/assets/events", {"asset_id": asset, "extra": {"version": "1"}})
+
+
+def by_schedule(airflow):
+    assert unpaused(airflow, "nightly")
+
+
+NOBODY = "somebody whom Airflow cannot name"
+
+
+@pytest.mark.parametrize(
+    ("begin", "requester"),
+    [(by_hand, "admin"), (post_event, NOBODY), (by_schedule, "the schedule (nightly)")],
+    ids=["training by hand", "posted event", "schedule"],
+)
+def test_asset_is_followed_to_who_began_it(airflow, begin, requester):
+    """In Airflow's own words; a version that no event of the training announced is nobody's."""
+    before = runs_of(airflow, "asked")
+    begin(airflow)
+    assert eventually(lambda: ended(airflow, "asked", before), 180)
+    (run,) = runs_of(airflow, "asked") - before
+    announced, other = airflow.result("asked", run, "who")
+    assert announced == requester
+    assert NOBODY in other
+
+
+def runs_of(airflow, dag_id):
+    return {run["dag_run_id"] for run in airflow.get(f"/dags/{dag_id}/dagRuns")["dag_runs"]}
+
+
+def ended(airflow, dag_id, before):
+    found = airflow.get(f"/dags/{dag_id}/dagRuns")["dag_runs"]
+    return [run for run in found if run["dag_run_id"] not in before and run["state"] in ("success", "failed")]

@@ -183,6 +183,14 @@ class Airflow:
         body = {"chosen_options": [option], "params_input": {"comment": comment}}
         return self.call("PATCH", path, user, json=body)
 
+    def await_question(self, run_id: str, timeout: float = 120) -> None:
+        """Wait until the gate asks, also where it has taken an answer for none."""
+        path = f"/dags/{RELEASE}/dagRuns/{run_id}/taskInstances/await_approval/-1/hitlDetails"
+        deadline = time.monotonic() + timeout
+        while self.call("GET", path).json()["response_received"]:
+            assert time.monotonic() < deadline, "the gate does not ask again"
+            time.sleep(1)
+
     def decide(self, run_id: str, option: str, comment: str) -> None:
         """Wait for the question and answer it."""
         self.await_task(run_id, "await_approval", "awaiting_input")

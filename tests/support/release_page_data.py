@@ -4,7 +4,10 @@ import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from lifecycle import settings
+from lifecycle.approval_keys import KeyRing
 from lifecycle.evidence import document as evidence
 from lifecycle.evidence.document import Decision
 from lifecycle.hooks import registry
@@ -57,6 +60,9 @@ EVALUATION = {
     "reasons": ["ROC AUC is 0.014 (0.002 to 0.027) above the champion's"],
 }
 START = datetime(2026, 10, 1, 9, 30, tzinfo=UTC)
+_NEW = KeyRing.new()
+RING = KeyRing(_NEW.private, (msgspec.structs.replace(_NEW.public[0], since=START.date()),))
+"""Signs the decisions."""
 
 
 def train(client, experiment, use_case=USE_CASE, *, alias=tags.CHALLENGER):
@@ -71,7 +77,7 @@ def train(client, experiment, use_case=USE_CASE, *, alias=tags.CHALLENGER):
     return registry.resolve(use_case, version.version)
 
 
-def release(version, number, use_case=USE_CASE, *, decision=None, note=""):
+def release(version, number, use_case=USE_CASE, *, decision=None, note="", signed=True):
     """Write the evidence of a release of ``version``, decided or not."""
     asked = START + timedelta(days=7 * number)
     image = ImageReference("registry.example.com/scoring", f"sha256:{hashlib.sha256(bytes([number])).hexdigest()}")
@@ -99,7 +105,10 @@ def release(version, number, use_case=USE_CASE, *, decision=None, note=""):
     )
     if decision:
         approved, by, comment = decision
-        document.decision = Decision(approved, by, (asked + timedelta(hours=2)).isoformat(), comment)
+        decision = Decision(approved, by, (asked + timedelta(hours=2)).isoformat(), comment)
+        document = (
+            evidence.decided(document, decision) if signed else msgspec.structs.replace(document, decision=decision)
+        )
     evidence.store(document)
     registry.set_tags(
         version,
@@ -147,7 +156,7 @@ def past(client):
     client.create_registered_model(name)
     experiment = client.create_experiment(settings.load().of(USE_CASE).experiment)
     first, second, third, fourth = (train(client, experiment) for _ in range(4))
-    release(first, 1, decision=(True, "rita", "first release: as good as the spreadsheet"))
+    release(first, 1, decision=(True, "rita", "first release: as good as the spreadsheet"), signed=False)
     registry.promote(USE_CASE, first, registry.resolve(USE_CASE, first.version).image)
     release(second, 2, decision=(False, "rita", "recall of the sales team is worse <script>alert(1)</script>"))
     release(third, 3, decision=(True, "hana", "fairness gap accepted until the autumn data"))

@@ -220,7 +220,7 @@ def test_challenger_that_is_worse_than_a_plain_model_is_refused(dataset, tmp_pat
     tuning = msgspec.structs.replace(TUNING, members=[Member(stump, 1.0)], bias=0.0)
     found = evaluate(config(), msgspec.structs.replace(dataset, use_case=use_case), tuning, None, tmp_path)
     assert found["verdict"] == "failed"
-    assert found["reasons"][0].startswith("roc_auc is lower than the plain logistic regression's by 0.")
+    assert found["reasons"][0].startswith("ROC AUC is lower than the plain logistic regression's by 0.")
 
 
 def test_use_case_without_groups_has_no_fairness_part(dataset, tmp_path):

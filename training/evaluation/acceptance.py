@@ -78,15 +78,15 @@ def missed_thresholds(checks: list[Check]) -> list[str]:
     return reasons
 
 
-def worse_than(other: str, comparison: dict[str, Comparison]) -> list[str]:
-    """In which metrics the challenger is worse than the ``other`` model with confidence, in words."""
+def worse_than(other: str, comparison: dict[str, Comparison], titles: dict[str, str]) -> list[str]:
+    """In which metrics, by their titles, the challenger is worse than the ``other`` model with confidence."""
     reasons = []
     for name in COMPARED:
         compared = comparison[name]
         if compared.better <= 1 - WORSE and compared.difference.value != 0:
             word = "lower" if name in LARGER_IS_BETTER else "higher"
             reasons.append(
-                f"{name} is {word} than the {other}'s by {abs(compared.difference.value):.4f} "
+                f"{titles[name]} is {word} than the {other}'s by {abs(compared.difference.value):.4f} "
                 f"(worse in {1 - compared.better:.0%} of the resamples of the same hold-out)"
             )
     return reasons

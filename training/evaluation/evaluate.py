@@ -79,6 +79,7 @@ def evaluate(
     x, y = holdout.x, holdout.y
     p = bundle.probabilities(x)
     metrics = metrics_of(use_case.label)
+    titles = metrics.titles(use_case.label)
     judged = Judged(development, holdout, ensemble, p, metrics.resamples(y, config.seed), config.seed)
     figures = metrics.measure(p, y, judged.weights)
     fairness = assess(holdout, p, judged.weights) if use_case.groups else None
@@ -87,7 +88,7 @@ def evaluate(
     reasons = missed_thresholds(checks)
     plain, compared_with_plain = _plain(judged)
     if use_case.thresholds.not_worse_than_plain:
-        reasons += worse_than("plain logistic regression", compared_with_plain)
+        reasons += worse_than("plain logistic regression", compared_with_plain, titles)
     curves = {"challenger": p, "plain": plain}
     champion_figures, comparison = None, None
     if champion:
@@ -96,7 +97,7 @@ def evaluate(
         curves["champion"] = old.probabilities(encode_columns(holdout.columns(), old.contract))
         champion_figures = metrics.measure(curves["champion"], y, judged.weights)
         rows, found = _against_champion(judged, curves["champion"])
-        reasons += worse_than(f"champion (version {champion.version})", found)
+        reasons += worse_than(f"champion (version {champion.version})", found, titles)
         comparison = {"champion_version": champion.version, "rows": rows, "metrics": found}
     importance = permutation_importance(bundle, x, y, config.seed)
     draw_all(folder / "plots", holdout, curves, importance, development)
@@ -104,7 +105,7 @@ def evaluate(
         {
             "verdict": "failed" if reasons else "passed",
             "reasons": reasons,
-            "titles": metrics.titles(use_case.label),
+            "titles": titles,
             "challenger": figures,
             "champion": champion_figures,
             "comparison": comparison,

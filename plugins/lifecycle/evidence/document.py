@@ -8,9 +8,13 @@ import hashlib
 from typing import Annotated, Any
 
 import msgspec
+from airflow.sdk import BaseHook
 
+from lifecycle import settings
+from lifecycle.evidence import signature
+from lifecycle.evidence.signature import SignatureError, SignedApproval, Statement
 from lifecycle.hooks import registry
-from lifecycle.hooks.registry import Version
+from lifecycle.hooks.registry import RegistryError, Version
 from lifecycle.image_reference import ImageReference, ImageReferenceError
 from training import use_case as definitions
 from training.registry import tags
@@ -28,6 +32,8 @@ class Decision(msgspec.Struct, frozen=True):
     decided_at: str
     """RFC 3339, UTC."""
     comment: str
+    user_id: str = ""
+    """What Airflow's auth manager calls them; ``decided_by`` is their name. Empty up to schema version 2."""
 
 
 class Release(msgspec.Struct, kw_only=True):
@@ -156,6 +162,8 @@ class Evidence(msgspec.Struct, kw_only=True):
     stage_seconds: dict[str, float] = {}
     """Time spent by task, up to the gate."""
     decision: Decision | None = None
+    approval: SignedApproval | None = None
+    """The decision, signed; none up to schema version 2."""
 
 
 def path(key: str) -> str:
@@ -170,7 +178,11 @@ def text_path(key: str) -> str:
 
 def encode(document: Evidence) -> bytes:
     """The document as stored: indented, and the same bytes for the same content."""
-    return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2)
+    return _encoded(document)
+
+
+def _encoded(value: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=2)
 
 
 class _Pair(msgspec.Struct):
@@ -221,12 +233,12 @@ def schema() -> dict[str, Any]:
 
 def undecided(document: Evidence) -> Evidence:
     """The document as it was when a person was asked: what its digest then was is what they decide on."""
-    return msgspec.structs.replace(document, decision=None)
+    return msgspec.structs.replace(document, decision=None, approval=None)
 
 
 def _facts(document: Evidence) -> bytes:
     """What stays the same in every try: times and the last nights go on."""
-    return encode(msgspec.structs.replace(document, decision=None, stage_seconds={}, drift=[]))
+    return encode(msgspec.structs.replace(undecided(document), stage_seconds={}, drift=[]))
 
 
 def kept(document: Evidence) -> tuple[Evidence, str] | None:
@@ -266,26 +278,79 @@ def read(training_run_id: str, key: str) -> Evidence:
     return decode(registry.training_text(training_run_id, path(key)))
 
 
+def _statement(document: Evidence, decision: Decision, undecided_digest: str) -> Statement:
+    """What a signature under this decision about this document vouches for."""
+    return Statement(
+        model=document.model.name,
+        version=document.model.version,
+        image=document.image.reference,
+        evidence=undecided_digest,
+        approved=decision.approved,
+        decided_by=decision.decided_by,
+        user_id=decision.user_id,
+        decided_at=decision.decided_at,
+    )
+
+
+def decided(document: Evidence, decision: Decision) -> Evidence:
+    """The document with its decision, signed with the key of connection ``approval_key``.
+
+    Raises ``SignatureError`` where the settings list no public key for it, and ``AirflowNotFoundException`` where the
+    connection is missing.
+    """
+    private = BaseHook.get_connection(signature.CONNECTION_ID).password or ""
+    vouched = _statement(document, decision, digest(undecided(document)))
+    signed = SignedApproval.sign(vouched, private, settings.load().approval_keys)
+    return msgspec.structs.replace(document, decision=decision, approval=signed)
+
+
+def check_signature(stored: bytes) -> None:
+    """Raise ``SignatureError`` unless a stored document's decision was signed, about all that it is about."""
+    document, members = decode(stored), msgspec.json.decode(stored)
+    if document.decision is None or document.approval is None:
+        raise SignatureError("it is unsigned, as all are that were given before approvals were signed")
+    document.approval.check(settings.load().approval_keys)
+    # From what is stored: a later schema may have members that the document had not when it was signed.
+    asked_about = _sha256(_encoded({**members, "decision": None, "approval": None}))
+    if document.approval.statement != _statement(document, document.decision, asked_about):
+        raise SignatureError("its signature is about something else than it says")
+
+
 def approval(document: Evidence) -> str:
     """What the model version's tag says of an approval: digest and place of the document that holds it."""
     return f"{digest(document)} {path(document.release.key)}"
 
 
-def read_approved(use_case: str, version: Version) -> Evidence:
-    """The evidence of a version's last approval; it must still have the digest that was tagged."""
-    approved = version.tags.get(tags.APPROVED_IMAGE, "")
-    tag = registry.approval_tag(ImageReference.parse(approved)) if approved else ""
-    kept, _, artifact = version.tags.get(tag, "").partition(" ")
-    if not kept:
-        raise registry.RegistryError(
-            f"model {version.name} version {version.version} was never approved for production: "
-            f"release it with {definitions.load(use_case).release_dag}"
+def read_approved(use_case: str, version: Version, image: ImageReference | None) -> Evidence:
+    """The evidence of the last approval of a version's image; raises ``RegistryError`` without a signed one.
+
+    A tag says where it is, which anybody may write who may write to MLflow: only the signature makes it an approval.
+    """
+    named = f"version {version.version} of model {version.name}"
+    again = f"Release it with {definitions.load(use_case).release_dag} and its gate"
+    tagged, _, artifact = (version.tags.get(registry.approval_tag(image), "") if image else "").partition(" ")
+    stored = registry.find_text(version.run_id, artifact) if artifact else None
+    if stored is None or image is None:
+        raise RegistryError(f"{named} was never approved for production with image {image or '(none)'}. {again}")
+    try:
+        document = decode(stored)
+    except msgspec.MsgspecError as error:
+        raise RegistryError(
+            f"the evidence of {named} ({artifact} of run {version.run_id}) cannot be read: {error}. {again}"
+        ) from error
+    about = (document.model.name, document.model.version, document.image.content)
+    if _sha256(stored.encode()) != tagged or about != (version.name, version.version, image):
+        raise RegistryError(
+            f"the evidence of {named} ({artifact} of run {version.run_id}) is not the one that was approved: its "
+            f"digest differs from the version's tag, or it is about another image. {again}"
         )
-    stored = registry.training_text(version.run_id, artifact).encode()
-    document = decode(stored) if _sha256(stored) == kept else None
-    if document is None or document.image.reference != approved:
-        raise registry.RegistryError(
-            f"the evidence of version {version.version} ({artifact} of run {version.run_id}) is not the one "
-            "that was approved: its digest differs from the version's tag. Release the version again"
-        )
+    try:
+        check_signature(stored.encode())
+    except SignatureError as error:
+        raise RegistryError(
+            f"the approval of {named} with image {image} does not count: {error} ({artifact} of run "
+            f"{version.run_id}). {again}"
+        ) from error
+    if document.decision is None or not document.decision.approved:
+        raise RegistryError(f"{named} was rejected with image {image}. {again}")
     return document

@@ -6,8 +6,14 @@ import msgspec
 
 from lifecycle.evidence import links
 from lifecycle.evidence.document import Evidence, Night
+from lifecycle.evidence.markdown import code, table, text
 
+ROWS = 7
+"""Figures that the gate shows at most; the page *Model releases* shows all."""
+NOTE_LIMIT = 200
+"""Characters of the requester's note that the gate shows."""
 INTERVALS = "Where the result names an interval, the low end of the interval is what the limit is compared with."
+_EVEN = 0.5
 _GAPS = {
     "selection_rate": "Share picked out",
     "true_positive_rate": "Share found (true-positive rate)",
@@ -22,8 +28,7 @@ class Table(msgspec.Struct, frozen=True):
     rows: list[list[str]]
 
     def markdown(self) -> list[str]:
-        lines = [self.heads, ["---"] * len(self.heads), *self.rows]
-        return [f"| {' | '.join(line)} |" for line in lines]
+        return table([text(head) for head in self.heads], [[text(cell) for cell in row] for row in self.rows])
 
 
 def _figure(found: dict[str, Any] | None) -> str:
@@ -56,11 +61,51 @@ def metrics_table(evaluation: dict[str, Any], running: str) -> Table:
     models |= {"Plain logistic regression": evaluation["plain"]["metrics"]}
     if without := evaluation.get("without_protected"):
         models[_without(without)] = without["metrics"]
+    other, compared = _compared(evaluation)
     rows = [
-        [title, *(_figure((metrics or {}).get(name)) for metrics in models.values())]
+        [
+            title,
+            *(_figure((metrics or {}).get(name)) for metrics in models.values()),
+            *([_difference(compared.get(name))] if compared else []),
+        ]
         for name, title in evaluation["titles"].items()
     ]
-    return Table(["Metric (95% interval)", *models], rows)
+    return Table(["Metric (95% interval)", *models, *([f"Challenger minus {other}"] if compared else [])], rows)
+
+
+def _compared(evaluation: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The model that the challenger is compared with, and the paired differences by metric."""
+    if with_champion := (evaluation.get("comparison") or {}).get("metrics"):
+        return "champion", with_champion
+    return "plain logistic regression", evaluation["plain"].get("comparison") or {}
+
+
+def _difference(found: dict[str, Any] | None) -> str:
+    if not found:
+        return "-"
+    paired = found["difference"]
+    shown = f"{paired['value']:+.3f} ({paired['low']:+.3f} to {paired['high']:+.3f})"
+    return f"{shown} {'WORSE' if _worse(found) else ''}".rstrip()
+
+
+def _worse(found: dict[str, Any]) -> bool:
+    """``better`` is the share of the resamples in which the challenger is the better one."""
+    return bool(found["difference"]["value"] != 0 and found["better"] < _EVEN)
+
+
+def better_or_worse(evaluation: dict[str, Any]) -> str:
+    """One sentence: which model is better by the first figure, and by how much on the same rows."""
+    other, compared = _compared(evaluation)
+    first = next((name for name in evaluation["titles"] if name in compared), None)
+    if first is None:
+        return "No other model was compared with it on the same rows."
+    title, found = evaluation["titles"][first], compared[first]
+    paired = found["difference"]
+    by = f"{title} is {abs(paired['value']):.3f} {'higher' if paired['value'] > 0 else 'lower'}"
+    interval = f"95% interval of the difference {paired['low']:+.3f} to {paired['high']:+.3f}"
+    if paired["low"] <= 0 <= paired["high"]:
+        return f"Neither it nor the {other} is clearly better: {by}, and chance alone may do that ({interval})."
+    return f"It is {'worse' if _worse(found) else 'better'} than the {other}: {by} ({interval})."
 
 
 def _without(without: dict[str, Any]) -> str:
@@ -93,7 +138,7 @@ def trained_on(evaluation: dict[str, Any]) -> str:
     data = evaluation["data"]
     if "source" not in data:  # a version that an earlier release of this project trained
         return f"{data['rows']} rows"
-    return f"`{data['source']}`: {data['original_rows']} original rows and {data['labelled_rows']} labelled by outcomes"
+    return f"{data['source']}: {data['original_rows']} original rows and {data['labelled_rows']} labelled by outcomes"
 
 
 def threshold_rows(evaluation: dict[str, Any]) -> list[tuple[str, str, str, bool, str]]:
@@ -111,66 +156,90 @@ def threshold_rows(evaluation: dict[str, Any]) -> list[tuple[str, str, str, bool
     ]
 
 
-def _thresholds(evaluation: dict[str, Any]) -> list[str]:
-    rows = [
-        [title, value, limit, f"{'met' if passed else '**missed**'}{f': {note}' if note else ''}"]
-        for title, value, limit, passed, note in threshold_rows(evaluation)
+def _limits(evaluation: dict[str, Any]) -> list[str]:
+    """A line for each limit that is missed, or one that says that none is."""
+    rows = threshold_rows(evaluation)
+    missed = [
+        f"- **Limit missed:** {text(title)} is {value}, allowed is {limit}{f' ({text(note)})' if note else ''}"
+        for title, value, limit, passed, note in rows
+        if not passed
     ]
-    return [*Table(["Threshold", "Value", "Limit", "Result"], rows).markdown(), "", INTERVALS]
+    met = ", ".join(f"{text(title)} {value} ({limit})" for title, value, limit, passed, _ in rows if passed)
+    return [*missed, f"- Limits met: {met or 'none'}"]
 
 
 def _groups(evaluation: dict[str, Any]) -> list[str]:
-    table = gaps_table(evaluation)
-    return [*table.markdown(), "", *(f"- {line}" for line in fed_because(evaluation)), ""] if table else []
+    found = gaps_table(evaluation)
+    if not found:
+        return []
+    names = found.heads[1:]
+    gaps = [
+        f"- Largest gap between groups, {text(title)}: "
+        + "; ".join(text(f"{name} {gap}") for name, gap in zip(names, row, strict=True))
+        for title, *row in found.rows
+    ]
+    return [*gaps, *(f"- {text(line)}" for line in fed_because(evaluation))]
 
 
 def _staging(report: dict[str, Any]) -> list[str]:
-    rows = ["| Check in staging | |", "|---|---|"]
-    for check in report.get("checks", []):
-        result = "passed" if check.get("passed") else "**failed**"
-        rows.append(f"| {check.get('name')} | {result} {check.get('detail') or ''} |")
-    return rows
+    checks = report.get("checks", [])
+    failed = [
+        f"- **Failed in staging:** {text(check.get('name'))}: {text(check.get('detail') or '')}"
+        for check in checks
+        if not check.get("passed")
+    ]
+    return [
+        *failed,
+        f"- Passed in staging: {', '.join(text(c.get('name')) for c in checks if c.get('passed')) or 'nothing'}",
+    ]
 
 
 def _drift(nights: list[Night]) -> list[str]:
     if not nights:
-        return ["No night has been judged yet."]
-    confirmed = (f" **Confirmed: {night.confirmed}.**" if night.confirmed else "" for night in nights)
-    return [f"- {night.window}: {night.verdict}{said}" for night, said in zip(nights, confirmed, strict=True)]
+        return ["- Drift: no night has been judged yet"]
+    return [
+        f"- Drift in the night of {text(night.window)}: {text(night.verdict)}"
+        + (f" **Confirmed: {text(night.confirmed)}.**" if night.confirmed else "")
+        for night in nights
+    ]
 
 
-def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str) -> str:
-    """Markdown for Airflow's required-actions page, newest facts first."""
+def _note(note: str) -> list[str]:
+    """Last, so that nothing stands below what the requester may write."""
+    return ["", "The requester's note:", "", f"> {text(note, NOTE_LIMIT)}"] if note.strip() else []
+
+
+def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str, response_hours: float) -> str:
+    """Markdown for Airflow's required-actions page: what asks to replace what, is it better, what is unusual."""
     model, release, evaluation = evidence.model, evidence.release, evidence.evaluation
     run = links.mlflow_run(mlflow_url, experiment_id, model.training_run_id)
     replaced = evidence.replaces
-    before = f"version {replaced.version} (`{replaced.image}`)" if replaced else "nothing: this is the first release"
     running = replaced.version if replaced else ""
+    before = f"version {text(running)} in production" if replaced else "nothing: this is the first release"
+    reasons = "; ".join(text(reason) for reason in evaluation.get("reasons", []))
+    figures = metrics_table(evaluation, running)
     lines = [
-        f"**{model.name} version {model.version}** asks to replace {before} in production.",
+        f"**{text(model.name)} version {text(model.version)}** asks to replace {before}. "
+        f"{text(better_or_worse(evaluation))}",
         "",
-        f"- Asked by **{release.requested_by}** at {release.requested_at}"
-        + (f": {release.note}" if release.note else ""),
-        f"- Verdict of the evaluation: **{model.verdict}** " + "; ".join(evaluation.get("reasons", [])),
-        f"- Image: `{evidence.image.reference}`",
-        f"- [Training run]({run}), [model card]({run}/artifacts), code `{model.git_revision}`",
-        f"- Trained on {trained_on(evaluation)}, digest `{model.data_digest}`",
+        *filter(None, [text(compared_with(evaluation, running))]),
         "",
-        *filter(None, [compared_with(evaluation, running)]),
-        "",
-        *metrics_table(evaluation, running).markdown(),
-        "",
-        *_thresholds(evaluation),
-        "",
+        f"- Asked by **{text(release.requested_by)}** at {text(release.requested_at)}",
+        f"- Verdict of the evaluation: **{text(model.verdict or 'unknown')}** {reasons}",
+        *_limits(evaluation),
         *_groups(evaluation),
         *_staging(evidence.staging_report),
-        "",
-        "**Drift of the last nights**",
-        "",
         *_drift(evidence.drift),
         "",
-        "Time spent: " + ", ".join(f"{task} {seconds:.0f} s" for task, seconds in evidence.stage_seconds.items()),
+        *Table(figures.heads, figures.rows[:ROWS]).markdown(),
         "",
-        "Without an answer within the time limit the release is rejected.",
+        f"- Image: {code(evidence.image.reference)}" + (f", in place of {code(replaced.image)}" if replaced else ""),
+        f"- [Training run]({run}), [model card]({run}/artifacts), code {code(model.git_revision)}",
+        f"- Trained on {text(trained_on(evaluation))}, digest {code(model.data_digest)}",
+        "- Time spent: "
+        + ", ".join(f"{text(task)} {seconds:.0f} s" for task, seconds in evidence.stage_seconds.items()),
+        "",
+        f"An answer counts for {response_hours:g} hours from the first question on. Silence rejects the release.",
+        *_note(release.note),
     ]
     return "\n".join(lines)

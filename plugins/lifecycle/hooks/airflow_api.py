@@ -1,10 +1,11 @@
-"""Airflow's public REST API, for what a task cannot do from inside: the note of its run, and what it asked before.
+"""Airflow's public REST API, for what a task cannot do from inside: the note of its run, what it asked, other runs.
 
 Connection ``airflow_api`` (type http): host, port and either login with password, which is exchanged for
 a token, or a password alone, which is used as the bearer token.
 """
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -57,6 +58,31 @@ def set_run_note(dag_id: str, run_id: str, note: str) -> None:
         answer.raise_for_status()
     except (requests.RequestException, AirflowNotFoundException) as error:
         log.warning("the note of run %s could not be set (connection %s): %s", run_id, CONNECTION_ID, error)
+
+
+def dag_run(dag_id: str, run_id: str) -> Json | None:
+    """A run of any DAG (``run_type``, ``triggering_user_name``, ``conf``...); ``None`` where there is no such run."""
+    session, base = _session(BaseHook.get_connection(CONNECTION_ID))
+    answer = session.get(f"{base}/api/v2/dags/{quote(dag_id)}/dagRuns/{quote(run_id, safe='')}", timeout=_TIMEOUT)
+    if answer.status_code == requests.codes.not_found:
+        return None
+    answer.raise_for_status()
+    found: Json = answer.json()
+    return found
+
+
+def asset_events(source_dag_id: str) -> Iterator[Json]:
+    """The asset events that a DAG's tasks made, newest first."""
+    session, base = _session(BaseHook.get_connection(CONNECTION_ID))
+    read, query = 0, f"source_dag_id={quote(source_dag_id)}&order_by=-timestamp"
+    while True:
+        answer = session.get(f"{base}/api/v2/assets/events?{query}&offset={read}", timeout=_TIMEOUT)
+        answer.raise_for_status()
+        page = answer.json()
+        yield from page["asset_events"]
+        read += len(page["asset_events"])
+        if not page["asset_events"] or read >= page["total_entries"]:
+            return
 
 
 def question(dag_id: str, run_id: str, task_id: str, map_index: int) -> tuple[Json, list[Json]] | None:

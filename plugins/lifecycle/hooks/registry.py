@@ -231,12 +231,6 @@ def approval_tag(image: ImageReference) -> str:
     return tags.APPROVAL_OF + image.digest.removeprefix("sha256:")
 
 
-def approved(use_case: str, version: str, image: ImageReference) -> bool:
-    """Whether a person approved exactly this image for this version."""
-    found = client().get_model_version(model_name(use_case), version)
-    return bool(found.tags.get(approval_tag(image)))
-
-
 def mark_staging(use_case: str, version: str | None) -> None:
     """Let alias ``staging`` name the version that runs in staging, or nothing."""
     if version:

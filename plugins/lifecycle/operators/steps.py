@@ -73,10 +73,10 @@ def refuse_unapproved(work: Work, approved: ImageReference | None, running: Imag
             f"production refuses {work.image or 'no image'}: the approval is for {approved or 'no image'}. "
             f"Release it through {release_dag} and its gate"
         )
-    from lifecycle.hooks import registry  # imported here: mlflow takes seconds
+    from lifecycle.evidence import document as evidence  # imported here: mlflow takes seconds
+    from lifecycle.hooks import registry
 
-    if not registry.approved(work.use_case, work.version, work.image):
-        raise AirflowFailException(
-            f"production refuses {work.image}: the registry knows no approval of it for version {work.version}. "
-            f"Release it through {release_dag} and its gate"
-        )
+    try:
+        evidence.read_approved(work.use_case, registry.resolve(work.use_case, work.version), work.image)
+    except registry.RegistryError as error:
+        raise AirflowFailException(f"production refuses {work.image}: {error}") from error

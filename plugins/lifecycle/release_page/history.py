@@ -27,6 +27,8 @@ class Entry(msgspec.Struct, frozen=True):
     digest: str = ""
     asked_by: str = ""
     decided_by: str = ""
+    unsigned: str = ""
+    """Why the decision's signature does not count; empty where it does."""
     comment: str = ""
     run_url: str = ""
     """The DAG run in Airflow; empty where it is not known to be there any more."""
@@ -67,6 +69,7 @@ def _released(release: Release, run: Run | None, waits: bool, airflow_url: str) 
         digest=document.image.content.digest,
         asked_by=asked.requested_by,
         decided_by=decision.decided_by if decision else "",
+        unsigned=release.unsigned,
         comment=(decision.comment if decision else asked.note) or "",
         run_url=run_url,
         evidence_url=f"{release.run_url}/artifacts" if release.run_url else "",

@@ -14,6 +14,7 @@ from lifecycle.evidence import document as evidence
 from lifecycle.evidence import gate_body, links
 from lifecycle.evidence.document import Evidence
 from lifecycle.evidence.gate_body import Table
+from lifecycle.evidence.signature import SignatureError
 from lifecycle.hooks import registry
 from lifecycle.hooks.registry import Version
 from lifecycle.image_reference import ImageReferenceError
@@ -44,6 +45,8 @@ class Target(msgspec.Struct, frozen=True):
     digest: str = ""
     since: str = ""
     approved_by: str = ""
+    unsigned: str = ""
+    """Why that approval's signature does not count; empty where it does."""
     run_url: str = ""
 
 
@@ -72,6 +75,8 @@ class Release(msgspec.Struct, frozen=True):
 
     document: Evidence
     run_url: str
+    unsigned: str = ""
+    """Why the signature of its decision does not count; empty where it does, or where nothing was decided."""
 
 
 class Night(msgspec.Struct, frozen=True):
@@ -143,12 +148,14 @@ def read(use_case: str) -> RegistryView:
 def _target(name: str, version: Version | None, since_tag: str, run_url: RunUrl, releases: list[Release]) -> Target:
     if version is None:
         return Target(name)
+    approval = _approval(version, releases)
     return Target(
         name,
         version=version.version,
         digest=_digest(version),
         since=version.tags.get(since_tag, ""),
-        approved_by=_approver(version, releases),
+        approved_by=approval.document.decision.decided_by if approval and approval.document.decision else "",
+        unsigned=approval.unsigned if approval else "",
         run_url=run_url(version.run_id),
     )
 
@@ -162,16 +169,16 @@ def _digest(version: Version) -> str:
         return version.tags[tags.IMAGE]
 
 
-def _approver(version: Version, releases: list[Release]) -> str:
-    """Who approved this digest last. Not the version's tag: a later release of it that was rejected clears that."""
-    digest = _digest(version)
-    decisions = [
-        document.decision
-        for document in (release.document for release in releases)
-        if document.decision and document.decision.approved
-        if (document.model.version, document.image.content.digest) == (version.version, digest)
+def _approval(version: Version, releases: list[Release]) -> Release | None:
+    """The last approval of this image. Not the version's tag: a later release of it that was rejected clears that."""
+    about = (version.version, _digest(version))
+    approvals = [
+        (release.document.decision.decided_at, number, release)
+        for number, release in enumerate(releases)
+        if release.document.decision and release.document.decision.approved
+        if (release.document.model.version, release.document.image.content.digest) == about
     ]
-    return max(decisions, key=lambda decision: decision.decided_at).decided_by if decisions else ""
+    return max(approvals)[2] if approvals else None
 
 
 def _candidate(challenger: Version, champion: Version | None, run_url: RunUrl) -> Candidate:
@@ -211,16 +218,17 @@ def _releases(client: "MlflowClient", model: str, run_url: RunUrl) -> tuple[list
     with ThreadPoolExecutor(_READERS) as pool:
         listed = pool.map(lambda run_id: [(run_id, item) for item in client.list_artifacts(run_id, "evidence")], runs)
         files = [file for folder in listed for file in folder if file[1].path.endswith(".json")][:DOCUMENTS]
-        for (run_id, item), document in zip(files, pool.map(_document, files), strict=True):
-            if isinstance(document, Evidence):
-                releases.append(Release(document, run_url(run_id)))
+        for (run_id, item), found in zip(files, pool.map(_document, files), strict=True):
+            if isinstance(found, str):
+                unreadable.append(f"{item.path} of run {run_id}: {found}")
             else:
-                unreadable.append(f"{item.path} of run {run_id}: {document}")
+                document, unsigned = found
+                releases.append(Release(document, run_url(run_id), unsigned))
     return releases, unreadable
 
 
-def _document(file: tuple[str, Any]) -> Evidence | str:
-    """The evidence document in an artifact, or why it is none."""
+def _document(file: tuple[str, Any]) -> tuple[Evidence, str] | str:
+    """The evidence document in an artifact and why its decision is unsigned, or why it is none."""
     run_id, item = file
     try:
         return _read_document(run_id, item.path, item.file_size)
@@ -229,11 +237,16 @@ def _document(file: tuple[str, Any]) -> Evidence | str:
 
 
 @functools.lru_cache(maxsize=512)
-def _read_document(run_id: str, path: str, size: int) -> Evidence:
+def _read_document(run_id: str, path: str, size: int) -> tuple[Evidence, str]:
     """Read once for each size: a document is only ever appended to, by the decision."""
-    import mlflow
-
-    return evidence.decode(mlflow.artifacts.load_text(f"runs:/{run_id}/{path}"))
+    stored = registry.training_text(run_id, path).encode()
+    document = evidence.decode(stored)
+    try:
+        if document.decision:
+            evidence.check_signature(stored)
+    except SignatureError as error:
+        return document, str(error)
+    return document, ""
 
 
 def _nights(use_case: str) -> list[Night]:

@@ -11,8 +11,9 @@ from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
-from lifecycle import settings
+from lifecycle import four_eyes, settings
 from lifecycle.evidence.document import Decision
+from lifecycle.four_eyes import Requester
 from lifecycle.hooks import airflow_api
 
 APPROVE = "Approve"
@@ -49,11 +50,51 @@ class Question(msgspec.Struct, frozen=True):
         answered = record["responded_at"]
         spent = bool(decided and answered and _time(answered) <= _time(decided["end_date"]))
         return cls(
-            digest=record["params"]["comment"]["schema"].get("digest", ""),
+            digest=_asked_about(record),
             asked_at=asked_at,
             answer=record if answered and not spent else None,
             spent=spent,
         )
+
+
+def _asked_about(record: dict[str, Any]) -> str:
+    return str(record["params"]["comment"]["schema"].get("digest", ""))
+
+
+def recorded(context: Any, task_id: str) -> tuple[dict[str, Any], str]:
+    """What Airflow's own record says of a gate of this run: an event as ``decided`` takes it, and what it asked about.
+
+    An XCom is no such record: who may write one could invent an answer. The event has no ``responded_at`` where nobody
+    has answered.
+    """
+    run = context["dag_run"]
+    found = airflow_api.question(run.dag_id, run.run_id, task_id, -1)
+    if found is None:
+        raise AirflowFailException(
+            f"Airflow has no record of a question that {task_id} put in run {run.run_id}: nothing was approved, and "
+            f"nothing is recorded. Clear {task_id} to ask"
+        )
+    record, _ = found
+    return record, _asked_about(record)
+
+
+def decision_of(event: dict[str, Any]) -> Decision:
+    """The decision in an answer."""
+    user = event.get("responded_by_user") or {}
+    answered = event["responded_at"]
+    number = str(user.get("id") or "")
+    return Decision(
+        approved=event["chosen_options"] == [APPROVE],
+        decided_by=str(user.get("name") or "") or number or "unknown",
+        decided_at=(_time(answered) if isinstance(answered, str) else answered).isoformat(),
+        comment=str((event.get("params_input") or {}).get("comment") or "").strip(),
+        user_id=number,
+    )
+
+
+def silence() -> Decision:
+    """Nobody's rejection."""
+    return Decision(False, "nobody", datetime.now(UTC).isoformat(), "no answer within the time limit")
 
 
 def _number(row: dict[str, Any]) -> int:
@@ -70,7 +111,9 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
     The question shows on Airflow's required-actions page and at its ``hitlDetails`` endpoints. The task
     parks in ``awaiting_input``, which takes no worker, triggerer or pool slot. Silence is a no, and a no
     is a decision: the task succeeds, returns the decision, and skips the branch that was not taken. Who
-    may answer comes from the use case's settings, and how long the question stands from ``[release]``.
+    may answer comes from the use case's settings, by id or name, and how long the question stands from ``[release]``.
+    Airflow would let only ids answer, so it is told none: an answer of somebody else is not taken, and the question
+    stands again.
 
     An answer counts whenever it arrives. One within seconds of the question can fail the try, because the
     scheduler has not yet read that the worker ended (apache/airflow#66374). Airflow keeps the answer, and the
@@ -81,11 +124,12 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
     :param subject: one line. (templated)
     :param body: Markdown that shows what is approved; a cleared task goes on showing the first one. (templated)
     :param digest: of what is approved; an approval of another digest is refused. (templated)
+    :param version: the model version that is released. (templated)
     :param approved_task_id: task that follows an approval.
     :param rejected_task_id: task that follows a rejection or silence.
     """
 
-    template_fields: Sequence[str] = ("subject", "body", "digest")
+    template_fields: Sequence[str] = ("subject", "body", "digest", "version")
 
     def __init__(
         self,
@@ -94,6 +138,7 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
         subject: Any,
         body: Any,
         digest: Any,
+        version: Any = "",
         approved_task_id: str,
         rejected_task_id: str,
         **kwargs: Any,
@@ -103,6 +148,7 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
         self.subject = subject
         self.body = body
         self.digest = digest
+        self.version = version
         self.approved_task_id = approved_task_id
         self.rejected_task_id = rejected_task_id
 
@@ -124,17 +170,26 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
 
     def _ask(self, context: Any) -> None:
         """Put the question; what was answered before is removed."""
-        listed, forbidden = settings.load().of(self.use_case).approvers, self._forbidden_approver(context)
-        approvers = [user for user in listed if user != forbidden]
+        listed, requester = settings.load().of(self.use_case).approvers, self._forbidden_requester(context)
+        people = requester.people if requester else ()
+        approvers = [user for user in listed if not four_eyes.same([user], people)]
         if listed and not approvers:
             raise AirflowFailException(
-                f"nobody may answer: the only approver listed ({listed[0]}) started this release and "
+                f"nobody may answer: the only approver listed ({listed[0]}) asked for this release and "
                 f"requester_may_approve is false; list another approver in [use_cases.{self.use_case}] of the "
                 "settings file"
             )
+        answers = f"The answer of one of these people counts: {', '.join(approvers)}." if approvers else None
         # Two types make the field optional in Airflow's form: Approve stays usable without it. The digest is for
         # Airflow's record, which then says what was asked about; the form ignores it.
-        comment = Param(None, type=["null", "string"], maxLength=2000, title="Comment: why?", digest=self.digest)
+        comment = Param(
+            None,
+            type=["null", "string"],
+            maxLength=2000,
+            title="Comment: why?",
+            description=answers,
+            digest=self.digest,
+        )
         form = ParamsDict({"comment": comment})
         upsert_hitl_detail(
             ti_id=context["ti"].id,
@@ -142,7 +197,6 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
             subject=self.subject,
             body=self.body,
             params={key: form.get_param(key).serialize() for key in form},
-            assigned_users=[{"id": user, "name": user} for user in approvers],
         )
         self.log.info("asked %s", approvers or "any editor")
 
@@ -155,8 +209,7 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
         stood = datetime.now(UTC) - _time(asked_at)
         left = settings.load().release.response_timeout - stood
         if left <= timedelta(0):
-            silence = Decision(False, "nobody", datetime.now(UTC).isoformat(), "no answer within the time limit")
-            return self._conclude(context, silence, digest)
+            return self._conclude(context, silence(), digest)
         self.log.info("waiting for an answer, for another %s", left)
         raise TaskAwaitingInput(
             method_name="decided",
@@ -172,11 +225,17 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
         """
         if event.get("error_type") == "timeout":
             return self._wait(context, digest, asked_at)
-        decision = self._decision(event)
+        if "error" in event:
+            raise AirflowFailException(f"the question could not be put: {event['error']}; clear this task to ask again")
+        decision = decision_of(event)
         if decision.approved:
             self._refuse_a_change(context, digest)
-        if decision.approved and decision.decided_by == self._forbidden_approver(context):
-            self.log.warning("%s started this release and may not approve it: asking again", decision.decided_by)
+        user = event.get("responded_by_user") or {}
+        requester = self._forbidden_requester(context) if decision.approved else None
+        if objection := four_eyes.objection(self.use_case, user, approves=decision.approved, requester=requester):
+            message = f"An answer was not taken, and the question stands again: {objection}"
+            self.log.warning(message)
+            airflow_api.set_run_note(context["ti"].dag_id, context["ti"].run_id, message)
             self._ask(context)
             return self._wait(context, digest, asked_at)
         return self._conclude(context, decision, digest)
@@ -201,22 +260,5 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
                 f"Airflow goes on showing the first question: trigger a new run of {context['ti'].dag_id}"
             )
 
-    def _forbidden_approver(self, context: Any) -> str | None:
-        """The one who started the run, where the settings keep them from approving it."""
-        if settings.load().of(self.use_case).requester_may_approve:
-            return None
-        requester: str | None = context["dag_run"].triggering_user_name
-        return requester
-
-    @staticmethod
-    def _decision(event: dict[str, Any]) -> Decision:
-        if "error" in event:
-            raise AirflowFailException(f"the question could not be put: {event['error']}; clear this task to ask again")
-        user = event.get("responded_by_user") or {}
-        answered = event["responded_at"]
-        return Decision(
-            approved=event["chosen_options"] == [APPROVE],
-            decided_by=str(user.get("id") or "unknown"),
-            decided_at=(_time(answered) if isinstance(answered, str) else answered).isoformat(),
-            comment=str((event.get("params_input") or {}).get("comment") or "").strip(),
-        )
+    def _forbidden_requester(self, context: Any) -> Requester | None:
+        return four_eyes.forbidden_requester(context, self.use_case, str(self.version))

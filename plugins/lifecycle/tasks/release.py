@@ -7,19 +7,18 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 from airflow.sdk import Asset, Metadata, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from lifecycle import settings
+from lifecycle import four_eyes, settings
 from lifecycle.evidence import document as evidence
 from lifecycle.evidence import gate_body
 from lifecycle.evidence.document import Decision, Evidence
 from lifecycle.hooks import airflow_api, registry, targets
 from lifecycle.hooks.registry import Version
 from lifecycle.idempotency import action_key
-from lifecycle.image_reference import ImageReference
-from lifecycle.task_ids import RECORD_APPROVAL
+from lifecycle.sensors import approval
+from lifecycle.task_ids import AWAIT_APPROVAL, RECORD_APPROVAL
 from training import use_case as definitions
 from training.registry import tags
 
@@ -117,7 +116,7 @@ def gather_evidence(
             key=release_key(context),
             dag_id=run.dag_id,
             run_id=run.run_id,
-            requested_by=run.triggering_user_name or f"Airflow ({getattr(run.run_type, 'value', run.run_type)})",
+            requested_by=four_eyes.find(context, use_case, version.version).text,
             requested_at=run.run_after.isoformat(),
             note=str(context["params"].get("note") or ""),
         ),
@@ -150,7 +149,13 @@ def gather_evidence(
 
 def _render(document: Evidence) -> str:
     experiment_id = registry.client().get_run(document.model.training_run_id).info.experiment_id
-    return gate_body.render(document, mlflow_url=settings.load().mlflow_url, experiment_id=experiment_id)
+    configured = settings.load()
+    return gate_body.render(
+        document,
+        mlflow_url=configured.mlflow_url,
+        experiment_id=experiment_id,
+        response_hours=configured.release.response_hours,
+    )
 
 
 def _stage_seconds(context: Any) -> dict[str, float]:
@@ -165,44 +170,65 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _record_decision(
-    use_case: str, context: Any, candidate: dict[str, Any], decided: dict[str, Any]
-) -> tuple[Version, Evidence]:
-    """Append the decision to the evidence and say it in the run's note."""
-    decision = msgspec.convert(decided, Decision)
-    version = registry.resolve(use_case, candidate["version"])
-    document = evidence.read(version.run_id, release_key(context))
+def _approved(use_case: str, context: Any, version: str, document: Evidence) -> Decision:
+    """The approval in Airflow's own record, where it counts by the settings as they are now and is of this evidence."""
+    event, asked_about = approval.recorded(context, AWAIT_APPROVAL)
+    again = f"Release version {version} again"
+    if not event["responded_at"]:
+        raise AirflowFailException(f"nobody has answered {AWAIT_APPROVAL} by Airflow's record. {again}")
+    decision = approval.decision_of(event)
+    if not decision.approved:
+        raise AirflowFailException(f"{decision.decided_by} rejected this release by Airflow's record. {again}")
+    requester = four_eyes.forbidden_requester(context, use_case, version)
+    user = event["responded_by_user"] or {}
+    if objection := four_eyes.objection(use_case, user, approves=True, requester=requester):
+        raise AirflowFailException(f"the approval does not count: {objection}. {again}")
     found = evidence.digest(evidence.undecided(document))
-    if decision.approved and decided["digest"] != found:
+    if asked_about != found:
         raise AirflowFailException(
-            f"{decision.decided_by} approved evidence {decided['digest']}, and by now it is {found} "
-            f"(image {document.image.reference}): release version {version.version} again"
+            f"{decision.decided_by} approved evidence {asked_about}, and by now it is {found} "
+            f"(image {document.image.reference}). {again}"
         )
-    document.decision = decision
+    return decision
+
+
+def _rejected(context: Any) -> Decision:
+    """The rejection in Airflow's own record; an approval there came after silence had decided."""
+    event, _ = approval.recorded(context, AWAIT_APPROVAL)
+    decision = approval.decision_of(event) if event["responded_at"] else approval.silence()
+    return approval.silence() if decision.approved else decision
+
+
+def _record_decision(use_case: str, context: Any, version: Version, document: Evidence, decision: Decision) -> Evidence:
+    """Sign the decision into the evidence, and say it in the run's note."""
+    document = evidence.decided(document, decision)
     evidence.store(document)
     outcome = "approved" if decision.approved else "rejected"
     registry.set_tags(version, {tags.APPROVAL: outcome})
     note = f"Version {version.version} {outcome} by {decision.decided_by}: {decision.comment or 'no comment'}"
     airflow_api.set_run_note(context["dag_run"].dag_id, context["dag_run"].run_id, note)
-    return version, document
+    return document
 
 
 @task
-def record_approval(use_case: str, candidate: dict[str, Any], decided: dict[str, Any]) -> str:
-    """Bind the approval to the image and return it, unless production is no longer what was shown.
+def record_approval(use_case: str, candidate: dict[str, Any]) -> str:
+    """Sign the approval and bind it to the image, which is returned, unless production has changed since.
 
     Mutual exclusion with the rollback: each DAG becomes visible first and looks for the other second, so at most
     one of them goes on. A rollback is refused from here to the end of the run (``rollback.release_in_production``).
     """
     context: Any = get_current_context()
-    version, document = _record_decision(use_case, context, candidate, decided)
+    version = registry.resolve(use_case, candidate["version"])
+    gathered = evidence.read(version.run_id, release_key(context))
+    decision = _approved(use_case, context, version.version, gathered)
+    document = _record_decision(use_case, context, version, gathered, decision)
     image = document.image.content
     registry.set_tags(
         version,
         {
             registry.approval_tag(image): evidence.approval(document),
             tags.APPROVED_IMAGE: str(image),
-            tags.APPROVED_BY: decided["decided_by"],
+            tags.APPROVED_BY: decision.decided_by,
         },
     )
     rollback_dag = definitions.load(use_case).rollback_dag
@@ -234,13 +260,16 @@ def _refuse_no_way_back(use_case: str, image: str) -> None:
 
 
 @task
-def record_rejection(use_case: str, candidate: dict[str, Any], decided: dict[str, Any]) -> dict[str, str]:
+def record_rejection(use_case: str, candidate: dict[str, Any]) -> dict[str, str]:
     """Keep the rejection and tag the version; returns what production runs, which staging is to run again.
 
     An approval that an earlier release got for the same image stands. One that this release got does not, where
     its gate was cleared and then answered otherwise.
     """
-    version, document = _record_decision(use_case, get_current_context(), candidate, decided)
+    context: Any = get_current_context()
+    version = registry.resolve(use_case, candidate["version"])
+    gathered = evidence.read(version.run_id, release_key(context))
+    document = _record_decision(use_case, context, version, gathered, _rejected(context))
     tag = registry.approval_tag(document.image.content)
     if version.tags.get(tag, "").endswith(evidence.path(document.release.key)):
         registry.set_tags(version, {tag: ""})

@@ -35,10 +35,11 @@ def resolve_earlier_release(use_case: str) -> dict[str, Any]:
             "or mark that run as failed first"
         )
     version = registry.resolve(use_case, context["params"].get("version"), alias=tags.PREVIOUS_CHAMPION)
-    approved = evidence.read_approved(use_case, version)
+    approved = version.tags.get(tags.APPROVED_IMAGE, "")
+    document = evidence.read_approved(use_case, version, ImageReference.parse(approved) if approved else None)
     return {
         "name": version.name,
         "version": version.version,
         "run_id": version.run_id,
-        "image": approved.image.reference,
+        "image": document.image.reference,
     }

@@ -15,6 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from embedded.scoring_host import SlotHost
 from lifecycle import settings
 from lifecycle.builders.context import folder_digest
+from lifecycle.evidence import document as evidence
 from lifecycle.hooks import registry, targets
 from lifecycle.hooks.slot import Slot
 from tests.support.airflow import USE_CASE, make_settings
@@ -66,7 +67,7 @@ def host(tmp_path_factory):
 
 
 @pytest.fixture
-def slot(host, connections, monkeypatch):
+def slot(host, images, connections, monkeypatch):
     """The slot behind both connections, and a registry in which everything is approved."""
     for place in ("staging", "production"):
         name = f"scoring_{place}"
@@ -74,7 +75,8 @@ def slot(host, connections, monkeypatch):
         connections[name] = Connection(
             conn_id=name, conn_type="gunicorn", host="127.0.0.1", port=host.port, password=KEY, extra=extra
         )
-    monkeypatch.setattr(registry, "approved", lambda use_case, version, image: True)
+    monkeypatch.setattr(registry, "resolve", lambda use_case, version: version)
+    monkeypatch.setattr(evidence, "read_approved", lambda use_case, version, image: None)
     monkeypatch.setattr("lifecycle.operators.steps.VERIFY_SECONDS", 1.0)
     return Slot(connections["scoring_production"], USE_CASE, "production")
 

@@ -101,17 +101,17 @@ def test_production_refuses_an_image_that_is_not_the_approved_one(production, st
         operator.execute(context(operator))
 
 
-def test_production_refuses_an_image_that_the_registry_does_not_know_as_approved(production, monkeypatch):
-    monkeypatch.setattr(registry, "approved", lambda use_case, version, image: False)
-    operator = make("deploy", "production", approved_image=IMAGE)
-    with pytest.raises(AirflowFailException, match="the registry knows no approval of it for version 3"):
-        operator.execute(context(operator))
+@pytest.fixture
+def unapproved(monkeypatch):
+    """A registry with a version that nobody has approved."""
+    version = registry.Version(name="m", version="3", run_id="run", tags={})
+    monkeypatch.setattr(registry, "resolve", lambda use_case, number: version)
 
 
-def test_production_refuses_to_restore_what_was_never_approved(production, monkeypatch):
-    monkeypatch.setattr(registry, "approved", lambda use_case, version, image: False)
-    operator = make("restore", "production")
-    with pytest.raises(AirflowFailException, match="the registry knows no approval"):
+@pytest.mark.parametrize("step", ["deploy", "canary", "restore"])
+def test_production_refuses_what_was_never_approved(production, unapproved, step):
+    operator = make(step, "production", approved_image=IMAGE)
+    with pytest.raises(AirflowFailException, match="version 3 of model m was never approved for production with image"):
         operator.execute(context(operator))
 
 

@@ -15,13 +15,14 @@ from fastapi.testclient import TestClient
 
 import use_cases
 from lifecycle import settings
+from lifecycle.evidence import signature
 from lifecycle.hooks import registry
 from lifecycle.release_page import airflow_view, app, chart, history, registry_view
 from lifecycle.release_page.airflow_view import AirflowView, Run
 from lifecycle.release_page.registry_view import Night
 from tests.support.airflow import USE_CASE, make_settings
 from tests.support.definitions import define
-from tests.support.release_page_data import past, release, train
+from tests.support.release_page_data import RING, past, release, train
 from training.registry import tags
 from training.use_case import load
 
@@ -61,7 +62,7 @@ class Rights:
 
 
 def settings_of(name):
-    return make_settings({"model_name": name, "experiment": name})
+    return make_settings({"model_name": name, "experiment": name}, approval_keys=RING.public)
 
 
 @pytest.fixture
@@ -79,7 +80,9 @@ def written_past(mlflow_server):
     connection = Connection(conn_id="mlflow", conn_type="http", host=host, port=int(port))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settings, "load", lambda: found)
-        patch.setattr(registry.BaseHook, "get_connection", lambda conn_id: connection)
+        key = Connection(conn_id=signature.CONNECTION_ID, conn_type="generic", password=RING.private)
+        known = {"mlflow": connection, signature.CONNECTION_ID: key}
+        patch.setattr(registry.BaseHook, "get_connection", lambda conn_id: known[conn_id])
         registry.client.cache_clear()
         past(registry.client())
         registry.client.cache_clear()
@@ -154,6 +157,19 @@ def test_page_shows_places_candidate_history_and_drift(page, with_past):
     assert answer.text.count("<rect") == 30
     assert "http://airflow/dags/attrition_release/runs/manual__4/tasks/await_approval/required_actions" in answer.text
     assert re.search(r"http://mlflow/#/experiments/\d+/runs/[0-9a-f]{32}/artifacts", answer.text)
+
+
+def test_page_says_which_decision_is_unsigned_and_holds_the_others_to_the_public_keys(page, with_past, monkeypatch):
+    answer = page.get("/releases")
+    assert answer.text.count(">unsigned<") == 1, "the first release was decided before approvals were signed"
+    assert 'title="it is unsigned, as all are that were given before approvals were signed"' in answer.text
+    keyless = msgspec.structs.replace(settings.load(), approval_keys=())
+    monkeypatch.setattr(settings, "load", lambda: keyless)
+    registry_view._read_document.cache_clear()
+    app_ = app.application.__wrapped__()
+    app_.dependency_overrides[get_user] = lambda: None
+    assert TestClient(app_).get("/releases").text.count(">unsigned<") == 4, "three decisions, and production's"
+    registry_view._read_document.cache_clear()
 
 
 def test_page_escapes_what_people_typed_and_allows_no_foreign_script(page, with_past):

@@ -75,14 +75,15 @@ def context(sensor):
         pushed=pushed,
         xcom_push=lambda key, value: pushed.update({key: value}),
     )
-    return {"ti": instance, "dag_run": SimpleNamespace(triggering_user_name="omar")}
+    run = SimpleNamespace(dag_id="release", run_id="run 1", run_type="manual", triggering_user_name="omar", conf={})
+    return {"ti": instance, "dag_run": run}
 
 
 def answer(option, user="rita", comment="looks right"):
     return {
         "chosen_options": [option],
         "params_input": {"comment": comment},
-        "responded_by_user": {"id": user, "name": user},
+        "responded_by_user": user if isinstance(user, dict) else {"id": user, "name": user},
         "responded_at": ANSWERED,
         "timedout": False,
     }
@@ -95,7 +96,8 @@ def test_execute_asks_the_listed_approvers_and_parks_without_a_slot(sensor, cont
     assert parked.value.method_name == "decided"
     assert parked.value.kwargs["digest"] == "sha256:aa"
     assert datetime.now(UTC) - datetime.fromisoformat(parked.value.kwargs["asked_at"]) < timedelta(minutes=1)
-    assert [user["id"] for user in asked[0]["assigned_users"]] == ["rita", "omar"]
+    assert asked[0]["params"]["comment"]["description"] == "The answer of one of these people counts: rita, omar."
+    assert "assigned_users" not in asked[0], "Airflow would compare ids alone, and the list may hold names"
     assert asked[0]["options"] == ["Approve", "Reject"]
     assert "defaults" not in asked[0], "a default would answer in silence"
 
@@ -104,7 +106,7 @@ def test_execute_leaves_the_requester_out_where_they_may_not_approve(sensor, con
     use_release_settings(approvers=("rita", "omar"), requester_may_approve=False)
     with pytest.raises(TaskAwaitingInput):
         sensor.execute(context)
-    assert [user["id"] for user in asked[0]["assigned_users"]] == ["rita"]
+    assert asked[0]["params"]["comment"]["description"].endswith(": rita.")
 
 
 def test_execute_fails_when_the_requester_is_the_only_approver(sensor, context, asked, use_release_settings):
@@ -124,7 +126,7 @@ def test_answer_is_kept_and_skips_the_other_branch(sensor, context, option, appr
         sensor.decided(context, answer(option), **ASKED)
     assert branch.value.tasks == [(skipped, -1)]
     decision = msgspec.convert(context["ti"].pushed["return_value"], gate.Decision)
-    assert decision == gate.Decision(approved, "rita", ANSWERED.isoformat(), "looks right")
+    assert decision == gate.Decision(approved, "rita", ANSWERED.isoformat(), "looks right", "rita")
 
 
 def test_approval_of_something_else_than_is_to_be_released_by_now_is_refused(sensor, context):
@@ -176,12 +178,65 @@ def test_other_error_fails_and_says_how_to_ask_again(sensor, context):
         sensor.decided(context, {"error": "database gone", "error_type": "unknown"}, **ASKED)
 
 
-def test_requester_approving_an_open_question_is_asked_again(sensor, context, asked, use_release_settings):
+USERS = {
+    "SimpleAuthManager": {"id": "omar", "name": "omar"},
+    "FAB": {"id": "7", "name": "omar"},
+    "Keycloak": {"id": "0b7e-41", "name": "Omar@Example.com"},
+}
+"""The same person as three auth managers name them, who triggers a run as ``name``."""
+
+
+@pytest.fixture
+def notes(monkeypatch):
+    kept = []
+    monkeypatch.setattr(gate.airflow_api, "set_run_note", lambda dag_id, run_id, note: kept.append(note))
+    return kept
+
+
+@pytest.mark.parametrize("user", USERS.values(), ids=USERS)
+def test_requester_approving_an_open_question_is_asked_again(sensor, context, asked, notes, use_release_settings, user):
     use_release_settings(approvers=(), requester_may_approve=False)
+    context["dag_run"].triggering_user_name = user["name"].lower()
     with pytest.raises(TaskAwaitingInput):
-        sensor.decided(context, answer("Approve", user="omar"), **ASKED)
+        sensor.decided(context, answer("Approve", user=user), **ASKED)
     assert len(asked) == 1
     assert "return_value" not in context["ti"].pushed
+    assert "asked for this release" in notes[0]
+
+
+@pytest.mark.parametrize("listed", ["name", "id"])
+@pytest.mark.parametrize("user", USERS.values(), ids=USERS)
+def test_approver_may_be_listed_by_id_or_name(sensor, context, use_release_settings, user, listed):
+    use_release_settings(approvers=(user[listed].lower(),))
+    with pytest.raises(DownstreamTasksSkipped):
+        sensor.decided(context, answer("Approve", user=user), **ASKED)
+    assert context["ti"].pushed["return_value"]["user_id"] == user["id"]
+    assert context["ti"].pushed["return_value"]["decided_by"] == user["name"]
+
+
+@pytest.mark.parametrize("option", ["Approve", "Reject"])
+def test_answer_of_somebody_who_is_not_listed_now_is_not_taken(sensor, context, asked, notes, option):
+    """Whom Airflow lets answer is one thing, and whom the settings list when the answer comes another."""
+    with pytest.raises(TaskAwaitingInput):
+        sensor.decided(context, answer(option, user={"id": "9", "name": "mallory"}), **ASKED)
+    assert len(asked) == 1
+    assert "return_value" not in context["ti"].pushed
+    assert notes == [
+        "An answer was not taken, and the question stands again: mallory (id 9) is not among the approvers (rita, omar)"
+    ]
+
+
+def test_nobody_is_asked_where_the_requester_cannot_be_told(sensor, context, asked, use_release_settings):
+    use_release_settings(approvers=("rita",), requester_may_approve=False)
+    context["dag_run"].run_type = "asset_triggered"
+    context["dag_run"].triggering_user_name = None
+    posted = SimpleNamespace(extra={"version": "", "from_rest_api": True}, source_dag_id=None, source_run_id=None)
+    context["triggering_asset_events"] = {"asset": [posted]}
+    with pytest.raises(
+        AirflowFailException, match=r"posted to Airflow's API.*Trigger attrition_release under your own"
+    ):
+        sensor.execute(context)
+    assert asked == []
 
 
 def test_requester_may_reject_their_own_release(sensor, context, use_release_settings):
@@ -233,7 +288,7 @@ def test_answer_that_airflow_kept_of_a_try_it_failed_decides_the_next_one(sensor
         sensor.execute(context)
     assert branch.value.tasks == [("stop", -1)]
     assert msgspec.convert(context["ti"].pushed["return_value"], gate.Decision) == gate.Decision(
-        True, "rita", AGO[30], "looks right"
+        True, "rita", AGO[30], "looks right", "rita"
     )
     assert asked == [], "asking again would remove the answer"
 
@@ -253,7 +308,7 @@ def test_kept_approval_of_another_digest_is_refused(sensor, context, asked, retr
     assert context["ti"].pushed == {}
 
 
-def test_kept_approval_by_the_requester_does_not_count(sensor, context, asked, retry, use_release_settings):
+def test_kept_approval_by_the_requester_does_not_count(sensor, context, asked, notes, retry, use_release_settings):
     use_release_settings(approvers=(), requester_may_approve=False, response_hours=2)
     retry(asked=90, answered=answer("Approve", user="omar"), at=90)
     with pytest.raises(TaskAwaitingInput) as parked:

@@ -1,5 +1,6 @@
 """The registry and the evidence document, on a real MLflow server."""
 
+import functools
 import json
 import uuid
 from datetime import UTC, datetime
@@ -11,11 +12,13 @@ import pytest
 from airflow.models.connection import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from lifecycle import settings
+from lifecycle import four_eyes, settings
+from lifecycle.approval_keys import KeyRing
 from lifecycle.evidence import document as evidence
-from lifecycle.evidence import gate_body
+from lifecycle.evidence import gate_body, signature
 from lifecycle.hooks import airflow_api, registry
 from lifecycle.image_reference import ImageReference
+from lifecycle.operators.steps import Work, refuse_unapproved
 from lifecycle.tasks import release, rollback
 from tests.support.airflow import USE_CASE, make_settings, run_task
 from tests.support.image_names import image
@@ -34,8 +37,9 @@ EVALUATION = {
     "verdict": "passed",
     "reasons": ["all thresholds met"],
 }
+RING = KeyRing.new()
 BUILT = {"image": image("aa"), "sbom_digest": "sha256:bb"}
-APPROVED = {"approved": True, "decided_by": "rita", "decided_at": "2026-11-21T09:00:00+00:00", "comment": "fine"}
+RITA = {"id": "12", "name": "rita"}
 REPORT = {"passed": True, "checks": [{"name": "health", "passed": True, "detail": "200"}]}
 CHANGES = {
     "image": ({**BUILT, "image": image("dd")}, REPORT),
@@ -45,13 +49,20 @@ NOTHING = {"version": "", "image": ""}
 
 
 @pytest.fixture
-def model(mlflow_connection, monkeypatch):
+def model(mlflow_connection, connections, monkeypatch):
     """A registered model of its own for each test; ``add()`` registers a version with a training run."""
     name = f"model_{uuid.uuid4().hex[:8]}"
-    configured = make_settings({"model_name": name, "experiment": name})
-    monkeypatch.setattr(settings, "load", lambda: configured)
+
+    def configure(keys=RING.public, **of):
+        changed = make_settings({"model_name": name, "experiment": name, **of}, approval_keys=keys)
+        monkeypatch.setattr(settings, "load", lambda: changed)
+
+    configure()
     monkeypatch.setattr(airflow_api, "set_run_note", lambda *arguments: None)
     monkeypatch.setattr(release.targets, "current", lambda use_case, target: None)
+    connections[signature.CONNECTION_ID] = Connection(
+        conn_id=signature.CONNECTION_ID, conn_type="generic", password=RING.private
+    )
     client = registry.client()
     client.create_registered_model(name)
     experiment = client.create_experiment(name)
@@ -66,7 +77,7 @@ def model(mlflow_connection, monkeypatch):
         client.set_registered_model_alias(name, tags.CHALLENGER, version.version)
         return registry.resolve(USE_CASE, version.version)
 
-    return SimpleNamespace(name=name, add=add, client=client)
+    return SimpleNamespace(name=name, add=add, client=client, configure=configure, connections=connections)
 
 
 def context(run_id="run-1", **params):
@@ -198,14 +209,15 @@ def later(monkeypatch):
     return now
 
 
-def test_text_and_evidence_are_made_once_and_used_again_by_a_later_try(model, monkeypatch):
+def test_text_and_evidence_are_made_once_and_used_again_by_a_later_try(model, answered, monkeypatch):
     version = model.add()
     first = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT)
     assert registry.training_text(version.run_id, evidence.text_path(release.release_key(context()))) == first["body"]
     again = later(monkeypatch)
     monkeypatch.setattr(gate_body, "render", lambda *arguments, **options: pytest.fail("the text is made once"))
     assert run(release.gather_evidence, again, candidate(version), BUILT, REPORT) == first
-    run(release.record_approval, context(), candidate(version), approval_of(first))
+    answered(first)
+    run(release.record_approval, context(), candidate(version))
     assert run(release.gather_evidence, again, candidate(version), BUILT, REPORT) == first, "also once it was decided"
 
 
@@ -257,7 +269,43 @@ def test_gate_body_shows_metrics_digest_checks_and_what_is_replaced(model):
         assert part in body
 
 
-def decide(
+@pytest.fixture
+def answered(monkeypatch):
+    """Airflow's record of the gate: ``answered(shown, "Approve", user)``."""
+
+    def answer(shown, option="Approve", user=RITA, at=None):
+        record = {
+            "params": {"comment": {"schema": {"digest": shown["digest"]}}},
+            "chosen_options": [option] if option else None,
+            "params_input": {"comment": "fine"},
+            "responded_by_user": user if option else None,
+            "responded_at": (at or datetime.now(UTC).isoformat()) if option else None,
+        }
+        monkeypatch.setattr(airflow_api, "question", lambda *gate: (record, []))
+
+    return answer
+
+
+def test_gate_says_that_the_schedule_asked(model, monkeypatch):
+    """A release that an asset started has no user; security.md, finding 2."""
+    nightly = {four_eyes.STARTED_BY: {"dag_id": "attrition_retrain_nightly", "run_id": "night"}}
+    runs = {
+        "training": {"run_type": "operator_triggered", "triggering_user_name": None, "conf": nightly},
+        "night": {"run_type": "scheduled", "triggering_user_name": None, "conf": {}},
+    }
+    monkeypatch.setattr(airflow_api, "dag_run", lambda dag_id, run_id: runs[run_id])
+    version, now = model.add(), context()
+    now["dag_run"].run_type, now["dag_run"].triggering_user_name = "asset_triggered", None
+    announced = SimpleNamespace(
+        extra={"version": version.version}, source_dag_id="attrition_train", source_run_id="training"
+    )
+    now["triggering_asset_events"] = {"asset": [announced]}
+    body = run(release.gather_evidence, now, candidate(version), BUILT, REPORT)["body"]
+    assert r"- Asked by **the schedule (attrition\_retrain\_nightly)** at" in body
+
+
+def _decide(
+    answered,
     version,
     run_id="run-1",
     approved=True,
@@ -267,37 +315,194 @@ def decide(
     """Gather the evidence of a release of a version and answer its gate."""
     now, given = context(run_id), candidate(version, production)
     shown = run(release.gather_evidence, now, given, built, REPORT)
-    if approved:
-        return run(release.record_approval, now, given, approval_of(shown))
-    return run(release.record_rejection, now, given, {**approval_of(shown), "approved": False})
+    answered(shown, "Approve" if approved else "Reject")
+    return run(release.record_approval if approved else release.record_rejection, now, given)
 
 
-def approval_of(shown):
-    """What the gate returns once that evidence is approved."""
-    return {**APPROVED, "digest": shown["digest"]}
+@pytest.fixture
+def decide(answered):
+    return functools.partial(_decide, answered)
 
 
-def test_approval_binds_this_digest_and_no_other(model):
+def is_approved(version, digest):
+    try:
+        return evidence.read_approved(USE_CASE, registry.resolve(USE_CASE, version.version), digest)
+    except registry.RegistryError:
+        return None
+
+
+def test_approval_binds_this_digest_and_no_other(model, answered):
     version = model.add()
     shown = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT)
-    assert not registry.approved(USE_CASE, version.version, AA)
+    assert not is_approved(version, AA)
+    answered(shown)
     for _ in range(2):  # the second is another try of the same task
-        assert run(release.record_approval, context(), candidate(version), approval_of(shown)) == image("aa")
-    assert registry.approved(USE_CASE, version.version, AA)
-    assert not registry.approved(USE_CASE, version.version, CC)
-    kept = evidence.read_approved(USE_CASE, registry.resolve(USE_CASE, version.version))
-    assert (kept.decision.decided_by, kept.decision.comment) == ("rita", "fine")
+        assert run(release.record_approval, context(), candidate(version)) == image("aa")
+    assert not is_approved(version, CC)
+    assert not is_approved(version, None)
+    kept = is_approved(version, AA)
+    assert (kept.decision.decided_by, kept.decision.user_id, kept.decision.comment) == ("rita", "12", "fine")
 
 
 @pytest.mark.parametrize(("built", "report"), CHANGES.values(), ids=CHANGES)
-def test_approval_of_other_evidence_than_there_is_by_now_binds_nothing(model, built, report):
+def test_approval_of_other_evidence_than_there_is_by_now_binds_nothing(model, answered, built, report):
     version = model.add()
-    approved = approval_of(run(release.gather_evidence, context(), candidate(version), BUILT, REPORT))
+    shown = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT)
+    answered(shown)
     run(release.gather_evidence, context(), candidate(version), built, report)
-    with pytest.raises(AirflowFailException, match=f"rita approved evidence {approved['digest']}, and by now it is"):
-        run(release.record_approval, context(), candidate(version), approved)
+    with pytest.raises(AirflowFailException, match=f"rita approved evidence {shown['digest']}, and by now it is"):
+        run(release.record_approval, context(), candidate(version))
     assert tags.APPROVAL not in registry.resolve(USE_CASE, version.version).tags
-    assert not registry.approved(USE_CASE, version.version, ImageReference.parse(built["image"]))
+    assert not is_approved(version, ImageReference.parse(built["image"]))
+
+
+def test_evidence_that_was_rewritten_while_the_question_stood_is_refused(model, answered):
+    version = model.add()
+    answered(run(release.gather_evidence, context(), candidate(version), BUILT, REPORT))
+    document = evidence.read(version.run_id, release.release_key(context()))
+    document.image.reference = image("ee", "evil.example/backdoor")
+    place = evidence.path(release.release_key(context()))
+    model.client.log_text(version.run_id, evidence.encode(document).decode(), place)
+    with pytest.raises(AirflowFailException, match="and by now it is"):
+        run(release.record_approval, context(), candidate(version))
+
+
+MALLORY = {"id": "9", "name": "mallory"}
+NOT_APPROVED = {
+    "nobody answered": ({"option": None}, {}, "nobody has answered await_approval"),
+    "answered no": ({"option": "Reject"}, {}, "rita rejected this release"),
+    "not listed any more": ({"user": MALLORY}, {"approvers": ("rita",)}, "mallory .id 9. is not among the approvers"),
+    "the requester": (
+        {"user": {"id": "7", "name": "omar"}},
+        {"requester_may_approve": False},
+        "omar .id 7. asked for this release",
+    ),
+}
+
+
+@pytest.mark.parametrize(("answer", "of", "message"), NOT_APPROVED.values(), ids=NOT_APPROVED)
+def test_approval_is_read_from_airflows_own_record_and_counts_by_the_settings_of_now(
+    model, answered, answer, of, message
+):
+    """An XCom of the gate could be written by hand, so none is read."""
+    version = model.add()
+    answered(run(release.gather_evidence, context(), candidate(version), BUILT, REPORT), **answer)
+    model.configure(**of)
+    with pytest.raises(AirflowFailException, match=message):
+        run(release.record_approval, context(), candidate(version))
+    assert not is_approved(version, AA)
+
+
+def test_release_whose_gate_never_asked_is_not_approved(model, monkeypatch):
+    version = model.add()
+    run(release.gather_evidence, context(), candidate(version), BUILT, REPORT)
+    monkeypatch.setattr(airflow_api, "question", lambda *gate: None)
+    with pytest.raises(AirflowFailException, match="no record of a question"):
+        run(release.record_approval, context(), candidate(version))
+
+
+@pytest.mark.parametrize("option", [None, "Approve"], ids=["silence", "an approval after the time was over"])
+def test_rejection_without_an_answer_in_time_is_nobodys(model, answered, option):
+    version = model.add()
+    answered(run(release.gather_evidence, context(), candidate(version), BUILT, REPORT), option)
+    run(release.record_rejection, context(), candidate(version))
+    kept = evidence.read(version.run_id, release.release_key(context())).decision
+    assert (kept.approved, kept.decided_by) == (False, "nobody")
+    assert not is_approved(version, AA)
+
+
+def tagged(model, version, document):
+    """What whoever may write to MLflow can do: store a document and tag it as the approval."""
+    place = evidence.path(document.release.key)
+    model.client.log_text(version.run_id, evidence.encode(document).decode(), place)
+    content = document.image.content
+    registry.set_tags(
+        version, {registry.approval_tag(content): evidence.approval(document), tags.APPROVED_IMAGE: str(content)}
+    )
+
+
+def resigned(document, ring, **changes):
+    """The document with its statement changed and signed by another key."""
+    changed = msgspec.structs.replace(document.approval.statement, **changes)
+    return msgspec.structs.replace(document, approval=signature.SignedApproval.sign(changed, ring.private, ring.public))
+
+
+def edited(document, part, **changes):
+    return msgspec.structs.replace(document, **{part: msgspec.structs.replace(getattr(document, part), **changes)})
+
+
+OTHER = KeyRing.new()
+FORGERIES = {
+    "a tag alone": lambda document: None,
+    "never decided": evidence.undecided,
+    "unsigned": lambda document: msgspec.structs.replace(document, approval=None),
+    "another image": lambda document: edited(document, "image", reference=image("aa", "evil.example/backdoor")),
+    "other evidence": lambda document: edited(document, "model", verdict="failed"),
+    "another person": lambda document: edited(document, "decision", decided_by="hana"),
+    "turned from no to yes": lambda document: resigned(
+        edited(document, "decision", approved=True), RING, approved=False
+    ),
+    "rejected": lambda document: resigned(edited(document, "decision", approved=False), RING, approved=False),
+    "another key": lambda document: resigned(document, OTHER),
+    "another key by its name": lambda document: edited(resigned(document, OTHER), "approval", key=RING.public[0].id),
+}
+
+
+@pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES)
+@pytest.mark.parametrize("through", ["rollback", "deployment"])
+def test_who_may_write_to_mlflow_cannot_approve(model, decide, forge, through):
+    """security.md, finding 3: tags and a document decided what production takes."""
+    version = model.add()
+    decide(version)
+    document = is_approved(version, AA)
+    forged = forge(document)
+    if forged is None:
+        registry.set_tags(version, {registry.approval_tag(AA): "x"})
+    else:
+        tagged(model, version, forged)
+    now = context(version=int(version.version))
+    work = Work(USE_CASE, "deploy", "production", AA, version.version, "key")
+    with pytest.raises((registry.RegistryError, AirflowFailException), match="elease it with attrition_release"):
+        run(rollback.resolve_earlier_release, now) if through == "rollback" else refuse_unapproved(work, AA, None)
+
+
+def test_production_takes_the_signed_image_and_no_other_under_its_digest(model, decide):
+    version = model.add()
+    decide(version)
+    work = Work(USE_CASE, "deploy", "production", AA, version.version, "key")
+    refuse_unapproved(work, AA, None)
+    other = ImageReference.parse(image("aa", "evil.example/backdoor"))
+    with pytest.raises(AirflowFailException, match="or it is about another image"):
+        refuse_unapproved(msgspec.structs.replace(work, image=other), other, None)
+
+
+def test_approval_of_a_key_that_was_replaced_counts_and_of_one_that_was_taken_off_the_list_does_not(model, decide):
+    version = model.add()
+    decide(version)
+    rotated = RING.rotated()
+    model.configure(keys=rotated.public)
+    assert is_approved(version, AA)
+    model.configure(keys=rotated.public[1:])
+    with pytest.raises(registry.RegistryError, match="is not listed in approval_keys"):
+        evidence.read_approved(USE_CASE, registry.resolve(USE_CASE, version.version), AA)
+
+
+def test_approval_survives_a_later_schema_of_the_document(model, decide, monkeypatch):
+    """A member that a later version adds is not in documents that were signed before."""
+    version = model.add()
+    decide(version)
+
+    class Later(evidence.Evidence, kw_only=True):
+        added: str = ""
+
+    monkeypatch.setattr(evidence, "Evidence", Later)
+    assert is_approved(version, AA).added == ""
+
+
+def test_without_a_listed_key_nothing_is_approved_and_the_message_says_what_to_list(model, decide):
+    model.configure(keys=())
+    with pytest.raises(signature.SignatureError, match=RING.public[0].public.replace("+", r"\+")):
+        decide(model.add())
 
 
 @pytest.mark.parametrize(("state", "restores"), [("success", True), ("upstream_failed", False), (None, False)], ids=str)
@@ -312,34 +517,34 @@ def test_production_is_put_back_only_where_this_try_was_approved(state, restores
             release.skip_unless_approved(now)
 
 
-def test_gate_that_was_cleared_and_answered_no_takes_its_own_approval_back(model):
+def test_gate_that_was_cleared_and_answered_no_takes_its_own_approval_back(model, decide):
     version = model.add()
     decide(version)
     decide(version, approved=False)
-    assert not registry.approved(USE_CASE, version.version, AA)
+    assert not is_approved(version, AA)
     assert registry.resolve(USE_CASE, version.version).tags[tags.APPROVAL] == "rejected"
 
 
 @pytest.mark.parametrize("built", [BUILT, {**BUILT, "image": image("cc")}], ids=["same image", "newer image"])
-def test_rejected_release_of_what_runs_leaves_its_approval_and_its_way_back(model, built):
-    first = released(model)
+def test_rejected_release_of_what_runs_leaves_its_approval_and_its_way_back(model, built, decide):
+    first = released(model, decide)
     decide(first, "again", approved=False, built=built)
     assert registry.resolve(USE_CASE, first.version).tags[tags.APPROVAL] == "rejected"
-    assert registry.approved(USE_CASE, first.version, AA)
-    assert not registry.approved(USE_CASE, first.version, CC)
+    assert is_approved(first, AA)
+    assert not is_approved(first, CC)
     assert run(rollback.resolve_earlier_release, context(version=int(first.version)))["image"] == image("aa")
 
 
-def test_second_approval_of_a_version_leaves_the_first_image_restorable(model):
+def test_second_approval_of_a_version_leaves_the_first_image_restorable(model, decide):
     version = model.add()
     decide(version)
     decide(version, "again", built={**BUILT, "image": image("cc")})
-    assert registry.approved(USE_CASE, version.version, AA)
-    assert registry.approved(USE_CASE, version.version, CC)
+    assert is_approved(version, AA)
+    assert is_approved(version, CC)
     assert run(rollback.resolve_earlier_release, context(version=int(version.version)))["image"] == image("cc")
 
 
-def test_rejection_says_what_staging_gets_back_the_champion_as_it_runs_now(model, monkeypatch):
+def test_rejection_says_what_staging_gets_back_the_champion_as_it_runs_now(model, monkeypatch, decide):
     running = {"version": "1", "image": image("0a")}
     monkeypatch.setattr(
         release.targets, "current", lambda use_case, target: running if target == "production" else None
@@ -347,13 +552,13 @@ def test_rejection_says_what_staging_gets_back_the_champion_as_it_runs_now(model
     assert decide(model.add(), approved=False) == running
 
 
-def test_approval_of_a_release_whose_production_has_changed_goes_no_further(model, monkeypatch):
+def test_approval_of_a_release_whose_production_has_changed_goes_no_further(model, monkeypatch, decide):
     monkeypatch.setattr(release.targets, "current", lambda use_case, target: {"version": "1", "image": image("bc")})
     with pytest.raises(AirflowFailException, match=rf"version 1 \({image('bc')}\) runs there, not 2 \({image('02')}\)"):
         decide(model.add(), production={"version": "2", "image": image("02")})
 
 
-def test_approval_that_is_recorded_again_after_its_rollout_is_no_change_of_production(model, monkeypatch):
+def test_approval_that_is_recorded_again_after_its_rollout_is_no_change_of_production(model, monkeypatch, decide):
     monkeypatch.setattr(release.targets, "current", lambda use_case, target: {"version": "1", "image": image("aa")})
     assert decide(model.add()) == image("aa")
 
@@ -365,20 +570,20 @@ def cluster(connections):
     connections["registry"] = Connection(conn_id="registry", conn_type="docker", host="new.example.com")
 
 
-def test_approval_goes_no_further_where_what_runs_could_not_be_put_back(model, cluster, monkeypatch):
+def test_approval_goes_no_further_where_what_runs_could_not_be_put_back(model, cluster, monkeypatch, decide):
     running = {"version": "1", "image": image("0a", "former.example.com/attrition-scoring")}
     monkeypatch.setattr(release.targets, "current", lambda use_case, target: running)
     with pytest.raises(AirflowFailException, match=r"could not be put back.*list its repository in other_repositories"):
         decide(model.add(), production=running)
 
 
-def test_approval_while_a_rollback_runs_goes_no_further(model):
+def test_approval_while_a_rollback_runs_goes_no_further(model, answered):
     version = model.add()
     now = context()
-    shown = run(release.gather_evidence, now, candidate(version), BUILT, REPORT)
+    answered(run(release.gather_evidence, now, candidate(version), BUILT, REPORT))
     now["ti"].get_dr_count = lambda dag_id, states: int((dag_id, states) == ("attrition_rollback", ["running"]))
     with pytest.raises(AirflowFailException, match="attrition_rollback is changing production"):
-        run(release.record_approval, now, candidate(version), approval_of(shown))
+        run(release.record_approval, now, candidate(version))
 
 
 @pytest.mark.parametrize(
@@ -431,7 +636,7 @@ def test_promote_killed_between_its_aliases_is_completed_by_the_next_try(model, 
     assert (alias(tags.CHAMPION), alias(tags.PREVIOUS_CHAMPION)) == (second.version, first.version)
 
 
-def released(model):
+def released(model, decide):
     """A version that was released and then replaced: what a rollback finds."""
     first, second = model.add("a"), model.add("b")
     for number, version in enumerate((first, second)):
@@ -440,15 +645,15 @@ def released(model):
     return first
 
 
-def test_rollback_starts_from_the_evidence_of_the_earlier_release(model):
-    first = released(model)
+def test_rollback_starts_from_the_evidence_of_the_earlier_release(model, decide):
+    first = released(model, decide)
     earlier = run(rollback.resolve_earlier_release, context(version=None, reason="errors"))
     assert (earlier["version"], earlier["image"]) == (first.version, BUILT["image"])
 
 
 @pytest.mark.parametrize("rejected", [False, True], ids=["not released", "rejected"])
-def test_rollback_to_a_version_that_was_never_approved_is_refused(model, rejected):
-    released(model)
+def test_rollback_to_a_version_that_was_never_approved_is_refused(model, rejected, decide):
+    released(model, decide)
     third = model.add("c")
     if rejected:
         decide(third, "run-3", approved=False)
@@ -456,10 +661,10 @@ def test_rollback_to_a_version_that_was_never_approved_is_refused(model, rejecte
         run(rollback.resolve_earlier_release, context(version=int(third.version)))
 
 
-def test_rollback_refuses_evidence_that_was_changed_after_the_approval(model):
-    first = released(model)
+def test_rollback_refuses_evidence_that_was_changed_after_the_approval(model, decide):
+    first = released(model, decide)
     found = registry.resolve(USE_CASE, first.version)
-    document = evidence.read_approved(USE_CASE, found)
+    document = evidence.read_approved(USE_CASE, found, AA)
     document.image.reference = image("ee")
     model.client.log_text(found.run_id, evidence.encode(document).decode(), found.tags[tags.EVIDENCE])
     with pytest.raises(registry.RegistryError, match="not the one that was approved"):
@@ -521,7 +726,7 @@ def rendered(evaluation, running=""):
         },
         evidence.Evidence,
     )
-    return gate_body.render(document, mlflow_url="http://m", experiment_id="1")
+    return gate_body.render(document, mlflow_url="http://m", experiment_id="1", response_hours=48)
 
 
 def test_gate_body_marks_what_failed():
@@ -529,9 +734,9 @@ def test_gate_body_marks_what_failed():
     note = "Age, 95% interval 0.2 to 0.6"
     gap = {"title": "Fairness gap", "kind": "maximum", "value": 0.4, "limit": 0.3, "passed": True, "note": note}
     body = rendered({"thresholds": [brier, gap]})
-    assert "| Brier score | 1 | at most 0.1 | **missed** |" in body
-    assert f"| Fairness gap | 0.4 | at most 0.3 | met: {note} |" in body
-    assert "**failed** 0.2 off" in body
+    assert "- **Limit missed:** Brier score is 1, allowed is at most 0.1\n" in body
+    assert "- Limits met: Fairness gap 0.4 (at most 0.3)\n" in body
+    assert "- **Failed in staging:** golden answers: 0.2 off\n" in body
 
 
 FIGURES = {"champion": {"roc_auc": METRIC}, "comparison": {"champion_version": "2"}}
@@ -579,8 +784,9 @@ def test_gate_body_shows_a_protected_field_that_is_fed_with_its_reason_and_both_
     body = rendered({"fairness": gaps(0.3), "without_protected": without})
     head = "Challenger | No champion then | Plain logistic regression | Challenger without Age |"
     assert f"| Metric (95% interval) | {head}" in body
-    assert "| ROC AUC | 0.850 (0.800 to 0.900) | - | 0.800 (0.700 to 0.850) | 0.840 (0.800 to 0.880) |" in body
-    assert "| Share picked out | Age: 0.300 (0.100 to 0.500) | Age: 0.200 (0.100 to 0.500) |" in body
+    assert "| ROC AUC | 0.850 (0.800 to 0.900) | \\- | 0.800 (0.700 to 0.850) | 0.840 (0.800 to 0.880) |" in body
+    gap = "Challenger Age: 0.300 (0.100 to 0.500); Challenger without Age Age: 0.200 (0.100 to 0.500)"
+    assert f"- Largest gap between groups, Share picked out: {gap}" in body
     assert "- The model sees Age: pensions" in body
 
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from training.evaluation.acceptance import check_thresholds, missed_thresholds, worse_than
-from training.evaluation.binary import Estimate, compare, resamples
-from training.use_case import Thresholds
+from training.evaluation.binary import Estimate, compare, resamples, titles
+from training.use_case import Binary, Thresholds
 
 FAIRNESS = {"largest_gaps": {"true_positive_rate": {"value": 0.5, "low": 0.2, "high": 0.8, "attribute": "Gender"}}}
+TITLES = titles(Binary("left"))
 METRICS = {"roc_auc": Estimate(0.8, 0.7, 0.9), "calibration_error": Estimate(0.05, 0.02, 0.09)}
 
 
@@ -58,19 +59,19 @@ def champion():
 def test_challenger_that_is_clearly_worse_than_the_champion_fails(champion):
     p, y = champion
     worse = np.random.default_rng(3).random(400)
-    reasons = worse_than("champion", compare(worse, p, y, resamples(y, 1)))
+    reasons = worse_than("champion", compare(worse, p, y, resamples(y, 1)), TITLES)
     assert len(reasons) == 2
-    assert reasons[0].startswith("roc_auc is lower than the champion's by 0.")
+    assert reasons[0].startswith("ROC AUC is lower than the champion's by 0.")
     assert "worse in 100% of the resamples of the same hold-out" in reasons[0]
-    assert reasons[1].startswith("log_loss is higher than the champion's by ")
+    assert reasons[1].startswith("Log loss is higher than the champion's by ")
 
 
 def test_challenger_that_equals_the_champion_passes(champion):
     p, y = champion
-    assert worse_than("champion", compare(p, p, y, resamples(y, 1))) == []
+    assert worse_than("champion", compare(p, p, y, resamples(y, 1)), TITLES) == []
 
 
 def test_challenger_that_is_worse_by_chance_only_passes(champion):
     p, y = champion
     near = np.clip(p + np.random.default_rng(4).normal(0, 0.02, 400), 0.001, 0.999)
-    assert worse_than("champion", compare(near, p, y, resamples(y, 1))) == []
+    assert worse_than("champion", compare(near, p, y, resamples(y, 1)), TITLES) == []

@@ -1,0 +1,194 @@
+"""The gate's text: what it says first, and that nobody's text becomes part of its structure."""
+
+import re
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from lifecycle.evidence import gate_body, markdown
+from lifecycle.evidence.document import Evidence
+
+READER = MarkdownIt("gfm-like", {"html": True, "linkify": False})
+"""Airflow's pages read tables and strike-through too."""
+FIGURE = {"value": 0.85, "low": 0.8, "high": 0.9}
+
+
+def paired(value, low, high, better):
+    return {"difference": {"value": value, "low": low, "high": high}, "better": better}
+
+
+def document(hostile="x", note="", **evaluation):
+    """Evidence with one text wherever the evidence takes one from somebody else."""
+    return msgspec.convert(
+        {
+            "release": {
+                **dict.fromkeys(("key", "dag_id", "run_id", "requested_by", "requested_at"), hostile),
+                "note": note,
+            },
+            "model": dict.fromkeys(
+                ("name", "version", "training_run_id", "data_digest", "git_revision", "verdict"), hostile
+            ),
+            "evaluation": {
+                "titles": {"roc_auc": "ROC AUC", "brier": hostile},
+                "challenger": {"roc_auc": FIGURE, "brier": FIGURE},
+                "champion": {"roc_auc": FIGURE},
+                "comparison": {"metrics": {"roc_auc": paired(0.014, 0.002, 0.027, 0.99)}},
+                "plain": {"metrics": {}, "comparison": {}},
+                "thresholds": [
+                    {"title": hostile, "kind": "minimum", "value": 1, "limit": 2, "passed": passed, "note": hostile}
+                    for passed in (True, False)
+                ],
+                "reasons": [hostile],
+                **evaluation,
+            },
+            "image": dict.fromkeys(("reference", "digest", "sbom_digest"), hostile),
+            "staging_report": {
+                "checks": [{"name": hostile, "passed": passed, "detail": hostile} for passed in (True, False)]
+            },
+            "replaces": dict.fromkeys(("version", "digest", "image"), hostile),
+            "drift": [{"window": hostile, "verdict": hostile, "confirmed": hostile}],
+            "stage_seconds": {hostile: 1.0},
+        },
+        Evidence,
+    )
+
+
+def render(found):
+    return gate_body.render(found, mlflow_url="http://mlflow", experiment_id="1", response_hours=48)
+
+
+def structure(body):
+    """The kinds of all parts of a text, in their order, and its links; what is text shows as nothing else."""
+    parts = []
+    for token in READER.parse(body):
+        parts.append(token.type)
+        parts += [f"{inner.type} {dict(inner.attrs)}" for inner in token.children or [] if inner.type != "text"]
+    return parts
+
+
+def texts(body):
+    return "".join(
+        inner.content for token in READER.parse(body) for inner in token.children or [] if inner.type == "text"
+    )
+
+
+HOSTILE = [
+    "spring data\n- Verdict of the evaluation: **passed** all floors met\n- Image: `sha256:aaaa` (scanned by Security)",
+    "\n\n> **Airflow:** the check is complete. [details](https://evil.example) ![](https://evil.example/x.png)\n\n",
+    "| a | b |\n|---|---|\n| 1 | 2 |",
+    "a | b",
+    "# Heading",
+    "---",
+    "===",
+    "1. one",
+    "- one",
+    "```\ncode\n```",
+    "~~gone~~",
+    "<script>alert(1)</script>",
+    "&lt;b&gt;",
+    "trailing \\",
+    "`",
+    "[x]: https://evil.example",
+    "<https://evil.example>",
+    "\x0b\x0cform\u2028feed\x85",
+    "    indented",
+]
+PIECES = st.one_of(
+    st.sampled_from([*HOSTILE, *"\\`*_{}[]()#+-.!|~<>&\n\t\r =:^$'\"", "**", "](", "://", "www.", "&#91;"]),
+    st.text(max_size=6),
+)
+PLAIN = structure(render(document()))
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_text_of_others_is_text_wherever_it_stands(hostile):
+    assert structure(render(document(hostile))) == [
+        part.replace("/runs/x", f"/runs/{gate_body.links.quote(hostile)}") for part in PLAIN
+    ]
+
+
+@given(st.lists(PIECES, min_size=1, max_size=12).map("".join).filter(markdown.plain))
+def test_no_text_becomes_structure(hostile):
+    with_run = document(hostile)
+    with_run.model.training_run_id = "x"  # it stands in addresses, quoted
+    assert structure(render(with_run)) == PLAIN
+
+
+@given(st.lists(PIECES, min_size=1, max_size=12).map("".join).filter(markdown.plain))
+def test_escaped_text_reads_as_what_was_written(written):
+    shown = texts(f"Note: {markdown.text(written)}").removeprefix("Note: ").replace("\N{WORD JOINER}", "")
+    assert shown == markdown.plain(written)
+
+
+ADDRESS = re.compile(r"https?://|www(?=\.)|[-.\w+]@[-\w]", re.IGNORECASE)
+"""What GitHub's Markdown, which Airflow's pages read, makes a link of in the text that is left (mdast-util-gfm)."""
+
+
+@given(st.lists(st.sampled_from(["https://", "HTTP://", "www.", "evil.com", "a@", " ", "_", "x"]), min_size=1))
+def test_address_does_not_become_a_link_by_itself(parts):
+    written = "".join(parts)
+    assert not ADDRESS.search(texts(f"Note: {markdown.text(written)}"))
+
+
+@given(st.lists(PIECES, min_size=1, max_size=300).map("".join).filter(markdown.plain))
+def test_note_stands_last_as_one_quotation_of_at_most_200_characters(note):
+    body = render(document(note=note))
+    tokens = READER.parse(body)
+    assert [token.type for token in tokens][-5:] == [
+        "blockquote_open", "paragraph_open", "inline", "paragraph_close", "blockquote_close",
+    ]  # fmt: skip
+    quoted = "".join(inner.content for inner in tokens[-3].children).replace("\N{WORD JOINER}", "")
+    assert quoted == markdown.plain(note, 200)
+    assert len(quoted) <= 200
+
+
+BETTER = {
+    "better": (paired(0.014, 0.002, 0.027, 0.99), "It is better than the champion: ROC AUC is 0.014 higher"),
+    "worse": (paired(-0.02, -0.03, -0.01, 0.0), "It is worse than the champion: ROC AUC is 0.020 lower"),
+    "neither": (
+        paired(0.004, -0.01, 0.02, 0.7),
+        "Neither it nor the champion is clearly better: ROC AUC is 0.004 higher",
+    ),
+}
+
+
+@pytest.mark.parametrize(("found", "says"), BETTER.values(), ids=BETTER)
+def test_first_line_says_what_replaces_what_and_which_is_better(found, says):
+    body = render(document("7", comparison={"metrics": {"roc_auc": found}}))
+    first = texts(body.splitlines()[0])
+    assert first.startswith("7 version 7 asks to replace version 7 in production. ")
+    assert says in first
+    assert "95% interval of the difference" in first
+
+
+def test_each_figure_that_got_worse_is_marked_and_no_other():
+    compared = {
+        "roc_auc": paired(-0.01, -0.02, 0.001, 0.1),
+        "brier": paired(0.01, -0.001, 0.02, 0.1),
+        "log_loss": paired(-0.01, -0.02, 0.001, 0.9),
+        "pr_auc": paired(0.0, 0.0, 0.0, 0.0),
+    }
+    titles = {name: f"title of {name}" for name in compared}
+    body = render(document(titles=titles, comparison={"metrics": compared}))
+    rows = {line.split(" | ")[0]: line for line in body.splitlines() if line.startswith("| title of ")}
+    assert [name for name, line in rows.items() if line.endswith("WORSE |")] == [
+        r"| title of roc\_auc",
+        r"| title of brier",
+    ]
+    assert "-0.010 (-0.020 to +0.001) WORSE" in rows[r"| title of roc\_auc"]
+
+
+def test_without_a_champion_the_plain_model_is_what_it_is_compared_with():
+    plain = {"metrics": {}, "comparison": {"roc_auc": paired(0.05, 0.02, 0.08, 1.0)}}
+    body = render(document(champion=None, comparison=None, plain=plain))
+    assert "It is better than the plain logistic regression" in body
+    assert "Challenger minus plain logistic regression" in body
+
+
+def test_gate_shows_at_most_seven_figures():
+    titles = {f"figure {number}": f"figure {number}" for number in range(12)}
+    body = render(document(titles=titles))
+    assert len([line for line in body.splitlines() if line.startswith("| figure")]) == 7

@@ -17,6 +17,7 @@ from lifecycle.evidence.document import Decision, Evidence
 from lifecycle.hooks import airflow_api, registry, targets
 from lifecycle.hooks.registry import Version
 from lifecycle.idempotency import action_key
+from lifecycle.image_reference import ImageReference
 from lifecycle.sensors import approval
 from lifecycle.task_ids import AWAIT_APPROVAL, RECORD_APPROVAL
 from training import use_case as definitions

@@ -7,6 +7,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle.evidence import document as evidence
 from lifecycle.hooks import registry
+from lifecycle.image_reference import ImageReference
 from lifecycle.task_ids import PROMOTE, RECORD_APPROVAL, RESTORE_PRODUCTION
 from training import use_case as definitions
 from training.registry import tags

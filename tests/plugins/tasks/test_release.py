@@ -363,7 +363,7 @@ def test_evidence_that_was_rewritten_while_the_question_stood_is_refused(model, 
     document.image.reference = image("ee", "evil.example/backdoor")
     place = evidence.path(release.release_key(context()))
     model.client.log_text(version.run_id, evidence.encode(document).decode(), place)
-    with pytest.raises(AirflowFailException, match="and by now it is"):
+    with pytest.raises(AirflowFailException, match=r"by now it is .*evil\.example/backdoor"):
         run(release.record_approval, context(), candidate(version))
 
 
@@ -671,24 +671,13 @@ def test_rollback_refuses_evidence_that_was_changed_after_the_approval(model, de
         run(rollback.resolve_earlier_release, context(version=int(first.version)))
 
 
-def test_rollback_takes_no_image_but_the_one_that_its_evidence_was_approved_with(model):
+def test_rollback_takes_no_image_but_the_one_that_its_evidence_was_approved_with(model, decide):
     """Evidence and tags lie in the same MLflow: another image under the approved digest is not to be expressed."""
-    first = released(model)
+    first = released(model, decide)
     smuggled = image("aa", "evil.example/backdoor")
     model.client.set_model_version_tag(model.name, first.version, tags.APPROVED_IMAGE, smuggled)
     with pytest.raises(registry.RegistryError, match="not the one that was approved"):
         run(rollback.resolve_earlier_release, context(version=int(first.version)))
-
-
-def test_evidence_that_was_given_another_image_while_the_question_stood_is_not_recorded(model):
-    version = model.add()
-    shown = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT)
-    document = evidence.read(version.run_id, release.release_key(context()))
-    document.image.reference = image("ee", "evil.example/backdoor")
-    found = registry.resolve(USE_CASE, version.version)
-    model.client.log_text(version.run_id, evidence.encode(document).decode(), found.tags[tags.EVIDENCE])
-    with pytest.raises(AirflowFailException, match=r"by now it is .*evil\.example/backdoor"):
-        run(release.record_approval, context(), candidate(version), approval_of(shown))
 
 
 def test_tags_have_names_that_unity_catalog_takes():

@@ -298,6 +298,7 @@ def test_builder_lets_the_scheduler_build_and_push_to_the_registry(stack):
         ("DELETE", "/images/debian:bookworm-slim"),
         ("POST", "/build?networkmode=host"),
         ("POST", "/build?a=b&networkmode=container:x"),
+        ("POST", "/build?t=x&%6eetworkmode=host"),
         ("POST", "/session"),
         ("GET", "/images/x/get"),
     ],

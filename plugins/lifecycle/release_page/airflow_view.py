@@ -1,18 +1,23 @@
-"""What the page shows of Airflow, by its public REST API and with the rights of the one who looks."""
+"""What the page shows of Airflow, by its public REST API and with the rights of the one who looks.
 
+The page is part of the API server and asks the very application that it is part of, in this process. So the
+reader's token goes nowhere: no connection, which others may edit, says where to.
+"""
+
+import asyncio
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import msgspec
-import requests
-from airflow.sdk import BaseHook
+from fastapi import FastAPI
 
-from lifecycle.hooks import airflow_api
 from training.use_case import UseCase
 
 RUNS = 50
 """Newest runs of each DAG that are read."""
-_TIMEOUT = 5
+_TIMEOUT = 10
+"""Seconds for all that is asked of one use case."""
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -52,20 +57,19 @@ class _Questions(msgspec.Struct):
     hitl_details: list[_Question]
 
 
-def read(token: str, use_case: UseCase) -> AirflowView:
-    """Runs of its release and rollback, and the questions that wait.
+async def read(airflow: FastAPI, token: str, use_case: UseCase) -> AirflowView:
+    """Runs of its release and rollback, and the questions that wait; ``airflow`` is the API server's application.
 
-    Raises ``requests.RequestException`` where the API does not answer or refuses, and
-    ``AirflowNotFoundException`` where connection ``airflow_api``, which holds its address, is missing.
+    Raises ``httpx.HTTPError`` where the API refuses, ``TimeoutError`` where it does not answer.
     """
-    base = airflow_api.address(BaseHook.get_connection(airflow_api.CONNECTION_ID))
-    with requests.Session() as session:
-        session.headers["Authorization"] = f"Bearer {token}"
+    transport = httpx.ASGITransport(airflow, raise_app_exceptions=False)
+    headers = {"Authorization": f"Bearer {token}"}
+    base = f"http://airflow{airflow.root_path}/api/v2/dags"
+    async with httpx.AsyncClient(transport=transport, headers=headers) as client, asyncio.timeout(_TIMEOUT):
 
-        def get(dag_id: str, rest: str, **params: Any) -> bytes | None:
-            url = f"{base}/api/v2/dags/{quote(dag_id)}/dagRuns{rest}"
-            answer = session.get(url, params=params, timeout=_TIMEOUT)
-            if answer.status_code == 404:  # the DAG has not been parsed yet
+        async def get(dag_id: str, rest: str, **params: Any) -> bytes | None:
+            answer = await client.get(f"{base}/{quote(dag_id)}/dagRuns{rest}", params=params)
+            if answer.status_code == httpx.codes.NOT_FOUND:  # the DAG has not been parsed yet
                 return None
             answer.raise_for_status()
             return answer.content
@@ -73,10 +77,10 @@ def read(token: str, use_case: UseCase) -> AirflowView:
         runs = [
             run
             for dag_id in (use_case.release_dag, use_case.rollback_dag)
-            if (found := get(dag_id, "", limit=RUNS, order_by="-run_after"))
+            if (found := await get(dag_id, "", limit=RUNS, order_by="-run_after"))
             for run in msgspec.json.decode(found, type=_Runs).dag_runs
         ]
         open_questions = {"response_received": "false", "state": "awaiting_input", "limit": RUNS}
-        questions = get(use_case.release_dag, "/~/hitlDetails", **open_questions)
+        questions = await get(use_case.release_dag, "/~/hitlDetails", **open_questions)
     asked = msgspec.json.decode(questions, type=_Questions).hitl_details if questions else []
     return AirflowView(runs, frozenset(question.task_instance.dag_run_id for question in asked))

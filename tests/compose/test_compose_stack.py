@@ -143,6 +143,7 @@ def test_image_holds_the_code_and_nothing_of_the_clone_beside_it(image):
         "config",
         "dags",
         "embedded",
+        "images.lock",
         "k8s",
         "plugins",
         "serving",

@@ -6,7 +6,7 @@ import requests
 
 _TIMEOUT = 30
 _ARM_SCOPE = "https://management.azure.com/.default"
-_MANIFESTS = ", ".join(
+MANIFESTS = ", ".join(
     (
         "application/vnd.oci.image.index.v1+json",
         "application/vnd.oci.image.manifest.v1+json",
@@ -14,6 +14,7 @@ _MANIFESTS = ", ".join(
         "application/vnd.docker.distribution.manifest.v2+json",
     )
 )
+"""What to accept when a tag's digest is asked for: the index of all systems counts before one system's manifest."""
 
 
 def manifest_digest(connection: Any, credential: Any, *, repository: str, tag: str) -> str | None:
@@ -29,7 +30,7 @@ def manifest_digest(connection: Any, credential: Any, *, repository: str, tag: s
         else:
             session.headers["Authorization"] = f"Bearer {_token(session, base, credential, repository)}"
         answer = session.head(
-            f"{base}/v2/{repository}/manifests/{tag}", headers={"Accept": _MANIFESTS}, timeout=_TIMEOUT
+            f"{base}/v2/{repository}/manifests/{tag}", headers={"Accept": MANIFESTS}, timeout=_TIMEOUT
         )
     if answer.status_code == 404:
         return None

@@ -57,6 +57,8 @@ class Image(msgspec.Struct, kw_only=True):
     reference: str
     digest: str
     sbom_digest: str
+    base: str = ""
+    """What it was built from: the base image's name, and its id or digest as far as the builder knows it."""
 
 
 class Running(msgspec.Struct, kw_only=True):

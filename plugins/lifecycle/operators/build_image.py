@@ -21,8 +21,8 @@ class BuildImageOperator(BaseOperator):
     :param model_version: the version. (templated)
     :param conn_id: the registry's connection: azure_container_registry, azure, docker or fs.
 
-    Returns ``{"image", "tag", "digest", "sbom_digest", "reused"}``, also each by its name (``output["digest"]``);
-    what is deployed later is the digest.
+    Returns ``{"image", "tag", "digest", "sbom_digest", "base", "reused"}``, also each by its name
+    (``output["digest"]``); what is deployed later is the digest.
     """
 
     template_fields = ("model_version",)
@@ -38,7 +38,7 @@ class BuildImageOperator(BaseOperator):
     def execute(self, context: Any) -> dict[str, Any]:
         """Download the bundle, look for an image with these inputs, build it if there is none."""
         # Imported here: these take a second, and DAG files import this module.
-        from lifecycle import builders
+        from lifecycle import builders, images
         from lifecycle.builders import context as build_inputs
         from lifecycle.hooks import registry
         from lifecycle.tasks.publish import git_revision
@@ -52,7 +52,7 @@ class BuildImageOperator(BaseOperator):
                 model=model,
                 bundle=bundle,
                 repository=configured.of(self.use_case).repository,
-                base_image=configured.scoring.base_image,
+                base_image=images.pinned(configured.scoring.base_image),
                 revision=git_revision(),
                 data_digest=model.tags.get(tags.DATA_DIGEST, ""),
             )
@@ -73,6 +73,7 @@ class BuildImageOperator(BaseOperator):
             "tag": inputs.tag,
             "digest": built.digest,
             "sbom_digest": build_inputs.sbom_digest(inputs),
+            "base": self._builder.base(inputs),
             "reused": reused,
         }
 

@@ -87,7 +87,12 @@ def _in_production(use_case: str) -> dict[str, str]:
 
 
 def _image(built: dict[str, Any]) -> evidence.Image:
-    return evidence.Image(reference=built["image"], digest=built["digest"], sbom_digest=built.get("sbom_digest", ""))
+    return evidence.Image(
+        reference=built["image"],
+        digest=built["digest"],
+        sbom_digest=built.get("sbom_digest", ""),
+        base=built.get("base", ""),
+    )
 
 
 def recent_drift(use_case: str) -> list[evidence.Night]:

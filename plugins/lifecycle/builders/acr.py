@@ -34,7 +34,9 @@ RUN_ID = "acr_run_id"
 _UNDER_WAY = ("Queued", "Started", "Running")
 _BUILD_SECONDS = 3600
 _POLL_SECONDS = 5.0
-_BASE = re.compile(r"runtime-dependency:\s+registry: \S+\s+repository: \S+\s+tag: (\S+)\s+digest: (sha256:[0-9a-f]{64})")
+_BASE = re.compile(
+    r"runtime-dependency:\s+registry: \S+\s+repository: \S+\s+tag: (\S+)\s+digest: (sha256:[0-9a-f]{64})"
+)
 """What the end of a run's log says of the image that the last stage begins with."""
 _NOT_ALLOWED = "TasksOperationsNotAllowed"
 

@@ -3,6 +3,7 @@
 import shutil
 
 import docker
+import msgspec
 import pytest
 import requests
 from airflow.models.connection import Connection
@@ -30,8 +31,6 @@ def builder(**arguments):
 
 
 def inputs(bundle, version="3"):
-    import msgspec
-
     return msgspec.structs.replace(inputs_of(bundle, version), repository=REPOSITORY)
 
 
@@ -64,6 +63,16 @@ def test_local_image_is_deployed_by_a_tag_that_carries_its_id(engine, built, bun
     image = engine.images.get(built.image)
     assert image.id == built.digest
     assert built.image == f"{REPOSITORY}:{inputs(bundles[0]).tag}-{built.digest[7:19]}"
+
+
+@pytest.mark.docker
+def test_base_image_is_named_by_its_id_even_when_its_name_has_moved_on(engine, built, bundles):
+    asked = inputs(bundles[0])
+    assert builder().base(asked) == f"{asked.base_image}, image id {engine.images.get(asked.base_image).id}"
+    renamed = msgspec.structs.replace(asked, base_image=f"{REPOSITORY}:moved")
+    engine.images.get(built.image).tag(REPOSITORY, "moved")
+    assert "no longer knows" in builder().base(msgspec.structs.replace(asked, base_image=f"{REPOSITORY}:gone"))
+    assert "of an earlier day" in builder().base(renamed)
 
 
 @pytest.mark.docker

@@ -43,7 +43,7 @@ def read(path: Path = LOCK) -> list[Image]:
         parts = _LINE.fullmatch(line.rstrip())
         if parts is None:
             raise LockError(
-                f"{path}:{number}: {line!r} is not a name, a tag, and sha256:... or {NOT_LOOKED_UP}, with spaces between"
+                f"{path}:{number}: {line!r} is not a name, a tag, and sha256:... or {NOT_LOOKED_UP}, in columns"
             )
         digest = parts["digest"]
         found.append(Image(parts["name"], parts["tag"], "" if digest == NOT_LOOKED_UP else digest))

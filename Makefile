@@ -16,7 +16,7 @@ NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or n
 REQUIREMENTS := requirements serving/requirements training/requirements compose/requirements requirements-spark
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint format docs monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
+.PHONY: help setup lock lint format docs pin-images monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
 	test-azurite test-spark test-postgres test-image-env \
 	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training clean
 
@@ -50,6 +50,9 @@ format: setup ## Let ruff format and fix what it can
 
 docs: setup ## Write the documentation pages that are made from the code
 	@$(RUN) docs/generate.py
+
+pin-images: setup ## Look the digests of other people's images up, where their registries can be reached (images.lock)
+	@$(RUN) -m lifecycle.pin_images
 
 monitoring: setup ## Render the dashboards and alerts of Azure Monitor (USE_CASE=name; otherwise of all)
 	@$(RUN) -m monitoring.render $(USE_CASE)

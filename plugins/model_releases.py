@@ -13,9 +13,10 @@ async def model_releases(scope: "Scope", receive: "Receive", send: "Send") -> No
 
     Every Airflow process loads this file, tasks included, and only the API server needs FastAPI and Jinja.
     """
-    from lifecycle.release_page.app import application
+    from lifecycle.release_page.app import AIRFLOW, application
 
-    await application()(scope, receive, send)
+    # The page's own application puts itself in the place of Airflow's, which it asks what runs.
+    await application()({**scope, AIRFLOW: scope["app"]}, receive, send)
 
 
 class ModelReleasesPlugin(AirflowPlugin):

@@ -6,7 +6,7 @@ import pytest
 import requests
 
 from embedded.emulators.minilake.__main__ import check_version
-from tests.support.workspace import python_task, result
+from tests.support.workspace import TOKEN, Workspace, python_task, result
 
 SCRIPT = "print('ran')\n"
 NOTEBOOK = "# Databricks notebook source\nprint('ran')\n"
@@ -62,6 +62,52 @@ def test_request_without_the_token_is_refused(shared_workspace, headers):
     answer = requests.get(f"{shared_workspace.url}/api/2.2/jobs/list", headers=headers, timeout=10)
     assert answer.status_code == 403
     assert "databricks_default" in answer.json()["message"]
+
+
+OF_A_WEB_PAGE = {"Origin": "https://evil.example", "Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/_minilake/reset"),
+        ("POST", "/_minilake/reset?full=true"),
+        ("POST", "/_minilake/health"),
+        ("GET", "/_minilake/ready"),
+        ("GET", "/_minilake/config"),
+        ("POST", "/_minilake/config"),
+        ("GET", "/ui/"),
+        ("GET", "/openapi.json"),
+        ("GET", "/_minilake/health/"),
+    ],
+)
+def test_nothing_but_health_is_answered_without_the_token(shared_workspace, method, path):
+    kept = shared_workspace.put("/Shared/not-reset.py", SCRIPT)
+    answer = requests.request(method, f"{shared_workspace.url}{path}", headers=OF_A_WEB_PAGE, timeout=10)
+    assert answer.status_code == 403
+    assert status(shared_workspace, kept)["object_type"] == "FILE"
+
+
+def test_reset_with_the_token_empties_the_workspace(workspace):
+    workspace.put("/Shared/job.py", SCRIPT)
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    assert requests.post(f"{workspace.url}/_minilake/reset", headers=headers, timeout=30).status_code == 200
+    workspace.call("GET", "2.0/workspace/get-status", params={"path": "/Shared/job.py"}, expect=404)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", ""])
+@pytest.mark.parametrize("path", ["/_minilake/health", "/api/2.2/jobs/list"])
+def test_request_for_another_host_is_refused_with_the_token_too(shared_workspace, host, path):
+    headers = {"Authorization": f"Bearer {TOKEN}", "Host": host}
+    assert requests.get(f"{shared_workspace.url}{path}", headers=headers, timeout=10).status_code == 400
+
+
+def test_host_that_the_settings_name_is_answered(tmp_path):
+    with Workspace(tmp_path / "minilake", MINILAKE_HOSTS="minilake") as running:
+        answer = requests.get(
+            f"{running.url}/_minilake/health", headers={"Host": f"minilake:{running.port}"}, timeout=10
+        )
+        assert answer.status_code == 200
 
 
 def test_another_version_of_minilake_is_refused_with_what_to_do():

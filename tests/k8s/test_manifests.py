@@ -188,6 +188,30 @@ def test_network_lets_monitoring_at_the_metrics_alone(rendered):
         assert (monitoring, controllers) == (["metrics"], ["http"])
 
 
+@pytest.mark.parametrize("target", ["staging", "production"])
+def test_namespace_denies_what_its_policies_do_not_allow(target, tmp_path):
+    policies = {one["metadata"]["name"]: one["spec"] for one in of_kind(rights("attrition", target), "NetworkPolicy")}
+    assert set(policies) == {"default-deny", "scoring-callers", "release-pods", "deploy-pods"}
+    assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    callers = policies["scoring-callers"]
+    (canary,) = of_kind(render(tmp_path, step="canary", target="production"), "Deployment")
+    assert callers["podSelector"]["matchLabels"].items() <= canary["spec"]["template"]["metadata"]["labels"].items()
+    release = of_kind(render(tmp_path / "release", step="deploy", target="production"), "NetworkPolicy")[0]["spec"]
+    assert callers["ingress"] == release["ingress"], "a canary is reached as what it becomes is"
+    outward = {
+        name: [port["port"] for rule in one.get("egress", []) for port in rule["ports"]]
+        for name, one in policies.items()
+    }
+    assert outward == {
+        "default-deny": [],
+        "scoring-callers": [],
+        "release-pods": ["http", "metrics", 53, 53],
+        "deploy-pods": [443, 6443],
+    }
+    (narrowed,) = policies["deploy-pods"]["podSelector"]["matchExpressions"]
+    assert narrowed == {"key": "lifecycle/step", "operator": "NotIn", "values": ["verify", "watch"]}
+
+
 def test_everything_is_pinned_to_one_digest_version_and_namespace(rendered):
     for found in objects(rendered):
         assert found["metadata"]["annotations"]["lifecycle/digest"] == DIGEST

@@ -1,6 +1,7 @@
 """``python -m embedded.emulators.minilake``: serve the workspace.
 
-Settings: MINILAKE_PORT, MINILAKE_DATA_DIR, MINILAKE_TOKEN.
+Settings: MINILAKE_PORT, MINILAKE_DATA_DIR, MINILAKE_TOKEN, MINILAKE_HOSTS (names beside those of loopback by which
+clients call it, joined by commas; a request for another name comes from a page that turned its own to this machine).
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from importlib.metadata import version
 
 from embedded.emulators.minilake import VERSION
 
+LOOPBACK = ("127.0.0.1", "localhost")
 MAX_TASKS = 64
 """Job tasks that run at once; more wait. Python's default would be the number of cores plus four."""
 
@@ -32,6 +34,7 @@ async def serve() -> None:
     import uvicorn
     from minilake.app import create_app
     from minilake.config import settings
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from embedded.emulators.minilake import execution, requests, runs, workspace
 
@@ -40,7 +43,11 @@ async def serve() -> None:
     runs.install()
     execution.end_leftovers()
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(MAX_TASKS))
-    app = requests.Corrections(create_app(), token=os.environ.get("MINILAKE_TOKEN", ""))
+    app = TrustedHostMiddleware(
+        requests.Corrections(create_app(), token=os.environ.get("MINILAKE_TOKEN", "")),
+        allowed_hosts=[*LOOPBACK, *filter(None, os.environ.get("MINILAKE_HOSTS", "").split(","))],
+        www_redirect=False,
+    )
     # h11, as MiniLake's own command line has it: httptools drops bodies of requests that offer HTTP/2.
     config = uvicorn.Config(
         app, host=settings.bind_host, port=settings.port, log_level="warning", http="h11", lifespan="on",

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embedded.emulators.minilake import execution, runs, workspace
 
+_HEALTH = "/_minilake/health"
 _JOBS = "/api/2.2/jobs"
 _IMPORT = "/api/2.0/workspace/import"
 _WHEEL_RUNNER = "/Shared/.local/wheel_runner.py"
@@ -22,15 +23,20 @@ _LEGACY_FIELDS = (*_TASK_FIELDS, "new_cluster", "existing_cluster_id", "job_clus
 
 
 class Corrections:
-    """ASGI middleware in front of MiniLake; ``token`` is asked of every API request unless it is empty."""
+    """ASGI middleware in front of MiniLake; ``token`` is asked of every request but that for its health.
+
+    MiniLake itself asks for none, and any web page may send a form to its reset. An empty token lets all in.
+    """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith("/api/"):
+        if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            return await send({"type": "websocket.close", "code": 1008})  # only notebooks, switched off, have any
         if not self._permitted(scope):
             message = {"error_code": "PERMISSION_DENIED", "message": "invalid access token: this workspace "
                        "takes the one of Airflow's connection databricks_default"}  # fmt: skip
@@ -56,6 +62,8 @@ class Corrections:
         return None
 
     def _permitted(self, scope: Scope) -> bool:
+        if scope["method"] in ("GET", "HEAD") and scope["path"] == _HEALTH:
+            return True
         given = dict(scope["headers"]).get(b"authorization", b"").decode(errors="replace")
         return not self._token or hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode())
 

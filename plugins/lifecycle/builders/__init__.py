@@ -59,6 +59,9 @@ class Builder(Protocol):
         A builder whose work goes on without it keeps in ``memory`` what finds that work again.
         """
 
+    def base(self, inputs: Inputs) -> str:
+        """What the image of these inputs is made from, in words for the evidence, once it is there."""
+
     def cancel(self) -> None:
         """Stop the build that is under way, from a signal handler."""
 

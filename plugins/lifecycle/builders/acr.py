@@ -9,6 +9,7 @@ Registry Tasks Contributor" on the registry.
 """
 
 import logging
+import re
 import tarfile
 import tempfile
 import time
@@ -35,6 +36,10 @@ RUN_ID = "acr_run_id"
 _UNDER_WAY = ("Queued", "Started", "Running")
 _BUILD_SECONDS = 3600
 _POLL_SECONDS = 5.0
+_BASE = re.compile(
+    r"runtime-dependency:\s+registry: \S+\s+repository: \S+\s+tag: (\S+)\s+digest: (sha256:[0-9a-f]{64})"
+)
+"""What the end of a run's log says of the image that the last stage begins with."""
 _NOT_ALLOWED = "TasksOperationsNotAllowed"
 
 
@@ -82,6 +87,7 @@ class AcrBuilder:
         self._group: str = extra["resource_group"]
         self._poll_seconds = poll_seconds
         self._run_id: str | None = None
+        self._bases: list[tuple[str, str]] = []
         self._client = ContainerRegistryTasksMgmtClient(
             self._credential, extra["subscription_id"], base_url=extra.get("arm_url")
         )
@@ -110,6 +116,7 @@ class AcrBuilder:
         if _status(run) != "Succeeded":
             message = run.run_error_message or "no message"
             raise build_failed(f"ACR run {self._run_id} ended as {_status(run)}: {message}", output)
+        self._bases = _BASE.findall(output)
         pushed = [image.digest for image in run.output_images or () if image.tag == inputs.tag and image.digest]
         if pushed:
             return self._built(inputs, pushed[0])
@@ -118,6 +125,12 @@ class AcrBuilder:
         raise BuildError(
             f"ACR run {self._run_id} succeeded, but {self._server} holds no {inputs.repository}:{inputs.tag}"
         )
+
+    def base(self, inputs: Inputs) -> str:
+        """The base image, with the digest that the run's log names; one that was found has no log any more."""
+        name, _, digest = inputs.base_image.partition("@")
+        found = digest or next((known for tag, known in self._bases if name.endswith(f":{tag}")), "")
+        return f"{name}, digest {found}" if found else f"{name}, of a digest that ACR has not told"
 
     def cancel(self) -> None:
         if self._run_id:

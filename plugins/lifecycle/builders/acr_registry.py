@@ -10,7 +10,7 @@ from lifecycle.hooks.image_registry import server
 
 _TIMEOUT = 30
 _ARM_SCOPE = "https://management.azure.com/.default"
-_MANIFESTS = ", ".join(
+MANIFESTS = ", ".join(
     (
         "application/vnd.oci.image.index.v1+json",
         "application/vnd.oci.image.manifest.v1+json",
@@ -18,6 +18,7 @@ _MANIFESTS = ", ".join(
         "application/vnd.docker.distribution.manifest.v2+json",
     )
 )
+"""What to accept when a tag's digest is asked for: the index of all systems counts before one system's manifest."""
 
 
 class RegistryImage(msgspec.Struct, frozen=True):
@@ -57,7 +58,7 @@ def find_image(connection: Any, credential: Any, *, repository: str, tag: str) -
         else:
             session.headers["Authorization"] = f"Bearer {_token(session, base, credential, repository)}"
         url = f"{base}/v2/{repository}"
-        answer = session.get(f"{url}/manifests/{tag}", headers={"Accept": _MANIFESTS}, timeout=_TIMEOUT)
+        answer = session.get(f"{url}/manifests/{tag}", headers={"Accept": MANIFESTS}, timeout=_TIMEOUT)
         if answer.status_code == 404:
             return None
         answer.raise_for_status()

@@ -63,6 +63,18 @@ class EngineBuilder:
             raise BuildError(f"the registry took {name}, but the engine reports no digest of it")
         return built
 
+    def base(self, inputs: Inputs) -> str:
+        """The base image by name and by the engine's id, told from the layers that the built image begins with."""
+        try:
+            base = self._client.images.get(inputs.base_image)
+        except NotFound:
+            return f"{inputs.base_image}, of an id that this engine no longer knows"
+        layers = base.attrs["RootFS"]["Layers"]
+        for image in self._client.images.list(filters={"label": f"{KEY_LABEL}={inputs.key}"}):
+            if image.attrs["RootFS"]["Layers"][: len(layers)] == layers:
+                return f"{inputs.base_image}, image id {base.id}"
+        return f"{inputs.base_image} of an earlier day: the engine has another one under this name by now"
+
     def cancel(self) -> None:
         """Closing the connection ends the build: the engine stops with its client."""
         self._client.close()

@@ -3,6 +3,7 @@
 Connection type ``fs``; its extra ``path`` is the folder of images.
 """
 
+import platform
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,9 @@ class BundleBuilder:
         part.write_bytes(msgspec.json.encode(_Record(key=inputs.key, digest=digest)))
         part.replace(self._record(inputs))
         return ImageReference(str(folder.absolute()), digest)
+
+    def base(self, inputs: Inputs) -> str:
+        return f"Python {platform.python_version()} of this machine"
 
     def cancel(self) -> None:
         if self._check is not None:

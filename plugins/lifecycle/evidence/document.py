@@ -70,6 +70,8 @@ class Image(msgspec.Struct, kw_only=True):
 
     reference: ImageText
     sbom_digest: str
+    base: str = ""
+    """What it was built from: the base image's name, and its id or digest as far as the builder knows it."""
 
     @property
     def content(self) -> ImageReference:

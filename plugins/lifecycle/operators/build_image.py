@@ -22,8 +22,8 @@ class BuildImageOperator(BaseOperator):
     :param model_version: the version. (templated)
     :param conn_id: the registry's connection: azure_container_registry, azure, docker or fs.
 
-    Returns ``{"image", "tag", "sbom_digest", "reused"}``, also each by its name (``output["image"]``). ``image`` is
-    the text of an ``ImageReference``: it is what is approved and deployed.
+    Returns ``{"image", "tag", "sbom_digest", "base", "reused"}``, also each by its name (``output["image"]``). ``image``
+    is the text of an ``ImageReference``: it is what is approved and deployed.
     """
 
     template_fields = ("model_version",)
@@ -39,7 +39,7 @@ class BuildImageOperator(BaseOperator):
     def execute(self, context: Any) -> dict[str, Any]:
         """Download the bundle, look for an image with these inputs, build it if there is none."""
         # Imported here: these take a second, and DAG files import this module.
-        from lifecycle import builders
+        from lifecycle import builders, images
         from lifecycle.builders import context as build_inputs
         from lifecycle.hooks import registry
         from lifecycle.tasks.publish import git_revision
@@ -53,7 +53,7 @@ class BuildImageOperator(BaseOperator):
                 model=model,
                 bundle=bundle,
                 repository=configured.of(self.use_case).repository,
-                base_image=configured.scoring.base_image,
+                base_image=images.pinned(configured.scoring.base_image),
                 revision=git_revision(),
                 data_digest=model.tags.get(tags.DATA_DIGEST, ""),
             )
@@ -73,6 +73,7 @@ class BuildImageOperator(BaseOperator):
             "image": str(built),
             "tag": inputs.tag,
             "sbom_digest": build_inputs.sbom_digest(inputs),
+            "base": self._builder.base(inputs),
             "reused": reused,
         }
 

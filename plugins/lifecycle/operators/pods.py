@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from kubernetes.client import models as k8s
 
-from lifecycle import settings
+from lifecycle import images, settings
 from lifecycle.hooks import targets
 from lifecycle.operators.steps import Work, verify_arguments
 from training import use_case as definitions
@@ -106,7 +106,7 @@ def _deployer(work: Work) -> PodParts:
         "TMPDIR": _WORK,
     }
     return PodParts(
-        image=configured.scoring.kubectl_image,
+        image=images.pinned(configured.scoring.kubectl_image),
         cmds=["bash"],
         arguments=[f"{_WORK}/k8s/deploy.sh"],
         env_vars=[k8s.V1EnvVar(name=name, value=value) for name, value in environment.items()],
@@ -138,7 +138,7 @@ def _remover(work: Work) -> PodParts:
         f' && echo \'{{"image": "", "version": "", "since": "", "previous": null}}\' >{REPORT}'
     )
     return PodParts(
-        image=settings.load().scoring.kubectl_image,
+        image=images.pinned(settings.load().scoring.kubectl_image),
         cmds=["bash"],
         arguments=["-c", script],
         env_vars=[k8s.V1EnvVar(name="HOME", value=_WORK)],

@@ -1,20 +1,21 @@
-"""What the page shows of Airflow, by its public REST API and with the rights of the one who looks."""
+"""What the page shows of Airflow, by its public REST API and with the rights of the one who looks.
 
-import itertools
-from collections.abc import Iterator
+The page is part of the API server and asks the very application that it is part of, in this process. So the
+reader's token goes nowhere: no connection, which others may edit, says where to.
+"""
+
+import asyncio
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+import httpx
 import msgspec
-import requests
-from airflow.sdk import BaseHook
+from fastapi import FastAPI
 
-from lifecycle.hooks import airflow_api
 from training.use_case import UseCase
 
 RUNS = 50
-"""Newest runs of each DAG that are read."""
-_TIMEOUT = 5
+_TIMEOUT = 10
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -30,21 +31,36 @@ class Run(msgspec.Struct, frozen=True):
     note: str | None = None
 
 
+class Produced(msgspec.Struct, frozen=True):
+    """The version and digest that a run brought into production."""
+
+    version: str = ""
+    digest: str = ""
+
+
 class AirflowView(msgspec.Struct, frozen=True):
     """Everything that the page takes from Airflow for one use case."""
 
     runs: list[Run]
     waiting: frozenset[str]
     """Ids of the release runs whose gate waits for an answer."""
+    produced: dict[str, Produced] = {}
+    """By run: what it brought into production."""
 
 
 class _Runs(msgspec.Struct):
-    dag_runs: list[Run]
+    entries: list[Run] = msgspec.field(name="dag_runs")
     total_entries: int
 
-    @property
-    def entries(self) -> list[Run]:
-        return self.dag_runs
+
+class _Event(msgspec.Struct):
+    source_run_id: str | None = None
+    extra: Produced = Produced()
+
+
+class _Events(msgspec.Struct):
+    entries: list[_Event] = msgspec.field(name="asset_events")
+    total_entries: int
 
 
 class _Instance(msgspec.Struct):
@@ -56,49 +72,48 @@ class _Question(msgspec.Struct):
 
 
 class _Questions(msgspec.Struct):
-    hitl_details: list[_Question]
+    entries: list[_Question] = msgspec.field(name="hitl_details")
     total_entries: int
 
-    @property
-    def entries(self) -> list[_Question]:
-        return self.hitl_details
+
+_Page = TypeVar("_Page", _Runs, _Events, _Questions)
 
 
-_Page = TypeVar("_Page", _Runs, _Questions)
+async def read(airflow: FastAPI, token: str, use_case: UseCase) -> AirflowView:
+    """Runs of its release and rollback, and the questions that wait; ``airflow`` is the API server's application.
 
-
-def read(token: str, use_case: UseCase) -> AirflowView:
-    """Runs of its release and rollback, and the questions that wait.
-
-    Raises ``requests.RequestException`` where the API does not answer or refuses, and
-    ``AirflowNotFoundException`` where connection ``airflow_api``, which holds its address, is missing.
+    Raises ``httpx.HTTPError`` where the API refuses, ``TimeoutError`` where it does not answer.
     """
-    base = airflow_api.address(BaseHook.get_connection(airflow_api.CONNECTION_ID))
-    with requests.Session() as session:
-        session.headers["Authorization"] = f"Bearer {token}"
+    transport = httpx.ASGITransport(airflow, raise_app_exceptions=False)
+    headers = {"Authorization": f"Bearer {token}"}
+    base = f"http://airflow{airflow.root_path}/api/v2"
+    async with httpx.AsyncClient(transport=transport, headers=headers) as client, asyncio.timeout(_TIMEOUT):
 
-        def pages(kind: type[_Page], dag_id: str, rest: str, **params: Any) -> Iterator[_Page]:
-            """Airflow answers in pages, and may give fewer entries than it was asked for."""
-            url, read = f"{base}/api/v2/dags/{quote(dag_id)}/dagRuns{rest}", 0
-            while True:
-                answer = session.get(url, params={**params, "limit": RUNS, "offset": read}, timeout=_TIMEOUT)
-                if answer.status_code == 404:  # the DAG has not been parsed yet
-                    return
+        async def pages(kind: type[_Page], path: str, nothing: set[int], most: int | None, **params: Any) -> list[Any]:
+            """The first ``most`` entries, or all: Airflow answers in pages, and may give fewer than it is asked for."""
+            found: list[Any] = []
+            while most is None or len(found) < most:
+                answer = await client.get(f"{base}/{path}", params={**params, "limit": RUNS, "offset": len(found)})
+                if answer.status_code in nothing:
+                    return found
                 answer.raise_for_status()
                 page = msgspec.json.decode(answer.content, type=kind)
-                yield page
-                read += len(page.entries)
-                if not page.entries or read >= page.total_entries:
-                    return
+                found += page.entries
+                if not page.entries or len(found) >= page.total_entries:
+                    break
+            return found[:most]
 
-        runs: list[Run] = []
-        for dag_id in (use_case.release_dag, use_case.rollback_dag):
-            found = (run for page in pages(_Runs, dag_id, "", order_by="-run_after") for run in page.entries)
-            runs += itertools.islice(found, RUNS)
+        # 404: the DAG has not been parsed yet.
+        runs = [
+            run
+            for dag_id in (use_case.release_dag, use_case.rollback_dag)
+            for run in await pages(_Runs, f"dags/{quote(dag_id)}/dagRuns", {404}, RUNS, order_by="-run_after")
+        ]
         unanswered = {"response_received": "false", "state": "awaiting_input"}
-        waiting = frozenset(
-            question.task_instance.dag_run_id
-            for page in pages(_Questions, use_case.release_dag, "/~/hitlDetails", **unanswered)
-            for question in page.entries
-        )
-    return AirflowView(runs, waiting)
+        questions = f"dags/{quote(use_case.release_dag)}/dagRuns/~/hitlDetails"
+        asked: list[_Question] = await pages(_Questions, questions, {404}, None, **unanswered)
+        # Who may not read assets sees the page without what a rollback found out for itself.
+        of_rollbacks = {"source_dag_id": use_case.rollback_dag, "order_by": "-timestamp"}
+        events: list[_Event] = await pages(_Events, "assets/events", {403, 404}, RUNS, **of_rollbacks)
+    waiting = frozenset(question.task_instance.dag_run_id for question in asked)
+    return AirflowView(runs, waiting, {event.source_run_id: event.extra for event in events if event.source_run_id})

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
-import requests
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
 from airflow.api_fastapi.core_api.security import GetUserDep
@@ -36,6 +36,8 @@ from training.use_case import UseCase, UseCaseError, load_all
 
 log = logging.getLogger(__name__)
 
+AIRFLOW = "lifecycle.airflow"
+"""Where a request's scope holds the API server's application, which this page is part of."""
 KEEP_SECONDS = 5.0
 """How long what MLflow said is shown without asking again."""
 DEADLINE_SECONDS = 12.0
@@ -100,12 +102,12 @@ class RegistryReader:
             return None, str(error)
 
 
-async def _read_airflow(token: str, use_case: UseCase) -> tuple[AirflowView | None, str]:
+async def _read_airflow(request: Request, use_case: UseCase) -> tuple[AirflowView | None, str]:
     try:
-        return await asyncio.to_thread(airflow_view.read, token, use_case), ""
-    except (requests.RequestException, AirflowNotFoundException, msgspec.MsgspecError) as error:
-        log.warning("Airflow's API could not be read for the page Model releases: %s", error)
-        return None, str(error)
+        return await airflow_view.read(request.scope[AIRFLOW], _token(request), use_case), ""
+    except (httpx.HTTPError, TimeoutError, msgspec.MsgspecError) as error:
+        log.warning("Airflow's API could not be read for the page Model releases: %r", error)
+        return None, str(error) or "it has not answered in time"
 
 
 def _token(request: Request) -> str:
@@ -155,7 +157,7 @@ def application() -> FastAPI:
         for use_case in shown:
             readers.setdefault(use_case.name, RegistryReader(use_case.name))
         in_mlflow = await asyncio.gather(*(readers[use_case.name].read() for use_case in shown))
-        in_airflow = await asyncio.gather(*(_read_airflow(_token(request), use_case) for use_case in shown))
+        in_airflow = await asyncio.gather(*(_read_airflow(request, use_case) for use_case in shown))
         configured = settings.load()
         sections = [
             _section(use_case, found, runs, configured.airflow_url)

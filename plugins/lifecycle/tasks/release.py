@@ -87,6 +87,14 @@ def _in_production(use_case: str) -> dict[str, str]:
     return {key: str(found.get(key) or "") for key in ("version", "image")}
 
 
+def _image(built: dict[str, Any]) -> evidence.Image:
+    return evidence.Image(
+        reference=str(ImageReference.parse(built["image"])),
+        sbom_digest=built.get("sbom_digest", ""),
+        base=built.get("base", ""),
+    )
+
+
 def recent_drift(use_case: str) -> list[evidence.Night]:
     """The verdicts of the last nights, newest first, from MLflow runs tagged by the nightly DAG."""
     return [
@@ -131,9 +139,7 @@ def gather_evidence(
             verdict=version.tags.get(tags.VERDICT, ""),
         ),
         evaluation=registry.training_artifact(version.run_id, tags.EVALUATION_FILE),
-        image=evidence.Image(
-            reference=str(ImageReference.parse(built["image"])), sbom_digest=built.get("sbom_digest", "")
-        ),
+        image=_image(built),
         staging_report=staging_report,
         replaces=evidence.Running(**replaced) if replaced["image"] else None,
         drift=recent_drift(use_case),

@@ -8,6 +8,7 @@ import threading
 import time
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from airflow.models.connection import Connection
 
@@ -98,6 +99,23 @@ def test_log_of_the_run_is_copied_line_by_line_and_once(azure, context, caplog):
     with caplog.at_level(logging.INFO, logger="lifecycle.builders.acr"):
         builder(azure).build(INPUTS, context, Memory())
     assert [line for line in caplog.messages if line.startswith("Step")] == ["Step 1/2", "Step 2/2"]
+
+
+def test_base_image_is_named_by_the_digest_that_the_log_tells(azure, context):
+    base = "sha256:" + "ba" * 32
+    azure.log = [
+        b"- image:\n    registry: r.azurecr.io\n    repository: attrition-scoring\n    tag: v3\n    digest: sha256:"
+        + b"cc" * 32
+        + b"\n  runtime-dependency:\n    registry: registry.hub.docker.com\n    repository: library/python\n"
+        b"    tag: 3.11-slim\n    digest: " + base.encode() + b"\n  git: {}\n"
+    ]
+    made, other = builder(azure), builder(azure)
+    made.build(INPUTS, context, Memory())
+    assert made.base(INPUTS) == f"python:3.11-slim, digest {base}"
+    assert other.base(INPUTS) == "python:3.11-slim, of a digest that ACR has not told"
+    pinned = msgspec.structs.replace(INPUTS, base_image=f"python:3.11-slim@{base}")
+    assert other.base(pinned) == f"python:3.11-slim, digest {base}"
+    assert pinned.key != INPUTS.key
 
 
 def test_failed_run_raises_with_its_message_and_the_end_of_its_log(azure, context):

@@ -3,6 +3,7 @@
 import shutil
 
 import docker
+import msgspec
 import pytest
 import requests
 from airflow.models.connection import Connection
@@ -30,8 +31,6 @@ def builder(**arguments):
 
 
 def inputs(bundle, version="3"):
-    import msgspec
-
     return msgspec.structs.replace(inputs_of(bundle, version), repository=REPOSITORY)
 
 
@@ -64,6 +63,16 @@ def test_local_image_is_deployed_by_its_id_and_keeps_a_name_of_its_own(engine, b
     image = engine.images.get(str(built))
     assert image.id == built.digest == str(built)
     assert f"{REPOSITORY}:{inputs(bundles[0]).tag}-{built.digest[7:19]}" in image.tags, "what has no name is pruned"
+
+
+@pytest.mark.docker
+def test_base_image_is_named_by_its_id_even_when_its_name_has_moved_on(engine, built, bundles):
+    asked = inputs(bundles[0])
+    assert builder().base(asked) == f"{asked.base_image}, image id {engine.images.get(asked.base_image).id}"
+    renamed = msgspec.structs.replace(asked, base_image=f"{REPOSITORY}:moved")
+    engine.images.get(built.image).tag(REPOSITORY, "moved")
+    assert "no longer knows" in builder().base(msgspec.structs.replace(asked, base_image=f"{REPOSITORY}:gone"))
+    assert "of an earlier day" in builder().base(renamed)
 
 
 @pytest.mark.docker

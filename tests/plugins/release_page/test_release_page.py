@@ -1,16 +1,18 @@
 """The page Model releases, over a real MLflow server; Airflow's side is given as the API answers it."""
 
+import asyncio
 import re
 import sys
 import threading
 import uuid
 from typing import ClassVar
 
+import httpx
 import msgspec
 import pytest
-import requests
 from airflow.api_fastapi.core_api.security import get_user
 from airflow.models.connection import Connection
+from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
 import use_cases
@@ -49,6 +51,15 @@ RUNS = AirflowView(
     ],
     waiting=frozenset({"manual__4"}),
 )
+
+
+def answering(view_of):
+    """In the place of ``airflow_view.read``: what Airflow answers about a use case."""
+
+    async def read(airflow, token, use_case):
+        return view_of(use_case)
+
+    return read
 
 
 class Rights:
@@ -98,12 +109,16 @@ def with_past(configured, written_past, monkeypatch):
 @pytest.fixture
 def page(configured, monkeypatch):
     """The page for somebody who may see it; Airflow answers with ``RUNS``."""
-    monkeypatch.setattr(airflow_view, "read", lambda token, use_case: RUNS)
+    monkeypatch.setattr(airflow_view, "read", answering(lambda use_case: RUNS))
     monkeypatch.setattr(app, "load_all", lambda: ((load(USE_CASE),), ()))
     monkeypatch.setattr(app, "get_auth_manager", lambda: Rights())
     application = app.application.__wrapped__()
     application.dependency_overrides[get_user] = lambda: None
-    return TestClient(application)
+
+    async def mounted(scope, receive, send):
+        await application({**scope, app.AIRFLOW: None} if scope["type"] == "http" else scope, receive, send)
+
+    return TestClient(mounted)
 
 
 def text_of(answer):
@@ -111,7 +126,7 @@ def text_of(answer):
 
 
 def test_page_of_a_use_case_without_a_model_shows_its_train_dag_and_nothing_else(page, monkeypatch):
-    monkeypatch.setattr(airflow_view, "read", lambda token, use_case: AirflowView([], frozenset()))
+    monkeypatch.setattr(airflow_view, "read", answering(lambda use_case: AirflowView([], frozenset())))
     answer = page.get("/releases")
     assert answer.status_code == 200
     assert "No model has been trained yet: attrition_train does that" in text_of(answer)
@@ -229,14 +244,45 @@ def test_mlflow_that_does_not_answer_in_time_is_said(page, monkeypatch):
 
 
 def test_airflow_api_down_is_said_and_the_registry_is_still_shown(page, with_past, monkeypatch):
-    def down(token, use_case):
-        raise requests.ConnectionError("connection refused")
+    async def down(airflow, token, use_case):
+        raise httpx.ConnectError("connection refused")
 
     monkeypatch.setattr(airflow_view, "read", down)
     answer = page.get("/releases")
     assert answer.status_code == 200
     assert "Airflow's API cannot be read" in answer.text
     assert "What runs where" in answer.text
+
+
+@pytest.mark.parametrize("below", ["", "/tools"])
+def test_airflow_is_asked_in_this_process_with_the_readers_own_token(below):
+    airflow, asked = FastAPI(root_path=below), []
+
+    @airflow.get("/api/v2/dags/{dag_id}/dagRuns")
+    def runs(dag_id: str, limit: int, request: Request):
+        asked.append((dag_id, limit, request.headers["Authorization"]))
+        return {"dag_runs": [msgspec.to_builtins(run("manual__1", dag_id=dag_id))]}
+
+    @airflow.get("/api/v2/dags/{dag_id}/dagRuns/~/hitlDetails")
+    def questions(dag_id: str, response_received: bool, state: str):
+        return {"hitl_details": [{"task_instance": {"dag_run_id": "manual__1"}}]}
+
+    found = asyncio.run(airflow_view.read(airflow, "ritas", load(USE_CASE)))
+    dags = ["attrition_release", "attrition_rollback"]
+    assert [one.dag_id for one in found.runs] == dags
+    assert found.waiting == {"manual__1"}
+    assert asked == [(dag, airflow_view.RUNS, "Bearer ritas") for dag in dags]
+
+
+def test_airflow_that_refuses_or_breaks_is_an_error_that_the_page_shows():
+    airflow = FastAPI()
+
+    @airflow.get("/api/v2/dags/{dag_id}/dagRuns")
+    def runs(dag_id: str):
+        raise RuntimeError("the database is locked")
+
+    with pytest.raises(httpx.HTTPStatusError, match="500"):
+        asyncio.run(airflow_view.read(airflow, "ritas", load(USE_CASE)))
 
 
 def test_evidence_that_is_none_is_named_and_the_rest_is_shown(page, with_past):
@@ -266,7 +312,7 @@ def two(page, with_past, written_past, monkeypatch, tmp_path):
     release(version, 9, "churn", note="spring campaign")
     asked = AirflowView([run("manual__9", "running", dag_id="churn_release")], frozenset({"manual__9"}))
     runs = {"attrition": RUNS, "churn": asked}
-    monkeypatch.setattr(airflow_view, "read", lambda token, use_case: runs[use_case.name])
+    monkeypatch.setattr(airflow_view, "read", answering(lambda use_case: runs[use_case.name]))
     monkeypatch.setattr(app, "load_all", lambda: ((load("attrition"), load("churn")), ()))
     yield page
     load.cache_clear()

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
@@ -17,10 +19,31 @@ pytestmark = pytest.mark.stack
 
 
 @pytest.fixture(scope="module")
-def airflow(mlflow_server, tmp_path_factory):
+def listener():
+    """Somebody's server in the place of the API, and the requests that it got."""
+    got = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_GET(self):
+            got.append((self.path, self.headers["Authorization"]))
+            self.send_error(404)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Listener)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield SimpleNamespace(port=server.server_port, got=got)
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def airflow(mlflow_server, listener, tmp_path_factory):
     """An API server on SQLite with our plugins; its address and a token of its user."""
     home, port = tmp_path_factory.mktemp("airflow"), free_port()
-    url = f"http://127.0.0.1:{port}"
+    # Below a path, as behind a proxy that many tools share.
+    url = f"http://127.0.0.1:{port}/tools"
     host, mlflow_port = mlflow_server.removeprefix("http://").split(":")
     (home / "passwords.json").write_text('{"rita": "secret"}')
     environment = {
@@ -35,7 +58,7 @@ def airflow(mlflow_server, tmp_path_factory):
         "AIRFLOW__API_AUTH__JWT_SECRET": "j" * 64,
         "AIRFLOW__API__SECRET_KEY": "s" * 32,
         "AIRFLOW_CONN_MLFLOW": json.dumps({"conn_type": "http", "host": host, "port": int(mlflow_port)}),
-        "AIRFLOW_CONN_AIRFLOW_API": json.dumps({"conn_type": "http", "host": "127.0.0.1", "port": port}),
+        "AIRFLOW_CONN_AIRFLOW_API": json.dumps({"conn_type": "http", "host": "127.0.0.1", "port": listener.port}),
     }
     command = [sys.executable, "-m", "airflow"]
     subprocess.run([*command, "db", "migrate"], env=environment, check=True, capture_output=True, timeout=240)
@@ -75,10 +98,11 @@ def test_page_is_refused_without_a_valid_login(airflow, headers):
 
 
 @pytest.mark.parametrize("by", ["header", "cookie"])
-def test_page_answers_whoever_is_logged_in_from_mlflow_and_airflow(airflow, by):
+def test_page_answers_whoever_is_logged_in_from_mlflow_and_airflow(airflow, listener, by):
     given = {"headers": {"Authorization": f"Bearer {airflow.token}"}} if by == "header" else {}
     cookies = {"_token": airflow.token} if by == "cookie" else {}
     answer = requests.get(f"{airflow.url}/lifecycle/releases", cookies=cookies, timeout=60, **given)
     assert answer.status_code == 200, answer.text
     assert "No model has been trained yet" in answer.text
     assert "cannot be read" not in answer.text
+    assert listener.got == [], "a reader's token goes to no address that a connection names"

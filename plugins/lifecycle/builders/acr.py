@@ -23,6 +23,7 @@ from azure.storage.blob import BlobClient
 from lifecycle.builders import BuildError, Built, Memory, build_failed
 from lifecycle.builders.acr_registry import manifest_digest
 from lifecycle.builders.context import DOCKERFILE, Inputs, build_arguments
+from lifecycle.hooks.connections import address
 
 log = logging.getLogger(__name__)
 # Azure's clients log every request and answer at INFO; the task's log is for the build's.
@@ -75,9 +76,8 @@ class AcrBuilder:
             )
         self._connection = connection
         self._credential = credential(connection)
-        port = f":{connection.port}" if connection.port else ""
-        self._server = f"{connection.host}{port}"
-        self._registry = connection.host.partition(".")[0]
+        self._server = address(connection, "https").partition("://")[2]
+        self._registry = self._server.partition(".")[0]
         self._group: str = extra["resource_group"]
         self._poll_seconds = poll_seconds
         self._run_id: str | None = None

@@ -4,6 +4,8 @@ from typing import Any
 
 import requests
 
+from lifecycle.hooks.connections import address
+
 _TIMEOUT = 30
 _ARM_SCOPE = "https://management.azure.com/.default"
 _MANIFESTS = ", ".join(
@@ -22,7 +24,7 @@ def manifest_digest(connection: Any, credential: Any, *, repository: str, tag: s
     A connection with login and password speaks to the registry with these; another one exchanges its
     Azure token for one of the registry. Raises ``requests.HTTPError`` for any answer but 200 and 404.
     """
-    base = _base(connection)
+    base = address(connection, "https")
     with requests.Session() as session:
         if connection.conn_type != "azure" and connection.login and connection.password:
             session.auth = (connection.login, connection.password)
@@ -35,11 +37,6 @@ def manifest_digest(connection: Any, credential: Any, *, repository: str, tag: s
         return None
     answer.raise_for_status()
     return answer.headers["Docker-Content-Digest"]
-
-
-def _base(connection: Any) -> str:
-    port = f":{connection.port}" if connection.port else ""
-    return f"{connection.schema or 'https'}://{connection.host}{port}"
 
 
 def _token(session: requests.Session, base: str, credential: Any, repository: str) -> str:

@@ -7,7 +7,7 @@ import msgspec
 import requests
 from airflow.sdk import BaseHook
 
-from lifecycle.hooks import airflow_api
+from lifecycle.hooks import airflow_api, connections
 from training.use_case import UseCase
 
 RUNS = 50
@@ -56,9 +56,9 @@ def read(token: str, use_case: UseCase) -> AirflowView:
     """Runs of its release and rollback, and the questions that wait.
 
     Raises ``requests.RequestException`` where the API does not answer or refuses, and
-    ``AirflowNotFoundException`` where connection ``airflow_api``, which holds its address, is missing.
+    ``AirflowNotFoundException`` or ``AddressError`` where connection ``airflow_api`` is missing or names no address.
     """
-    base = airflow_api.address(BaseHook.get_connection(airflow_api.CONNECTION_ID))
+    base = connections.address(BaseHook.get_connection(airflow_api.CONNECTION_ID))
     with requests.Session() as session:
         session.headers["Authorization"] = f"Bearer {token}"
 

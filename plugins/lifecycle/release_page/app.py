@@ -25,6 +25,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from lifecycle import settings
 from lifecycle.evidence import gate_body
 from lifecycle.hooks import registry
+from lifecycle.hooks.connections import AddressError
 from lifecycle.hooks.registry import RegistryError
 from lifecycle.release_page import airflow_view, chart, history, registry_view
 from lifecycle.release_page.airflow_view import AirflowView
@@ -88,6 +89,7 @@ class RegistryReader:
             return None, f"it has not answered within {DEADLINE_SECONDS:g} s; it is still being asked"
         except (
             MlflowException,
+            AddressError,
             RegistryError,
             AirflowNotFoundException,
             SettingsError,
@@ -103,7 +105,7 @@ class RegistryReader:
 async def _read_airflow(token: str, use_case: UseCase) -> tuple[AirflowView | None, str]:
     try:
         return await asyncio.to_thread(airflow_view.read, token, use_case), ""
-    except (requests.RequestException, AirflowNotFoundException, msgspec.MsgspecError) as error:
+    except (requests.RequestException, AirflowNotFoundException, AddressError, msgspec.MsgspecError) as error:
         log.warning("Airflow's API could not be read for the page Model releases: %s", error)
         return None, str(error)
 

@@ -1,6 +1,7 @@
 """What an Airflow connection says, read as Airflow's own hooks read it: the address, the webhook, the mail server."""
 
 import functools
+import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -63,7 +64,12 @@ def _webhook_hook() -> "type[HttpHook]":
             extra.setdefault("timeout", _TIMEOUT)
             host = f"{address(found, 'https')}/{path}"
             return Connection(
-                conn_id=conn_id, conn_type="http", host=host, login=found.login, password=found.password, extra=extra
+                conn_id=conn_id,
+                conn_type="http",
+                host=host,
+                login=found.login,
+                password=found.password,
+                extra=json.dumps(extra),
             )
 
     return WebhookHook

@@ -43,6 +43,7 @@ def judge(
         quality=_quality(engine, use_case, reference.version, limits) if reference and use_case.key else None,
         rejected_outcomes=len(rejected),
         unjoined=why_unjoined(use_case),
+        changed=reference.changed if reference else "",
         data=str(layout.night_folder(tables, "training", night)),
         counts=layout.read_json(folder / layout.COUNTS) or {},
     )

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from serving.scoring.bundle import Bundle
 from serving.scoring.contract import DRIFT_FILE, Field
-from training.data.dataset import Dataset, holdout_rows, read_snapshot
+from training.data.changes import changes, told
+from training.data.dataset import columns_of, groups_of, holdout_rows, snapshot_frame
 from training.registry import tags
 from training.registry.register import champion_version, fetch_bundle
 from training.registry.tracking import Tracker
@@ -30,6 +31,8 @@ class Reference(msgspec.Struct, frozen=True):
     """Sorted answers of the champion on records that it was not trained on."""
     outliers: int
     """How many of these records it calls outliers."""
+    changed: str = ""
+    """Which of its fields the definition has changed since, in words: they are not judged."""
 
 
 def champion_reference(tracker: Tracker, use_case: UseCase) -> Reference | None:
@@ -41,24 +44,33 @@ def champion_reference(tracker: Tracker, use_case: UseCase) -> Reference | None:
         bundle = fetch_bundle(version, Path(scratch) / "model")
         run_id = version.tags.get(tags.TRAINING_RUN_ID) or str(version.run_id)
         snapshot = MlflowClient().download_artifacts(run_id, tags.SNAPSHOT_FILE, scratch)
-        return reference_of(use_case, bundle, read_snapshot(use_case, Path(snapshot)), str(version.version))
+        return reference_of(use_case, bundle, Path(snapshot), str(version.version))
 
 
-def reference_of(use_case: UseCase, bundle: Path, trained_on: Dataset, version: str) -> Reference:
-    """The reference of a bundle folder and the data set of its training run."""
+def reference_of(use_case: UseCase, bundle: Path, snapshot: Path, version: str) -> Reference:
+    """The reference of a bundle folder and the snapshot of its training run.
+
+    Both speak of the fields that the champion was trained with, which its contract lists. Those that the definition has
+    today as well are judged.
+    """
     loaded = Bundle.load(bundle)
-    fields = loaded.contract.drift_fields
+    trained_with = loaded.contract.fields
+    changed = changes(loaded.contract.drift_fields, use_case.fields)
+    fields = tuple(field for field in loaded.contract.drift_fields if field.name not in changed)
     with np.load(bundle / DRIFT_FILE, allow_pickle=False) as arrays:
         references = {
             field.name: arrays[f"{'count' if field.kind == 'category' else 'ref'}:{field.name}"].astype(np.float64)
             for field in fields
         }
-    held_out = trained_on.take(holdout_rows(use_case, trained_on.groups))
-    answer = loaded.score_columns(held_out.columns())
+    frame = snapshot_frame(snapshot, trained_with)
+    key = use_case.key if use_case.key in frame else None
+    held_out = frame[holdout_rows(use_case, groups_of(frame, key, trained_with))]
+    answer = loaded.score_columns(columns_of(held_out, trained_with))
     return Reference(
         version=version,
         fields=fields,
         arrays=references,
         predictions=np.sort(np.array(answer.classifier__predictions)),
         outliers=sum(answer.outliers__is_outlier),
+        changed=told(changed),
     )

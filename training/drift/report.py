@@ -76,6 +76,8 @@ def _facts(use_case: UseCase, verdict: Verdict, window: Window) -> str:
         ("Judged", f"{verdict.used:,}: {judged}"),
         ("Labelled records", verdict.unjoined or f"{verdict.labels:,}"),
     ]
+    if verdict.changed:
+        rows.append(("Not judged", f"{verdict.changed}: the definition has changed since the champion was trained"))
     if verdict.skewed:
         rows.append(("Clock", f"{verdict.skewed:,} records are more than a day off the log pipeline's time"))
     if verdict.outliers:

@@ -89,6 +89,9 @@ class Verdict(msgspec.Struct, frozen=True):
     """Rows and files of the outcomes feed that could not be read."""
     unjoined: str = ""
     """Why no outcome can be joined with a record; empty where they can be."""
+    changed: str = ""
+    """Which of the champion's fields the definition has changed since it was trained, in words: drift in them is not
+    judged."""
     confirmed: tuple[str, ...] = ()
     """What has drifted in each of the last ``drift_windows`` judged windows."""
     retrain: bool = False
@@ -245,6 +248,8 @@ def _told(verdict: Verdict) -> str:
 
 def _outcome_facts(verdict: Verdict) -> list[str]:
     facts = [verdict.unjoined] if verdict.unjoined else []
+    if verdict.changed:
+        facts.append(f"not judged, for the definition has changed since the champion was trained: {verdict.changed}")
     if verdict.rejected_outcomes:
         facts.append(f"{verdict.rejected_outcomes} rows or files of the outcomes feed could not be read")
     return facts

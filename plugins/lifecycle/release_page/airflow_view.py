@@ -28,16 +28,34 @@ class Run(msgspec.Struct, frozen=True):
     note: str | None = None
 
 
+class Produced(msgspec.Struct, frozen=True):
+    """The version and digest that a run brought into production."""
+
+    version: str = ""
+    digest: str = ""
+
+
 class AirflowView(msgspec.Struct, frozen=True):
     """Everything that the page takes from Airflow for one use case."""
 
     runs: list[Run]
     waiting: frozenset[str]
     """Ids of the release runs whose gate waits for an answer."""
+    produced: dict[str, Produced] = {}
+    """By run: what it brought into production."""
 
 
 class _Runs(msgspec.Struct):
     dag_runs: list[Run]
+
+
+class _Event(msgspec.Struct):
+    source_run_id: str | None = None
+    extra: Produced = Produced()
+
+
+class _Events(msgspec.Struct):
+    asset_events: list[_Event]
 
 
 class _Instance(msgspec.Struct):
@@ -63,9 +81,11 @@ def read(token: str, use_case: UseCase) -> AirflowView:
         session.headers["Authorization"] = f"Bearer {token}"
 
         def get(dag_id: str, rest: str, **params: Any) -> bytes | None:
-            url = f"{base}/api/v2/dags/{quote(dag_id)}/dagRuns{rest}"
-            answer = session.get(url, params=params, timeout=_TIMEOUT)
-            if answer.status_code == 404:  # the DAG has not been parsed yet
+            return ask(f"dags/{quote(dag_id)}/dagRuns{rest}", {404}, **params)  # 404: the DAG has not been parsed yet
+
+        def ask(path: str, nothing: set[int], **params: Any) -> bytes | None:
+            answer = session.get(f"{base}/api/v2/{path}", params=params, timeout=_TIMEOUT)
+            if answer.status_code in nothing:
                 return None
             answer.raise_for_status()
             return answer.content
@@ -78,5 +98,10 @@ def read(token: str, use_case: UseCase) -> AirflowView:
         ]
         open_questions = {"response_received": "false", "state": "awaiting_input", "limit": RUNS}
         questions = get(use_case.release_dag, "/~/hitlDetails", **open_questions)
+        # Who may not read assets sees the page without what a rollback found out for itself.
+        of_rollbacks = {"source_dag_id": use_case.rollback_dag, "limit": RUNS, "order_by": "-timestamp"}
+        events = ask("assets/events", {403, 404}, **of_rollbacks)
+    brought = msgspec.json.decode(events, type=_Events).asset_events if events else []
     asked = msgspec.json.decode(questions, type=_Questions).hitl_details if questions else []
-    return AirflowView(runs, frozenset(question.task_instance.dag_run_id for question in asked))
+    waiting = frozenset(question.task_instance.dag_run_id for question in asked)
+    return AirflowView(runs, waiting, {event.source_run_id: event.extra for event in brought if event.source_run_id})

@@ -6,7 +6,7 @@ import sys
 
 from embedded import stack as stacks
 from embedded.addresses import Addresses
-from embedded.environment import TARGETS, ConfigurationError, Stack
+from embedded.environment import TARGETS, ConfigurationError, Stack, loopback_without_proxy
 from embedded.preflight import PreflightError
 from lifecycle import approval_keys
 from training.use_case import Target, UseCase, UseCaseError, load, load_all
@@ -93,6 +93,8 @@ def _run(arguments: argparse.Namespace) -> int:
     stack = Stack.read()
     # Definitions are imported in this process too, and .env may say where they are.
     os.environ["USE_CASES"] = stack.shell.get("USE_CASES", "")
+    # This process asks the stack's servers too: whether they are up, and in the demo all the rest.
+    os.environ.update(loopback_without_proxy(stack.shell))
     if arguments.command == "up":
         return _up(stack, arguments.detach)
     if arguments.command == "status":

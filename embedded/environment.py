@@ -148,7 +148,7 @@ class Stack:
             # An MLflow that is away is a failure after one minute; the default of 7 makes it four.
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
             "DO_NOT_TRACK": "true",
-            **_loopback_without_proxy(kept),
+            **loopback_without_proxy(kept),
             # macOS ends a forked process that touches Apple's libraries, and Airflow forks for everything.
             "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",
         }
@@ -244,11 +244,12 @@ class Stack:
         }
 
 
-def _loopback_without_proxy(shell: Mapping[str, str]) -> dict[str, str]:
-    """The parts talk to each other without a proxy.
+def loopback_without_proxy(shell: Mapping[str, str]) -> dict[str, str]:
+    """The parts talk to each other without a proxy; what the caller excepts from theirs stays excepted.
 
     Where no variable speaks of proxies, Python asks macOS, in a library that a forked process must not use.
     """
-    named = shell.get("no_proxy") or shell.get("NO_PROXY")
-    hosts = ",".join(filter(None, [named, "127.0.0.1,localhost"]))
+    named = [host.strip() for name in ("no_proxy", "NO_PROXY") for host in shell.get(name, "").split(",")]
+    # A lone * excepts every host; as one of several it would mean nothing to Python.
+    hosts = "*" if "*" in named else ",".join(dict.fromkeys(filter(None, [*named, "127.0.0.1", "localhost"])))
     return {"no_proxy": hosts, "NO_PROXY": hosts}

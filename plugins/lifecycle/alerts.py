@@ -1,32 +1,32 @@
 """Send alerts through connection ``alerts``, or to the task's log where there is none.
 
-The connection's type decides: ``smtp`` sends a mail (host, port, login, password; extra ``from``, ``to`` and
-``starttls``), ``http`` posts JSON to a webhook (host, port, schema, extra ``path``; the password as bearer token).
+The connection's type decides: ``smtp`` sends a mail, ``http`` posts JSON to a webhook. Airflow's own hooks read the
+connection, and two entries are ours: extra ``to`` names who gets the mails, extra ``path`` is part of the webhook's
+address.
 
 What was sent is kept beside the night's verdict, so a night that is decided again repeats nothing. Should the
 task die between sending and keeping, the repeated alert has the same key (``key``, Message-ID).
 """
 
+import html
 import logging
 import smtplib
 from collections.abc import Iterable
 from datetime import date
-from email.message import EmailMessage
 from typing import Any
 
 import msgspec
-import requests
 from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 
 from lifecycle import settings
+from lifecycle.hooks import connections
 from training import use_case as definitions
 from training.inference_log import layout
 
 log = logging.getLogger(__name__)
 
 CONNECTION_ID = "alerts"
-_TIMEOUT = 20
 
 
 class Alert(msgspec.Struct, frozen=True):
@@ -72,40 +72,29 @@ def send(alert: Alert) -> bool:
         return True
     try:
         if connection.conn_type == "smtp":
-            _mail(alert, connection)
-        elif connection.conn_type == "http":
-            _post(alert, connection)
+            _mail(alert)
+        elif connection.conn_type in connections.HTTP_TYPES:
+            _post(alert)
         else:
             log.error("connection %r has type %r: use smtp or http", CONNECTION_ID, connection.conn_type)
             return False
-    except (OSError, smtplib.SMTPException, requests.RequestException, ValueError) as error:
+    except (AirflowException, OSError, RuntimeError, smtplib.SMTPException, ValueError) as error:
         log.error("the alert could not be sent through connection %r: %s", CONNECTION_ID, error)
         return False
     return True
 
 
-def _mail(alert: Alert, connection: Any) -> None:
-    extra = connection.extra_dejson
-    if not extra.get("to"):
-        raise ValueError('its extra has no "to": name who is to get the mails')
-    message = EmailMessage()
-    message["Subject"] = alert.subject
-    message["From"] = extra.get("from", connection.login or "lifecycle@localhost")
-    message["Message-ID"] = f"<{alert.key}@{settings.load().environment}.lifecycle>"
-    message["To"] = extra["to"] if isinstance(extra["to"], str) else ", ".join(extra["to"])
+def _mail(alert: Alert) -> None:
     dag = f"{settings.load().airflow_url}/dags/{definitions.load(alert.use_case).retrain_dag}"
-    message.set_content(f"{alert.text}\n\n{dag}\n")
-    with smtplib.SMTP(connection.host, connection.port or 25, timeout=_TIMEOUT) as server:
-        if extra.get("starttls"):
-            server.starttls()
-        if connection.login:
-            server.login(connection.login, connection.password or "")
-        server.send_message(message)
+    text = "<br>".join(html.escape(line) for line in alert.text.splitlines())
+    connections.mail(
+        CONNECTION_ID,
+        alert.subject,
+        f'<p>{text}</p>\n<p><a href="{html.escape(dag)}">{html.escape(dag)}</a></p>\n',
+        {"Message-ID": f"<{alert.key}@{settings.load().environment}.lifecycle>"},
+    )
 
 
-def _post(alert: Alert, connection: Any) -> None:
-    port = f":{connection.port}" if connection.port else ""
-    url = f"{connection.schema or 'https'}://{connection.host}{port}{connection.extra_dejson.get('path', '/')}"
-    headers = {"Authorization": f"Bearer {connection.password}"} if connection.password else {}
+def _post(alert: Alert) -> None:
     body = {**msgspec.to_builtins(alert), "key": alert.key, "text": f"{alert.subject}: {alert.text}"}
-    requests.post(url, json=body, headers=headers, timeout=_TIMEOUT).raise_for_status()
+    connections.post(CONNECTION_ID, body)

@@ -1,15 +1,20 @@
 """The environment that the stack's processes get, its secrets, and what is checked before a start."""
 
 import hashlib
+import http.server
 import json
 import os
 import shutil
+import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 
 import psutil
 import pytest
+import requests
 
+from embedded import __main__ as command_line
 from embedded import airflow_components, preflight
 from embedded.environment import APPROVAL_KEY_VARIABLE, ConfigurationError, Stack
 
@@ -139,3 +144,66 @@ def test_parts_reach_each_other_without_the_proxy_of_the_shell(tmp_path):
     for name in ("no_proxy", "NO_PROXY"):
         assert environment[name] == "registry.example.com,127.0.0.1,localhost"
     assert Stack.read({"LIFECYCLE_HOME": str(tmp_path)}).environment()["no_proxy"] == "127.0.0.1,localhost"
+
+
+_ASKS = """
+import os, sys, urllib.request
+import httpx, requests
+for name in sys.argv[1:]:
+    url = f"http://{name}/"
+    answers = [requests.get(url, timeout=5).text, httpx.get(url, timeout=5).text]
+    answers.append(urllib.request.urlopen(url, timeout=5).read().decode())
+    print(name, answers)
+    assert answers == ["direct"] * 3, answers
+"""
+
+
+@pytest.mark.parametrize("excepted", [{}, {"NO_PROXY": "registry.example.com"}, {"no_proxy": "*"},
+                                      {"no_proxy": "a.example.com", "NO_PROXY": "b.example.com, *"}])  # fmt: skip
+def test_proxy_that_fails_everything_never_stands_before_the_stacks_own_loopback(tmp_path, answering, excepted):
+    """With every variable that leads clients to a proxy, in either case, and each HTTP client that the parts use."""
+    direct, proxy = answering("direct", 200), answering("proxy", 502)
+    variables = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    led = {name: f"http://127.0.0.1:{proxy}" for upper in variables for name in (upper, upper.lower())}
+    shell = {**os.environ, **led, **excepted, "LIFECYCLE_HOME": str(tmp_path)}
+    names = [f"{host}:{direct}" for host in ("127.0.0.1", "localhost")]
+    command = [sys.executable, "-c", _ASKS, *names]
+    asked = subprocess.run(command, env=Stack.read(shell).environment(), capture_output=True, text=True, timeout=60)
+    assert asked.returncode == 0, asked.stdout + asked.stderr
+
+
+def test_command_line_itself_asks_the_stack_without_the_proxy(tmp_path, monkeypatch):
+    """``make demo`` and ``make status`` run in the caller's environment, not in that of the stack's processes."""
+    for name, value in {"LIFECYCLE_HOME": str(tmp_path), "HTTP_PROXY": "http://proxy", "no_proxy": "", "NO_PROXY": "",
+                        "USE_CASES": os.environ.get("USE_CASES", "")}.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["embedded", "api-key", "production"])
+    assert command_line.main() == 0
+    assert requests.utils.should_bypass_proxies("http://127.0.0.1:8080", no_proxy=os.environ["no_proxy"])
+
+
+@pytest.fixture
+def answering():
+    """Servers on free ports that give one text and status to every request: ``answering(text, status)``, its port."""
+    opened = []
+
+    def start(text, status):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *arguments):
+                """Quiet."""
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        opened.append(server)
+        return server.server_port
+
+    yield start
+    for server in opened:
+        server.shutdown()
+        server.server_close()

@@ -46,7 +46,7 @@ def mlflow_server(tmp_path_factory):
 def connections(monkeypatch):
     """A dictionary of Airflow connections by id, used in place of the secrets backends."""
     known: dict[str, Connection] = {}
-    monkeypatch.setattr(BaseHook, "get_connection", lambda conn_id: known[conn_id])
+    monkeypatch.setattr(BaseHook, "get_connection", staticmethod(lambda conn_id: known[conn_id]))
     registry.client.cache_clear()
     yield known
     registry.client.cache_clear()

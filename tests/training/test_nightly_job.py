@@ -379,3 +379,41 @@ def test_wrong_configuration_is_refused_by_field(capsys, config, fault):
     with pytest.raises(SystemExit):
         run.main(["curate", "--run-key", "k", "--config", json.dumps(whole)])
     assert fault in capsys.readouterr().err
+
+
+def test_champion_of_an_older_definition_is_judged_by_what_is_left_of_its_fields(store, tmp_path, monkeypatch):
+    """A field removed, one renamed, one added and one of another kind, between two nights of one champion."""
+    _, bundle, data = store
+    fields = {field.name: field for field in ATTRITION.fields}
+    del fields["DistanceFromHome"]
+    fields["HourlyRate"] = msgspec.structs.replace(fields["HourlyRate"], name="RatePerHour")
+    shift = msgspec.structs.replace(fields["OverTime"], name="Shift")
+    level = msgspec.structs.replace(
+        fields["JobLevel"], kind="category", categories=("1", "2"), minimum=None, maximum=None, example="1"
+    )
+    now = msgspec.structs.replace(ATTRITION, fields=(*(fields | {"JobLevel": level}).values(), shift))
+    export, scorer = Export(tmp_path / "export", half_written=0), Bundle.load(bundle)
+    for night in NIGHTS[:2]:
+        export_answers(export, scorer, night, make_sample(300, 50))
+        landing.land(FolderSource(export.root / CONTAINER), tmp_path / "tables", night, START, END)
+    config = {
+        "use_case": "attrition", "tables": str(tmp_path / "tables"), "outcomes": "", "original": str(data),
+        "model_name": ATTRITION.model_name, "experiment": EXPERIMENT,
+    }  # fmt: skip
+
+    def run_task(task, night):
+        run.main([task, "--run-key", "k", "--config", json.dumps({**config, "nights": [night.isoformat()]})])
+
+    run_task("curate", NIGHTS[0])  # by the definition that the champion was trained with
+    monkeypatch.setattr(run, "load", lambda name: now)
+    run_task("judge", NIGHTS[0])
+    run_task("curate", NIGHTS[1])
+    run_task("judge", NIGHTS[1])
+    for verdict in read_verdicts(tmp_path / "tables", before=END):
+        assert (verdict.champion, verdict.used) == ("1", 300)
+        assert "DistanceFromHome (not a field any more)" in verdict.note
+        assert "HourlyRate (not a field any more)" in verdict.note
+        assert "JobLevel (was a number, became a category)" in verdict.note
+        judged = {finding.name for finding in verdict.findings}
+        assert "MonthlyIncome" in judged
+        assert not judged & {"DistanceFromHome", "HourlyRate", "JobLevel", "Shift"}

@@ -6,6 +6,7 @@ found all at once and told by column, with the number of rows.
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +68,11 @@ class Dataset(msgspec.Struct, frozen=True):
         The key's values, int64 or text. Without a key a hash of the row's fields: every row stands for itself, and only
         rows that are equal to the last value belong together.
         """
-        use_case = self.use_case
-        if use_case.key is None:
-            return _row_hashes(self.frame[[field.name for field in use_case.fields]])
-        keys = self.frame[use_case.key]
-        whole = keys.dtype != object and bool((keys % 1 == 0).all())
-        return np.asarray(keys, np.int64 if whole else object)
+        return groups_of(self.frame, self.use_case.key, self.use_case.fields)
 
     def columns(self) -> dict[str, NDArray[np.object_]]:
         """The request fields as dict of columns, as the scoring package takes them."""
-        return {field.name: self.frame[field.name].to_numpy(object) for field in self.use_case.fields}
+        return columns_of(self.frame, self.use_case.fields)
 
     def take(self, rows: NDArray[np.bool_]) -> "Dataset":
         """Some of the rows, chosen by bool ``[n]``."""
@@ -135,6 +131,29 @@ def read_snapshot(use_case: UseCase, file: Path) -> Dataset:
             frame[field.name] = None if field.kind == "category" else np.nan
     columns = [*(field.name for field in use_case.fields), use_case.label.field]
     return Dataset(use_case, frame[columns], digest, recent)
+
+
+def snapshot_frame(file: Path, fields: Sequence[Field]) -> pd.DataFrame:
+    """The table of a snapshot, with the ``fields`` that it was made with: texts as object, missing ones ``None``."""
+    frame = pd.read_parquet(file)
+    texts = [field.name for field in fields if field.kind == "category"]
+    frame = frame.astype(dict.fromkeys(texts, object))
+    frame[texts] = frame[texts].where(frame[texts].notna(), None)
+    return frame
+
+
+def columns_of(frame: pd.DataFrame, fields: Sequence[Field]) -> dict[str, NDArray[np.object_]]:
+    """The request fields of a table as dict of columns, as the scoring package takes them."""
+    return {field.name: frame[field.name].to_numpy(object) for field in fields}
+
+
+def groups_of(frame: pd.DataFrame, key: str | None, fields: Sequence[Field]) -> NDArray[Any]:
+    """What each row of a table is about, ``[n]``; see ``Dataset.groups``."""
+    if key is None:
+        return _row_hashes(frame[[field.name for field in fields]])
+    keys = frame[key]
+    whole = keys.dtype != object and bool((keys % 1 == 0).all())
+    return np.asarray(keys, np.int64 if whole else object)
 
 
 def holdout_rows(use_case: UseCase, groups: NDArray[Any]) -> NDArray[np.bool_]:

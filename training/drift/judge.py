@@ -46,6 +46,7 @@ def judge(
         feed=read_labels(tables, night),
         unpaired=_unpaired(engine, tables, night),
         unjoined=why_unjoined(use_case),
+        changed=reference.changed if reference else "",
         data=str(layout.night_folder(tables, "training", night)),
         counts=layout.read_json(folder / layout.COUNTS) or {},
     )
@@ -53,6 +54,8 @@ def judge(
     verdict = decide(verdict, earlier, limits, by_hand=by_hand)
     lost = losses(verdict, limits)
     facts = [*filter(None, [verdict.unjoined]), *(one.text for one in lost)]
+    if verdict.changed:
+        facts.append(f"not judged, for the definition has changed since the champion was trained: {verdict.changed}")
     verdict = msgspec.structs.replace(verdict, note="; ".join([verdict.note, *facts]))
     layout.write_text(
         folder / layout.REPORT, render(use_case, verdict, window, reference, earlier, limits, rejected, lost)

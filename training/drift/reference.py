@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from serving.scoring.bundle import Bundle
 from serving.scoring.contract import DRIFT_FILE, Field
-from training.data.dataset import Dataset, holdout_rows, read_snapshot, read_table
+from training.data.changes import changes, told
+from training.data.dataset import columns_of, groups_of, holdout_rows, read_snapshot, read_table, snapshot_frame
 from training.inference_log.outcomes import Original
 from training.registry import tags
 from training.registry.register import champion_version, fetch_bundle
@@ -32,6 +33,8 @@ class Reference(msgspec.Struct, frozen=True):
     """Sorted answers of the champion on records that it was not trained on."""
     outliers: int
     """How many of these records it calls outliers."""
+    changed: str = ""
+    """Which of its fields the definition has changed since, in words: they are not judged."""
 
 
 class SnapshotError(ValueError):
@@ -45,7 +48,8 @@ def champion_reference(tracker: Tracker, use_case: UseCase) -> Reference | None:
         return None
     with tempfile.TemporaryDirectory() as scratch:
         bundle = fetch_bundle(version, Path(scratch) / "model")
-        return reference_of(use_case, bundle, _snapshot(version, use_case), str(version.version))
+        snapshot = _snapshot(version, use_case, Path(scratch))
+        return reference_of(use_case, bundle, snapshot, str(version.version))
 
 
 def original_data(tracker: Tracker, use_case: UseCase, location: str) -> Original:
@@ -58,39 +62,48 @@ def original_data(tracker: Tracker, use_case: UseCase, location: str) -> Origina
     if version is None:
         data = read_table(use_case, location)
         return Original(data, f"{location} (digest {data.digest}; there is no champion)")
-    data = _snapshot(version, use_case)
+    with tempfile.TemporaryDirectory() as scratch:
+        data = read_snapshot(use_case, _snapshot(version, use_case, Path(scratch)))
     return Original(data, f"the data of version {version.version} (digest {data.digest})")
 
 
-def _snapshot(version: ModelVersion, use_case: UseCase) -> Dataset:
-    """The data that a version was trained on, as its training run keeps them."""
+def _snapshot(version: ModelVersion, use_case: UseCase, folder: Path) -> Path:
+    """The file of data that a version was trained on, as its training run keeps it."""
     run_id = version.tags.get(tags.TRAINING_RUN_ID) or str(version.run_id)
-    with tempfile.TemporaryDirectory() as scratch:
-        snapshot = MlflowClient().download_artifacts(run_id, tags.SNAPSHOT_FILE, scratch)
-        data = read_snapshot(use_case, Path(snapshot))
-    if data.digest != version.tags.get(tags.DATA_DIGEST):
+    snapshot = Path(MlflowClient().download_artifacts(run_id, tags.SNAPSHOT_FILE, str(folder)))
+    found, expected = read_snapshot(use_case, snapshot).digest, version.tags.get(tags.DATA_DIGEST)
+    if found != expected:
         raise SnapshotError(
-            f"{tags.SNAPSHOT_FILE} of run {run_id} has digest {data.digest}, and version {version.version} was trained "
-            f"on data with digest {version.tags.get(tags.DATA_DIGEST)}: restore the file, or release another version"
+            f"{tags.SNAPSHOT_FILE} of run {run_id} has digest {found}, and version {version.version} was trained on data "
+            f"with digest {expected}: restore the file, or release another version"
         )
-    return data
+    return snapshot
 
 
-def reference_of(use_case: UseCase, bundle: Path, trained_on: Dataset, version: str) -> Reference:
-    """The reference of a bundle folder and the data set of its training run."""
+def reference_of(use_case: UseCase, bundle: Path, snapshot: Path, version: str) -> Reference:
+    """The reference of a bundle folder and the snapshot of its training run.
+
+    Both speak of the fields that the champion was trained with, which its contract lists. Those that the definition has
+    today as well are judged.
+    """
     loaded = Bundle.load(bundle)
-    fields = loaded.contract.drift_fields
+    trained_with = loaded.contract.fields
+    changed = changes(loaded.contract.drift_fields, use_case.fields)
+    fields = tuple(field for field in loaded.contract.drift_fields if field.name not in changed)
     with np.load(bundle / DRIFT_FILE, allow_pickle=False) as arrays:
         references = {
             field.name: arrays[f"{'count' if field.kind == 'category' else 'ref'}:{field.name}"].astype(np.float64)
             for field in fields
         }
-    held_out = trained_on.take(holdout_rows(use_case, trained_on.groups))
-    answer = loaded.score_columns(held_out.columns())
+    frame = snapshot_frame(snapshot, trained_with)
+    key = use_case.key if use_case.key in frame else None
+    held_out = frame[holdout_rows(use_case, groups_of(frame, key, trained_with))]
+    answer = loaded.score_columns(columns_of(held_out, trained_with))
     return Reference(
         version=version,
         fields=fields,
         arrays=references,
         predictions=np.sort(np.array(answer.classifier__predictions)),
         outliers=sum(answer.outliers__is_outlier),
+        changed=told(changed),
     )

@@ -83,6 +83,8 @@ def _facts(use_case: UseCase, verdict: Verdict, window: Window) -> str:
         rows.append(("Asked by releases", f"{verdict.own:,} records, which count for nothing"))
     if verdict.feed:
         rows += _feed(verdict.feed)
+    if verdict.changed:
+        rows.append(("Not judged", f"{verdict.changed}: the definition has changed since the champion was trained"))
     if verdict.skewed:
         rows.append(("Clock", f"{verdict.skewed:,} records are more than a day off the log pipeline's time"))
     if verdict.outliers:

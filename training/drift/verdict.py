@@ -100,6 +100,9 @@ class Verdict(msgspec.Struct, frozen=True):
     """Records of the day that were logged on one side only, by reason."""
     unjoined: str = ""
     """Why no outcome can be joined with a record; empty where they can be."""
+    changed: str = ""
+    """Which of the champion's fields the definition has changed since it was trained, in words: drift in them is not
+    judged."""
     confirmed: tuple[str, ...] = ()
     """What has drifted in each of the last ``drift_windows`` judged windows."""
     retrain: bool = False

@@ -60,7 +60,8 @@ def read_window(
     work = layout.empty_folder(tables / "nights" / f".{day}.window")
     chosen = statement("window.sql", columns=", ".join(columns), entity=_entity(use_case), version=version)
     engine.write([chosen], work / "used")
-    engine.view("used_rows", [work / "used"], dict.fromkeys(columns, "STRING"))
+    kinds = inference_columns(use_case)
+    engine.view("used_rows", [work / "used"], {column: kinds[column] for column in columns})
     counts = {name: _counts(engine, use_case.columns[name]) for name in fields}
     predictions = _counts(engine, "prediction")
     totals = engine.query(

@@ -1,5 +1,6 @@
 """Fit the chosen ensemble, export and check the bundle, and measure it on the hold-out."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from serving.scoring.bundle import Bundle
 from serving.scoring.encode import encode_columns
 from training.config import JobConfig
+from training.data.changes import changes, columns_as_before, told
 from training.data.dataset import Dataset, compared_rows, holdout_rows
 from training.evaluation.acceptance import check_thresholds, missed_thresholds, single_record_latency, worse_than
 from training.evaluation.binary import Comparison, calibration_error, roc_auc
@@ -22,6 +24,8 @@ from training.export.outliers import Outliers
 from training.export.parity import check_parity
 from training.search.ensemble import Member, StackedEnsemble
 from training.search.space import space_of
+
+log = logging.getLogger(__name__)
 
 _SHUFFLES = 5
 _TIMED_RECORDS = 20
@@ -94,11 +98,18 @@ def evaluate(
     if champion:
         # Scored from the same records by its own bundle, so it may have another contract or other inputs.
         old = Bundle.load(champion.bundle)
-        curves["champion"] = old.probabilities(encode_columns(holdout.columns(), old.contract))
+        columns = columns_as_before(holdout.columns(), old.contract.fields, use_case.fields)
+        curves["champion"] = old.probabilities(encode_columns(columns, old.contract))
         champion_figures = metrics.measure(curves["champion"], y, judged.weights)
         rows, found = _against_champion(judged, curves["champion"])
         reasons += worse_than(f"champion (version {champion.version})", found, titles)
-        comparison = {"champion_version": champion.version, "rows": rows, "metrics": found}
+        # What the champion has to do without here: it may look worse than it is.
+        lacks = told(changes(old.contract.features, use_case.fields))
+        if lacks:
+            log.warning(
+                "version %s is compared without fields that the definition has changed: %s", champion.version, lacks
+            )
+        comparison = {"champion_version": champion.version, "rows": rows, "metrics": found, "champion_lacks": lacks}
     importance = permutation_importance(bundle, x, y, config.seed)
     draw_all(folder / "plots", holdout, curves, importance, development)
     evaluation: dict[str, Any] = msgspec.to_builtins(

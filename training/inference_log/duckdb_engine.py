@@ -44,7 +44,13 @@ class DuckEngine(Engine):
             self.define(name, _empty(columns))
             return
         paths = ", ".join(_quoted(str(path / "*.parquet" if path.is_dir() else path)) for path in files)
-        self.define(name, f"SELECT {', '.join(columns)} FROM read_parquet([{paths}])")
+        source = f"read_parquet([{paths}], union_by_name=true)"
+        held = {
+            row["column_name"].lower(): row["column_type"] for row in self.query(f"DESCRIBE SELECT * FROM {source}")
+        }
+        # Files of a definition before this one may lack a field, or hold it as another kind.
+        chosen = [_as_declared(column, kind, held.get(column.lower())) for column, kind in columns.items()]
+        self.define(name, f"SELECT {', '.join(chosen)} FROM {source}")
 
     def define(self, name: str, sql: str) -> None:
         self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {sql}")
@@ -64,6 +70,14 @@ class DuckEngine(Engine):
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _as_declared(column: str, kind: str, held: str | None) -> str:
+    if held is None:
+        return f"CAST(NULL AS {kind}) AS {column}"
+    if kind and (kind == "STRING") != (held == "VARCHAR"):
+        return f"TRY_CAST({column} AS {kind}) AS {column}"
+    return column
 
 
 def _functions(use_case: UseCase) -> list[str]:

@@ -83,7 +83,7 @@ class AcrBuilder:
         self._connection = connection
         self._credential = credential(connection)
         self._server = server(connection)
-        self._registry = connection.host.partition(".")[0]
+        self._registry = self._server.partition(".")[0]
         self._group: str = extra["resource_group"]
         self._poll_seconds = poll_seconds
         self._run_id: str | None = None

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import requests
 
-from lifecycle.hooks.image_registry import server
+from lifecycle.hooks.connections import address
 
 _TIMEOUT = 30
 _ARM_SCOPE = "https://management.azure.com/.default"
@@ -51,7 +51,7 @@ def find_image(connection: Any, credential: Any, *, repository: str, tag: str) -
     A connection with login and password speaks to the registry with these; another one exchanges its
     Azure token for one of the registry. Raises ``requests.HTTPError`` for any answer but 200 and 404.
     """
-    base = f"{connection.schema or 'https'}://{server(connection)}"
+    base = address(connection, "https")
     with requests.Session() as session:
         if connection.conn_type != "azure" and connection.login and connection.password:
             session.auth = (connection.login, connection.password)

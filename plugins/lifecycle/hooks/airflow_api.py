@@ -13,6 +13,8 @@ import requests
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from lifecycle.hooks import connections
+
 log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
@@ -22,13 +24,8 @@ NOTE_LIMIT = 1000
 _TIMEOUT = 20
 
 
-def address(connection: Any) -> str:
-    """Where the API answers, without a slash at the end."""
-    return f"{connection.schema or 'http'}://{connection.host}" + (f":{connection.port}" if connection.port else "")
-
-
 def _session(connection: Any) -> tuple[requests.Session, str]:
-    base = address(connection)
+    base = connections.address(connection)
     session = requests.Session()
     token = connection.password
     if connection.login:
@@ -56,7 +53,7 @@ def set_run_note(dag_id: str, run_id: str, note: str) -> None:
             timeout=_TIMEOUT,
         )
         answer.raise_for_status()
-    except (requests.RequestException, AirflowNotFoundException) as error:
+    except (requests.RequestException, AirflowNotFoundException, connections.AddressError) as error:
         log.warning("the note of run %s could not be set (connection %s): %s", run_id, CONNECTION_ID, error)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from airflow.sdk import BaseHook
 
 from lifecycle import settings
+from lifecycle.hooks.connections import address
 
 CONNECTION_ID = "registry"
 _WITHOUT_SERVER = ("fs",)
@@ -15,7 +16,7 @@ def server(connection: Any) -> str:
     """Host, and port where one is given; empty where the connection stands for no registry."""
     if connection.conn_type in _WITHOUT_SERVER or not connection.host:
         return ""
-    return f"{connection.host}:{connection.port}" if connection.port else str(connection.host)
+    return address(connection, "https").partition("://")[2]
 
 
 def repositories(use_case: str) -> tuple[str, ...]:

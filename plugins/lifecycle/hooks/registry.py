@@ -20,6 +20,7 @@ import msgspec
 from airflow.sdk import BaseHook
 
 from lifecycle import settings
+from lifecycle.hooks import connections
 from lifecycle.image_reference import ImageReference
 from training import use_case as definitions
 from training.registry import tags
@@ -55,7 +56,7 @@ class Version(msgspec.Struct, frozen=True):
 def _databricks_environment(connection: Any) -> dict[str, str]:
     """The unified-authentication variables that MLflow and the Databricks SDK read, from a connection."""
     extra = connection.extra_dejson
-    variables = {"DATABRICKS_HOST": f"https://{connection.host.removeprefix('https://')}"}
+    variables = {"DATABRICKS_HOST": connections.address(connection, "https")}
     if token := extra.get("token") or (connection.password if not connection.login else None):
         variables["DATABRICKS_TOKEN"] = token
     elif tenant := extra.get("azure_tenant_id"):
@@ -84,9 +85,8 @@ def client(conn_id: str = CONNECTION_ID) -> "MlflowClient":
     if connection.conn_type == "databricks":
         os.environ.update(_databricks_environment(connection))
         tracking, registry = "databricks", "databricks-uc"
-    elif connection.conn_type == "http":
-        port = f":{connection.port}" if connection.port else ""
-        tracking = registry = f"{connection.schema or 'http'}://{connection.host}{port}"
+    elif connection.conn_type in connections.HTTP_TYPES:
+        tracking = registry = connections.address(connection)
         if connection.login:
             os.environ["MLFLOW_TRACKING_USERNAME"] = connection.login
             os.environ["MLFLOW_TRACKING_PASSWORD"] = connection.password or ""

@@ -25,6 +25,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from lifecycle import settings
 from lifecycle.evidence import gate_body
 from lifecycle.hooks import registry
+from lifecycle.hooks.connections import AddressError
 from lifecycle.hooks.registry import RegistryError
 from lifecycle.release_page import airflow_view, chart, history, registry_view
 from lifecycle.release_page.airflow_view import AirflowView
@@ -90,6 +91,7 @@ class RegistryReader:
             return None, f"it has not answered within {DEADLINE_SECONDS:g} s; it is still being asked"
         except (
             MlflowException,
+            AddressError,
             RegistryError,
             AirflowNotFoundException,
             SettingsError,

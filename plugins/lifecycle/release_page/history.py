@@ -52,7 +52,11 @@ def compose(
     gate = "the gate" if releases is not None else ""
     for run in runs.values():
         rollback = run.dag_id == use_case.rollback_dag
-        entries.append(_without_evidence(run, rollback, run.dag_run_id in waiting, gate, airflow_url))
+        entry = _without_evidence(run, rollback, run.dag_run_id in waiting, gate, airflow_url)
+        if rollback and airflow and (found := airflow.produced.get(run.dag_run_id)):
+            # Started without a version, it went to the previous champion, whichever that was then.
+            entry = msgspec.structs.replace(entry, version=found.version, digest=found.digest)
+        entries.append(entry)
     return sorted(entries, key=lambda entry: entry.when, reverse=True)
 
 

@@ -396,3 +396,13 @@ def test_chart_keeps_every_bar_within_its_frame(count):
         assert 0 <= bar.y <= drawn.base
         assert bar.y + bar.height == pytest.approx(drawn.base, abs=0.11)
     assert drawn.bars[-1].label
+
+
+def test_rollback_that_was_started_without_a_version_shows_what_it_found():
+    seen = AirflowView(
+        [run("manual__6", dag_id="attrition_rollback", conf={"reason": "error rate doubled"})],
+        frozenset(),
+        {"manual__6": airflow_view.Produced("1", "sha256:abc")},
+    )
+    (entry,) = history.compose(load(USE_CASE), [], seen, "http://airflow")
+    assert (entry.version, entry.digest) == ("1", "sha256:abc")

@@ -1,10 +1,13 @@
 """The note, the alerts, and the training run that a verdict leads to."""
 
+import email
 import http.server
 import json
 import socketserver
+import ssl
 import threading
 from datetime import date
+from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
@@ -17,6 +20,7 @@ from lifecycle import alerts, settings
 from lifecycle.hooks import airflow_api
 from lifecycle.tasks import retraining
 from tests.support.airflow import USE_CASE, make_settings, run_task
+from tests.support.certificate import write_certificate
 from training.drift.verdict import Quality, Verdict
 from training.evaluation.binary import Estimate
 from training.inference_log import layout
@@ -230,17 +234,51 @@ def test_alert_is_posted_to_a_webhook(server, connections):
 def test_alert_is_sent_by_mail(server, connections):
     connections["alerts"] = Connection(
         conn_id="alerts", conn_type="smtp", host="127.0.0.1", port=server.server_address[1],
-        extra={"from": "a@example.com", "to": ["b@example.com", "c@example.com"]},
+        extra={"from_email": "a@example.com", "to": ["b@example.com", "c@example.com"], "disable_ssl": True,
+               "disable_tls": True},
     )  # fmt: skip
     assert all(alerts.send(alert) for alert in (ALERT, *OTHERS))
     assert [f"attrition.2026-11-02.{kind}@" in mail for kind, mail in zip(KINDS, server.seen, strict=True)] == [
         True
     ] * 4
-    mail = server.seen[0]
-    assert "Message-ID: <attrition.2026-11-02.drift@embedded.lifecycle>" in mail
-    assert "Subject: [attrition, embedded] drift in the night of 2026-11-02" in mail
-    assert "To: b@example.com, c@example.com" in mail
-    assert "Age drifts" in mail
+    mail = email.message_from_string(server.seen[0])
+    assert mail["Message-ID"] == "<attrition.2026-11-02.drift@embedded.lifecycle>"
+    assert mail["Subject"] == "[attrition, embedded] drift in the night of 2026-11-02"
+    assert (mail["From"], mail["To"]) == ("a@example.com", "b@example.com, c@example.com")
+    (text,) = mail.get_payload()
+    assert "Age drifts" in text.get_payload(decode=True).decode()
+
+
+class TlsServer(socketserver.TCPServer):
+    """Wants TLS at once, as port 465 of a mail server does."""
+
+    certificate: Path
+
+    def get_request(self):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate)
+        accepted, address = super().get_request()
+        return context.wrap_socket(accepted, server_side=True), address
+
+
+@pytest.mark.parametrize("server", [(TlsServer, Mail)], indirect=True)
+def test_alert_is_sent_by_mail_through_a_server_that_wants_tls_at_once(server, connections, tmp_path, monkeypatch):
+    TlsServer.certificate = write_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(TlsServer.certificate))
+    connections["alerts"] = Connection(
+        conn_id="alerts", conn_type="smtp", host="127.0.0.1", port=server.server_address[1],
+        extra={"from_email": "a@example.com", "to": "b@example.com"},
+    )  # fmt: skip
+    assert alerts.send(ALERT)
+    assert "From: a@example.com" in server.seen[0]
+
+
+@pytest.mark.parametrize("server", [(http.server.HTTPServer, Webhook)], indirect=True)
+def test_alert_is_posted_to_an_address_that_stands_in_host_with_headers_in_extra(server, connections):
+    host = f"http://127.0.0.1:{server.server_port}/team"
+    connections["alerts"] = Connection(conn_id="alerts", conn_type="http", host=host, extra={"Authorization": "Key k"})
+    assert alerts.send(ALERT)
+    assert server.seen[0][:2] == ("/team/", "Key k")
 
 
 @pytest.mark.parametrize("server", [(http.server.HTTPServer, Webhook, 500)], indirect=True)
@@ -256,6 +294,13 @@ def test_mail_connection_without_a_recipient_is_told_and_stops_nothing(connectio
     connections["alerts"] = Connection(conn_id="alerts", conn_type="smtp", host="127.0.0.1", port=1)
     assert not alerts.send(ALERT)
     assert 'its extra has no "to"' in caplog.text
+
+
+def test_mail_connection_without_a_sender_is_told_and_stops_nothing(connections, caplog):
+    extra = {"to": "b@example.com"}
+    connections["alerts"] = Connection(conn_id="alerts", conn_type="smtp", host="127.0.0.1", port=1, extra=extra)
+    assert not alerts.send(ALERT)
+    assert 'its extra has no "from_email"' in caplog.text
 
 
 def test_alert_without_a_connection_goes_to_the_log(monkeypatch, caplog):

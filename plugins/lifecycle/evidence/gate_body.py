@@ -225,7 +225,7 @@ def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str, response_
         *filter(None, [text(compared_with(evaluation, running))]),
         "",
         f"- Asked by **{text(release.requested_by)}** at {text(release.requested_at)}",
-        f"- Verdict of the evaluation: **{text(model.verdict or 'unknown')}** {reasons}",
+        f"- Verdict of the evaluation: **{text(model.verdict or 'unknown')}** {reasons}".rstrip(),
         *_limits(evaluation),
         *_groups(evaluation),
         *_staging(evidence.staging_report),

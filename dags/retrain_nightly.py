@@ -9,7 +9,10 @@ any other. No reason: `decide` is *skipped* and the run's note says why.
 
 **Params.** `night_from`, `night_to`: days to close (UTC), empty for all since the last one that was closed, at
 most 31 a run; `retrain`: train whatever the verdict. Example: `{"night_from": "2026-11-02", "night_to":
-"2026-11-08", "retrain": false}`.
+"2026-11-08", "retrain": false}`. A night of the future and a longer range are refused.
+
+**Data.** The training table begins with the data that the champion was trained on, as its training run keeps them, and
+with `data` of the settings while there is no champion. Labelled records follow.
 
 **Safe to repeat.** Every task and every night. What was copied from the export is kept as byte ranges and not
 copied twice; tables are made again with the same bytes; a night starts at most one training run and sends each
@@ -21,7 +24,9 @@ damaged by hand: delete the night's `staging` folder (or the day's `inference` f
 Unreadable lines fail nothing: they are in table `quarantine` with blob, byte offset and reason.
 
 **Alerts** (connection `alerts`: smtp or http, otherwise the log): drift confirmed, live quality below its limit, too
-many unreadable lines, no logs for a day while production was up.
+many unreadable lines, no logs for a day while production was up; more rows or files of the outcomes feed unread than
+`unread_share`, a feed that lost a file or brought nothing for `feed_days`, more records about one key than
+`one_key_share`, a night with records that could not be judged, many records without their other half.
 
 **Outcomes** are joined by $key. Where the scoring server drops or hashes sensitive fields in its log
 (`SCORING_LOG_SENSITIVE`), none can be: drift is judged, live quality and new labels are not.

@@ -8,7 +8,7 @@
     unpaired/day=D/                                     inputs without output and the reverse
     quarantine/night=D/                                 lines that could not be read: reason and source offset
     training/night=D/training.parquet                   original training set and labelled records
-    nights/night=D/*.json, report.html                  counts, verdict, alerts that were sent
+    nights/night=D/*.json, report.html                  counts, labels, feed, verdict, alerts that were sent
     runs/KEY.json                                       the nights that a DAG run closes, however often it is repeated
 
 On Databricks ``inference`` and ``unpaired`` are Delta tables, partitioned by day.

@@ -285,7 +285,9 @@ def test_keys_are_compared_as_values_and_told_once_with_both_places(synthetic_fr
 def test_ids_that_excel_shortened_are_explained(synthetic_frame, tmp_path):
     synthetic_frame.assign(EmployeeNumber="2.0E+10").to_csv(tmp_path / "a.csv", index=False)
     (told,) = faults(tmp_path / "a.csv")
-    assert told.startswith("table: 599 rows: EmployeeNumber occurs more than once (lines 3, 4, 5, 6, 7, ...): '2.0E+10'")
+    assert told.startswith(
+        "table: 599 rows: EmployeeNumber occurs more than once (lines 3, 4, 5, 6, 7, ...): '2.0E+10'"
+    )
     assert "Excel seems to have shortened long ids" in told
 
 

@@ -34,8 +34,8 @@ def read_raw(location: str) -> RawTable:
             raise _Unread("it is a workbook of a spreadsheet: save it as CSV UTF-8")
         if _in_delta_table(path):
             raise _Unread(
-                "it is a Delta table, whose folder keeps the files of deleted rows: write its current rows to a Parquet "
-                "file, and name that"
+                "it is a Delta table, whose folder keeps the files of deleted rows: write its current rows to a "
+                "Parquet file, and name that"
             )
         return _typed(pd.read_parquet(path))
     except DataError:

@@ -57,8 +57,8 @@ def test_column_of_any_field_can_be_selected_and_grouped_by(name):
 def awkward(rng, kind):
     """A value of a field as some client writes it into its JSON."""
     if kind == "category":
-        texts = ['"top"', '"\\u0074op"', '"l\'\\u00e9tage"', '"\\ud83d\\ude00"', '"a\\/b"', '"\\t"', '""', '" top "', '"null"',
-                 '"}{"', '"00042"', '"4.20"', '"true"', "null"]  # fmt: skip
+        texts = ['"top"', '"\\u0074op"', '"l\'\\u00e9tage"', '"\\ud83d\\ude00"', '"a\\/b"', '"\\t"', '""', '" top "',
+                 '"null"', '"}{"', '"00042"', '"4.20"', '"true"', "null"]  # fmt: skip
         return rng.choice(texts)
     whole = str(rng.randint(0, 1))
     made = repr(rng.uniform(0, 1000)) if kind == "number" else str(rng.randint(0, 1))

@@ -19,7 +19,6 @@ DEBIAN = {
     "kubectl": "Debian's package kubernetes-client has it",
     "promtool": "Debian's package prometheus has it",
     "haproxy": "Debian's package haproxy has it",
-    "docker-registry": "Debian's package docker-registry has it",
     "node": "Debian's package nodejs has it, `make test-tools` needs npm too",
 }
 

@@ -126,13 +126,10 @@ def a_text(rng: random.Random) -> str:
 def a_day(rng: random.Random) -> Any:
     moment = datetime(2026, 1, 1) + timedelta(seconds=rng.choice([0, 86400, rng.randint(0, 10**8)]))
     zone = rng.choice([UTC, timezone(timedelta(hours=5, minutes=30)), timezone(-timedelta(hours=8))])
-    return rng.choice(
-        [
-            moment.date(), moment, moment.replace(tzinfo=zone), moment.isoformat(), str(moment),
-            moment.replace(tzinfo=zone).isoformat(), moment.date().isoformat(), date(9999, 12, 31), "31.3.2026", "46295", "2026-02-30", "", "yes",
-            datetime(9999, 12, 31, 23, 59, tzinfo=timezone(-timedelta(hours=8))),
-        ]
-    )  # fmt: skip
+    zoned = moment.replace(tzinfo=zone)
+    wrong = ["31.3.2026", "46295", "2026-02-30", "", "yes", datetime(9999, 12, 31, 23, 59, tzinfo=zone)]
+    texts = [moment.isoformat(), str(moment), zoned.isoformat(), moment.date().isoformat()]
+    return rng.choice([moment.date(), moment, zoned, date(9999, 12, 31), *texts, *wrong])
 
 
 def spelled(number: Any, rng: random.Random) -> str:
@@ -425,3 +422,25 @@ def test_text_in_place_of_a_number_and_the_reverse_are_told_with_what_to_send(
     with pytest.raises(Refusal) as refused:
         spelling.typed(value, field)
     assert refused.value.hint == hint
+
+
+def test_log_gets_what_was_understood_where_a_truth_value_is_another_category(bundle: Bundle) -> None:
+    garden = msgspec.structs.replace(GARDEN, categories=("True", "no idea", "False"))
+    fields = tuple(garden if field.name == "garden" else field for field in bundle.contract.fields)
+    contract = msgspec.structs.replace(bundle.contract, fields=fields)
+    body = json.dumps([RECORD | {"garden": False, "rooms": 3.0}]).encode()
+    with pytest.raises(msgspec.ValidationError) as refused:
+        RecordReader(contract).read(body)
+    matrix, understood = reread(body, contract, refused.value)
+    assert matrix[0, 3] == 2
+    assert json.loads(understood) == [RECORD | {"garden": "False", "rooms": 3}]
+
+
+def test_fault_of_a_number_in_quotes_says_how_to_send_it(bundle: Bundle) -> None:
+    body = json.dumps([RECORD | {"rooms": "41", "heating": 7}]).encode()
+    with pytest.raises(ContractViolated) as refused:
+        reread(body, bundle.contract, msgspec.ValidationError())
+    assert refused.value.faults is not None
+    words = {fault.field: fault.allowed for fault in refused.value.faults}
+    assert words["rooms"] == f"a whole number from -{LARGEST_WHOLE} to {LARGEST_WHOLE}; send 41 without quotes"
+    assert words["heating"].endswith('send it in quotes: "7"')

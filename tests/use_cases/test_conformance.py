@@ -22,6 +22,7 @@ from training.config import JobConfig
 from training.data.dataset import holdout_rows, read_table
 from training.data.read_file import read_raw
 from training.data.synthetic import make_rows
+from training.data.table import plain_columns
 from training.data.validation import find_faults
 from training.evaluation.evaluate import Tuning, evaluate
 from training.export.bundle import as_records
@@ -124,8 +125,9 @@ def test_requests_may_leave_out_what_no_model_sees(use_case):
 def test_data_passes_the_door_as_csv_and_as_parquet(use_case, table, dataset, tmp_path):
     raw = read_raw(str(table))
     assert find_faults(use_case, raw) == []
-    typed = {field.name: pd.to_numeric(raw[field.name]) for field in use_case.fields if field.kind != "category"}
-    raw.assign(**typed).to_parquet(tmp_path / "rows.parquet", index=False)
+    cells = plain_columns(raw)
+    typed = {field.name: pd.to_numeric(cells[field.name]) for field in use_case.fields if field.kind != "category"}
+    cells.assign(**typed).to_parquet(tmp_path / "rows.parquet", index=False)
     assert read_table(use_case, str(tmp_path / "rows.parquet")).digest == dataset.digest
 
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import fsspec
 import pandas as pd
 
 from training.data.csv_lines import BadLine, is_utf_8, read_lines
@@ -34,8 +33,8 @@ def read_raw(location: str) -> RawTable:
             raise _Unread("it is a workbook of a spreadsheet: save it as CSV UTF-8")
         if _in_delta_table(path):
             raise _Unread(
-                "it is a Delta table, whose folder keeps the files of deleted rows: write its current rows to a Parquet "
-                "file, and name that"
+                "it is a Delta table, whose folder keeps the files of deleted rows: write its current rows to a "
+                "Parquet file, and name that"
             )
         return _typed(pd.read_parquet(path))
     except DataError:
@@ -47,8 +46,8 @@ def read_raw(location: str) -> RawTable:
 def _in_delta_table(path: str) -> bool:
     """Whether the path is a Delta table or lies in one."""
     if "://" in path:
-        files, inner = fsspec.core.url_to_fs(path)
-        return bool(files.isdir(f"{inner}/{_DELTA_LOG}"))
+        remote = _remote(path)
+        return bool(remote.fs.isdir(f"{remote.path}/{_DELTA_LOG}"))
     return any((folder / _DELTA_LOG).is_dir() for folder in (Path(path), *Path(path).absolute().parents))
 
 
@@ -88,10 +87,16 @@ def _plain(error: Exception) -> str:
     return f"it cannot be read as CSV (name ends in .csv or .csv.gz) or Parquet: {reason}"
 
 
+def _remote(address: str) -> Any:
+    import fsspec  # only where an address is given, as pandas does: the job's environment need not have it
+
+    return fsspec.open(address, "rb")
+
+
 @contextmanager
 def _opened(path: str) -> Iterator[IO[str]]:
     """A file or address, as text in which what is not UTF-8 is a surrogate."""
-    with fsspec.open(path, "rb").open() if "://" in path else open(path, "rb") as file:
+    with _remote(path).open() if "://" in path else open(path, "rb") as file:
         content: Any = gzip.GzipFile(fileobj=file) if path.lower().endswith(".gz") else file
         yield io.TextIOWrapper(content, encoding="utf-8-sig", errors="surrogateescape", newline="")
 

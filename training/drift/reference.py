@@ -74,8 +74,8 @@ def _snapshot(version: ModelVersion, use_case: UseCase, folder: Path) -> Path:
     found, expected = read_snapshot(use_case, snapshot).digest, version.tags.get(tags.DATA_DIGEST)
     if found != expected:
         raise SnapshotError(
-            f"{tags.SNAPSHOT_FILE} of run {run_id} has digest {found}, and version {version.version} was trained on data "
-            f"with digest {expected}: restore the file, or release another version"
+            f"{tags.SNAPSHOT_FILE} of run {run_id} has digest {found}, and version {version.version} was trained on "
+            f"data with digest {expected}: restore the file, or release another version"
         )
     return snapshot
 

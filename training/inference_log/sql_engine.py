@@ -71,7 +71,7 @@ class Column(msgspec.Struct, frozen=True):
         value = f"r.{self.name}"
         if self.kind == "category":
             return value
-        number = f"TRY_CAST({value} AS DOUBLE)"
+        number = f"(TRY_CAST({value} AS DOUBLE) + 0)"  # -0.0 is 0.0, as it was scored
         # A whole number may have more digits than a double holds, or be written as 253.0.
         return (
             number

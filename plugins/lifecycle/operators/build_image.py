@@ -22,8 +22,8 @@ class BuildImageOperator(BaseOperator):
     :param model_version: the version. (templated)
     :param conn_id: the registry's connection: azure_container_registry, azure, docker or fs.
 
-    Returns ``{"image", "tag", "sbom_digest", "base", "reused"}``, also each by its name (``output["image"]``). ``image``
-    is the text of an ``ImageReference``: it is what is approved and deployed.
+    Returns ``{"image", "tag", "sbom_digest", "base", "reused"}``, also each by its name (``output["image"]``).
+    ``image`` is the text of an ``ImageReference``: it is what is approved and deployed.
     """
 
     template_fields = ("model_version",)

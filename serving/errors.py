@@ -151,6 +151,15 @@ class NotReady(Problem):
     headers = (("Retry-After", "1"),)
 
 
+class Stopped(Problem):
+    """Raised while the stop switch is set."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    name = "stopped"
+    title = "This service has been stopped"
+    headers = (("Retry-After", "60"),)
+
+
 class Refused(Problem):
     """Raised for a request that is not HTTP as this server takes it, before any route has seen it."""
 

@@ -15,6 +15,7 @@ from serving.errors import (
     MethodNotAllowed,
     NotReady,
     Problem,
+    Stopped,
     TooLarge,
     Unparsable,
     UnsupportedMediaType,
@@ -35,6 +36,7 @@ _PREDICT_PROBLEMS: tuple[type[Problem], ...] = (
     ContractViolated,
     InternalError,
     NotReady,
+    Stopped,
 )
 
 
@@ -142,7 +144,11 @@ def _paths(contract: Contract, settings: Settings) -> dict[str, Any]:
         "/predict": {"post": predict},
         "/healthz": {"get": _probe("Whether the process answers", "healthz")},
         "/readyz": {"get": _probe("Whether the model is loaded and the server not draining", "readyz", NotReady)},
-        "/version": {"get": _probe("Service, model name and version, image revision", "version")},
+        "/version": {
+            "get": _probe(
+                "Service, model name and version, image revision, and whether and why it is stopped", "version"
+            )
+        },
     }
 
 
@@ -167,8 +173,8 @@ def _problem_response(problem: type[Problem]) -> dict[str, Any]:
 
 
 def _problem_responses(settings: Settings) -> dict[str, Any]:
-    return {
-        str(int(problem.status)): _problem_response(problem)
-        for problem in _PREDICT_PROBLEMS
-        if settings.auth == "keys" or problem not in (KeyMissing, KeyRefused)
-    }
+    titles: dict[str, list[str]] = {}
+    for problem in _PREDICT_PROBLEMS:
+        if settings.auth == "keys" or problem not in (KeyMissing, KeyRefused):
+            titles.setdefault(str(int(problem.status)), []).append(problem.title)
+    return {status: _json_response("; or ".join(found), "Problem", MEDIA_TYPE) for status, found in titles.items()}

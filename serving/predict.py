@@ -47,6 +47,7 @@ class PredictEndpoint:
         identity: str = environ[REQUEST_ID]
         client = service.keys.client(environ.get("HTTP_X_API_KEY")) if service.keys else NOBODY
         environ[CLIENT] = client
+        service.switch.refuse()
         if not service.lifecycle.warm:
             raise NotReady("the models are being loaded")
         body = _read_body(environ, service.settings.max_body)

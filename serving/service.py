@@ -15,6 +15,7 @@ from serving.metrics import Metrics
 from serving.scoring.bundle import Bundle
 from serving.scoring.records import RecordReader
 from serving.settings import Release, Settings, read_release
+from serving.stop_switch import StopSwitch
 
 STDOUT = 1
 
@@ -56,6 +57,7 @@ class Service:
     reader: RecordReader
     keys: ApiKeys | None
     """``None`` where authentication is off."""
+    switch: StopSwitch
     log: InferenceLog
     metrics: Metrics
     lifecycle: Lifecycle
@@ -75,6 +77,7 @@ class Service:
             bundle=bundle,
             reader=RecordReader(contract),
             keys=ApiKeys(Path(settings.api_keys_file)) if settings.auth == "keys" else None,
+            switch=StopSwitch(Path(settings.stop_file) if settings.stop_file else None),
             log=InferenceLog(contract, release, settings, LineWriter(STDOUT, settings.log_timeout)),
             metrics=Metrics(contract, release, 2 * workers + 2, lambda: stderr_writer().lost),
             lifecycle=Lifecycle(),

@@ -32,6 +32,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     auth: Literal["keys", "off"] = "keys"
     api_keys_file: str = ""
     """JSON object: client name to the SHA-256 of its key in hex. Read again when the file changes."""
+    stop_file: str = ""
+    """As long as this file is there, `/predict` answers 503 with the reason that it holds. Empty: there is none."""
     bind: str = ""
     """Comma list of addresses. Empty: port 8080, on loopback only where ``auth`` is off."""
     metrics_bind: str = ""

@@ -144,11 +144,7 @@ def _paths(contract: Contract, settings: Settings) -> dict[str, Any]:
         "/predict": {"post": predict},
         "/healthz": {"get": _probe("Whether the process answers", "healthz")},
         "/readyz": {"get": _probe("Whether the model is loaded and the server not draining", "readyz", NotReady)},
-        "/version": {
-            "get": _probe(
-                "Service, model name and version, image revision, and whether and why it is stopped", "version"
-            )
-        },
+        "/version": {"get": _probe("Service, model, image revision, and whether and why it is stopped", "version")},
     }
 
 

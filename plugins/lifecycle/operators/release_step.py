@@ -36,6 +36,7 @@ class ScoringStepOperator(KubernetesPodOperator):
     - ``watch``: follow the canary's errors and latency for ``release.canary_seconds``.
     - ``verify``: ask the target for health, version, golden answers, errors and a short load.
     - ``restore``: put back a given image, or remove the deployment where ``digest`` is empty.
+    - ``stop``, ``resume``: set the target's stop switch or take it back, and wait until every server says so.
 
     ``verify`` and ``watch`` return ``{"passed", "checks": [{"name", "passed", "detail"}], "requests",
     "errors", "p50_ms", "p95_ms", ...}``; the report of a failed one is pushed as XCom too.
@@ -50,9 +51,10 @@ class ScoringStepOperator(KubernetesPodOperator):
     :param digest: its digest; empty only for a ``restore`` to nothing. (templated)
     :param version: its model version. (templated)
     :param approved_digest: the digest that was approved; production takes no other. (templated)
+    :param said: what the stop switch is to say, of ``stop`` and ``resume``. (templated)
     """
 
-    template_fields = (*KubernetesPodOperator.template_fields, "digest", "version", "approved_digest")
+    template_fields = (*KubernetesPodOperator.template_fields, "digest", "version", "approved_digest", "said")
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class ScoringStepOperator(KubernetesPodOperator):
         digest: Any,
         version: Any,
         approved_digest: Any = "",
+        said: Any = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -98,6 +101,7 @@ class ScoringStepOperator(KubernetesPodOperator):
         self.digest = digest
         self.version = version
         self.approved_digest = approved_digest
+        self.said = said
         self._embedded: LocalSteps | None = None
         self._report: dict[str, Any] | None = None
         self._deployed_image = ""
@@ -137,7 +141,7 @@ class ScoringStepOperator(KubernetesPodOperator):
             task_id=instance.task_id,
             purpose=f"{self.step}-{self.target}",
         )
-        return Work(self.use_case, self.step, self.target, self.image or "", self.digest, self.version, key)
+        return Work(self.use_case, self.step, self.target, self.image or "", self.digest, self.version, key, self.said)
 
     # --- the embedded stack ---
 

@@ -53,7 +53,7 @@ class _Questions(msgspec.Struct):
 
 
 def read(token: str, use_case: UseCase) -> AirflowView:
-    """Runs of its release and rollback, and the questions that wait.
+    """Runs of its release, rollback, stop and resume, and the questions that wait.
 
     Raises ``requests.RequestException`` where the API does not answer or refuses, and
     ``AirflowNotFoundException`` where connection ``airflow_api``, which holds its address, is missing.
@@ -72,7 +72,7 @@ def read(token: str, use_case: UseCase) -> AirflowView:
 
         runs = [
             run
-            for dag_id in (use_case.release_dag, use_case.rollback_dag)
+            for dag_id in (use_case.release_dag, use_case.rollback_dag, use_case.stop_dag, use_case.resume_dag)
             if (found := get(dag_id, "", limit=RUNS, order_by="-run_after"))
             for run in msgspec.json.decode(found, type=_Runs).dag_runs
         ]

@@ -39,6 +39,8 @@ class Target(msgspec.Struct, frozen=True):
     digest: str = ""
     since: str = ""
     approved_by: str = ""
+    stopped: str = ""
+    """Since when, by whom and why it scores nothing; empty where it does."""
     run_url: str = ""
 
 
@@ -140,6 +142,7 @@ def _target(name: str, version: Version | None, since_tag: str, run_url: RunUrl,
         digest=version.digest or "",
         since=version.tags.get(since_tag, ""),
         approved_by=_approver(version, releases),
+        stopped=version.tags.get(tags.STOPPED, "") if since_tag == tags.RELEASED_AT else "",
         run_url=run_url(version.run_id),
     )
 

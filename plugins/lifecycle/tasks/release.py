@@ -17,6 +17,7 @@ from lifecycle.evidence import gate_body
 from lifecycle.evidence.document import Decision, Evidence
 from lifecycle.hooks import airflow_api, registry, targets
 from lifecycle.hooks.registry import Version
+from lifecycle.hooks.stop_switch import refuse_while_stopped
 from lifecycle.idempotency import action_key
 from lifecycle.task_ids import RECORD_APPROVAL
 from training import use_case as definitions
@@ -47,6 +48,7 @@ def resolve_candidate(use_case: str) -> dict[str, Any]:
     It is the version that a person typed. Otherwise it is the challenger, also where an event announced another
     version: while a release waits at its gate, several may be announced, and Airflow starts one run for some of them.
     """
+    refuse_while_stopped(use_case)
     context = get_current_context()
     typed = context["params"].get("version")
     announced = [] if typed else announced_versions(context)
@@ -209,6 +211,7 @@ def record_approval(use_case: str, candidate: dict[str, Any], decided: dict[str,
             tags.APPROVED_BY: decided["decided_by"],
         },
     )
+    refuse_while_stopped(use_case)
     rollback_dag = definitions.load(use_case).rollback_dag
     if context["ti"].get_dr_count(dag_id=rollback_dag, states=["running"]):
         raise AirflowFailException(

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import jsonschema
 import msgspec
 import pytest
+from airflow.models.connection import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from lifecycle import settings
@@ -63,6 +64,13 @@ def model(mlflow_connection, monkeypatch):
         return registry.resolve(USE_CASE, version.version)
 
     return SimpleNamespace(name=name, add=add, client=client)
+
+
+@pytest.fixture(autouse=True)
+def never_stopped(connections, tmp_path):
+    """Production on this machine, whose stop switch nobody has set."""
+    extra = {"home": str(tmp_path)}
+    connections["scoring_production"] = Connection(conn_id="scoring_production", conn_type="gunicorn", extra=extra)
 
 
 def context(run_id="run-1", **params):

@@ -54,6 +54,7 @@ def _add_routes(app: Flask, service: Service) -> None:
             "code_hash": release.code_hash,
             "sbom_digest": release.sbom_digest,
             "created": release.created,
+            "extras": list(release.extras),
             "stopped": msgspec.to_builtins(service.switch.stop),
         }
 

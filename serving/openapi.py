@@ -15,7 +15,9 @@ from serving.errors import (
     MethodNotAllowed,
     NotReady,
     Problem,
+    RoleMissing,
     Stopped,
+    TokenRefused,
     TooLarge,
     Unparsable,
     UnsupportedMediaType,
@@ -30,6 +32,8 @@ _PREDICT_PROBLEMS: tuple[type[Problem], ...] = (
     Unparsable,
     KeyMissing,
     KeyRefused,
+    TokenRefused,
+    RoleMissing,
     MethodNotAllowed,
     TooLarge,
     UnsupportedMediaType,
@@ -38,6 +42,16 @@ _PREDICT_PROBLEMS: tuple[type[Problem], ...] = (
     NotReady,
     Stopped,
 )
+
+
+_SCHEMES: dict[str, dict[str, str]] = {
+    "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "Entra": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+}
+
+
+def _schemes(settings: Settings) -> list[str]:
+    return ["Entra", "ApiKey"] if settings.auth == "entra" else ["ApiKey"]
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -62,8 +76,9 @@ def openapi_document(contract: Contract, release: Release, settings: Settings) -
         "paths": _paths(contract, settings),
         "components": {"schemas": schemas},
     }
-    if settings.auth == "keys":
-        document["components"]["securitySchemes"] = {"ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}
+    if settings.auth != "off":
+        schemes = {name: _SCHEMES[name] for name in _schemes(settings)}
+        document["components"]["securitySchemes"] = schemes
     return msgspec.json.encode(document)
 
 
@@ -138,8 +153,8 @@ def _paths(contract: Contract, settings: Settings) -> dict[str, Any]:
         },
         "responses": {"200": _json_response("One answer for the request", "Answer")} | _problem_responses(settings),
     }
-    if settings.auth == "keys":
-        predict["security"] = [{"ApiKey": []}]
+    if settings.auth != "off":
+        predict["security"] = [{name: []} for name in _schemes(settings)]
     return {
         "/predict": {"post": predict},
         "/healthz": {"get": _probe("Whether the process answers", "healthz")},
@@ -169,8 +184,13 @@ def _problem_response(problem: type[Problem]) -> dict[str, Any]:
 
 
 def _problem_responses(settings: Settings) -> dict[str, Any]:
+    absent = {
+        "keys": (TokenRefused, RoleMissing),
+        "entra": (KeyMissing,),
+        "off": (KeyMissing, KeyRefused, TokenRefused, RoleMissing),
+    }[settings.auth]
     titles: dict[str, list[str]] = {}
     for problem in _PREDICT_PROBLEMS:
-        if settings.auth == "keys" or problem not in (KeyMissing, KeyRefused):
+        if problem not in absent:
             titles.setdefault(str(int(problem.status)), []).append(problem.title)
     return {status: _json_response("; or ".join(found), "Problem", MEDIA_TYPE) for status, found in titles.items()}

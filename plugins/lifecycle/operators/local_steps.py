@@ -129,7 +129,12 @@ class LocalSteps:
             self._client = subprocess.Popen(
                 [sys.executable, "-B", *verify_arguments(self._work, url, Path("bundle"), path)],
                 cwd=self._work.image,
-                env={**_ENVIRONMENT, "PYTHONPATH": self._work.image, "LIFECYCLE_API_KEY": self._slot.key},
+                env={
+                    **_ENVIRONMENT,
+                    "PYTHONPATH": self._work.image,
+                    "LIFECYCLE_API_KEY": self._slot.key,
+                    "TRACEPARENT": self._work.trace_parent,
+                },
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

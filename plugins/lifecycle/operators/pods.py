@@ -81,7 +81,13 @@ def labels(work: Work) -> dict[str, str]:
 
 
 def pod_parts(work: Work) -> PodParts:
-    """The pod of one step."""
+    """The pod of one step, which knows the trace that it is a part of."""
+    parts = _parts(work)
+    trace = k8s.V1EnvVar(name="TRACEPARENT", value=work.trace_parent)
+    return msgspec.structs.replace(parts, env_vars=[*parts.env_vars, trace])
+
+
+def _parts(work: Work) -> PodParts:
     if work.step in ("verify", "watch"):
         return _client(work)
     if work.step in ("stop", "resume"):

@@ -20,6 +20,7 @@ from lifecycle.idempotency import action_key
 from lifecycle.operators import pods
 from lifecycle.operators.local_steps import LocalSteps
 from lifecycle.operators.steps import Step, StepError, Work, failed_checks, refuse_unapproved
+from lifecycle.trace import trace_parent
 from training.use_case import Target
 
 
@@ -141,7 +142,17 @@ class ScoringStepOperator(KubernetesPodOperator):
             task_id=instance.task_id,
             purpose=f"{self.step}-{self.target}",
         )
-        return Work(self.use_case, self.step, self.target, self.image or "", self.digest, self.version, key, self.said)
+        return Work(
+            self.use_case,
+            self.step,
+            self.target,
+            self.image or "",
+            self.digest,
+            self.version,
+            key,
+            said=self.said,
+            trace_parent=trace_parent(instance),
+        )
 
     # --- the embedded stack ---
 

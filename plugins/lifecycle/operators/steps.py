@@ -38,6 +38,8 @@ class Work(msgspec.Struct, frozen=True):
     """``lifecycle.idempotency.action_key``: names pods and generations."""
     said: str = ""
     """What the stop switch is to say (``lifecycle.hooks.stop_switch``); of ``stop`` and ``resume``."""
+    trace_parent: str = ""
+    """``lifecycle.trace``: what the step's own calls carry as header ``traceparent``."""
 
 
 def verify_arguments(work: Work, url: str, bundle: Path, report: Path) -> list[str]:

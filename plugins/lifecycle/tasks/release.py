@@ -20,6 +20,7 @@ from lifecycle.hooks.registry import Version
 from lifecycle.hooks.stop_switch import refuse_while_stopped
 from lifecycle.idempotency import action_key
 from lifecycle.task_ids import RECORD_APPROVAL
+from lifecycle.trace import trace_id
 from training import use_case as definitions
 from training.registry import tags
 
@@ -125,6 +126,7 @@ def gather_evidence(
             requested_by=run.triggering_user_name or f"Airflow ({getattr(run.run_type, 'value', run.run_type)})",
             requested_at=run.run_after.isoformat(),
             note=str(context["params"].get("note") or ""),
+            trace_id=trace_id(context["ti"]),
         ),
         model=evidence.Model(
             use_case=use_case,

@@ -78,8 +78,9 @@ def test_only_deploying_pods_may_talk_to_the_cluster():
 
 
 def test_api_key_is_a_reference_and_never_a_value():
-    environment = pod_of(make("verify", "staging"))["spec"]["containers"][0]["env"]
-    assert environment == [
+    key, trace = pod_of(make("verify", "staging"))["spec"]["containers"][0]["env"]
+    assert trace["name"] == "TRACEPARENT"
+    assert [key] == [
         {
             "name": "LIFECYCLE_API_KEY",
             "valueFrom": {"secretKeyRef": {"name": "scoring-client-key", "key": "api-key"}},

@@ -84,6 +84,7 @@ def context(run_id="run-1", **params):
     instance = SimpleNamespace(
         dag_id=run.dag_id,
         run_id=run_id,
+        task_id="any",
         get_task_breadcrumbs=lambda **_: [{"task_id": "build_image", "duration": 2.04}, {"task_id": "x"}],
         get_dr_count=lambda **_: 0,
         get_task_states=lambda **_: {},

@@ -13,7 +13,7 @@ TARGET ?= production
 
 # What `make test` leaves out: tests that take their time or need more than Python. Their own targets run them.
 NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz
-REQUIREMENTS := requirements serving/requirements training/requirements compose/requirements requirements-spark
+REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs pin-images monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
@@ -34,7 +34,7 @@ lock: setup ## Compile the requirements files, with hashes and for all systems, 
 	@for name in $(REQUIREMENTS); do \
 	  [ -f $$name.in ] || continue; echo "$$name.in -> $$name.txt"; \
 	  $(PINS) | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	    --custom-compile-command "make lock" $$([ $$name != serving/requirements ] || echo "-c -") \
+	    --custom-compile-command "make lock" $$(case $$name in serving/*) echo "-c -" ;; esac) \
 	    $$name.in -o $$name.txt || exit 1; done
 
 ## ---- habits ----

@@ -13,7 +13,7 @@ from pathlib import Path
 import requests
 
 from embedded.processes import signal_group
-from lifecycle.hooks.slot import Running, Unit
+from lifecycle.hooks.slot import STOP_FILE, Running, Unit
 
 SLOT_MARKER = "LIFECYCLE_SCORING_SLOT"
 """Set for every scoring server, to its slot's folder."""
@@ -52,6 +52,7 @@ class Child:
                     "SCORING_BUNDLE": str(image / "bundle"),
                     "SCORING_RELEASE": str(image / "release.json"),
                     "SCORING_API_KEYS_FILE": str(keys),
+                    "SCORING_STOP_FILE": str(slot / STOP_FILE),
                     "SCORING_BIND": f"fd://{public.fileno()}",
                     "SCORING_METRICS_BIND": f"fd://{self._private.fileno()}",
                     "SCORING_WORKERS": "1",

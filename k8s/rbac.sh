@@ -7,4 +7,4 @@ if [ $# -ne 2 ] || ! [[ $1 =~ ^[a-z][a-z0-9-]*$ ]] || ! [[ $2 =~ ^(staging|produ
   exit 2
 fi
 cd "$(dirname "$0")/rbac"
-cat namespace.yaml network.yaml deployer.yaml airflow.yaml | sed -e "s/USE_CASE/$1/g" -e "s/TARGET/$2/g"
+cat namespace.yaml network.yaml deployer.yaml switch.yaml airflow.yaml | sed -e "s/USE_CASE/$1/g" -e "s/TARGET/$2/g"

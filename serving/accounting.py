@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 
 from serving.metrics import ENDPOINTS
+from serving.trace_context import note_trace
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -35,15 +36,20 @@ def init_app(app: Flask, service: "Service") -> None:
 
     Around Flask and not in its hooks, which would take 20 microseconds.
     """
-    answer, count = app.wsgi_app, service.metrics.answered
+    answer, count, spans = app.wsgi_app, service.metrics.answered, service.spans
 
     def accounted(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         began = time.perf_counter()
         own = [("X-Request-ID", request_id(environ))]
+        if "HTTP_TRACEPARENT" in environ:
+            note_trace(environ)
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             endpoint = (environ["werkzeug.request"].endpoint or "other").partition(".")[0]
-            count(endpoint if endpoint in ENDPOINTS else "other", int(status[:3]), time.perf_counter() - began)
+            took = time.perf_counter() - began
+            count(endpoint if endpoint in ENDPOINTS else "other", int(status[:3]), took)
+            if spans is not None and endpoint == "predict":
+                spans.answered(environ, int(status[:3]), took)
             if not any(name == "Cache-Control" for name, _ in headers):
                 own.append(("Cache-Control", "no-store"))
             return start_response(status, headers + own, exc_info)

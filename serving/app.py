@@ -1,5 +1,6 @@
 """The WSGI application: a Flask application with every route."""
 
+import msgspec
 from flask import Flask, Response, request
 
 from serving import accounting, docs, errors
@@ -53,6 +54,8 @@ def _add_routes(app: Flask, service: Service) -> None:
             "code_hash": release.code_hash,
             "sbom_digest": release.sbom_digest,
             "created": release.created,
+            "extras": list(release.extras),
+            "stopped": msgspec.to_builtins(service.switch.stop),
         }
 
     @app.get("/metrics")

@@ -98,6 +98,23 @@ class KeyRefused(Problem):
     title = "The API key is not known"
 
 
+class TokenRefused(Problem):
+    """Raised when a request has no access token, or one that is not good here."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    name = "token-refused"
+    title = "An access token is needed"
+    headers = (("WWW-Authenticate", "Bearer"),)
+
+
+class RoleMissing(Problem):
+    """Raised when an access token is good and does not allow this."""
+
+    status = HTTPStatus.FORBIDDEN
+    name = "role-missing"
+    title = "The access token does not allow this"
+
+
 class NotFound(Problem):
     """Raised for a path that nothing is at."""
 
@@ -149,6 +166,15 @@ class NotReady(Problem):
     name = "not-ready"
     title = "The server is not ready"
     headers = (("Retry-After", "1"),)
+
+
+class Stopped(Problem):
+    """Raised while the stop switch is set."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    name = "stopped"
+    title = "This service has been stopped"
+    headers = (("Retry-After", "60"),)
 
 
 class Refused(Problem):

@@ -195,7 +195,9 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
     def _may_serve(self, seen: Seen) -> bool:
         """Probes always; a prediction when no thread computes, and its log lines will be taken."""
         service = self.service
-        return seen.environ["REQUEST_METHOD"] == "GET" or (service.log.takes_lines() and not service.computing.locked())
+        return seen.environ["REQUEST_METHOD"] == "GET" or (
+            service.log.takes_lines() and not service.computing.locked() and not service.may_wait_for_keys(seen.environ)
+        )
 
     def _serve(self, conn: Any, seen: Seen) -> None:
         began = time.perf_counter()

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from serving.cpu import cpu_limit
-from serving.settings import read_settings
+from serving.settings import settings_or_exit
 from serving.system import limit_malloc_arenas, memory_folder, most_connections
 
 # NumPy is imported after this. Its thread pool would not survive the fork, and our matrices are small.
@@ -23,7 +23,7 @@ gc.disable()
 
 limit_malloc_arenas(2)
 
-_settings = read_settings()
+_settings = settings_or_exit()
 
 bind = _settings.binds
 workers = _settings.workers or cpu_limit()
@@ -60,8 +60,11 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Count in that row."""
-    _service(server).metrics.take_row(worker.metrics_row)
+    """Count in that row; start what has a thread."""
+    service = _service(server)
+    service.metrics.take_row(worker.metrics_row)
+    if service.spans is not None:
+        service.spans.start()
 
 
 def post_worker_init(worker: Any) -> None:

@@ -16,6 +16,7 @@ from gunicorn.glogging import Logger
 
 from serving.accounting import CLIENT, REQUEST_ID
 from serving.log_writer import LineWriter, LogUnavailable
+from serving.trace_context import TRACE_ID
 
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 """Probes that went well leave no access line."""
@@ -102,6 +103,7 @@ class JsonLogger(Logger):  # type: ignore[misc]
             "type": "Access",
             "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "request_id": environ.get(REQUEST_ID),
+            "trace_id": environ.get(TRACE_ID),
             "client": environ.get(CLIENT),
             "remote": environ.get("REMOTE_ADDR"),
             "method": method if method in _METHODS else "other",

@@ -6,46 +6,36 @@ import logging
 import threading
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
 from serving.errors import KeyMissing, KeyRefused, NotReady
+from serving.mounted_file import MountedFile
 from serving.settings import SettingsError
 
-_LOOK_SECONDS = 1.0
 _GRACE_SECONDS = 3.0
 """For how long the keys stay known when their file cannot be used: an editor empties a file before it writes it."""
 _log = logging.getLogger(__name__)
 
 
-class _Stamp(NamedTuple):
-    inode: int
-    modified_ns: int
-    size: int
-
-
 class ApiKeys:
     """The keys of a file ``{"client name": "sha256 of the key in hex"}``. Thread-safe.
 
-    A changed file counts within seconds. ``{}`` lets nobody in; so does a file that is gone, empty or broken.
+    A changed file counts within a second. ``{}`` lets nobody in; so does a file that is gone, empty or broken.
     """
 
     def __init__(self, path: Path) -> None:
         """Read the file; raises ``SettingsError`` when it cannot be used."""
-        self._path = path
+        self._file = MountedFile(path)
         self._lock = threading.Lock()
-        self._looked = time.monotonic()
-        self._stamp = self._look()
-        self._hashes = self._read()
+        self._hashes = self._read(self._file.changed() or b"")
         self._unusable_since: float | None = None
 
     def client(self, key: str | None) -> str:
         """The name of the client whose key it is; raises ``KeyMissing``, ``KeyRefused`` or ``NotReady``."""
         if not key:
             raise KeyMissing("send the key in the header X-API-Key")
-        if time.monotonic() - self._looked > _LOOK_SECONDS:
-            self._read_again()
+        self._follow()
         unusable = self._unusable_since
         if unusable is not None and time.monotonic() - unusable > _GRACE_SECONDS:
             raise NotReady("this server's file of API keys cannot be used, so no key is known")
@@ -58,34 +48,27 @@ class ApiKeys:
             raise KeyRefused("the key in X-API-Key is not one of this server's")
         return found
 
-    def _read_again(self) -> None:
-        """Follow a change of the file."""
+    def _follow(self) -> None:
+        """Take up a change of the file."""
         with self._lock:
-            self._looked = time.monotonic()
+            found = self._file.changed()
+            if found is None:
+                return
             try:
-                stamp = self._look()
-                if stamp != self._stamp or self._unusable_since is not None:
-                    self._hashes, self._stamp, self._unusable_since = self._read(), stamp, None
-                    _log.info("API keys read again: %d clients", len(self._hashes))
+                self._hashes, self._unusable_since = self._read(found), None
+                _log.info("API keys read again: %d clients", len(self._hashes))
             except SettingsError as error:
                 if self._unusable_since is None:
-                    self._unusable_since = self._looked
+                    self._unusable_since = time.monotonic()
                 _log.error("no API key will be known until this is mended: %s", error)
 
-    def _look(self) -> _Stamp:
+    def _read(self, found: bytes | OSError) -> tuple[tuple[str, bytes], ...]:
+        wanted = f'the API key file {self._file.path} must be {{"client name": "SHA-256 of the key in hex"}}'
+        if isinstance(found, OSError):
+            raise SettingsError(f"the API key file {self._file.path} cannot be read: {found.strerror}") from found
         try:
-            stat = self._path.stat()
-        except OSError as error:
-            raise SettingsError(f"the API key file {self._path} cannot be read: {error.strerror}") from error
-        return _Stamp(stat.st_ino, stat.st_mtime_ns, stat.st_size)
-
-    def _read(self) -> tuple[tuple[str, bytes], ...]:
-        wanted = f'the API key file {self._path} must be {{"client name": "SHA-256 of the key in hex"}}'
-        try:
-            hashes = msgspec.json.decode(self._path.read_bytes(), type=dict[str, str])
+            hashes = msgspec.json.decode(found, type=dict[str, str])
             keys = tuple((name, bytes.fromhex(digest)) for name, digest in hashes.items())
-        except OSError as error:
-            raise SettingsError(f"the API key file {self._path} cannot be read: {error.strerror}") from error
         except ValueError:  # msgspec's errors too; their text may hold what the file holds
             raise SettingsError(f"{wanted}; it is not") from None
         if any(len(digest) != 32 or not name for name, digest in keys):

@@ -15,6 +15,9 @@ from serving.errors import (
     MethodNotAllowed,
     NotReady,
     Problem,
+    RoleMissing,
+    Stopped,
+    TokenRefused,
     TooLarge,
     Unparsable,
     UnsupportedMediaType,
@@ -29,13 +32,26 @@ _PREDICT_PROBLEMS: tuple[type[Problem], ...] = (
     Unparsable,
     KeyMissing,
     KeyRefused,
+    TokenRefused,
+    RoleMissing,
     MethodNotAllowed,
     TooLarge,
     UnsupportedMediaType,
     ContractViolated,
     InternalError,
     NotReady,
+    Stopped,
 )
+
+
+_SCHEMES: dict[str, dict[str, str]] = {
+    "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "Entra": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+}
+
+
+def _schemes(settings: Settings) -> list[str]:
+    return ["Entra", "ApiKey"] if settings.auth == "entra" else ["ApiKey"]
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -60,8 +76,9 @@ def openapi_document(contract: Contract, release: Release, settings: Settings) -
         "paths": _paths(contract, settings),
         "components": {"schemas": schemas},
     }
-    if settings.auth == "keys":
-        document["components"]["securitySchemes"] = {"ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}
+    if settings.auth != "off":
+        schemes = {name: _SCHEMES[name] for name in _schemes(settings)}
+        document["components"]["securitySchemes"] = schemes
     return msgspec.json.encode(document)
 
 
@@ -140,13 +157,13 @@ def _paths(contract: Contract, settings: Settings) -> dict[str, Any]:
         },
         "responses": {"200": _json_response("One answer for the request", "Answer")} | _problem_responses(settings),
     }
-    if settings.auth == "keys":
-        predict["security"] = [{"ApiKey": []}]
+    if settings.auth != "off":
+        predict["security"] = [{name: []} for name in _schemes(settings)]
     return {
         "/predict": {"post": predict},
         "/healthz": {"get": _probe("Whether the process answers", "healthz")},
         "/readyz": {"get": _probe("Whether the model is loaded and the server not draining", "readyz", NotReady)},
-        "/version": {"get": _probe("Service, model name and version, image revision", "version")},
+        "/version": {"get": _probe("Service, model, image revision, and whether and why it is stopped", "version")},
     }
 
 
@@ -171,8 +188,13 @@ def _problem_response(problem: type[Problem]) -> dict[str, Any]:
 
 
 def _problem_responses(settings: Settings) -> dict[str, Any]:
-    return {
-        str(int(problem.status)): _problem_response(problem)
-        for problem in _PREDICT_PROBLEMS
-        if settings.auth == "keys" or problem not in (KeyMissing, KeyRefused)
-    }
+    absent = {
+        "keys": (TokenRefused, RoleMissing),
+        "entra": (KeyMissing,),
+        "off": (KeyMissing, KeyRefused, TokenRefused, RoleMissing),
+    }[settings.auth]
+    titles: dict[str, list[str]] = {}
+    for problem in _PREDICT_PROBLEMS:
+        if problem not in absent:
+            titles.setdefault(str(int(problem.status)), []).append(problem.title)
+    return {status: _json_response("; or ".join(found), "Problem", MEDIA_TYPE) for status, found in titles.items()}

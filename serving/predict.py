@@ -16,6 +16,7 @@ from serving.errors import NotReady, TooLarge, Unparsable, UnsupportedMediaType
 from serving.log_writer import LogUnavailable
 from serving.scoring.encode import UNKNOWN
 from serving.service import Service
+from serving.trace_context import TRACE_ID
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _JSON = re.compile(r"application/json\s*(;.*)?", re.IGNORECASE)
 _OTHER_CHARSET = re.compile(r";\s*charset\s*=\s*(?!\"?utf-?8\"?\s*(;|$))", re.IGNORECASE)
-
-NOBODY = "anonymous"
-"""The client's name where authentication is off."""
 
 _DISCARDED = 4  # times the largest body: read and thrown away, so that the client sees the 413
 
@@ -45,8 +43,9 @@ class PredictEndpoint:
     def __call__(self) -> Response:
         service, environ = self._service, request.environ
         identity: str = environ[REQUEST_ID]
-        client = service.keys.client(environ.get("HTTP_X_API_KEY")) if service.keys else NOBODY
+        client = service.caller(environ)
         environ[CLIENT] = client
+        service.switch.refuse()
         if not service.lifecycle.warm:
             raise NotReady("the models are being loaded")
         body = _read_body(environ, service.settings.max_body)
@@ -54,7 +53,7 @@ class PredictEndpoint:
             fields, body = self._fields(body)
             result = service.bundle.score_fields(fields, adjusted=self._adjusted)
             encoded = msgspec.json.encode(result)
-            lines = service.log.lines(identity, client, body, result, encoded)
+            lines = service.log.lines(identity, client, body, result, encoded, environ.get(TRACE_ID, ""))
         try:
             service.log.write(lines)
         except LogUnavailable as error:

@@ -4,9 +4,12 @@ import mmap
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from serving.errors import KeyRefused
+from serving.extras import entra_tokens, span_exporter
 from serving.inference_log import InferenceLog
 from serving.json_logging import stderr_writer
 from serving.keys import ApiKeys
@@ -15,8 +18,19 @@ from serving.metrics import Metrics
 from serving.scoring.bundle import Bundle
 from serving.scoring.records import RecordReader
 from serving.settings import Release, Settings, read_release
+from serving.stop_switch import StopSwitch
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from serving.entra import EntraTokens
+    from serving.spans import Spans
 
 STDOUT = 1
+NOBODY = "anonymous"
+"""The client's name where authentication is off."""
+RELEASE_CLIENT = "release"
+"""Who verifies a release: the one client that needs no token where the others do."""
 
 
 @dataclass
@@ -56,6 +70,11 @@ class Service:
     reader: RecordReader
     keys: ApiKeys | None
     """``None`` where authentication is off."""
+    tokens: "EntraTokens | None"
+    """``None`` where no tokens are taken."""
+    spans: "Spans | None"
+    """``None`` where no spans are exported."""
+    switch: StopSwitch
     log: InferenceLog
     metrics: Metrics
     lifecycle: Lifecycle
@@ -74,12 +93,31 @@ class Service:
             release=release,
             bundle=bundle,
             reader=RecordReader(contract),
-            keys=ApiKeys(Path(settings.api_keys_file)) if settings.auth == "keys" else None,
+            keys=ApiKeys(Path(settings.api_keys_file)) if settings.auth != "off" else None,
+            tokens=entra_tokens(settings),
+            spans=span_exporter(release),
+            switch=StopSwitch(Path(settings.stop_file) if settings.stop_file else None),
             log=InferenceLog(contract, release, settings, LineWriter(STDOUT, settings.log_timeout)),
             metrics=Metrics(contract, release, 2 * workers + 2, lambda: stderr_writer().lost),
             lifecycle=Lifecycle(),
             computing=threading.Lock(),
         )
+
+    def caller(self, environ: "WSGIEnvironment") -> str:
+        """Who asks; raises the ``Problem`` of whoever may not."""
+        key = environ.get("HTTP_X_API_KEY")
+        if self.tokens is not None and not key:
+            return self.tokens.client(environ.get("HTTP_AUTHORIZATION", ""))
+        if self.keys is None:
+            return NOBODY
+        name = self.keys.client(key)
+        if self.tokens is not None and name != RELEASE_CLIENT:
+            raise KeyRefused(f"this server takes Entra access tokens, and an API key of {RELEASE_CLIENT} alone")
+        return name
+
+    def may_wait_for_keys(self, environ: "WSGIEnvironment") -> bool:
+        """Whether the caller's token may need the key server's answer."""
+        return self.tokens is not None and self.tokens.may_wait(environ.get("HTTP_AUTHORIZATION", ""))
 
     def warm_up(self) -> None:
         """Score one made-up record, every field missing, and report ready: the models work in this process."""

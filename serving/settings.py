@@ -29,9 +29,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Folder of the model bundle."""
     release: str = "/app/release.json"
     """What the image build wrote about this release; without the file the model version is "0"."""
-    auth: Literal["keys", "off"] = "keys"
+    auth: Literal["keys", "entra", "off"] = "keys"
+    """Who may predict: holders of an API key, holders of a Microsoft Entra access token, or everybody."""
+    entra_tenant: str = ""
+    """Tenant id whose tokens are taken, with `SCORING_AUTH=entra`."""
+    entra_audience: str = ""
+    """What a token has to be made for: the client id of this API (tokens of version 2), or its `api://` address."""
+    entra_role: str = "Score"
+    """Application role, or delegated scope, that a token must carry."""
+    entra_authority: str = "https://login.microsoftonline.com"
+    """Who signs the tokens, and publishes the keys; another address in a sovereign cloud."""
     api_keys_file: str = ""
-    """JSON object: client name to the SHA-256 of its key in hex. Read again when the file changes."""
+    """With `entra` too, where the client `release` alone is taken from it.
+    JSON object: client name to the SHA-256 of its key in hex. Read again when the file changes."""
+    stop_file: str = ""
+    """As long as this file is there, `/predict` answers 503 with the reason that it holds. Empty: there is none."""
     bind: str = ""
     """Comma list of addresses. Empty: port 8080, on loopback only where ``auth`` is off."""
     metrics_bind: str = ""
@@ -100,11 +112,29 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise SettingsError(f"a {PREFIX}* variable is wrong: {error}") from error
-    if settings.auth == "keys" and not settings.api_keys_file:
+    if settings.auth != "off" and not settings.api_keys_file:
         raise SettingsError(f"{PREFIX}API_KEYS_FILE is not set: name the file of key hashes, or set {PREFIX}AUTH=off")
+    if settings.auth == "entra" and not (settings.entra_tenant and settings.entra_audience):
+        raise SettingsError(
+            f"{PREFIX}AUTH=entra needs the tenant's id in {PREFIX}ENTRA_TENANT and this API's client id in "
+            f"{PREFIX}ENTRA_AUDIENCE"
+        )
     if settings.log_sensitive == "hash" and not settings.log_hash_key:
         raise SettingsError(f"{PREFIX}LOG_SENSITIVE=hash needs a secret in {PREFIX}LOG_HASH_KEY")
     return settings
+
+
+def settings_or_exit() -> Settings:
+    """The settings of this process; wrong ones end it with one line."""
+    try:
+        return read_settings()
+    except SettingsError as error:
+        raise not_started(error) from None
+
+
+def not_started(error: SettingsError) -> SystemExit:
+    """What ends a process that cannot start: gunicorn would tell where in its own code that happened."""
+    return SystemExit(f"the scoring server does not start: {error}")
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -120,6 +150,8 @@ class Release(msgspec.Struct, frozen=True):
     sbom_digest: str = ""
     """Of the image's ``sbom.json``."""
     created: str = ""
+    extras: tuple[str, ...] = ()
+    """Optional requirements that the image holds."""
 
 
 def read_release(path: Path, model_name: str) -> Release:

@@ -46,6 +46,16 @@ def _pins(lock: str) -> dict[str, str]:
     return dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / lock).read_text(), re.MULTILINE))
 
 
+@pytest.mark.parametrize("extra", ["entra", "otlp"])
+def test_optional_requirements_of_the_image_follow_the_same_pins(extra: str) -> None:
+    whole, image, ours = (
+        _pins(name) for name in ("requirements.txt", "serving/requirements.txt", f"serving/requirements-{extra}.txt")
+    )
+    assert ours
+    assert {name: pin for name, pin in ours.items() if whole.get(name) != pin or image.get(name, pin) != pin} == {}
+    assert not ours.keys() <= image.keys(), "the image holds them already"
+
+
 @pytest.mark.parametrize("lock", SMALLER_LOCKS)
 def test_smaller_locks_are_part_of_the_one_that_is_resolved(lock: str) -> None:
     whole, ours = _pins("requirements.txt"), _pins(lock)

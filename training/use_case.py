@@ -188,6 +188,14 @@ class UseCase(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.name}_rollback"
 
     @property
+    def stop_dag(self) -> str:
+        return f"{self.name}_stop"
+
+    @property
+    def resume_dag(self) -> str:
+        return f"{self.name}_resume"
+
+    @property
     def retrain_dag(self) -> str:
         return f"{self.name}_retrain_nightly"
 

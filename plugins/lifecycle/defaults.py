@@ -57,6 +57,8 @@ def runbook(docstring: str | None, use_case: UseCase) -> str:
         train_dag=use_case.train_dag,
         release_dag=use_case.release_dag,
         rollback_dag=use_case.rollback_dag,
+        stop_dag=use_case.stop_dag,
+        resume_dag=use_case.resume_dag,
         retrain_dag=use_case.retrain_dag,
         version_asset=use_case.version_asset,
         key=f"`{use_case.key}`" if use_case.key else "a key, and this use case has none: no outcome can be joined",

@@ -71,6 +71,8 @@ class Scoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     base_image: str = "python:3.11-slim"
     kubectl_image: str = "registry.k8s.io/kubectl:v1.32.0"
     """Image of the deploy pods; needs bash and jq beside kubectl."""
+    extras: tuple[Literal["entra", "otlp"], ...] = ()
+    """Optional requirements of the images: `entra` for `SCORING_AUTH=entra`, `otlp` for the export of spans."""
     leave_out: tuple[Literal["ingress", "autoscaling", "disruption-budget", "network-policy"], ...] = ()
     """Parts of ``k8s/components`` that the clusters lack. Without autoscaling, ``replicas`` counts."""
 

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -26,13 +27,14 @@ class Client:
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(parts.hostname, parts.port, timeout=_TIMEOUT)
         self._headers = {"X-API-Key": key} if key else {}
+        self._trace = {"traceparent": parent} if (parent := os.environ.get("TRACEPARENT")) else {}
 
     def get(self, path: str) -> tuple[int, bytes]:
         return self._send("GET", path, None, self._headers)
 
     def predict(self, records: Any, *, key: bool = True) -> tuple[int, bytes]:
         headers = dict(self._headers) if key else {}
-        headers |= {
+        headers |= self._trace | {
             "Content-Type": "application/json",
             "X-Request-ID": f"{_REQUEST_ID_PREFIX}{uuid.uuid4().hex}",
         }

@@ -10,7 +10,8 @@ from lifecycle.defaults import KINDS, notify_failure
 from tests.support.scoring_steps import STEPS
 
 ROOT = Path(__file__).resolve().parents[2]
-DAGS = {"attrition_train", "attrition_release", "attrition_rollback", "attrition_retrain_nightly"}
+_KINDS_OF_DAGS = ("train", "release", "rollback", "retrain_nightly", "stop", "resume")
+DAGS = {f"attrition_{kind}" for kind in _KINDS_OF_DAGS}
 """Of the one use case of this repository; ``test_use_cases.py`` has those of others."""
 
 
@@ -112,6 +113,11 @@ def test_every_pod_that_a_dag_makes_has_its_checked_in_render(dags):
 def test_release_and_rollback_never_run_twice_at_once(dags):
     assert dags["attrition_release"].max_active_runs == 1
     assert dags["attrition_rollback"].max_active_runs == 1
+
+
+def test_what_an_emergency_needs_is_never_paused_at_first(dags):
+    for kind in ("rollback", "stop", "resume"):
+        assert dags[f"attrition_{kind}"].is_paused_upon_creation is False
 
 
 def test_nightly_retraining_is_due_at_two_and_never_runs_twice_at_once(dags):

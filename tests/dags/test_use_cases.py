@@ -12,7 +12,7 @@ from tests.support.definitions import define
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "dags").glob("*.py"))
-KINDS = ("train", "release", "rollback", "retrain_nightly")
+KINDS = ("train", "release", "rollback", "retrain_nightly", "stop", "resume")
 HEAVY = {"mlflow", "numpy", "pandas", "pyarrow", "scipy", "sklearn"}
 PARSE_SECONDS = 1.0
 """Of the processor's time, for a file whose use cases are ten and more; Airflow itself is loaded before."""
@@ -105,6 +105,8 @@ def test_dags_of_a_use_case_carry_its_owner_tags_assets_and_name_alone(mixed):
         "release": ("release", ["churn_production"]),
         "rollback": ("release", ["churn_production"]),
         "retrain_nightly": ("retraining", []),
+        "stop": ("release", []),
+        "resume": ("release", []),
     }
     for kind, (tag, assets) in expected.items():
         dag = mixed["dags"][f"churn_{kind}"]

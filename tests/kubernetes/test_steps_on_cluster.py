@@ -18,7 +18,7 @@ from compose.log_export import Exporter
 from lifecycle import settings
 from lifecycle.builders.context import write_context
 from lifecycle.builders.docker_engine import EngineBuilder
-from lifecycle.hooks import targets
+from lifecycle.hooks import stop_switch, targets
 from lifecycle.operators.release_step import ScoringStepOperator
 from tests.kubernetes import cluster
 from tests.kubernetes.cluster import STEPS, USE_CASE, until
@@ -278,3 +278,20 @@ def test_airflows_account_of_a_target_can_do_nothing_at_the_other_one(staging):
     assert cluster.may("staging", "create", "pods", within=STEPS)
     assert not cluster.may("production", "create", "pods", within=STEPS)
     assert not cluster.may("staging", "get", "secrets", within=STEPS)
+
+
+def test_stop_reaches_every_pod_and_those_that_start_later_until_it_is_taken_back(staging, images):
+    let_run(images["one"])
+    said = json.dumps({"reason": "wrong data", "by": "ann", "since": "2026-11-26T10:00:00Z"})
+    do("canary", images["one"], run="stop")
+    do("stop", {**images["one"], "said": said}, run="stop")
+    assert stop_switch.stopped(USE_CASE.name, "staging") == stop_switch.Stop(
+        "wrong data", "ann", "2026-11-26T10:00:00Z"
+    )
+    do("deploy", images["two"], run="stop")  # stopped servers are ready, and the new ones start stopped
+    runs = {**images["two"], "version": "101"}  # as its release.json says
+    with pytest.raises(AirflowFailException, match="503"):
+        do("verify", runs, run="stop")
+    do("resume", {**images["two"], "said": said}, run="stop")
+    assert stop_switch.stopped(USE_CASE.name, "staging") is None
+    assert do("verify", runs, run="resumed")["passed"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serving import keys
+from serving import keys, mounted_file
 from serving.errors import KeyMissing, KeyRefused, NotReady
 from serving.keys import ApiKeys
 from serving.settings import SettingsError
@@ -15,7 +15,7 @@ from tests.support.serving_processes import key_file
 
 @pytest.fixture(autouse=True)
 def _look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "_LOOK_SECONDS", -1.0)
+    monkeypatch.setattr(mounted_file, "LOOK_SECONDS", 0.0)
 
 
 def test_each_key_is_its_clients(tmp_path: Path) -> None:
@@ -36,11 +36,19 @@ def test_missing_and_unknown_keys_are_different_refusals_and_do_not_repeat_the_k
 def test_rotated_file_is_followed(tmp_path: Path) -> None:
     path = key_file(tmp_path, portal="old")
     known = ApiKeys(path)
-    new = key_file(tmp_path, portal="new", second="other")
-    os.utime(new, ns=(1, 1))
+    key_file(tmp_path, portal="new", second="other")
     assert known.client("new") == "portal"
     with pytest.raises(KeyRefused):
         known.client("old")
+
+
+def test_file_of_the_same_size_and_time_is_followed(tmp_path: Path) -> None:
+    path = key_file(tmp_path, portal="old")
+    known = ApiKeys(path)
+    written = path.stat()
+    key_file(tmp_path, portal="new")
+    os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))
+    assert known.client("new") == "portal"
 
 
 def test_last_client_can_be_revoked_and_a_server_starts_so(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ IMAGE = f"registry.example.com/attrition-scoring@{DIGEST}"
 NOTHING = {"image": "", "version": ""}
 
 
+SAID = '{"reason":"wrong data","by":"ann","since":"2026-11-26T10:00:00+00:00"}'
+
+
 STEPS = {
     "attrition_release.deploy_staging": {"step": "deploy", "target": "staging"},
     "attrition_release.verify_staging": {"step": "verify", "target": "staging"},
@@ -30,6 +33,8 @@ STEPS = {
     "attrition_release.restore_staging.to_nothing": {"step": "restore", "target": "staging", **NOTHING},
     "attrition_rollback.deploy_production": {"step": "deploy", "target": "production"},
     "attrition_rollback.verify_production": {"step": "verify", "target": "production"},
+    "attrition_stop.stop_production": {"step": "stop", "target": "production", "said": SAID},
+    "attrition_resume.resume_production": {"step": "resume", "target": "production", "said": SAID},
 }
 """Every task of the DAGs that makes a pod: DAG, task, and where it matters, what it is given."""
 

@@ -4,7 +4,7 @@
     bundle/       the model version's bundle
     k8s/          the manifests that deploy this very image
     release.json  where all of it comes from; the server's /version shows it
-    sbom.json     CycloneDX, from serving/requirements.txt
+    sbom.json     CycloneDX, from serving/requirements.txt and those of the extras
 
 The tag follows from all of that but the date, so the same inputs have the same tag.
 """
@@ -12,6 +12,7 @@ The tag follows from all of that but the date, so the same inputs have the same 
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -63,13 +64,15 @@ class Inputs(msgspec.Struct, frozen=True):
     bundle_hash: str
     repository: str
     base_image: str
+    extras: tuple[str, ...] = ()
+    """Optional requirements of the image, by the name of their file."""
 
     @property
     def key(self) -> str:
         """Digest of everything that changes the image: what a builder looks its own work up by."""
         parts = (
             self.model_name, self.model_version, self.run_id, self.data_digest,
-            self.code_hash, self.bundle_hash, self.base_image,
+            self.code_hash, self.bundle_hash, self.base_image, *self.extras,
         )  # fmt: skip
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -79,7 +82,16 @@ class Inputs(msgspec.Struct, frozen=True):
         return f"v{self.model_version}-{self.key[:_HASH_LENGTH]}"
 
 
-def gather(*, model: Any, bundle: Path, repository: str, base_image: str, revision: str, data_digest: str) -> Inputs:
+def gather(
+    *,
+    model: Any,
+    bundle: Path,
+    repository: str,
+    base_image: str,
+    revision: str,
+    data_digest: str,
+    extras: Sequence[str] = (),
+) -> Inputs:
     """Describe an image of ``model`` (an ``lifecycle.hooks.registry.Version``) with its downloaded ``bundle``."""
     return Inputs(
         model_name=model.name,
@@ -91,10 +103,11 @@ def gather(*, model: Any, bundle: Path, repository: str, base_image: str, revisi
         bundle_hash=folder_digest(bundle),
         repository=repository,
         base_image=base_image,
+        extras=tuple(sorted(set(extras))),
     )
 
 
-def release_document(inputs: Inputs) -> dict[str, str]:
+def release_document(inputs: Inputs) -> dict[str, Any]:
     """What ``release.json`` says, ``created`` being now."""
     return {
         "model_name": inputs.model_name,
@@ -105,6 +118,7 @@ def release_document(inputs: Inputs) -> dict[str, str]:
         "code_hash": inputs.code_hash,
         "sbom_digest": sbom_digest(inputs),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "extras": inputs.extras,
     }
 
 
@@ -121,7 +135,8 @@ def write_context(inputs: Inputs, bundle: Path, destination: Path) -> None:
 
 def sbom(inputs: Inputs) -> str:
     """The text of ``sbom.json``; the same inputs have the same, so its digest is known without the image."""
-    requirements = (ROOT / "serving" / "requirements.txt").read_text()
+    names = ["requirements.txt", *(f"requirements-{extra}.txt" for extra in inputs.extras)]
+    requirements = "\n".join((ROOT / "serving" / name).read_text() for name in names)
     return bill_of_materials(inputs.model_name, inputs.tag, requirements)
 
 
@@ -140,4 +155,5 @@ def build_arguments(inputs: Inputs, context: Path) -> dict[str, str]:
         "MODEL_NAME": inputs.model_name,
         "MODEL_VERSION": inputs.model_version,
         "CREATED": release["created"],
+        "SCORING_EXTRAS": ",".join(inputs.extras),
     }

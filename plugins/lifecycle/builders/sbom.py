@@ -36,7 +36,8 @@ def bill_of_materials(name: str, version: str, requirements: str) -> str:
             purl=PackageURL("pypi", name=package, version=pin),
             hashes=[HashType(alg=HashAlgorithm.SHA_256, content=value) for value in hashes],
         )
-        for package, pin, hashes in pins(requirements)
+        # Two requirements files may name the same package; both follow the same pins.
+        for package, pin, hashes in dict.fromkeys(pins(requirements))
     ]
     if not packages:
         raise ValueError("the requirements file holds no pin (name==version): compile it with `make lock`")

@@ -45,6 +45,8 @@ class Release(msgspec.Struct, kw_only=True):
     requested_by: str
     requested_at: str
     note: str = ""
+    trace_id: str = ""
+    """Of the calls that verified it, in the log lines of the servers: 32 hexadecimal digits."""
 
 
 class Model(msgspec.Struct, kw_only=True):

@@ -18,6 +18,8 @@ from training.use_case import Target
 
 DESIRED_FILE = "desired.json"
 STATUS_FILE = "status.json"
+STOP_FILE = "stop.json"
+"""As long as it is there, the slot's servers score nothing: ``lifecycle.hooks.stop_switch``."""
 _POLL_SECONDS = 0.1
 
 
@@ -111,11 +113,7 @@ class Slot:
 
         Asking again for the generation that was answered last costs nothing.
         """
-        path = self.home / DESIRED_FILE
-        self.home.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{DESIRED_FILE}.{os.getpid()}")
-        part.write_bytes(msgspec.json.encode(desired))
-        part.replace(path)
+        self._write(DESIRED_FILE, msgspec.json.encode(desired))
         deadline = time.monotonic() + timeout
         status = self.status()
         while status.generation != desired.generation or status.state == "progressing":
@@ -126,6 +124,26 @@ class Slot:
         if status.state == "failed":
             raise SlotError("\n".join([status.message, *status.log_tail]))
         return status
+
+    def stop_text(self) -> str | None:
+        """What the stop file holds; ``None`` where there is none."""
+        try:
+            return (self.home / STOP_FILE).read_text(errors="replace")
+        except FileNotFoundError:
+            return None
+
+    def set_stop(self, text: str | None) -> None:
+        """Write the stop file, or take it away."""
+        if text is None:
+            (self.home / STOP_FILE).unlink(missing_ok=True)
+        else:
+            self._write(STOP_FILE, text.encode())
+
+    def _write(self, name: str, content: bytes) -> None:
+        self.home.mkdir(parents=True, exist_ok=True)
+        part = self.home / f".{name}.{os.getpid()}"
+        part.write_bytes(content)
+        part.replace(self.home / name)
 
     def _too_late(self, desired: Desired, status: Status, timeout: float) -> str:
         if status.generation != desired.generation:

@@ -56,6 +56,7 @@ class BuildImageOperator(BaseOperator):
                 base_image=images.pinned(configured.scoring.base_image),
                 revision=git_revision(),
                 data_digest=model.tags.get(tags.DATA_DIGEST, ""),
+                extras=configured.scoring.extras,
             )
             self.log.info("image %s:%s from inputs %s", inputs.repository, inputs.tag, inputs)
             built = self._builder.find(inputs)

@@ -4,20 +4,23 @@ import logging
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import requests
 
 from lifecycle import settings
 from lifecycle.builders.context import folder_digest
 from lifecycle.hooks.slot import Desired, Running, Slot, SlotError, Unit
 from lifecycle.image_reference import ImageReference
-from lifecycle.operators.steps import StepError, Work, verify_arguments
+from lifecycle.operators.steps import SWITCH_SECONDS, StepError, Work, verify_arguments
 
 log = logging.getLogger(__name__)
 
+_POLL_SECONDS, _ANSWER_SECONDS = 0.2, 3.0
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 """The client sees nothing of Airflow's environment."""
 
@@ -41,6 +44,8 @@ class LocalSteps:
             "watch": self._watch,
             "verify": self._verify,
             "restore": self._restore,
+            "stop": self._switch,
+            "resume": self._switch,
         }
         return steps[self._work.step]()
 
@@ -87,6 +92,21 @@ class LocalSteps:
             raise StepError(str(error)) from error
         return _report(running.stable) if unit else {"image": "", "version": "", "since": ""}
 
+    def _switch(self) -> dict[str, Any]:
+        """Write the slot's stop file or take it away, and wait until every server has seen it."""
+        stop = self._work.step == "stop"
+        self._slot.set_stop(self._work.said if stop else None)
+        deadline = time.monotonic() + SWITCH_SECONDS
+        while left := [running.url for running in self._running() if _is_stopped(running) is not stop]:
+            if time.monotonic() > deadline:
+                raise StepError(f"after {SWITCH_SECONDS} s these servers have not taken it up: {', '.join(left)}")
+            time.sleep(_POLL_SECONDS)
+        return {"step": self._work.step, "said": self._work.said}
+
+    def _running(self) -> list[Running]:
+        status = self._slot.status()
+        return [running for running in (status.stable, status.canary) if running]
+
     def _change(self, desired: Desired, undo: Desired) -> Any:
         """Ask for something else; what ran before is back when this raises."""
         try:
@@ -116,7 +136,12 @@ class LocalSteps:
             self._client = subprocess.Popen(
                 [sys.executable, "-B", *verify_arguments(self._work, url, Path("bundle"), path)],
                 cwd=folder,
-                env={**_ENVIRONMENT, "PYTHONPATH": folder, "LIFECYCLE_API_KEY": self._slot.key},
+                env={
+                    **_ENVIRONMENT,
+                    "PYTHONPATH": folder,
+                    "LIFECYCLE_API_KEY": self._slot.key,
+                    "TRACEPARENT": self._work.trace_parent,
+                },
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -132,6 +157,16 @@ class LocalSteps:
         report["checks"].append({"name": "no restart", "passed": same, "detail": seen})
         report["passed"] = report["passed"] and same
         return report
+
+
+def _is_stopped(running: Running) -> bool | None:
+    """What a server says of itself; ``None`` where it does not answer, or knows no stop switch."""
+    try:
+        said = requests.get(f"{running.url}/version", timeout=_ANSWER_SECONDS).json()
+    except requests.RequestException as error:
+        log.info("%s does not answer: %s", running.url, error)
+        return None
+    return said["stopped"] is not None if "stopped" in said else None
 
 
 def _plain(unit: Unit | None) -> dict[str, str] | None:

@@ -13,10 +13,11 @@ from kubernetes.client import models as k8s
 
 from lifecycle import images, settings
 from lifecycle.hooks import targets
-from lifecycle.operators.steps import Work, verify_arguments
+from lifecycle.operators.steps import SWITCH_SECONDS, Work, verify_arguments
 from training import use_case as definitions
 
 DEPLOYER_ACCOUNT = "scoring-deployer"
+SWITCH_ACCOUNT = "scoring-switch"
 CLIENT_ACCOUNT = "default"
 KEY_SECRET, KEY_SECRET_KEY = "scoring-client-key", "api-key"
 """The Secret with the API key of the verification client, made by an administrator."""
@@ -80,18 +81,25 @@ def labels(work: Work) -> dict[str, str]:
 
 
 def pod_parts(work: Work) -> PodParts:
-    """The pod of one step."""
+    """The pod of one step, which knows the trace that it is a part of."""
+    parts = _parts(work)
+    trace = k8s.V1EnvVar(name="TRACEPARENT", value=work.trace_parent)
+    return msgspec.structs.replace(parts, env_vars=[*parts.env_vars, trace])
+
+
+def _parts(work: Work) -> PodParts:
     if work.step in ("verify", "watch"):
         return _client(work)
+    if work.step in ("stop", "resume"):
+        return _switch(work)
     return _deployer(work) if work.image else _remover(work)
 
 
 def _deployer(work: Work) -> PodParts:
-    """An init container of the image brings its manifests and ``deploy.sh``; kubectl's image runs it."""
+    """Runs the image's ``deploy.sh``."""
     configured = settings.load()
     target = targets.settings_of(work.use_case, work.target)
     timeout = configured.release.rollout_timeout
-    mount = k8s.V1VolumeMount(name="work", mount_path=_WORK)
     environment = {
         "STEP": "canary" if work.step == "canary" else "deploy",
         "USE_CASE": definitions.load(work.use_case).slug,
@@ -102,16 +110,32 @@ def _deployer(work: Work) -> PodParts:
         "REPLICAS": str(target.replicas),
         "LEAVE_OUT": " ".join(configured.scoring.leave_out),
         "TIMEOUT": str(timeout),
-        "HOME": _WORK,  # kubectl keeps its cache there
-        "TMPDIR": _WORK,
     }
+    return _script(work, "deploy.sh", DEPLOYER_ACCOUNT, environment, timeout)
+
+
+def _switch(work: Work) -> PodParts:
+    """Runs ``switch.sh`` of the image that runs."""
+    environment = {
+        "STEP": work.step,
+        "NAMESPACE": targets.settings_of(work.use_case, work.target).namespace,
+        "SAID": work.said,
+        "TIMEOUT": str(SWITCH_SECONDS),
+    }
+    return _script(work, "switch.sh", SWITCH_ACCOUNT, environment, SWITCH_SECONDS)
+
+
+def _script(work: Work, name: str, account: str, environment: dict[str, str], timeout: int) -> PodParts:
+    """An init container of the image brings its manifests and scripts; kubectl's image runs one of them."""
+    mount = k8s.V1VolumeMount(name="work", mount_path=_WORK)
+    environment |= {"HOME": _WORK, "TMPDIR": _WORK}  # kubectl keeps its cache there
     return PodParts(
-        image=images.pinned(configured.scoring.kubectl_image),
+        image=images.pinned(settings.load().scoring.kubectl_image),
         cmds=["bash"],
-        arguments=[f"{_WORK}/k8s/deploy.sh"],
-        env_vars=[k8s.V1EnvVar(name=name, value=value) for name, value in environment.items()],
+        arguments=[f"{_WORK}/k8s/{name}"],
+        env_vars=[k8s.V1EnvVar(name=variable, value=value) for variable, value in environment.items()],
         active_deadline_seconds=timeout + _SPARE_SECONDS,
-        service_account_name=DEPLOYER_ACCOUNT,
+        service_account_name=account,
         automount_service_account_token=True,
         volumes=[_scratch()],
         volume_mounts=[mount],

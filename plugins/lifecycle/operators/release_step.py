@@ -21,6 +21,7 @@ from lifecycle.image_reference import ImageReference, ImageReferenceError
 from lifecycle.operators import pods
 from lifecycle.operators.local_steps import LocalSteps
 from lifecycle.operators.steps import Step, StepError, Work, failed_checks, refuse_unapproved
+from lifecycle.trace import trace_parent
 from training.use_case import Target
 
 
@@ -45,6 +46,7 @@ class ScoringStepOperator(KubernetesPodOperator):
     - ``watch``: follow the canary's errors and latency for ``release.canary_seconds``.
     - ``verify``: ask the target for health, version, golden answers, errors and a short load.
     - ``restore``: put back a given image, or remove the deployment where ``image`` is empty.
+    - ``stop``, ``resume``: set the target's stop switch or take it back, and wait until every server says so.
 
     ``verify`` and ``watch`` return ``{"passed", "checks": [{"name", "passed", "detail"}], "requests",
     "errors", "p50_ms", "p95_ms", ...}``; the report of a failed one is pushed as XCom too.
@@ -59,9 +61,10 @@ class ScoringStepOperator(KubernetesPodOperator):
         (templated)
     :param version: its model version. (templated)
     :param approved_image: the image that was approved; production takes no other. (templated)
+    :param said: what the stop switch is to say, of ``stop`` and ``resume``. (templated)
     """
 
-    template_fields = (*KubernetesPodOperator.template_fields, "version", "approved_image")
+    template_fields = (*KubernetesPodOperator.template_fields, "version", "approved_image", "said")
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class ScoringStepOperator(KubernetesPodOperator):
         image: Any,
         version: Any,
         approved_image: Any = "",
+        said: Any = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -105,6 +109,7 @@ class ScoringStepOperator(KubernetesPodOperator):
         self.step: Step = step
         self.version = version
         self.approved_image = approved_image
+        self.said = said
         self._embedded: LocalSteps | None = None
         self._report: dict[str, Any] | None = None
         self._deployed_image: ImageReference | None = None
@@ -154,7 +159,16 @@ class ScoringStepOperator(KubernetesPodOperator):
         image = _image(self.image)
         if image is None and self.step != "restore":
             raise AirflowFailException(f"{self.step} at {self.target} was given no image: run the build again")
-        return Work(self.use_case, self.step, self.target, image, self.version, key)
+        return Work(
+            self.use_case,
+            self.step,
+            self.target,
+            image,
+            self.version,
+            key,
+            said=self.said,
+            trace_parent=trace_parent(instance),
+        )
 
     def _running(self, work: Work) -> ImageReference | None:
         """What runs at the target, where it matters: a way back must not fail because of what runs there."""

@@ -11,7 +11,9 @@ from lifecycle.image_reference import ImageReference
 from training import use_case as definitions
 from training.use_case import Target
 
-Step = Literal["deploy", "canary", "watch", "verify", "restore"]
+Step = Literal["deploy", "canary", "watch", "verify", "restore", "stop", "resume"]
+SWITCH_SECONDS = 120
+"""For how long servers may go on as before when the stop switch has changed: a cluster takes a minute to mount it."""
 VERIFY_SECONDS = 5.0
 """Length of the load run of ``verify``."""
 SETTLE_SECONDS = 20.0
@@ -35,6 +37,10 @@ class Work(msgspec.Struct, frozen=True):
     version: str
     key: str
     """``lifecycle.idempotency.action_key``: names pods and generations."""
+    said: str = ""
+    """What the stop switch is to say (``lifecycle.hooks.stop_switch``); of ``stop`` and ``resume``."""
+    trace_parent: str = ""
+    """``lifecycle.trace``: what the step's own calls carry as header ``traceparent``."""
 
 
 def verify_arguments(work: Work, url: str, bundle: Path, report: Path) -> list[str]:
@@ -63,7 +69,7 @@ def refuse_unapproved(work: Work, approved: ImageReference | None, running: Imag
 
     Putting back what runs there already changes nothing and needs no approval; neither does removing it.
     """
-    if work.target != "production" or work.step in ("watch", "verify"):
+    if work.target != "production" or work.step in ("watch", "verify", "stop", "resume"):
         return
     if work.step == "restore" and work.image in (None, running):
         return

@@ -80,9 +80,9 @@ _Page = TypeVar("_Page", _Runs, _Events, _Questions)
 
 
 async def read(airflow: FastAPI, token: str, use_case: UseCase) -> AirflowView:
-    """Runs of its release and rollback, and the questions that wait; ``airflow`` is the API server's application.
+    """Runs of its release, rollback, stop and resume, and the questions that wait.
 
-    Raises ``httpx.HTTPError`` where the API refuses, ``TimeoutError`` where it does not answer.
+    ``airflow`` is the API server's application. Raises ``httpx.HTTPError`` where the API refuses, ``TimeoutError`` where it does not answer.
     """
     transport = httpx.ASGITransport(airflow, raise_app_exceptions=False)
     headers = {"Authorization": f"Bearer {token}"}
@@ -106,7 +106,7 @@ async def read(airflow: FastAPI, token: str, use_case: UseCase) -> AirflowView:
         # 404: the DAG has not been parsed yet.
         runs = [
             run
-            for dag_id in (use_case.release_dag, use_case.rollback_dag)
+            for dag_id in (use_case.release_dag, use_case.rollback_dag, use_case.stop_dag, use_case.resume_dag)
             for run in await pages(_Runs, f"dags/{quote(dag_id)}/dagRuns", {404}, RUNS, order_by="-run_after")
         ]
         unanswered = {"response_received": "false", "state": "awaiting_input"}

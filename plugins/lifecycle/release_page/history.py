@@ -1,4 +1,4 @@
-"""What became of each release and rollback: the evidence in MLflow beside the runs in Airflow.
+"""What became of each release, rollback, stop and resume: the evidence in MLflow beside the runs in Airflow.
 
 Evidence stays for good while runs get deleted, and a run that failed before its gate left no evidence: a
 line of the history may come from either or from both.
@@ -41,7 +41,7 @@ class Entry(msgspec.Struct, frozen=True):
 def compose(
     use_case: UseCase, releases: list[Release] | None, airflow: AirflowView | None, airflow_url: str
 ) -> list[Entry]:
-    """All releases and rollbacks of the use case, newest first; ``None`` for what could not be read."""
+    """All releases, rollbacks, stops and resumes of the use case, newest first; ``None`` for what could not be read."""
     runs = {(run.dag_id, run.dag_run_id): run for run in airflow.runs} if airflow else {}
     waiting = airflow.waiting if airflow else frozenset()
     entries = []
@@ -50,10 +50,14 @@ def compose(
         run = runs.pop((asked.dag_id, asked.run_id), None)
         entries.append(_released(release, run, asked.run_id in waiting, airflow_url))
     gate = "the gate" if releases is not None else ""
+    actions = {
+        use_case.rollback_dag: _Action("rollback", "rolled back"),
+        use_case.stop_dag: _Action("stop", "stopped"),
+        use_case.resume_dag: _Action("resume", "resumed"),
+    }
     for run in runs.values():
-        rollback = run.dag_id == use_case.rollback_dag
-        entry = _without_evidence(run, rollback, run.dag_run_id in waiting, gate, airflow_url)
-        if rollback and airflow and (found := airflow.produced.get(run.dag_run_id)):
+        entry = _without_evidence(run, actions.get(run.dag_id), run.dag_run_id in waiting, gate, airflow_url)
+        if run.dag_id == use_case.rollback_dag and airflow and (found := airflow.produced.get(run.dag_run_id)):
             # Started without a version, it went to the previous champion, whichever that was then.
             entry = msgspec.structs.replace(entry, version=found.version, digest=found.digest)
         entries.append(entry)
@@ -102,12 +106,19 @@ def _outcome(decision: Decision | None, state: str) -> tuple[str, Kind]:
     }.get(state, ("approved", "good"))
 
 
-def _without_evidence(run: Run, rollback: bool, waits: bool, gate: str, airflow_url: str) -> Entry:
-    """A rollback, or a release that has not come to ``gate``; where that is empty, nobody knows how far it came."""
+class _Action(msgspec.Struct, frozen=True):
+    """What a DAG without a gate does, before and after."""
+
+    name: str
+    done: str
+
+
+def _without_evidence(run: Run, action: _Action | None, waits: bool, gate: str, airflow_url: str) -> Entry:
+    """An action, or a release that has not come to ``gate``; where that is empty, nobody knows how far it came."""
     conf = run.conf or {}
-    reason = str(conf.get("reason") or "") if rollback else ""
+    reason = str(conf.get("reason") or "") if action else ""
     run_url = links.airflow_run(airflow_url, run.dag_id, run.dag_run_id)
-    what, kind = ("waits for approval", "open") if waits else _state(run.state, rollback, gate)
+    what, kind = ("waits for approval", "open") if waits else _state(run.state, action, gate)
     return Entry(
         when=run.end_date or run.run_after,
         what=what,
@@ -120,12 +131,12 @@ def _without_evidence(run: Run, rollback: bool, waits: bool, gate: str, airflow_
     )
 
 
-def _state(state: str, rollback: bool, gate: str) -> tuple[str, Kind]:
+def _state(state: str, action: _Action | None, gate: str) -> tuple[str, Kind]:
     if state == "queued":  # another one runs, or the DAG is paused
-        return f"{'rollback ' if rollback else ''}waits to start", "open"
-    if rollback:
-        ended = {"success": ("rolled back", "good"), "failed": ("rollback failed", "bad")}
-        return ended.get(state, ("rollback is under way", "open"))
+        return f"{action.name + ' ' if action else ''}waits to start", "open"
+    if action:
+        ended = {"success": (action.done, "good"), "failed": (f"{action.name} failed", "bad")}
+        return ended.get(state, (f"{action.name} is under way", "open"))
     ended = {
         "success": (f"ended before {gate}" if gate else "run ended", "quiet"),
         "failed": (f"failed before {gate}" if gate else "run failed", "bad"),

@@ -47,6 +47,8 @@ class Target(msgspec.Struct, frozen=True):
     approved_by: str = ""
     unsigned: str = ""
     """Why that approval's signature does not count; empty where it does."""
+    stopped: str = ""
+    """Since when, by whom and why it scores nothing; empty where it does."""
     run_url: str = ""
 
 
@@ -156,6 +158,7 @@ def _target(name: str, version: Version | None, since_tag: str, run_url: RunUrl,
         since=version.tags.get(since_tag, ""),
         approved_by=approval.document.decision.decided_by if approval and approval.document.decision else "",
         unsigned=approval.unsigned if approval else "",
+        stopped=version.tags.get(tags.STOPPED, "") if since_tag == tags.RELEASED_AT else "",
         run_url=run_url(version.run_id),
     )
 

@@ -16,10 +16,12 @@ from lifecycle.evidence import gate_body
 from lifecycle.evidence.document import Decision, Evidence
 from lifecycle.hooks import airflow_api, registry, targets
 from lifecycle.hooks.registry import Version
+from lifecycle.hooks.stop_switch import refuse_while_stopped
 from lifecycle.idempotency import action_key
 from lifecycle.image_reference import ImageReference
 from lifecycle.sensors import approval
 from lifecycle.task_ids import AWAIT_APPROVAL, RECORD_APPROVAL
+from lifecycle.trace import trace_id
 from training import use_case as definitions
 from training.registry import tags
 
@@ -48,6 +50,7 @@ def resolve_candidate(use_case: str) -> dict[str, Any]:
     It is the version that a person typed. Otherwise it is the challenger, also where an event announced another
     version: while a release waits at its gate, several may be announced, and Airflow starts one run for some of them.
     """
+    refuse_while_stopped(use_case)
     context = get_current_context()
     typed = context["params"].get("version")
     announced = [] if typed else announced_versions(context)
@@ -128,6 +131,7 @@ def gather_evidence(
             requested_by=four_eyes.find(context, use_case, version.version).text,
             requested_at=run.run_after.isoformat(),
             note=str(context["params"].get("note") or ""),
+            trace_id=trace_id(context["ti"]),
         ),
         model=evidence.Model(
             use_case=use_case,
@@ -238,6 +242,7 @@ def record_approval(use_case: str, candidate: dict[str, Any]) -> str:
             tags.APPROVED_BY: decision.decided_by,
         },
     )
+    refuse_while_stopped(use_case)
     rollback_dag = definitions.load(use_case).rollback_dag
     if context["ti"].get_dr_count(dag_id=rollback_dag, states=["running"]):
         raise AirflowFailException(

@@ -7,6 +7,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle.evidence import document as evidence
 from lifecycle.hooks import registry
+from lifecycle.hooks.stop_switch import refuse_while_stopped
 from lifecycle.image_reference import ImageReference
 from lifecycle.task_ids import PROMOTE, RECORD_APPROVAL, RESTORE_PRODUCTION
 from training import use_case as definitions
@@ -28,8 +29,12 @@ def release_in_production(use_case: str, instance: Any) -> str | None:
 
 @task
 def resolve_earlier_release(use_case: str) -> dict[str, Any]:
-    """Find a version that was approved before and its image; refuses while a release changes production."""
+    """Find a version that was approved before and its image.
+
+    Refuses while production is stopped, or a release changes it.
+    """
     context: Any = get_current_context()
+    refuse_while_stopped(use_case)
     if release_run := release_in_production(use_case, context["ti"]):
         raise AirflowFailException(
             f"release {release_run} is changing production: try again when it has ended, "

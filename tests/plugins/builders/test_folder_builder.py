@@ -52,6 +52,7 @@ def test_release_file_says_where_the_image_comes_from(built):
         "run_id": "run",
         "data_digest": "d",
         "revision": "abc",
+        "extras": [],
     }
 
 

@@ -186,3 +186,27 @@ def test_slot_without_a_host_says_how_to_start_it(slot, connections, images, tmp
     connections["scoring_staging"].set_extra(json.dumps({"home": str(tmp_path)}))
     with pytest.raises(AirflowFailException, match="start it with `make up`"):
         do("deploy", images["1"], target="staging", run="m")
+
+
+def test_stop_is_obeyed_by_what_runs_and_by_what_comes_later_until_it_is_taken_back(slot, images):
+    """Through the operator, as the DAGs do it; a canary obeys too, and a server that is started meanwhile."""
+    said = json.dumps({"reason": "wrong data", "by": "ann", "since": "2026-11-26T10:00:00Z"})
+    for step, version in (("deploy", "1"), ("canary", "2")):
+        operator = make(step, "production", **images[version], approved_digest=images[version]["digest"])
+        operator.execute(context(operator))
+
+    def switched(step):
+        operator = make(step, "production", **images["1"], said=said)
+        operator.execute(context(operator))
+        return [requests.get(f"{running.url}/version", timeout=10).json()["stopped"] for running in (
+            slot.status().stable, slot.status().canary)]  # fmt: skip
+
+    assert switched("stop") == [{"reason": "wrong data", "since": "2026-11-26T10:00:00Z"}] * 2
+    operator = make("deploy", "production", **images["2"], approved_digest=images["2"]["digest"])
+    operator.execute(context(operator))
+    later = slot.status().stable
+    assert later.version == "2"
+    assert requests.get(f"{later.url}/version", timeout=10).json()["stopped"]
+    operator = make("resume", "production", **images["2"], said=said)
+    operator.execute(context(operator))
+    assert requests.get(f"{later.url}/version", timeout=10).json()["stopped"] is None

@@ -72,14 +72,17 @@ def test_every_container_of_every_pod_is_hardened(name):
 def test_only_deploying_pods_may_talk_to_the_cluster():
     for arguments in STEPS.values():
         spec = pod_of(make(**arguments))["spec"]
-        asks_only = arguments["step"] in ("verify", "watch")
+        step = arguments["step"]
+        asks_only = step in ("verify", "watch")
         assert spec["automountServiceAccountToken"] is not asks_only
-        assert spec["serviceAccountName"] == ("default" if asks_only else "scoring-deployer")
+        account = "scoring-switch" if step in ("stop", "resume") else "scoring-deployer"
+        assert spec["serviceAccountName"] == ("default" if asks_only else account)
 
 
 def test_api_key_is_a_reference_and_never_a_value():
-    environment = pod_of(make("verify", "staging"))["spec"]["containers"][0]["env"]
-    assert environment == [
+    key, trace = pod_of(make("verify", "staging"))["spec"]["containers"][0]["env"]
+    assert trace["name"] == "TRACEPARENT"
+    assert [key] == [
         {
             "name": "LIFECYCLE_API_KEY",
             "valueFrom": {"secretKeyRef": {"name": "scoring-client-key", "key": "api-key"}},

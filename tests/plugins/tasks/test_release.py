@@ -80,6 +80,13 @@ def model(mlflow_connection, connections, monkeypatch):
     return SimpleNamespace(name=name, add=add, client=client, configure=configure, connections=connections)
 
 
+@pytest.fixture(autouse=True)
+def never_stopped(connections, tmp_path):
+    """Production on this machine, whose stop switch nobody has set."""
+    extra = {"home": str(tmp_path)}
+    connections["scoring_production"] = Connection(conn_id="scoring_production", conn_type="gunicorn", extra=extra)
+
+
 def context(run_id="run-1", **params):
     run = SimpleNamespace(
         dag_id="attrition_release",
@@ -91,6 +98,7 @@ def context(run_id="run-1", **params):
     instance = SimpleNamespace(
         dag_id=run.dag_id,
         run_id=run_id,
+        task_id="any",
         get_task_breadcrumbs=lambda **_: [{"task_id": "build_image", "duration": 2.04}, {"task_id": "x"}],
         get_dr_count=lambda **_: 0,
         get_task_states=lambda **_: {},

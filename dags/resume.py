@@ -1,0 +1,54 @@
+"""
+# Resume scoring in production: $title
+
+Takes back what `$stop_dag` did: removes the stop switch and waits until no scoring server of production says
+*stopped* any more. What runs is what ran when it was stopped.
+
+**Params.** `reason`: required, kept with the run. Example: `{"reason": "the feed has been mended"}`.
+
+**Safe to repeat.** Every task. Where nothing is stopped it changes nothing.
+
+**If it fails.** `resume_production` names the pods that still say *stopped* after 120 seconds; the switch is off, so
+clear the task to look again, or delete those pods. If `record_resume` alone fails, scoring goes on and MLflow does
+not know it yet: clear it.
+
+**Does not guard against** the cause of the stop being still there.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Param
+
+from lifecycle.defaults import RELEASE, START_DATE, default_args, runbook
+from lifecycle.operators.release_step import ScoringStepOperator
+from lifecycle.tasks.switch import look_up_running, record_resume
+from training.use_case import UseCase, load_all
+
+
+def resume(use_case: UseCase) -> None:
+    """The resume DAG of one use case."""
+    with DAG(
+        use_case.resume_dag,
+        schedule=None,
+        start_date=START_DATE,
+        catchup=False,
+        max_active_runs=1,
+        is_paused_upon_creation=False,
+        dagrun_timeout=timedelta(hours=1),
+        tags=[use_case.name, RELEASE],
+        default_args=default_args(use_case),
+        doc_md=runbook(__doc__, use_case),
+        params={"reason": Param(type="string", minLength=3, maxLength=500, description="Why scoring goes on.")},
+    ):
+        running: Any = look_up_running(use_case.name)
+        what: dict[str, Any] = {key: running[key] for key in ("image", "version", "said")}
+        resume_production = ScoringStepOperator(
+            task_id="resume_production", step="resume", use_case=use_case.name, target="production", **what
+        )
+        resume_production >> record_resume(use_case.name, running)
+
+
+for found in load_all()[0]:
+    if found.online:
+        resume(found)

@@ -1,0 +1,68 @@
+"""The tasks of the DAGs that stop and resume scoring, around the step that does it."""
+
+import logging
+from typing import Any
+
+import msgspec
+from airflow.sdk import get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
+
+from lifecycle.hooks import airflow_api, registry, stop_switch, targets
+from lifecycle.hooks.stop_switch import Stop
+from lifecycle.tasks.release import release_key
+from training import use_case as definitions
+from training.registry import tags
+
+log = logging.getLogger(__name__)
+
+
+def asked(context: Any) -> Stop:
+    """Who asked for this run, when and why; the same in every try."""
+    run = context["dag_run"]
+    return Stop(
+        reason=str(context["params"]["reason"]),
+        by=run.triggering_user_name or f"Airflow ({getattr(run.run_type, 'value', run.run_type)})",
+        since=run.run_after.isoformat(timespec="seconds"),
+    )
+
+
+@task
+def look_up_running(use_case: str) -> dict[str, str]:
+    """What production runs (``image``, ``version``), and what its stop switch would say (``said``)."""
+    running = targets.current(use_case, "production")
+    if running is None:
+        raise AirflowFailException(
+            f"nothing is deployed in production of {use_case}, so nothing can be stopped or resumed there: "
+            f"release a version with {definitions.load(use_case).release_dag} first"
+        )
+    return {**running, "said": stop_switch.encode(asked(get_current_context()))}
+
+
+@task
+def record_stop(use_case: str, running: dict[str, str]) -> None:
+    """Say on the version that runs, in its evidence, and in the run's note who stopped it, when and why."""
+    stop = asked(get_current_context())
+    _record(use_case, running, "stopped", f"{stop.since} by {stop.by}: {stop.reason}")
+
+
+@task
+def record_resume(use_case: str, running: dict[str, str]) -> None:
+    """Take the mark off the version that runs; its evidence keeps the stop, and who ended it."""
+    _record(use_case, running, "resumed", "")
+
+
+def _record(use_case: str, running: dict[str, str], action: str, mark: str) -> None:
+    context: Any = get_current_context()
+    stop, run = asked(context), context["dag_run"]
+    version = registry.resolve(use_case, running["version"])
+    document = {
+        "action": action, "use_case": use_case, "target": "production", "version": version.version,
+        "image": running["image"], "by": stop.by, "at": stop.since, "reason": stop.reason,
+        "dag_id": run.dag_id, "run_id": run.run_id,
+    }  # fmt: skip
+    text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    registry.client().log_text(version.run_id, text, f"{tags.SWITCH_FOLDER}/{release_key(context)}.json")
+    registry.set_tags(version, {tags.STOPPED: mark})
+    airflow_api.set_run_note(
+        run.dag_id, run.run_id, f"Version {version.version} {action} in production by {stop.by}: {stop.reason}"
+    )

@@ -1,0 +1,102 @@
+"""Stopping and resuming: what is refused meanwhile, and what is recorded."""
+
+import functools
+import json
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+from airflow.models.connection import Connection
+from airflow.sdk.exceptions import AirflowFailException
+
+from lifecycle.hooks import registry, targets
+from lifecycle.hooks.slot import Slot
+from lifecycle.hooks.stop_switch import Stop, encode, stopped
+from lifecycle.tasks import release, rollback, switch
+from tests.support.airflow import USE_CASE, run_task
+from training.registry import tags
+
+RUNNING = {"image": "/images/v7", "digest": "sha256:7", "version": "7"}
+STOP = Stop("wrong data", "ann", "2026-11-26T10:00:00+00:00")
+
+
+@pytest.fixture
+def slot(connections, tmp_path):
+    """Production's slot on this machine, where nothing has been asked for yet."""
+    extra = {"home": str(tmp_path)}
+    connections["scoring_production"] = Connection(conn_id="scoring_production", conn_type="gunicorn", extra=extra)
+    return Slot(connections["scoring_production"], USE_CASE, "production")
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """What the tasks write down: tags, artifacts, notes."""
+    found = SimpleNamespace(tags=[], artifacts={}, notes=[])
+    version = registry.Version(name="m", version="7", run_id="r", tags={})
+    monkeypatch.setattr(registry, "resolve", lambda use_case, version_, **_: version)
+    monkeypatch.setattr(registry, "set_tags", lambda version_, values: found.tags.append(values))
+    client = SimpleNamespace(log_text=lambda run, text, path: found.artifacts.update({path: json.loads(text)}))
+    monkeypatch.setattr(registry, "client", functools.cache(lambda: client))
+    monkeypatch.setattr(switch.airflow_api, "set_run_note", lambda dag, run, note: found.notes.append(note))
+    return found
+
+
+def context(dag="attrition_stop", reason="wrong data", user="ann"):
+    after = datetime(2026, 11, 26, 10, tzinfo=UTC)
+    run = SimpleNamespace(dag_id=dag, run_id="r1", run_type="manual", run_after=after, triggering_user_name=user)
+    return {"dag_run": run, "params": {"reason": reason}, "ti": SimpleNamespace(), "triggering_asset_events": {}}
+
+
+def test_where_nothing_is_deployed_the_message_says_what_to_do(slot):
+    with pytest.raises(AirflowFailException, match=r"nothing is deployed in production.*attrition_release first"):
+        run_task(switch.look_up_running, context(), USE_CASE)
+
+
+def test_switch_says_reason_person_and_time(slot, monkeypatch):
+    monkeypatch.setattr(targets, "current", lambda *_: RUNNING)
+    found = run_task(switch.look_up_running, context(), USE_CASE)
+    assert found == {**RUNNING, "said": encode(STOP)}
+    assert json.loads(found["said"]) == {"reason": "wrong data", "by": "ann", "since": "2026-11-26T10:00:00+00:00"}
+    assert (
+        json.loads(run_task(switch.look_up_running, context(user=None), USE_CASE)["said"])["by"] == "Airflow (manual)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (encode(STOP), STOP),
+        ("by hand\n", Stop("by hand")),
+        ("", Stop()),
+    ],
+    ids=["ours", "text", "empty"],
+)
+def test_what_the_slots_file_says_is_read(slot, content, expected):
+    assert stopped(USE_CASE, "production") is None
+    slot.set_stop(content)
+    assert stopped(USE_CASE, "production") == expected
+    slot.set_stop(None)
+    assert stopped(USE_CASE, "production") is None
+
+
+@pytest.mark.parametrize(
+    "task", [release.resolve_candidate, rollback.resolve_earlier_release], ids=lambda t: t.function.__name__
+)
+def test_release_and_rollback_refuse_to_start_and_say_who_stopped_when_and_why(slot, task):
+    slot.set_stop(encode(STOP))
+    message = r"stopped since 2026-11-26T10:00:00\+00:00 by ann: wrong data\. .*run attrition_resume first"
+    with pytest.raises(AirflowFailException, match=message):
+        run_task(task, context(), USE_CASE)
+
+
+def test_stop_and_resume_are_recorded_in_evidence_on_the_version_and_in_the_note(slot, recorded):
+    run_task(switch.record_stop, context(), USE_CASE, RUNNING)
+    run_task(switch.record_resume, context("attrition_resume", "mended", "bob"), USE_CASE, RUNNING)
+    stopped_then, resumed_then = recorded.artifacts.values()
+    assert len(recorded.artifacts) == 2
+    assert all(path.startswith("stops/") for path in recorded.artifacts)
+    assert (stopped_then["action"], stopped_then["by"], stopped_then["reason"]) == ("stopped", "ann", "wrong data")
+    assert (resumed_then["action"], resumed_then["by"], resumed_then["reason"]) == ("resumed", "bob", "mended")
+    assert stopped_then["digest"] == "sha256:7"
+    assert recorded.tags == [{tags.STOPPED: "2026-11-26T10:00:00+00:00 by ann: wrong data"}, {tags.STOPPED: ""}]
+    assert recorded.notes[0] == "Version 7 stopped in production by ann: wrong data"

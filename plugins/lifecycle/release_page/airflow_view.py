@@ -82,7 +82,8 @@ _Page = TypeVar("_Page", _Runs, _Events, _Questions)
 async def read(airflow: FastAPI, token: str, use_case: UseCase) -> AirflowView:
     """Runs of its release, rollback, stop and resume, and the questions that wait.
 
-    ``airflow`` is the API server's application. Raises ``httpx.HTTPError`` where the API refuses, ``TimeoutError`` where it does not answer.
+    ``airflow`` is the API server's application. Raises ``httpx.HTTPError`` where the API refuses,
+    ``TimeoutError`` where it does not answer.
     """
     transport = httpx.ASGITransport(airflow, raise_app_exceptions=False)
     headers = {"Authorization": f"Bearer {token}"}

@@ -1,5 +1,8 @@
 """The registered MLflow model, as code: a table of records in, probabilities and outliers out.
 
+With the parameter ``explain=True`` each row also has the reasons that the server gives: ``base`` and ``other`` in
+log-odds, and ``reasons`` as JSON text, because a table's column has one type.
+
 It loads the bundle and calls the same scoring package as the server, so batch and online answers are
 equal. Drift is a property of a request as a whole and is answered by the server alone.
 """
@@ -7,10 +10,12 @@ equal. Drift is a property of a request as a whole and is answered by the server
 from typing import Any
 
 import mlflow
+import msgspec
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
 from serving.scoring.bundle import Bundle
+from serving.scoring.encode import encode_fields
 
 
 class ScoringModel(PythonModel):
@@ -23,15 +28,21 @@ class ScoringModel(PythonModel):
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """One row for each record: probability, outlier flag and outlier score."""
         columns = {name: model_input[name].to_numpy(object) for name in model_input.columns}
-        result = self.bundle.score_columns(columns)
-        return pd.DataFrame(
-            {
-                "classifier__predictions": result.classifier__predictions,
-                "outliers__is_outlier": result.outliers__is_outlier,
-                "outliers__score": result.outliers__score,
-            },
-            index=model_input.index,
-        )
+        fields = encode_fields(columns, self.bundle.contract)
+        result = self.bundle.score_fields(fields)
+        answer = {
+            "classifier__predictions": result.classifier__predictions,
+            "outliers__is_outlier": result.outliers__is_outlier,
+            "outliers__score": result.outliers__score,
+        }
+        if params and params.get("explain"):
+            explained = list(self.bundle.explain(fields, lambda record, name: columns[name][record]))
+            answer |= {
+                "base": [row.base for row in explained],
+                "reasons": [msgspec.json.encode(row.reasons).decode() for row in explained],
+                "other": [row.other for row in explained],
+            }
+        return pd.DataFrame(answer, index=model_input.index)
 
 
 mlflow.models.set_model(ScoringModel())

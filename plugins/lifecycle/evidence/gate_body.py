@@ -96,6 +96,17 @@ def _groups(evaluation: dict[str, Any]) -> list[str]:
     return [*table.markdown(), "", *(f"- {line}" for line in fed_because(evaluation)), ""] if table else []
 
 
+def _band(evaluation: dict[str, Any]) -> list[str]:
+    if not (band := evaluation.get("band")):
+        return []
+    share = f"{100 * band['share']:g}%"
+    return [
+        f"Answers say *top {share}* above a probability of {band['cut']:.4g}, where {band['records']} records of the "
+        "hold-out lay: an aid to talk, and not a decision.",
+        "",
+    ]
+
+
 def _staging(report: dict[str, Any]) -> list[str]:
     rows = ["| Check in staging | |", "|---|---|"]
     for check in report.get("checks", []):
@@ -132,6 +143,7 @@ def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str) -> str:
         *_thresholds(evaluation),
         "",
         *_groups(evaluation),
+        *_band(evaluation),
         *_staging(evidence.staging_report),
         "",
         "**Drift of the last nights**",

@@ -27,7 +27,8 @@ def create_app(settings: Settings, workers: int = 1) -> Flask:
 
 def _add_routes(app: Flask, service: Service) -> None:
     release, lifecycle = service.release, service.lifecycle
-    document = openapi_document(service.bundle.contract, release, service.settings)
+    gives_reasons = service.bundle.reasons is not None
+    document = openapi_document(service.bundle.contract, release, service.settings, gives_reasons=gives_reasons)
     metrics_port = service.settings.metrics_port
     predict = PredictEndpoint(service)
     app.add_url_rule("/predict", "predict", predict, methods=["POST"], provide_automatic_options=False)
@@ -53,6 +54,7 @@ def _add_routes(app: Flask, service: Service) -> None:
             "code_hash": release.code_hash,
             "sbom_digest": release.sbom_digest,
             "created": release.created,
+            "reasons": gives_reasons,
         }
 
     @app.get("/metrics")

@@ -12,12 +12,12 @@ USE_CASE ?= attrition
 TARGET ?= production
 
 # What `make test` leaves out: tests that take their time or need more than Python. Their own targets run them.
-NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz
-REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark
+NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz or reasons
+REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs pin-images monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
-	test-azurite test-spark test-postgres test-image-env \
+	test-azurite test-spark test-postgres test-image-env test-reasons \
 	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training clean
 
 help: ## List the targets
@@ -105,6 +105,17 @@ test-image-env: setup ## The server's tests, and the long fuzz of its HTTP, with
 	    >"$$($(IMAGE_ENV) -c 'import site; print(site.getsitepackages()[0])')/beside.pth" && \
 	  cp serving/requirements.txt .venv-image/installed.txt; }
 	$(IMAGE_ENV) -m pytest -m "not docker" -n 2 --dist loadfile tests/serving $(ARGS)
+
+# The package shap comes first, and what else the tests need from the environment beside it.
+REASONS_ENV := .venv-reasons/bin/python
+test-reasons: setup ## Reasons beside the package shap, on all rows, in an environment of its own (requirements-reasons.txt)
+	@[ -x $(REASONS_ENV) ] || $(BIN)/uv venv --quiet --python $(RUN) .venv-reasons
+	@cmp -s requirements-reasons.txt .venv-reasons/installed.txt || { \
+	  $(BIN)/uv pip install --quiet --python $(REASONS_ENV) --require-hashes -r requirements-reasons.txt && \
+	  $(RUN) -c 'import site; print(site.getsitepackages()[0])' \
+	    >"$$($(REASONS_ENV) -c 'import site; print(site.getsitepackages()[0])')/beside.pth" && \
+	  cp requirements-reasons.txt .venv-reasons/installed.txt; }
+	$(REASONS_ENV) -m pytest -m reasons tests/training/export/test_reasons_oracle.py $(ARGS)
 
 test-postgres: setup ## Tests with Airflow on PostgreSQL
 	$(RUN) -m pytest -m postgres $(ARGS)

@@ -49,6 +49,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE, RESULTS = ROOT / "benchmarks" / "serving.md", ROOT / "benchmarks" / "results" / "serving.json"
 OURS, CEILING, NAIVE = "this project", "empty Flask route", "Flask + pandas + scikit-learn + SciPy"
 MLFLOW = "mlflow models serve"
+EXPLAINED = "this project, with reasons"
 SLOW = (NAIVE, MLFLOW)
 """Ten to a hundred times slower: one round says it."""
 SIZES, CONNECTIONS = (1, 10, 100, 1000), (1, 8)
@@ -71,7 +72,7 @@ class FrameEncoder:
 
 @dataclass
 class System:
-    """How to start one of the four, and to ask it. ``PORT`` in its arguments stands for the port."""
+    """How to start one of them, and to ask it. ``PORT`` in its arguments stands for the port."""
 
     name: str
     arguments: list[str]
@@ -105,7 +106,7 @@ def prepare(folder: Path, employees: Dataset) -> Contract:
     classifier = train(employees, trials=len(STARTING_POINTS), seed=SEED)
     print(f"classifier: {', '.join(member.parameters['family'] for member in classifier.members)}", file=sys.stderr)
     outliers = Outliers(SEED).fit(employees.x)
-    write_bundle(folder / "bundle", "employee_attrition", classifier, outliers, employees)
+    write_bundle(folder / "bundle", "employee_attrition", classifier, outliers, employees, holdout=employees)
     contract = read_contract(folder / "bundle")
     parts = {
         "classifier": classifier,
@@ -126,7 +127,7 @@ def prepare(folder: Path, employees: Dataset) -> Contract:
 
 
 def systems(folder: Path) -> list[System]:
-    """The four, with the same worker settings where they have them."""
+    """All of them, with the same worker settings where they have them."""
     gunicorn = [sys.executable, "-m", "gunicorn", "--preload", "-k", "gthread", "-w", "1", "--threads", str(THREADS)]
     gunicorn += ["--keep-alive", "75", "--no-control-socket", "--log-level", "warning", "--bind", "127.0.0.1:PORT"]
     if folder_in_memory := memory_folder():
@@ -143,6 +144,12 @@ def systems(folder: Path) -> list[System]:
         System(CEILING, [*gunicorn, "benchmarks.serving_rivals:ceiling()"], {}),
         System(
             OURS, [sys.executable, "-m", "gunicorn", "-c", "python:serving.gunicorn_config", "serving.wsgi:app"], ours
+        ),
+        System(
+            EXPLAINED,
+            [sys.executable, "-m", "gunicorn", "-c", "python:serving.gunicorn_config", "serving.wsgi:app"],
+            ours,
+            path="/predict?explain=true",
         ),
         System(
             MLFLOW,

@@ -28,7 +28,8 @@ def create_app(settings: Settings, workers: int = 1) -> Flask:
 
 def _add_routes(app: Flask, service: Service) -> None:
     release, lifecycle = service.release, service.lifecycle
-    document = openapi_document(service.bundle.contract, release, service.settings)
+    gives_reasons = service.bundle.reasons is not None
+    document = openapi_document(service.bundle.contract, release, service.settings, gives_reasons=gives_reasons)
     metrics_port = service.settings.metrics_port
     predict = PredictEndpoint(service)
     app.add_url_rule("/predict", "predict", predict, methods=["POST"], provide_automatic_options=False)
@@ -56,6 +57,7 @@ def _add_routes(app: Flask, service: Service) -> None:
             "created": release.created,
             "extras": list(release.extras),
             "stopped": msgspec.to_builtins(service.switch.stop),
+            "reasons": gives_reasons,
         }
 
     @app.get("/metrics")

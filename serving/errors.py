@@ -81,6 +81,22 @@ class Unparsable(Problem):
     title = "The body cannot be parsed"
 
 
+class ParameterRefused(Problem):
+    """Raised for a query parameter, or a value of one, that there is not."""
+
+    status = HTTPStatus.BAD_REQUEST
+    name = "parameter-refused"
+    title = "The query parameter is not taken"
+
+
+class NoReasons(Problem):
+    """Raised when reasons are asked of a model that has no exact ones."""
+
+    status = HTTPStatus.BAD_REQUEST
+    name = "no-reasons"
+    title = "This model gives no reasons"
+
+
 class KeyMissing(Problem):
     """Raised when a request has no API key."""
 

@@ -193,11 +193,13 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             self._leave_to_thread(conn)
 
     def _may_serve(self, seen: Seen) -> bool:
-        """Probes always; a prediction when no thread computes, and its log lines will be taken."""
+        """Probes always; a prediction when no thread computes, and its log lines will be taken. Reasons take long."""
         service = self.service
-        return seen.environ["REQUEST_METHOD"] == "GET" or (
-            service.log.takes_lines() and not service.computing.locked() and not service.may_wait_for_keys(seen.environ)
-        )
+        if seen.environ["REQUEST_METHOD"] == "GET":
+            return True
+        if "explain" in seen.environ["QUERY_STRING"] or service.may_wait_for_keys(seen.environ):
+            return False
+        return service.log.takes_lines() and not service.computing.locked()
 
     def _serve(self, conn: Any, seen: Seen) -> None:
         began = time.perf_counter()

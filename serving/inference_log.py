@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from serving.log_writer import LineWriter
-from serving.scoring.bundle import Result
+from serving.scoring.bundle import DRIFT_KEYS, Result
 from serving.scoring.contract import Contract
 from serving.settings import Release, Settings
 
@@ -26,8 +26,7 @@ LINE_LIMIT = 15 * 1024
 _ENVELOPE = 1024  # room for everything but the data; names and ids are far shorter
 _DATA_LIMIT = LINE_LIMIT - _ENVELOPE
 _ANSWER_BYTES = 64  # two floats of at most 24 digits, signs and exponents, "false", commas
-_DRIFT_KEYS = tuple(key for key in Result.__struct_fields__ if key.startswith("drift__"))
-_RECORD_KEYS = tuple(key for key in Result.__struct_fields__ if not key.startswith("drift__"))
+_RECORD_KEYS = tuple(key for key in Result.__struct_fields__ if key not in DRIFT_KEYS)
 
 
 class InferenceLog:
@@ -136,7 +135,7 @@ def _output_chunks(result: Result, encoded: bytes) -> list[Chunk]:
     if len(encoded) <= _DATA_LIMIT:
         return [(count, (encoded,))]
     columns = {key: getattr(result, key) for key in _RECORD_KEYS}
-    drift = {key: getattr(result, key) for key in _DRIFT_KEYS}
+    drift = {key: getattr(result, key) for key in DRIFT_KEYS}
     room = _DATA_LIMIT - len(msgspec.json.encode(drift))
     chunks: list[Chunk] = []
     first = 0

@@ -12,8 +12,12 @@ from numpy.typing import NDArray
 
 from serving import validation
 from serving.accounting import CLIENT, REQUEST_ID
-from serving.errors import NotReady, TooLarge, Unparsable, UnsupportedMediaType
+from serving.answers import NOTE, ScoredRecords
+from serving.errors import NoReasons, NotReady, TooLarge, Unparsable, UnsupportedMediaType
 from serving.log_writer import LogUnavailable
+from serving.metrics import MANY_RECORDS
+from serving.options import Options, read_options
+from serving.scoring.bundle import DRIFT_KEYS, Result
 from serving.scoring.encode import UNKNOWN
 from serving.service import Service
 from serving.trace_context import TRACE_ID
@@ -39,6 +43,7 @@ class PredictEndpoint:
             {"name": service.release.model_name, "version": service.release.model_version}
         )
         self._categories = [p for p, field in enumerate(contract.fields) if field.kind == "category"]
+        self._records = ScoredRecords(service.bundle)
 
     def __call__(self) -> Response:
         service, environ = self._service, request.environ
@@ -48,11 +53,16 @@ class PredictEndpoint:
         service.switch.refuse()
         if not service.lifecycle.warm:
             raise NotReady("the models are being loaded")
+        options = read_options(environ.get("QUERY_STRING", ""))
         body = _read_body(environ, service.settings.max_body)
         with service.computing:
             fields, body = self._fields(body)
+            if options.explain:
+                self._check_reasons(len(fields))
             result = service.bundle.score_fields(fields, adjusted=self._adjusted)
             encoded = msgspec.json.encode(result)
+            unknown = _unknown(fields, self._categories)
+            records = self._records.encode(body, fields, result, unknown=bool(unknown), explain=options.explain)
             lines = service.log.lines(identity, client, body, result, encoded, environ.get(TRACE_ID, ""))
         try:
             service.log.write(lines)
@@ -64,11 +74,26 @@ class PredictEndpoint:
         service.metrics.scored(
             len(fields),
             sum(result.outliers__is_outlier),
-            _unknown(fields, self._categories),
+            unknown,
             list(result.drift__p_value.values()),
         )
-        answer = b'{"request_id":"%b","model":%b,%b' % (identity.encode(), self._model, encoded[1:])
+        answer = b'{"request_id":"%b","model":%b,%b,"records":%b}' % (
+            identity.encode(),
+            self._model,
+            _members(result, encoded, options),
+            records,
+        )
         return Response(answer, content_type="application/json")
+
+    def _check_reasons(self, records: int) -> None:
+        reasons = self._service.bundle.reasons
+        if reasons is None:
+            raise NoReasons("this model gives no reasons; /version says which does. Ask without explain=true")
+        if reasons.most_records is not None and records > reasons.most_records:
+            raise TooLarge(
+                f"{records} records, where this model gives reasons for at most {reasons.most_records} at once: send "
+                "fewer records a request, or score them in batch"
+            )
 
     def _fields(self, body: bytes) -> tuple[NDArray[np.float64], bytes]:
         """The encoded records of a request, at least one, and the body as the log is to have it."""
@@ -82,6 +107,17 @@ class PredictEndpoint:
         if reader.may_repeat(body, fields):
             validation.refuse_repeated_fields(body)
         return fields, body
+
+
+_NOTE = b',"drift__note":%b' % msgspec.json.encode(NOTE)
+
+
+def _members(result: Result, encoded: bytes, options: Options) -> bytes:
+    """The members of a result, without the braces; ``encoded`` is all of it as JSON."""
+    if not options.drift:
+        kept = {key: value for key, value in msgspec.structs.asdict(result).items() if key not in DRIFT_KEYS}
+        return msgspec.json.encode(kept)[1:-1]
+    return encoded[1:-1] + _NOTE if len(result.outliers__score) < MANY_RECORDS else encoded[1:-1]
 
 
 def _unknown(fields: NDArray[np.float64], categories: list[int]) -> list[int]:

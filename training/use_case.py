@@ -125,6 +125,9 @@ class UseCase(msgspec.Struct, frozen=True, kw_only=True):
     """What the model is for, for the model card."""
     misuse: str
     """What it must not be used for, for the model card."""
+    top_share: float = 0.2
+    """Share of the hold-out's records, those with the highest probabilities, that answers call the top: the risk band
+    is an aid to talk, and not a decision."""
     entities: str = "records"
     """What people call the rows, for example ``employees``."""
     model: str = ""
@@ -251,6 +254,8 @@ def _name_faults(use_case: UseCase) -> list[str]:
         faults.append("title holds a quotation mark, a backslash or a line break: log lines are found by it as it is")
     if use_case.horizon_days < 1 or use_case.trials < 1:
         faults.append("horizon_days and trials are at least 1")
+    if not 0 < use_case.top_share < 1:
+        faults.append(f"top_share is {use_case.top_share:g}: give a share above 0 and below 1")
     return faults
 
 

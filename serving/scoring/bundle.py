@@ -1,6 +1,6 @@
 """A model bundle, loaded: encoded records in, probabilities, outliers and drift out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,11 +11,17 @@ from numpy.typing import NDArray
 from serving.scoring.contract import CLASSIFIER_FILE, OUTLIERS_FILE, Contract, read_contract
 from serving.scoring.drift import DriftReference, adjust
 from serving.scoring.encode import Columns, as_columns, encode_fields, feature_matrix, feature_positions
+from serving.scoring.explain import Explanation, Given, UnknownCategory, explain, unknown_categories
+from serving.scoring.reasons import Reasons
 from serving.scoring.runtime import Model
 
 
 class BundleError(ValueError):
     """Raised when a folder is not a usable model bundle; the message says what is wrong with which file."""
+
+
+class NoReasonsError(ValueError):
+    """Raised when reasons are asked for and the model has no exact ones."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -37,12 +43,25 @@ class Result(msgspec.Struct, frozen=True):
     """Above 0 for an outlier; larger is stranger."""
 
 
+DRIFT_KEYS = tuple(key for key in Result.__struct_fields__ if key.startswith("drift__"))
+"""What a result says of the request as a whole."""
+
+
 class Bundle:
     """The models of one bundle folder. Scoring is thread-safe."""
 
-    def __init__(self, contract: Contract, classifier: Path, outliers: Path, drift: DriftReference) -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        classifier: Path,
+        outliers: Path,
+        drift: DriftReference,
+        reasons: Reasons | None,
+    ) -> None:
         self.contract = contract
         self.drift = drift
+        self.reasons = reasons
+        """``None``: this model gives no reasons."""
         self._classifier = Model(classifier, len(contract.features))
         self._outliers = Model(outliers, len(contract.features))
         self._features = feature_positions(contract)
@@ -54,7 +73,8 @@ class Bundle:
         try:
             contract = read_contract(folder)
             drift = DriftReference.load(folder, contract)
-            return cls(contract, folder / CLASSIFIER_FILE, folder / OUTLIERS_FILE, drift)
+            reasons = Reasons.load(folder, len(contract.features))
+            return cls(contract, folder / CLASSIFIER_FILE, folder / OUTLIERS_FILE, drift, reasons)
         except (OSError, ValueError, KeyError) as error:
             raise BundleError(f"the model bundle {folder} cannot be loaded: {error}") from error
 
@@ -76,6 +96,16 @@ class Bundle:
             outliers__is_outlier=(scores > 0).tolist(),
             outliers__score=scores.tolist(),
         )
+
+    def explain(self, fields: NDArray[np.float64], given: Given) -> Iterator[Explanation]:
+        """Why each of some encoded records ``[n, fields]`` has its probability; raises ``NoReasonsError``."""
+        if self.reasons is None:
+            raise NoReasonsError("this model gives no reasons")
+        return explain(self.contract, self.reasons, fields.take(self._features, axis=1), given)
+
+    def unknown_categories(self, fields: NDArray[np.float64], given: Given) -> dict[int, list[UnknownCategory]]:
+        """The unknown categories of those of some encoded records ``[n, fields]`` that have any."""
+        return unknown_categories(self.contract, fields.take(self._features, axis=1), given)
 
     def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """Probability of the positive outcome for each row of the encoded matrix ``[n, features]``."""

@@ -13,6 +13,8 @@ CONTRACT_FILE = "contract.json"
 CLASSIFIER_FILE = "classifier.onnx"
 OUTLIERS_FILE = "outliers.onnx"
 DRIFT_FILE = "drift.npz"
+REASONS_FILE = "reasons.npz"
+"""Not in every bundle: a model without exact reasons has none."""
 EXAMPLES_FILE = "examples.json"
 
 RELEASE_CLIENT = "release"
@@ -66,6 +68,19 @@ class OutlierRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     offset: float
 
 
+class Band(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The records with the highest probabilities: an aid to talk about a figure, and not a decision."""
+
+    share: float
+    """Of the hold-out's records, as the use case wants it."""
+    cut: float
+    """The probability above which they lay."""
+
+    @property
+    def title(self) -> str:
+        return f"top {100 * self.share:g}%"
+
+
 class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The whole contract of one model."""
 
@@ -81,6 +96,10 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     reference_rows: int
     """Rows of training data behind the drift references."""
     drift_threshold: float = 0.05
+    key: str | None = None
+    """The field that tells one entity from another; answers name their records by it."""
+    band: Band | None = None
+    """``None``: answers name no band."""
 
     @property
     def features(self) -> tuple[Field, ...]:
@@ -93,13 +112,15 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         return tuple(field for field in self.fields if field.drift)
 
 
-class Examples(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Examples(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Golden answers: what the registered model says of a few records (``examples.json``)."""
 
     records: tuple[dict[str, int | float | str | None], ...]
     classifier__predictions: tuple[float, ...]
     outliers__score: tuple[float, ...]
     outliers__is_outlier: tuple[bool, ...]
+    reasons: tuple[dict[str, float], ...] = ()
+    """The effects of the fields that are named, by field; none where the model gives no reasons."""
 
 
 def read_contract(bundle: Path) -> Contract:

@@ -32,13 +32,14 @@ class Client:
     def get(self, path: str) -> tuple[int, bytes]:
         return self._send("GET", path, None, self._headers)
 
-    def predict(self, records: Any, *, key: bool = True) -> tuple[int, bytes]:
+    def predict(self, records: Any, *, key: bool = True, explain: bool = False) -> tuple[int, bytes]:
         headers = dict(self._headers) if key else {}
         headers |= self._trace | {
             "Content-Type": "application/json",
             "X-Request-ID": f"{_REQUEST_ID_PREFIX}{uuid.uuid4().hex}",
         }
-        return self._send("POST", "/predict", json.dumps(records).encode(), headers)
+        path = "/predict?explain=true" if explain else "/predict"
+        return self._send("POST", path, json.dumps(records).encode(), headers)
 
     def close(self) -> None:
         self._connection.close()

@@ -56,7 +56,7 @@ class Verification:
 
     def answers_are_golden(self) -> str:
         client = self.client()
-        status, body = client.predict(self.examples["records"])
+        status, body = client.predict(self.examples["records"], explain=bool(self.examples.get("reasons")))
         client.close()
         expect("POST /predict with the examples", status, 200, body)
         if fault := fault_in(self.examples, json.loads(body)):

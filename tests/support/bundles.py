@@ -44,4 +44,4 @@ def _train(folder: Path, seed: int) -> None:
     use_case = load("attrition")
     dataset, space = make_dataset(use_case, 600, seed), space_of(use_case)
     ensemble = StackedEnsemble(space, [Member(space.starting_points[0], 1.0)], 0.0, seed).fit(dataset.x, dataset.y)
-    write_bundle(folder, use_case.model_name, ensemble, Outliers(seed).fit(dataset.x), dataset)
+    write_bundle(folder, use_case.model_name, ensemble, Outliers(seed).fit(dataset.x), dataset, dataset)

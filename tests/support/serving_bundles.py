@@ -48,7 +48,7 @@ class Attrition:
             self.employees.x, self.employees.y
         )
         self.outliers = Outliers(seed=1).fit(self.employees.x)
-        write_bundle(folder, MODEL_NAME, self.classifier, self.outliers, self.employees)
+        write_bundle(folder, MODEL_NAME, self.classifier, self.outliers, self.employees, self.employees)
         self.examples: dict[str, Any] = json.loads((folder / "examples.json").read_text())
 
     def records(self, count: int, seed: int = 0) -> list[dict[str, Any]]:

@@ -139,6 +139,12 @@ def test_registered_model_answers_as_the_bundle_does(first, store, synthetic_fra
     expected = bundle.score(records)
     np.testing.assert_array_equal(answers["classifier__predictions"], expected.classifier__predictions)
     np.testing.assert_array_equal(answers["outliers__is_outlier"], expected.outliers__is_outlier)
+    explained = mlflow.pyfunc.load_model(f"models:/{MODEL}@{tags.CHALLENGER}").predict(table, params={"explain": True})
+    for p, base, reasons, other in zip(
+        explained["classifier__predictions"], explained["base"], explained["reasons"], explained["other"], strict=True
+    ):
+        total = base + sum(reason["effect"] for reason in json.loads(reasons)) + other
+        assert 1 / (1 + np.exp(-total)) == pytest.approx(p, abs=1e-6)
 
 
 def test_registered_model_ships_scoring_code_pins_signature_and_example(first, store, tmp_path):

@@ -76,7 +76,7 @@ def evaluate(
     ensemble = StackedEnsemble(space_of(use_case), tuning.members, tuning.bias, config.seed)
     ensemble.fit(development.x, development.y)
     outliers = Outliers(config.seed).fit(development.x)
-    write_bundle(folder / "bundle", config.model_name, ensemble, outliers, development)
+    write_bundle(folder / "bundle", config.model_name, ensemble, outliers, development, holdout)
     parity = check_parity(folder / "bundle", ensemble, outliers, dataset.x, config.seed)
 
     bundle = Bundle.load(folder / "bundle")
@@ -126,6 +126,8 @@ def evaluate(
             **_without_protected(judged),
             "calibration": {"before": _error_before(ensemble, x, y), "after": figures["calibration_error"].value},
             "importance": {name: {"mean": mean, "sd": sd} for name, (mean, sd) in importance.items()},
+            **_band(bundle, p),
+            "gives_reasons": bundle.reasons is not None,
             "latency": latency,
             "parity": parity,
             "tuning": {"trials": tuning.trials, "pruned": tuning.pruned, "best_roc_auc": tuning.best_roc_auc},
@@ -157,6 +159,12 @@ def _against_champion(judged: Judged, champion: NDArray[np.float64]) -> tuple[in
     rows = compared_rows(judged.holdout)
     y, metrics = judged.holdout.y[rows], metrics_of(judged.holdout.use_case.label)
     return int(rows.sum()), metrics.compare(judged.p[rows], champion[rows], y, metrics.resamples(y, judged.seed))
+
+
+def _band(bundle: Bundle, p: NDArray[np.float64]) -> dict[str, Any]:
+    """What answers call the top, and how many rows of the hold-out are in it."""
+    band = bundle.contract.band
+    return {"band": {"share": band.share, "cut": band.cut, "records": int((p > band.cut).sum())}} if band else {}
 
 
 def _without_protected(judged: Judged) -> dict[str, Any]:

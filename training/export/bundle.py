@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from serving.scoring.bundle import Bundle
 from serving.scoring.contract import (
@@ -12,26 +13,39 @@ from serving.scoring.contract import (
     DRIFT_FILE,
     EXAMPLES_FILE,
     OUTLIERS_FILE,
+    Band,
     Examples,
     Field,
     write_contract,
 )
+from serving.scoring.encode import as_columns, encode_fields
+from serving.scoring.runtime import Model
 from training.data.dataset import Dataset
-from training.export.classifier import classifier_to_onnx
+from training.export.classifier import classifier_to_onnx, take_apart
 from training.export.contract import request_contract
 from training.export.outliers import Outliers
+from training.export.reasons import write_reasons
 from training.search.ensemble import StackedEnsemble
 
 _EXAMPLES = 20
 
 
 def write_bundle(
-    folder: Path, model_name: str, ensemble: StackedEnsemble, outliers: Outliers, dataset: Dataset
+    folder: Path,
+    model_name: str,
+    ensemble: StackedEnsemble,
+    outliers: Outliers,
+    dataset: Dataset,
+    holdout: Dataset | None = None,
 ) -> None:
-    """Write all files of the bundle; ``dataset`` holds the rows that the models were trained on."""
+    """Write all files of the bundle; ``dataset`` holds the rows that the models were trained on.
+
+    ``holdout``: the rows by which records are told to be in the top band; without it the bundle has none.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     use_case = dataset.use_case
-    (folder / CLASSIFIER_FILE).write_bytes(classifier_to_onnx(ensemble, len(use_case.features)))
+    parts = take_apart(ensemble)
+    (folder / CLASSIFIER_FILE).write_bytes(classifier_to_onnx(parts, len(use_case.features)))
     (folder / OUTLIERS_FILE).write_bytes(outliers.to_onnx())
     np.savez_compressed(folder / DRIFT_FILE, **drift_references(dataset))
     tested = {field.name for field in drift_fields(dataset)}
@@ -40,10 +54,21 @@ def write_bundle(
         # The registry's catalog and schema say where a model is kept, not what it is called.
         name=model_name.rpartition(".")[2],
         fields=tuple(msgspec.structs.replace(field, drift=field.name in tested) for field in use_case.fields),
+        band=_band(use_case.top_share, ensemble.predict_proba(holdout.x)[:, 1]) if holdout else None,
     )
     write_contract(contract, folder)
+    served = Model(folder / CLASSIFIER_FILE, len(use_case.features)).run(dataset.x).astype(np.float64)
+    write_reasons(folder, parts, dataset.x, served, ensemble.seed)
     examples = golden_examples(Bundle.load(folder), dataset)
     (folder / EXAMPLES_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(examples), indent=2))
+
+
+def _band(share: float, probabilities: NDArray[np.float64]) -> Band:
+    """The cut half way between two probabilities above which the part of them lies that is nearest to ``share``."""
+    ordered, counts = np.unique(probabilities, return_counts=True)
+    above = 1 - np.cumsum(counts) / len(probabilities)
+    last = int(np.abs(above - share).argmin())
+    return Band(share, float(ordered[last : last + 2].mean()))
 
 
 def drift_fields(dataset: Dataset) -> tuple[Field, ...]:
@@ -88,11 +113,14 @@ def golden_examples(bundle: Bundle, dataset: Dataset) -> Examples:
     }
     records += [published, missing, unknown, partly]
     result = bundle.score(records)
+    encoded = encode_fields(as_columns(records, bundle.contract), bundle.contract)
+    explained = bundle.explain(encoded, lambda record, name: records[record][name]) if bundle.reasons else ()
     return Examples(
         records=tuple(records),
         classifier__predictions=tuple(result.classifier__predictions),
         outliers__score=tuple(result.outliers__score),
         outliers__is_outlier=tuple(result.outliers__is_outlier),
+        reasons=tuple({reason.field: reason.effect for reason in found.reasons} for found in explained),
     )
 
 

@@ -8,6 +8,7 @@ numbers need arithmetic, a dozen small operators.
 
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
@@ -19,22 +20,30 @@ from training.search.design import DesignMatrix
 from training.search.ensemble import StackedEnsemble
 
 
-def classifier_to_onnx(ensemble: StackedEnsemble, features: int) -> bytes:
-    """The ONNX model of a fitted ensemble: input ``X``, output ``probability`` ``[n, 1]``."""
-    graph = Graph("classifier")
-    # Constant terms of all members are summed up here, in float64, and added once.
+class Parts(msgspec.Struct, frozen=True):
+    """The log-odds of a fitted ensemble as the sum that it is, in float64."""
+
+    constant: float
+    steps: list[Steps]
+    """What depends on one column alone and is constant between cuts."""
+    numbers: list[tuple[DesignMatrix, NDArray[np.float64]]]
+    """Linear members' hinges: each design with the slope of each of its knots."""
+    trees: list[tuple[DesignMatrix, list[Tree]]]
+    """Trees that ask about several columns of their design."""
+
+
+def take_apart(ensemble: StackedEnsemble) -> Parts:
+    """The parts of a fitted ensemble. Raises ``TypeError`` for a model of a kind that is not known here."""
+    parts = Parts(ensemble.bias, [], [], [])
     constant = ensemble.bias
-    steps: list[Steps] = []
-    sums: list[str] = []
-    numbers: list[tuple[DesignMatrix, NDArray[np.float64]]] = []
     for member, (design, model) in zip(ensemble.members, ensemble.pipelines_, strict=True):
         weight = member.weight
         if isinstance(model, LogisticRegression):
             slopes = weight * model.coef_[0] / design.scale_
             constant += weight * float(model.intercept_[0]) - float(design.center_ @ slopes)
-            steps += _question_steps(design, slopes)
+            parts.steps.extend(_question_steps(design, slopes))
             if len(design.knots_):
-                numbers.append((design, slopes[len(design.asked_) :]))
+                parts.numbers.append((design, slopes[len(design.asked_) :]))
             continue
         if isinstance(model, HistGradientBoostingClassifier):
             constant += weight * float(model._baseline_prediction.item())
@@ -46,18 +55,26 @@ def classifier_to_onnx(ensemble: StackedEnsemble, features: int) -> bytes:
             raise TypeError(f"there is no ONNX route for {type(model).__name__}: add one here")
         asked = [np.unique(tree.feature[tree.feature >= 0]) for tree in trees]
         constant += sum(float(tree.value[0]) for tree, columns in zip(trees, asked, strict=True) if not len(columns))
-        steps += [_tree_steps(t, int(c[0]), design) for t, c in zip(trees, asked, strict=True) if len(c) == 1]
+        parts.steps.extend(_tree_steps(t, int(c[0]), design) for t, c in zip(trees, asked, strict=True) if len(c) == 1)
         others = [tree for tree, columns in zip(trees, asked, strict=True) if len(columns) > 1]
         if others:
-            sums.append(graph.trees(others, _columns(graph, design)))
+            parts.trees.append((design, others))
+    return msgspec.structs.replace(parts, constant=constant)
+
+
+def classifier_to_onnx(parts: Parts, features: int) -> bytes:
+    """The ONNX model of a fitted ensemble: input ``X``, output ``probability`` ``[n, 1]``."""
+    graph = Graph("classifier")
+    sums = [graph.trees(trees, _columns(graph, design)) for design, trees in parts.trees]
     fill = np.full(features, MISSING)
-    for design, _ in numbers:  # the only fields that are not steps of a linear model; to trees the median is missing
+    for design, _ in parts.numbers:  # the only fields that are not steps of a linear model; to trees, missing is median
         fill[design.number_columns_] = design.medians_
     filled = graph.filled(INPUT, [fill])
-    sums += [_numbers(graph, filled, features, design, slopes) for design, slopes in numbers]
-    if steps:
-        sums.append(graph.trees(balanced_trees(steps), filled))
-    total = graph.node("Sum", *sums, graph.constant([[constant]]))
+    sums += [_numbers(graph, filled, features, design, slopes) for design, slopes in parts.numbers]
+    if parts.steps:
+        sums.append(graph.trees(balanced_trees(parts.steps), filled))
+    # The constant terms of all members were summed up in float64, and are added once.
+    total = graph.node("Sum", *sums, graph.constant([[parts.constant]]))
     return graph.finish(graph.node("Sigmoid", total), "probability", features)
 
 

@@ -16,4 +16,5 @@ def request_contract(use_case: UseCase, outliers: OutlierRule | None = None, ref
         fields=use_case.fields,
         outliers=outliers or _NO_MODEL,
         reference_rows=reference_rows,
+        key=use_case.key,
     )

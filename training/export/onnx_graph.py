@@ -51,19 +51,26 @@ class Steps(msgspec.Struct, frozen=True):
     """The sum for each of some values; NaN is a missing one."""
 
 
-def balanced_trees(steps: list[Steps]) -> list[Tree]:
-    """One tree a column, as flat as can be, for the matrix in which ``MISSING`` stands for what is missing."""
+def step_tables(steps: list[Steps]) -> list[tuple[int, NDArray[np.float32], NDArray[np.float64]]]:
+    """Column, cuts ``[k]`` and sums ``[k + 1]`` of all that is said of each column.
+
+    Sum ``i`` is for values up to cut ``i`` (and above the one before), the last for the rest. The first cut is
+    ``MISSING``, which stands for what is missing.
+    """
     by_column: dict[int, list[Steps]] = {}
     for step in steps:
         by_column.setdefault(step.column, []).append(step)
-    trees = []
+    tables = []
     for column, own in by_column.items():
         cuts = np.unique(np.concatenate([step.cuts for step in own]))
         values = np.concatenate([[np.nan], cuts, [np.inf]]).astype(np.float32)
-        trees.append(
-            _balanced_tree(column, np.append(MISSING, cuts), np.sum([step.sums(values) for step in own], axis=0))
-        )
-    return trees
+        tables.append((column, np.append(MISSING, cuts), np.sum([step.sums(values) for step in own], axis=0)))
+    return tables
+
+
+def balanced_trees(steps: list[Steps]) -> list[Tree]:
+    """One tree a column, as flat as can be, for the matrix in which ``MISSING`` stands for what is missing."""
+    return [_balanced_tree(*table) for table in step_tables(steps)]
 
 
 def _balanced_tree(column: int, cuts: NDArray[np.float32], leaves: NDArray[np.float64]) -> Tree:

@@ -1,5 +1,8 @@
 """The registered MLflow model, as code: a table of records in, probabilities and outliers out.
 
+With the parameter ``explain=True`` each row also has the reasons that the server gives: ``base`` and ``other`` in
+log-odds, and ``reasons`` as JSON text, because a table's column has one type.
+
 It loads the bundle and calls the same scoring package as the server, so batch and online answers are
 equal. Drift is a property of a request as a whole and is answered by the server alone.
 """
@@ -7,6 +10,7 @@ equal. Drift is a property of a request as a whole and is answered by the server
 from typing import Any
 
 import mlflow
+import msgspec
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
@@ -23,20 +27,26 @@ class ScoringModel(PythonModel):
 
     # MLflow takes type hints for a schema of its own; the signature is written in training/registry/register.py.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """One row for each record: probability, outlier flag and outlier score.
+        """One row for each record: probability, outlier flag and outlier score; with ``explain``, its reasons too.
 
         Raises ``EncodeError`` for a table with values that the server would refuse.
         """
         columns = {name: column_values(model_input[name]) for name in model_input.columns}
-        result = self.bundle.score_fields(encode_checked(columns, self.bundle.contract))
-        return pd.DataFrame(
-            {
-                "classifier__predictions": result.classifier__predictions,
-                "outliers__is_outlier": result.outliers__is_outlier,
-                "outliers__score": result.outliers__score,
-            },
-            index=model_input.index,
-        )
+        fields = encode_checked(columns, self.bundle.contract)
+        result = self.bundle.score_fields(fields)
+        answer = {
+            "classifier__predictions": result.classifier__predictions,
+            "outliers__is_outlier": result.outliers__is_outlier,
+            "outliers__score": result.outliers__score,
+        }
+        if params and params.get("explain"):
+            explained = list(self.bundle.explain(fields, lambda record, name: columns[name][record]))
+            answer |= {
+                "base": [row.base for row in explained],
+                "reasons": [msgspec.json.encode(row.reasons).decode() for row in explained],
+                "other": [row.other for row in explained],
+            }
+        return pd.DataFrame(answer, index=model_input.index)
 
 
 mlflow.models.set_model(ScoringModel())

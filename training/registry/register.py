@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, Schema, TensorSpec
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
 from serving.scoring.contract import EXAMPLES_FILE, Contract, Examples, read_contract
@@ -74,7 +74,7 @@ def pinned_requirements(requirements: str) -> list[str]:
 
 
 def signature(contract: Contract) -> ModelSignature:
-    """Inputs from the contract, outputs as ``pyfunc_model`` gives them.
+    """Inputs from the contract, outputs as ``pyfunc_model`` gives them without ``explain``.
 
     Numbers are of any type: whole-number columns become floats as soon as a value is missing.
     """
@@ -87,7 +87,8 @@ def signature(contract: Contract) -> ModelSignature:
         ColSpec("boolean", "outliers__is_outlier"),
         ColSpec("double", "outliers__score"),
     ]
-    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
+    params = ParamSchema([ParamSpec("explain", DataType.boolean, False)])
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=params)
 
 
 def _logged_model(run: Run) -> str | None:

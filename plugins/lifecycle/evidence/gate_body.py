@@ -181,6 +181,17 @@ def _groups(evaluation: dict[str, Any]) -> list[str]:
     return [*gaps, *(f"- {text(line)}" for line in fed_because(evaluation))]
 
 
+def _band(evaluation: dict[str, Any]) -> list[str]:
+    if not (band := evaluation.get("band")):
+        return []
+    share = f"{100 * band['share']:g}%"
+    return [
+        f"Answers say *top {share}* above a probability of {band['cut']:.4g}, where {band['records']} records of the "
+        "hold-out lay: an aid to talk, and not a decision.",
+        "",
+    ]
+
+
 def _staging(report: dict[str, Any]) -> list[str]:
     checks = report.get("checks", [])
     failed = [
@@ -228,6 +239,7 @@ def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str, response_
         f"- Verdict of the evaluation: **{text(model.verdict or 'unknown')}** {reasons}".rstrip(),
         *_limits(evaluation),
         *_groups(evaluation),
+        *_band(evaluation),
         *_staging(evidence.staging_report),
         *_drift(evidence.drift),
         "",

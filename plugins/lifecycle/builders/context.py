@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from lifecycle.builders.sbom import bill_of_materials
+from training.registry.content import files_below, folder_digest
 
 ROOT = Path(__file__).resolve().parents[3]
 CODE_FOLDERS = ("serving", "k8s")
@@ -26,26 +27,6 @@ DOCKERFILE = "serving/Dockerfile"
 RELEASE_FILE = "release.json"
 SBOM_FILE = "sbom.json"
 _HASH_LENGTH = 12
-_IGNORED = ("__pycache__", ".mypy_cache", ".ruff_cache", ".DS_Store")
-
-
-def files_below(folder: Path) -> list[Path]:
-    """All files of a folder that count, in a stable order; caches do not."""
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name not in _IGNORED]
-        found += [Path(parent) / name for name in names if name not in _IGNORED]
-    return sorted(found)
-
-
-def folder_digest(folder: Path, *names: str) -> str:
-    """SHA-256 (64 hexadecimal digits) over paths and contents of ``folder``, or of the named parts of it."""
-    digest = hashlib.sha256()
-    for part in names or (".",):
-        for path in files_below(folder / part):
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
-    return digest.hexdigest()
 
 
 class Inputs(msgspec.Struct, frozen=True):

@@ -79,3 +79,13 @@ def deployed(use_case: str, reference: str, digest: str, target: str) -> "Lineag
         inputs=[_image(reference, digest)],
         outputs=[_dataset(f"lifecycle://{environment}", f"{use_case}/{target}", digest)],
     )
+
+
+def scored(use_case: str, pinned: dict[str, str], tables: str) -> "Lineage":
+    """A table and a model version became the scores of a date."""
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    return OperatorLineage(
+        inputs=[_data(pinned["source"], ""), _model(use_case, pinned["version"])],
+        outputs=[_data(f"{tables}/scores", pinned["day"])],
+    )

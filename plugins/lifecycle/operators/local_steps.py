@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from lifecycle import settings
-from lifecycle.builders.context import folder_digest
+from training.registry.content import folder_digest
 from lifecycle.hooks.slot import Desired, Running, Slot, SlotError, Unit
 from lifecycle.operators.steps import StepError, Work, verify_arguments
 

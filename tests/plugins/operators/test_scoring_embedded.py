@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from embedded.scoring_host import SlotHost
 from lifecycle import settings
-from lifecycle.builders.context import folder_digest
+from training.registry.content import folder_digest
 from lifecycle.hooks import registry, targets
 from lifecycle.hooks.slot import Slot
 from tests.support.airflow import USE_CASE, make_settings

@@ -21,7 +21,7 @@ from serving.errors import (
 )
 from serving.scoring.bundle import Result
 from serving.scoring.contract import Contract, Field
-from serving.scoring.records import TEXT_LIMIT
+from serving.scoring.spelling import limits, takes_truth, text_limit
 from serving.settings import Release, Settings
 from serving.validation import allowed
 
@@ -95,19 +95,23 @@ def _record_schema(contract: Contract) -> dict[str, Any]:
 
 
 def _field_schema(field: Field) -> dict[str, Any]:
-    kind = {"category": "string", "integer": "integer", "number": "number"}[field.kind]
+    kinds = [{"category": "string", "integer": "integer", "number": "number"}[field.kind]]
+    kinds += ["boolean"] if field.kind == "category" and takes_truth(field) else []
+    kinds += ["null"] if field.nullable else []
     schema: dict[str, Any] = {
-        "type": [kind, "null"] if field.nullable else kind,
+        "type": kinds if len(kinds) > 1 else kinds[0],
         "description": f"{field.description.rstrip('.')}. Takes {allowed(field)}.",
         "examples": [field.example],
     }
     if field.kind == "category":
         # No enum: an unknown category is accepted and encoded as unknown.
-        schema["maxLength"] = max([TEXT_LIMIT, *map(len, field.categories)])
-    if field.minimum is not None:
-        schema["minimum"] = field.minimum
-    if field.maximum is not None:
-        schema["maximum"] = field.maximum
+        schema["maxLength"] = text_limit(field)
+        return schema
+    low, high = limits(field)
+    if low is not None:
+        schema["minimum"] = low
+    if high is not None:
+        schema["maximum"] = high
     return schema
 
 

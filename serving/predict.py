@@ -51,7 +51,7 @@ class PredictEndpoint:
             raise NotReady("the models are being loaded")
         body = _read_body(environ, service.settings.max_body)
         with service.computing:
-            fields = self._fields(body)
+            fields, body = self._fields(body)
             result = service.bundle.score_fields(fields, adjusted=self._adjusted)
             encoded = msgspec.json.encode(result)
             lines = service.log.lines(identity, client, body, result, encoded)
@@ -71,18 +71,18 @@ class PredictEndpoint:
         answer = b'{"request_id":"%b","model":%b,%b' % (identity.encode(), self._model, encoded[1:])
         return Response(answer, content_type="application/json")
 
-    def _fields(self, body: bytes) -> NDArray[np.float64]:
-        """The encoded records of a request, at least one."""
+    def _fields(self, body: bytes) -> tuple[NDArray[np.float64], bytes]:
+        """The encoded records of a request, at least one, and the body as the log is to have it."""
         reader, contract = self._service.reader, self._service.bundle.contract
         try:
             fields = reader.read(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise validation.explain(body, contract, error) from error
+            return validation.reread(body, contract, error)
         if not len(fields):
             raise validation.no_records()
         if reader.may_repeat(body, fields):
             validation.refuse_repeated_fields(body)
-        return fields
+        return fields, body
 
 
 def _unknown(fields: NDArray[np.float64], categories: list[int]) -> list[int]:

@@ -1,40 +1,50 @@
-"""What exactly is wrong with a body. Runs only after the fast reader has refused it, or found more than it needs."""
+"""The slow reader: what the fast one has refused is read by the table of spellings, or told with all its faults."""
 
 import codecs
 import itertools
 import json
-import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from serving.errors import FAULTS_SHOWN, ContractViolated, Fault, Problem, Unparsable
 from serving.scoring.contract import Contract, Field
-from serving.scoring.records import TEXT_LIMIT
+from serving.scoring.encode import as_columns, encode_fields
+from serving.scoring.spelling import SHOWN, Refusal, hold, limits, number_text, takes_truth, text_limit, typed
 
-_SHOWN = 60  # characters of a wrong value
 _COUNTED = 10_000  # faults after which counting ends
 
 
-def explain(body: bytes, contract: Contract, error: Exception) -> Problem:
-    """The problem with a body that the reader refused with ``error``: every fault, or why it is not JSON."""
+def reread(body: bytes, contract: Contract, error: Exception) -> tuple[NDArray[np.float64], bytes]:
+    """A body that the fast reader refused with ``error``: its encoded fields, and the body as it was understood.
+
+    The fast reader takes the usual spellings alone, so a body may be right. Raises the problem with one that is not:
+    every fault, or why it is not JSON.
+    """
     if isinstance(error, RecursionError):
-        return Unparsable("the body is nested too deeply; records are flat objects")
+        raise Unparsable("the body is nested too deeply; records are flat objects") from error
     if not isinstance(error, msgspec.ValidationError):
-        return _not_json(body, contract, error)
+        raise _not_json(body, contract, error) from error
     try:
         records = msgspec.json.decode(body)
-    except msgspec.ValidationError:  # a number beyond what a double holds
-        fault = Fault(given=str(error)[:_SHOWN], allowed="numbers of up to 1.8e308")
-        return ContractViolated("a number is out of range", [fault], 1)
+    except msgspec.ValidationError as cause:  # a number beyond what a double holds
+        fault = Fault(given=str(cause)[:SHOWN], allowed="numbers of up to 1.8e308")
+        raise ContractViolated("a number is out of range", [fault], 1) from cause
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
-        return explain(body, contract, cause)
+        return reread(body, contract, cause)
     if not isinstance(records, list):
         fault = Fault(allowed="a JSON list of records", given=_shown(records))
-        return ContractViolated("the body is not a list of records", [fault], 1)
-    return _violations(_faults(records, contract), len(records))
+        raise ContractViolated("the body is not a list of records", [fault], 1) from error
+    if faults := list(itertools.islice(_faults(records, contract), _COUNTED)):
+        raise _violations(faults, len(records)) from error
+    refuse_repeated_fields(body)
+    fields = {field.name: field for field in contract.fields}
+    understood = [{name: typed(value, fields[name]) for name, value in record.items()} for record in records]
+    return encode_fields(as_columns(understood, contract), contract), msgspec.json.encode(understood)
 
 
 def _not_json(body: bytes, contract: Contract, error: Exception) -> Problem:
@@ -66,7 +76,7 @@ def _constants(body: bytes, contract: Contract) -> Iterator[Fault]:
             if isinstance(value, _Constant):
                 field = fields.get(name)
                 words = allowed(field) if field else "JSON"
-                yield Fault(record=index, field=name[:_SHOWN] or None, given=str(value), allowed=words)
+                yield Fault(record=index, field=name[:SHOWN] or None, given=str(value), allowed=words)
 
 
 def refuse_repeated_fields(body: bytes) -> None:
@@ -86,20 +96,15 @@ def refuse_repeated_fields(body: bytes) -> None:
 
     json.loads(body, object_pairs_hook=look)
     if faults:
-        raise _violations(iter(faults), next(index))
+        raise _violations(faults, next(index))
 
 
-def _violations(faults: Iterator[Fault], records: int) -> Problem:
-    shown: list[Fault] = []
-    total = 0
-    for fault in itertools.islice(faults, _COUNTED):
-        total += 1
-        if total <= FAULTS_SHOWN:
-            shown.append(fault)
+def _violations(faults: list[Fault], records: int) -> Problem:
+    total = len(faults)
     found = f"at least {total}" if total == _COUNTED else str(total)
     more = f", the first {FAULTS_SHOWN} are listed" if total > FAULTS_SHOWN else ""
     detail = f"{found} fault{'s' if total > 1 else ''} in {records} records{more}"
-    return ContractViolated(detail, shown, total)
+    return ContractViolated(detail, faults[:FAULTS_SHOWN], total)
 
 
 def no_records() -> Problem:
@@ -111,15 +116,18 @@ def allowed(field: Field) -> str:
     """What a field may hold, in words."""
     if field.kind == "category":
         such = f", such as {_listed(field.categories)}" if field.categories else ""
-        text = f"text of up to {TEXT_LIMIT} characters{such}"
+        text = f"text of up to {text_limit(field)} characters{such}"
+        if takes_truth(field) and field.categories:
+            text += ", or true or false"
     else:
         text = "a whole number" if field.kind == "integer" else "a number"
-        if field.minimum is not None and field.maximum is not None:
-            text += f" from {field.minimum:g} to {field.maximum:g}"
-        elif field.minimum is not None:
-            text += f" of at least {field.minimum:g}"
-        elif field.maximum is not None:
-            text += f" of at most {field.maximum:g}"
+        low, high = limits(field)
+        if low is not None and high is not None:
+            text += f" from {number_text(low)} to {number_text(high)}"
+        elif low is not None:
+            text += f" of at least {number_text(low)}"
+        elif high is not None:
+            text += f" of at most {number_text(high)}"
         if field.unit:
             text += f" ({field.unit})"
     return f"{text}, or null" if field.nullable else text
@@ -137,30 +145,21 @@ def _faults(records: list[Any], contract: Contract) -> Iterator[Fault]:
             continue
         for name, field in fields.items():
             if name in record:
-                if not _fits(record[name], field):
-                    yield Fault(record=index, field=name, given=_shown(record[name]), allowed=allowed(field))
+                if refusal := _refusal(record[name], field):
+                    words = f"{allowed(field)}; {refusal.hint}" if refusal.hint else allowed(field)
+                    yield Fault(record=index, field=name, given=_shown(record[name]), allowed=words)
             elif field.required:
                 yield Fault(record=index, field=name, allowed=f"{allowed(field)}; the field must be there")
         for name in record.keys() - fields.keys():
-            yield Fault(record=index, field=str(name)[:_SHOWN], allowed="only fields of the contract")
+            yield Fault(record=index, field=str(name)[:SHOWN], allowed="only fields of the contract")
 
 
-def _fits(value: Any, field: Field) -> bool:
-    if value is None:
-        return field.nullable
-    if field.kind == "category":
-        return isinstance(value, str) and (len(value) <= TEXT_LIMIT or value in field.categories)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
+def _refusal(value: Any, field: Field) -> Refusal | None:
     try:
-        number = float(value)
-    except OverflowError:
-        return False
-    if not math.isfinite(number) or (field.kind == "integer" and not number.is_integer()):
-        return False
-    return not (
-        (field.minimum is not None and number < field.minimum) or (field.maximum is not None and number > field.maximum)
-    )
+        hold(typed(value, field), field)
+    except Refusal as refusal:
+        return refusal
+    return None
 
 
 def _shown(value: Any) -> str:
@@ -170,4 +169,4 @@ def _shown(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 64:
         return f"a whole number of {value.bit_length()} bits"
     text = msgspec.json.encode(value).decode()
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."

@@ -4,13 +4,14 @@ Training, the registered MLflow model and the server all encode here, so batch a
 equal by construction. In every matrix a missing value is NaN and an unknown category is -1.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.scoring.contract import Field
+from serving.scoring.spelling import Refusal, hold_column, read_column, shown
 
 Columns = Mapping[str, Sequence[Any] | NDArray[Any]]
 """A table: equally long columns by field name, such as pandas' ``frame.to_dict("list")``."""
@@ -40,7 +41,8 @@ def encode_columns(columns: Columns, schema: Schema) -> NDArray[np.float32]:
     """A table as dict of equally long columns -> the models' input, float32 ``[n, features]``.
 
     Missing is ``None`` or NaN. A column that is not there counts as missing in every row. Values are not
-    checked against the contract's ranges. Raises ``EncodeError``, naming the field, for a value of a wrong type.
+    held to what the contract lets a field have. Raises ``EncodeError``, naming field and row, for one that
+    ``serving.scoring.spelling`` does not take.
     """
     return feature_matrix(encode_fields(columns, schema), feature_positions(schema))
 
@@ -64,6 +66,29 @@ def encode_fields(columns: Columns, schema: Schema) -> NDArray[np.float64]:
     return matrix
 
 
+def encode_checked(columns: Columns, schema: Schema) -> NDArray[np.float64]:
+    """As ``encode_fields``, of values that are held to the contract as the server holds a request's.
+
+    Raises ``EncodeError`` with every field in which something is wrong, in how many rows, and the first of them.
+    """
+    rows = max((len(column) for column in columns.values()), default=0)
+    matrix = np.full((rows, len(schema.fields)), np.nan)
+    faults = []
+    for position, field in enumerate(schema.fields):
+        if (column := columns.get(field.name)) is None:
+            faults += [f"{field.name}: the column is missing"] if field.required else []
+            continue
+        values, refused = read_column(column, field)
+        faults_held = {row: fault for row, fault in hold_column(values, field).items() if row not in refused}
+        if wrong := refused | faults_held:
+            faults.append(_told(field, column, wrong))
+        else:
+            matrix[:, position] = encode_values(values, field)
+    if faults:
+        raise EncodeError("the table does not meet the feature contract:\n" + "\n".join(f"  - {one}" for one in faults))
+    return matrix
+
+
 def feature_matrix(fields: NDArray[np.float64], features: NDArray[np.intp]) -> NDArray[np.float32]:
     """The columns of ``encode_fields`` that the models see, as float32 ``[n, features]``."""
     return fields.take(features, axis=1).astype(np.float32)
@@ -78,24 +103,22 @@ def as_columns(records: Sequence[Mapping[str, Any]], schema: Schema) -> dict[str
     return {field.name: [record.get(field.name) for record in records] for field in schema.fields}
 
 
+def encode_values(values: NDArray[Any], field: Field) -> NDArray[np.float64]:
+    """A column that ``spelling.read_column`` has read -> its numbers or codes, float64 ``[n]``."""
+    if field.kind != "category":
+        return values
+    codes: dict[str | None, float] = {None: float("nan"), **category_codes(field)}
+    return np.fromiter((codes.get(value, UNKNOWN) for value in values), np.float64, count=len(values))
+
+
 def _encode_column(column: Sequence[Any] | NDArray[Any], field: Field) -> NDArray[np.float64]:
-    if field.kind == "category":
-        code = _category_encoder(field)
-        return np.fromiter(map(code, column), np.float64, count=len(column))
-    try:
-        return np.asarray(column, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise EncodeError(f"{field.name}: this {field.kind} field holds numbers or nothing ({error})") from error
+    values, refused = read_column(column, field)
+    for row, refusal in refused.items():
+        raise EncodeError(f"{field.name}: row {row} holds {shown(column[row])}: {refusal}")
+    return encode_values(values, field)
 
 
-def _category_encoder(field: Field) -> Callable[[Any], float]:
-    codes = category_codes(field)
-
-    def code(value: Any) -> float:
-        if isinstance(value, str):
-            return codes.get(value, UNKNOWN)
-        if value is None or value != value:  # NaN, as tables spell a missing text
-            return float("nan")
-        raise EncodeError(f"{field.name}: this category field holds text or nothing, not {type(value).__name__}")
-
-    return code
+def _told(field: Field, column: Sequence[Any] | NDArray[Any], wrong: dict[int, Refusal]) -> str:
+    first = min(wrong)
+    count = f"{len(wrong)} row{'' if len(wrong) == 1 else 's'}"
+    return f"{field.name}: {count}, the first is row {first} with {shown(column[first])}: {wrong[first]}"

@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 
 from serving.scoring.contract import Contract, Field
 from serving.scoring.encode import UNKNOWN, category_codes
-
-TEXT_LIMIT = 128
-"""Characters of an unknown category; a longer one is refused, so that a record always fits a log line."""
-
-
+from serving.scoring.spelling import limits, text_limit
 _ABSENT = 0x7FF8_0000_0000_0001
 """The bits of the NaN that stands for a field that a record has not; a ``null`` becomes the usual NaN."""
 
 
 class RecordReader:
-    """Parses request bodies for one contract. Thread-safe."""
+    """Parses request bodies for one contract. Thread-safe.
+
+    It takes nothing that ``serving.scoring.spelling`` does not take. What it refuses is read again by that, which is
+    slower and has the last word.
+    """
 
     def __init__(self, contract: Contract) -> None:
         fields = contract.fields
@@ -82,7 +82,8 @@ def _field_type(field: Field) -> Any:
 
 def _number_type(field: Field) -> Any:
     whole = 1.0 if field.kind == "integer" else None  # 3.0 is a whole number too, as JSON Schema has it
-    return Annotated[float, msgspec.Meta(ge=field.minimum, le=field.maximum, multiple_of=whole)]
+    low, high = limits(field)
+    return Annotated[float, msgspec.Meta(ge=low, le=high, multiple_of=whole)]
 
 
 def _category_type(field: Field) -> Any:
@@ -93,9 +94,11 @@ def _category_type(field: Field) -> Any:
         member._value_ = category
         return member
 
+    longest = text_limit(field)
+
     def missing(cls: Any, category: object) -> Any:
-        if len(str(category)) > TEXT_LIMIT:
-            raise ValueError(f"a category has at most {TEXT_LIMIT} characters")
+        if len(str(category)) > longest:
+            raise ValueError(f"a category has at most {longest} characters")
         return unknown
 
     base = enum.EnumMeta.__prepare__("Category", (float, enum.Enum))

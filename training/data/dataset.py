@@ -1,13 +1,11 @@
 """Read a table, and hold it to the data contract at the door.
 
 A file is CSV (UTF-8, with or without byte-order mark) or Parquet, with the columns of the use case and at most the
-technical columns of a curated table. What is wrong with it is found all at once and told by column, with the number
+technical columns of a curated table. Its values are read by ``serving.scoring.spelling``. What is wrong with it is found all at once and told by column, with the number
 of rows.
 """
 
 import hashlib
-import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,11 @@ from numpy.typing import NDArray
 from serving.scoring.contract import Field
 from serving.scoring.encode import encode_columns
 from training.data.data_error import DataError, DataFault
+from training.data.read_file import read_raw
 from training.data.table import Table, split_table
 from training.use_case import UseCase
 
 HOLDOUT_SHARE = 0.2
-EFFECTIVE_DATE = "effective_date"
 MINIMUM_HOLDOUT_POSITIVES = 3
 _RECENT = "lifecycle.recent"
 """Column of a snapshot. A field may have any name, but hardly this one."""
@@ -94,9 +92,9 @@ def read_table(use_case: UseCase, location: str) -> Dataset:
     table = split_table(use_case, raw)
     frame = _frame(use_case, table)
     recent = None
-    if EFFECTIVE_DATE in table.technical:
+    if table.dates is not None:
         # Row order must not depend on how an engine wrote the table.
-        order = pd.DataFrame({"group": Dataset(use_case, frame, "").groups, "date": table.technical[EFFECTIVE_DATE]})
+        order = pd.DataFrame({"group": Dataset(use_case, frame, "").groups, "date": table.dates})
         order = order.sort_values(["group", "date"], kind="stable")
         frame = frame.loc[order.index].reset_index(drop=True)
         recent = order["date"].notna().to_numpy()
@@ -120,38 +118,6 @@ def read_snapshot(use_case: UseCase, file: Path) -> Dataset:
     frame = frame.astype(dict.fromkeys([*texts, use_case.label.field], object))
     frame[texts] = frame[texts].where(frame[texts].notna(), None)
     return Dataset(use_case, frame, _digest(frame), recent)
-
-
-def read_raw(location: str) -> pd.DataFrame:
-    """The file as it is: CSV values as text, empty ones as missing. Raises ``DataError``."""
-    if not location:
-        raise DataError("(none)", [DataFault("file", None, "no location is given: set the parameter data")])
-    try:
-        if location.removesuffix("/").endswith(".csv"):
-            return _read_csv(_local(location))
-        return pd.read_parquet(_local(location))
-    except FileNotFoundError:
-        message = "it does not exist where the job runs: check the path and its spelling"
-    except PermissionError:
-        message = "the job may not read it: check the file's rights"
-    except IsADirectoryError:
-        message = "it is a folder: name the CSV file, or a folder of Parquet files without .csv in its name"
-    except pd.errors.EmptyDataError:
-        message = "it is empty: a header line and one line for each record are expected"
-    except UnicodeDecodeError as error:
-        message = f"it is not UTF-8 text ({error.reason} at byte {error.start}): save it as CSV UTF-8"
-    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        message = f"it is not a CSV table ({str(error).strip()}): every line needs the header's columns"
-    except (OSError, ValueError, ImportError) as error:
-        message = f"it cannot be read as CSV (name ends in .csv) or Parquet ({error})"
-    raise DataError(location, [DataFault("file", None, message)])
-
-
-def _read_csv(path: str) -> pd.DataFrame:
-    with warnings.catch_warnings():
-        # Lines longer than the header: pandas would take the first column for row names, or drop the last.
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        return pd.read_csv(path, dtype="str", encoding="utf-8-sig", skipinitialspace=True, index_col=False)
 
 
 def holdout_rows(use_case: UseCase, groups: NDArray[Any]) -> NDArray[np.bool_]:
@@ -181,26 +147,16 @@ def compared_rows(holdout: Dataset) -> NDArray[np.bool_]:
     return holdout.recent if min(positives, int(holdout.recent.sum()) - positives) >= _RECENT_CLASS else every
 
 
-def _local(location: str) -> str:
-    """``dbfs:/x`` and ``file:/x`` as the paths that Databricks mounts."""
-    if location.startswith("dbfs:/"):
-        location = location.removeprefix("dbfs:")
-        return location if location.startswith("/Volumes/") else f"/dbfs{location}"
-    return os.path.expanduser(location.removeprefix("file://"))
-
-
 def _frame(use_case: UseCase, table: Table) -> pd.DataFrame:
     """The checked columns in contract order. A column that may be absent, and is, holds missing values."""
     rows = table.frame.index
     absent = pd.Series(np.full(len(rows), None, object), rows)
-    columns = {field.name: _column(table.frame.get(field.name, absent), field) for field in use_case.fields}
+    columns = {field.name: table.frame.get(field.name, _nothing(field, absent)) for field in use_case.fields}
     return pd.DataFrame({**columns, use_case.label.field: table.frame[use_case.label.field]}, rows)
 
 
-def _column(values: pd.Series, field: Field) -> pd.Series:
-    if field.kind == "category":
-        return values.astype(object).where(values.notna(), None)
-    return pd.to_numeric(values).astype(np.float64)
+def _nothing(field: Field, absent: pd.Series) -> pd.Series:
+    return absent if field.kind == "category" else absent.astype(np.float64)
 
 
 def _split_faults(dataset: Dataset) -> list[DataFault]:

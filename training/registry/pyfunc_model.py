@@ -11,6 +11,8 @@ import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
 from serving.scoring.bundle import Bundle
+from serving.scoring.encode import encode_checked
+from serving.scoring.spelling import column_values
 
 
 class ScoringModel(PythonModel):
@@ -21,9 +23,12 @@ class ScoringModel(PythonModel):
 
     # MLflow takes type hints for a schema of its own; the signature is written in training/registry/register.py.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """One row for each record: probability, outlier flag and outlier score."""
-        columns = {name: model_input[name].to_numpy(object) for name in model_input.columns}
-        result = self.bundle.score_columns(columns)
+        """One row for each record: probability, outlier flag and outlier score.
+
+        Raises ``EncodeError`` for a table with values that the server would refuse.
+        """
+        columns = {name: column_values(model_input[name]) for name in model_input.columns}
+        result = self.bundle.score_fields(encode_checked(columns, self.bundle.contract))
         return pd.DataFrame(
             {
                 "classifier__predictions": result.classifier__predictions,

@@ -1,0 +1,134 @@
+"""A data file as it is: CSV or Parquet, by its name."""
+
+import gzip
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import fsspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from training.data.csv_lines import BadLine, is_utf_8, read_lines
+from training.data.data_error import DataError, DataFault
+from training.data.table import RawTable
+
+_TEXT_SUFFIXES = (".csv", ".csv.gz")
+_WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
+_LINES_SHOWN = 5
+_DELTA_LOG = "_delta_log"
+
+
+def read_raw(location: str) -> RawTable:
+    """The file as it is: cells of a CSV file as text, without the blanks around them. Raises ``DataError``."""
+    if not location:
+        raise DataError("(none)", [DataFault("file", None, "no location is given: set the parameter data")])
+    path = _local(location).rstrip("/")
+    name = path.lower()
+    try:
+        if name.endswith(_TEXT_SUFFIXES):
+            with _opened(path) as file:
+                return _read_csv(location, file)
+        if name.endswith(_WORKBOOKS):
+            raise DataError(location, [DataFault("file", None, "it is a workbook of a spreadsheet: save it as CSV UTF-8")])
+        return _typed(pd.read_parquet(path))
+    except FileNotFoundError:
+        message = "it does not exist where the job runs: check the path and its spelling"
+    except PermissionError:
+        message = "the job may not read it: check the file's rights"
+    except IsADirectoryError:
+        message = "it is a folder: name the CSV file, or a folder of Parquet files without .csv in its name"
+    except gzip.BadGzipFile:
+        message = "it is not compressed with gzip, as its name says: name it .csv"
+    except EOFError:
+        message = "it breaks off: the compressed file is not complete"
+    except DataError:
+        raise
+    except (OSError, ValueError, KeyError, ImportError, OverflowError) as error:
+        message = f"it cannot be read as CSV (name ends in .csv or .csv.gz) or Parquet: {_plain(error)}"
+    raise DataError(location, [DataFault("file", None, message)])
+
+
+def _typed(frame: pd.DataFrame) -> RawTable:
+    return RawTable(frame.reset_index(drop=True), False, range(1, len(frame) + 1))
+
+
+def _plain(error: Exception) -> str:
+    """A library's words in those of people, where they are known."""
+    text = str(error)
+    if isinstance(error, pa.ArrowInvalid) and ("magic bytes" in text or "footer" in text or "file size" in text):
+        return "it is not a Parquet file, or not all of one"
+    if "multiple times" in text or "exists 2 times" in text or "Duplicate" in text:
+        return "it has two columns of one name: rename or remove one"
+    return text.strip()
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[IO[str]]:
+    """A file or address, as text in which what is not UTF-8 is a surrogate."""
+    with fsspec.open(path, "rb").open() if "://" in path else open(path, "rb") as file:
+        content: Any = gzip.GzipFile(fileobj=file) if path.lower().endswith(".gz") else file
+        yield io.TextIOWrapper(content, encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _read_csv(location: str, file: IO[str]) -> RawTable:
+    lines = read_lines(file)
+    _, header = next(lines, (0, None))
+    if header is None:
+        message = "it is empty: a header line and one line for each record are expected"
+        raise DataError(location, [DataFault("file", None, message)])
+    if isinstance(header, BadLine) or not is_utf_8(header):
+        reason = header.reason if isinstance(header, BadLine) else _not_utf_8([1])
+        raise DataError(location, [DataFault("file", None, reason)])
+    rows: list[list[str]] = []
+    numbers: list[int] = []
+    wrong: dict[str, list[int]] = {}
+    for number, cells in lines:
+        if fault := _line_fault(cells, len(header)):
+            wrong.setdefault(fault, []).append(number)
+        elif not isinstance(cells, BadLine):
+            rows.append((cells + [""] * (len(header) - len(cells)))[: len(header)])
+            numbers.append(number)
+    if wrong:
+        raise DataError(location, [DataFault("file", None, _told(fault, found)) for fault, found in wrong.items()])
+    columns = zip(*rows, strict=True) if rows else [()] * len(header)
+    frame = pd.DataFrame({place: np.array(cells, object) for place, cells in enumerate(columns)})
+    frame.columns = pd.Index(header, dtype=object)
+    return RawTable(frame, True, numbers)
+
+
+_NOT_UTF_8 = "not UTF-8"
+
+
+def _line_fault(cells: list[str] | BadLine, width: int) -> str:
+    if isinstance(cells, BadLine):
+        return cells.reason
+    if any(cells[width:]):
+        return f"more cells than the header has columns ({width})"
+    return "" if is_utf_8(cells) else _NOT_UTF_8
+
+
+def _told(fault: str, numbers: list[int]) -> str:
+    if fault == _NOT_UTF_8:
+        return _not_utf_8(numbers)
+    return f"it is not a CSV table: {fault} ({_lines(numbers)})"
+
+
+def _not_utf_8(numbers: list[int]) -> str:
+    return f"it is not UTF-8 text ({_lines(numbers)}): save it as CSV UTF-8"
+
+
+def _lines(numbers: list[int]) -> str:
+    more = ", ..." if len(numbers) > _LINES_SHOWN else ""
+    return f"line{'' if len(numbers) == 1 else 's'} {', '.join(map(str, numbers[:_LINES_SHOWN]))}{more}"
+
+
+def _local(location: str) -> str:
+    """``dbfs:/x`` and ``file:/x`` as the paths that Databricks mounts."""
+    if location.startswith("dbfs:/"):
+        location = location.removeprefix("dbfs:")
+        return location if location.startswith("/Volumes/") else f"/dbfs{location}"
+    return os.path.expanduser(location.removeprefix("file://"))

@@ -29,7 +29,7 @@ def score_table(use_case: UseCase, bundle: Path, pinned: Pinned, location: str, 
     columns = sources.columns_of(source)
     if missing := missing_columns(contract, columns):
         faults = [DataFault(name, None, "the column is missing") for name in missing]
-        raise DataError(location, faults, "nothing is scored")
+        raise DataError(location, faults, sources.NOTHING)
     names = [field.name for field in contract.fields if field.name in columns]
     counts = _engine()(use_case, bundle, pinned, source, names, tables, day)
     if counts.rows != counts.scored + counts.rejected:

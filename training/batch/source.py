@@ -1,6 +1,5 @@
 """The table to score, read a part at a time: CSV, Parquet (a file or a folder of them) or Delta."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from pyarrow import csv, dataset
 
 from training.data.data_error import DataError, DataFault
 
+NOTHING = "nothing is scored"
 PART_ROWS = 65_536
 """Rows that are in memory at a time, about; a CSV part is measured in bytes instead."""
 _CSV_BYTES = 8 << 20
@@ -118,4 +118,4 @@ def _open_csv(location: str) -> _Opened:
 
 
 def _fault(location: str, message: str) -> DataError:
-    return DataError(os.fspath(location), [DataFault("file", None, message)])
+    return DataError(location, [DataFault("file", None, message)], NOTHING)

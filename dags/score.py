@@ -48,7 +48,9 @@ def score(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         doc_md=runbook(__doc__, use_case),
         params={
-            "input": Param("", type="string", title="Table", description="CSV, Parquet or Delta. Empty: the settings'."),
+            "input": Param(
+                "", type="string", title="Table", description="CSV, Parquet or Delta. Empty: the settings'."
+            ),
             "date": Param(
                 None,
                 type=["null", "string"],

@@ -10,7 +10,7 @@ from lifecycle.defaults import KINDS, notify_failure
 from tests.support.scoring_steps import STEPS
 
 ROOT = Path(__file__).resolve().parents[2]
-DAGS = {"attrition_train", "attrition_release", "attrition_rollback", "attrition_retrain_nightly"}
+DAGS = {"attrition_train", "attrition_release", "attrition_rollback", "attrition_retrain_nightly", "attrition_score"}
 """Of the one use case of this repository; ``test_use_cases.py`` has those of others."""
 
 

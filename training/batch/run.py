@@ -1,6 +1,5 @@
 """One run of the batch scoring: a table, a pinned model and a date in, the date's partitions out."""
 
-import os
 from datetime import date
 from pathlib import Path
 from typing import Any

@@ -13,6 +13,7 @@ from serving.scoring import spelling
 from serving.scoring.bundle import Bundle
 from serving.scoring.contract import Contract, Field
 from serving.scoring.encode import encode_fields, feature_matrix, feature_positions
+from training.batch.source import BrokenLine
 from training.use_case import UseCase
 
 REASONS = "reasons"
@@ -62,12 +63,18 @@ def missing_columns(contract: Contract, names: Sequence[str]) -> list[str]:
 
 
 def score_rows(
-    bundle: Bundle, use_case: UseCase, pinned: Pinned, rows: pa.RecordBatch, *, first_row: int | None, as_text: bool
+    bundle: Bundle,
+    use_case: UseCase,
+    pinned: Pinned,
+    rows: pa.RecordBatch,
+    numbers: NDArray[np.int64] | None = None,
+    *,
+    as_text: bool,
 ) -> Scored:
     """Check the rows of a table against the contract, and score those that meet it.
 
     ``rows``: columns under their fields' names; a field that is not there is missing in every row. ``as_text``: they
-    are cells of a CSV file. ``first_row``: the number of the first row, ``None`` where the engine numbers none.
+    are cells of a CSV file. ``numbers``: of each row in its table, int64 ``[n]``; ``None`` where the engine has none.
     """
     contract = bundle.contract
     values: dict[str, pa.Array] = {}
@@ -83,12 +90,11 @@ def score_rows(
             faults.setdefault(row, []).append(f"{field.name}: {refusal} (given: {given})")
     good = np.ones(rows.num_rows, bool)
     good[list(faults)] = False
-    first = None if first_row is None else pa.array(np.arange(first_row, first_row + rows.num_rows))
-    numbers = pa.nulls(rows.num_rows, pa.int64()) if first is None else first
+    numbered = pa.nulls(rows.num_rows, pa.int64()) if numbers is None else pa.array(numbers)
     kept = {name: column.filter(good) for name, column in values.items()}
     return Scored(
-        _scores(bundle, use_case, pinned, kept, encoded[good], numbers.filter(good)),
-        _rejected(use_case, pinned, rows, dict(sorted(faults.items())), numbers),
+        _scores(bundle, use_case, pinned, kept, encoded[good], numbered.filter(good)),
+        _rejected(use_case, pinned, rows, dict(sorted(faults.items())), numbered),
     )
 
 
@@ -155,13 +161,14 @@ def _rejected(
 ) -> pa.Table:
     refused = rows.take(pa.array(list(faults), pa.int64()))
     records = refused.to_pylist()
+    texts = [json.dumps(record, default=str, ensure_ascii=False)[:_RECORD_LIMIT] for record in records]
     keys = [record.get(use_case.key) if use_case.key else None for record in records]
     return pa.table(
         [
             numbers.take(pa.array(list(faults), pa.int64())),
             pa.array([None if spelling.is_missing(key) else str(key) for key in keys], pa.string()),
             pa.array(["; ".join(reasons) for reasons in faults.values()], pa.string()),
-            pa.array([json.dumps(record, default=str, ensure_ascii=False)[:_RECORD_LIMIT] for record in records], pa.string()),
+            pa.array(texts, pa.string()),
             pa.repeat(pinned.version, len(records)),
             pa.repeat(pinned.bundle_digest, len(records)),
         ],
@@ -171,3 +178,10 @@ def _rejected(
 
 def _arrow_type(field: Field) -> pa.DataType:
     return {"integer": pa.int64(), "number": pa.float64(), "category": pa.string()}[field.kind]
+
+
+def broken_rows(pinned: Pinned, lines: Sequence[BrokenLine]) -> pa.Table:
+    """Lines that are no rows, as table ``rejected`` keeps them."""
+    texts = [(line.number, None, line.reason, line.text[:_RECORD_LIMIT]) for line in lines]
+    rows = [dict(zip(REJECTED.names, (*text, pinned.version, pinned.bundle_digest), strict=True)) for text in texts]
+    return pa.Table.from_pylist(rows, REJECTED)

@@ -1,11 +1,14 @@
 """The table to score, read a part at a time: CSV, Parquet (a file or a folder of them) or Delta."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyarrow import csv, dataset
 
 from training.data.data_error import DataError, DataFault
@@ -26,6 +29,15 @@ class Source(msgspec.Struct, frozen=True):
     def as_text(self) -> bool:
         """Whether its values are cells of a text."""
         return self.kind == "csv"
+
+
+class BrokenLine(msgspec.Struct, frozen=True):
+    """A line of a CSV file that is no row of its table."""
+
+    number: int
+    """Of the row that it would have been, from 1."""
+    reason: str
+    text: str
 
 
 def find(location: str) -> Source:
@@ -52,21 +64,43 @@ def columns_of(source: Source) -> list[str]:
     return names
 
 
-def read_parts(source: Source, names: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """The columns ``names``, a part after the other, each with the number of its first row (from 1), in the table's
-    order. Raises ``DataError`` for a table that ends early.
+class Part(msgspec.Struct, frozen=True):
+    """Some rows of a table."""
+
+    rows: pa.RecordBatch
+    numbers: NDArray[np.int64]
+    """The number of each row in the table, from 1, int64 ``[n]``."""
+    broken: tuple[BrokenLine, ...] = ()
+    """Lines that are no rows."""
+
+
+def read_parts(source: Source, names: list[str]) -> Iterator[Part]:
+    """The columns ``names``, a part after the other, in the table's order.
+
+    Raises ``DataError`` for a table that ends early.
     """
-    row = 1
+    number = 1
     with _told(source):
-        for batch in _open(source).batches(names):
-            if batch.num_rows:
-                yield row, batch
-            row += batch.num_rows
+        opened = _open(source)
+        for batch in opened.batches(names):
+            # A batch's own broken lines are known by the time that it is there, and some of later ones.
+            last = number + batch.num_rows
+            broken = []
+            while opened.broken and opened.broken[0].number <= last:
+                broken.append(opened.broken.popleft())
+                last += 1
+            numbers = np.setdiff1d(np.arange(number, last), [line.number for line in broken])
+            yield Part(batch, numbers, tuple(broken))
+            number = last
+        if opened.broken:
+            yield Part(batch.slice(0, 0), np.empty(0, np.int64), tuple(opened.broken))
 
 
 class _Opened(msgspec.Struct, frozen=True):
     schema: pa.Schema
-    batches: Any
+    batches: Callable[[list[str]], Iterator[pa.RecordBatch]]
+    broken: deque[BrokenLine]
+    """Lines of a CSV file that were found broken so far."""
 
 
 class _told:
@@ -98,14 +132,23 @@ def _open(source: Source) -> _Opened:
         scanner = table.scanner(columns=names, batch_size=PART_ROWS, batch_readahead=2, fragment_readahead=1)
         return iter(scanner.to_batches())
 
-    return _Opened(table.schema, batches)
+    return _Opened(table.schema, batches, deque())
 
 
 def _open_csv(location: str) -> _Opened:
     """Every cell as text: what it means is for the table of spellings to say."""
-    read, parse = csv.ReadOptions(block_size=_CSV_BYTES), csv.ParseOptions(newlines_in_values=True)
+    broken: deque[BrokenLine] = deque()
+
+    def keep(line: Any) -> str:
+        reason = f"the line has {line.actual_columns} cells, where the header has {line.expected_columns}"
+        broken.append(BrokenLine(line.number - 1, reason, line.text))
+        return "skip"
+
+    read = csv.ReadOptions(block_size=_CSV_BYTES, use_threads=False)  # Arrow numbers lines where one thread reads
+    parse = csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep)
     with csv.open_csv(location, read_options=read, parse_options=parse) as opened:
         names = opened.schema.names
+    broken.clear()
     kinds = dict.fromkeys(names, pa.string())
     convert = csv.ConvertOptions(column_types=kinds, strings_can_be_null=False, quoted_strings_can_be_null=False)
 
@@ -114,7 +157,7 @@ def _open_csv(location: str) -> _Opened:
             for batch in reader:
                 yield batch.select(wanted)
 
-    return _Opened(pa.schema(list(kinds.items())), batches)
+    return _Opened(pa.schema(list(kinds.items())), batches, broken)
 
 
 def _fault(location: str, message: str) -> DataError:

@@ -35,7 +35,7 @@ def score(
     def parts(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         bundle = _loaded(files)
         for batch in batches:
-            done = score_rows(bundle, use_case, pinned, batch, first_row=None, as_text=source.as_text)
+            done = score_rows(bundle, use_case, pinned, batch, as_text=source.as_text)
             yield from _together(done, schema).to_batches()
 
     draft = tables / f".scoring-{day.isoformat()}.part"

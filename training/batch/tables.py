@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from serving.scoring.bundle import Bundle
 from training.batch import source as sources
-from training.batch.score import REJECTED, Pinned, score_rows, scores_schema
+from training.batch.score import REJECTED, Pinned, broken_rows, score_rows, scores_schema
 from training.batch.source import Source
 from training.inference_log import layout
 from training.use_case import UseCase
@@ -43,12 +43,13 @@ def score(
     scores = _Draft(layout.day_folder(tables, SCORES, day), scores_schema(use_case))
     rejected = _Draft(layout.day_folder(tables, REJECTED_ROWS, day), REJECTED)
     with scores, rejected:
-        for first_row, part in sources.read_parts(source, names):
-            done = score_rows(bundle, use_case, pinned, part, first_row=first_row, as_text=source.as_text)
-            read += part.num_rows
+        for part in sources.read_parts(source, names):
+            done = score_rows(bundle, use_case, pinned, part.rows, part.numbers, as_text=source.as_text)
+            read += part.rows.num_rows + len(part.broken)
             outliers += pc.sum(done.scores["is_outlier"]).as_py() or 0
             scores.add(done.scores)
             rejected.add(done.rejected)
+            rejected.add(broken_rows(pinned, part.broken))
     scores.publish()
     rejected.publish()
     return Counts(read, scores.rows, rejected.rows, outliers)

@@ -4,15 +4,16 @@ import hashlib
 import os
 from pathlib import Path
 
-_IGNORED = ("__pycache__", ".mypy_cache", ".ruff_cache", ".DS_Store")
+NOT_CONTENT = ("__pycache__", ".mypy_cache", ".ruff_cache", ".DS_Store")
+"""Names of caches, which do not count."""
 
 
 def files_below(folder: Path) -> list[Path]:
     """All files of a folder that count, in a stable order; caches do not."""
     found = []
     for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name not in _IGNORED]
-        found += [Path(parent) / name for name in names if name not in _IGNORED]
+        folders[:] = [name for name in folders if name not in NOT_CONTENT]
+        found += [Path(parent) / name for name in names if name not in NOT_CONTENT]
     return sorted(found)
 
 

@@ -10,7 +10,6 @@ The tag follows from all of that but the date, so the same inputs have the same 
 """
 
 import hashlib
-import os
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import msgspec
 
 from lifecycle.builders.sbom import bill_of_materials
-from training.registry.content import files_below, folder_digest
+from training.registry.content import NOT_CONTENT, files_below, folder_digest
 
 ROOT = Path(__file__).resolve().parents[3]
 CODE_FOLDERS = ("serving", "k8s")
@@ -91,7 +90,7 @@ def write_context(inputs: Inputs, bundle: Path, destination: Path) -> None:
     """Lay out the build context in the empty or new folder ``destination``."""
     destination.mkdir(parents=True, exist_ok=True)
     for name in CODE_FOLDERS:
-        shutil.copytree(ROOT / name, destination / name, ignore=shutil.ignore_patterns(*_IGNORED))
+        shutil.copytree(ROOT / name, destination / name, ignore=shutil.ignore_patterns(*NOT_CONTENT))
     shutil.copytree(bundle, destination / "bundle")
     release = msgspec.json.format(msgspec.json.encode(release_document(inputs)), indent=2)
     (destination / RELEASE_FILE).write_bytes(release)

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from lifecycle import settings
-from training.registry.content import folder_digest
 from lifecycle.hooks.slot import Desired, Running, Slot, SlotError, Unit
 from lifecycle.operators.steps import StepError, Work, verify_arguments
+from training.registry.content import folder_digest
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -105,6 +104,20 @@ def test_bad_rows_are_rejected_with_their_reasons_and_all_others_are_scored(bund
     assert scores(tmp_path / "tables")["row"].to_pylist() == [n for n in range(1, 1_001) if n not in (4, 11)]
 
 
+def test_line_with_a_cell_too_many_is_one_rejected_row(bundle, frame, tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "_CSV_BYTES", 20_000)
+    lines = frame.to_csv(index=False).splitlines()
+    lines[5] += ",more"
+    lines[700] += ",more"
+    lines.append("1,2")
+    (tmp_path / "in.csv").write_text("\n".join(lines) + "\n")
+    batch = score(bundle, tmp_path / "in.csv", tmp_path / "tables")
+    assert (batch.rows, batch.scored, batch.rejected) == (1_001, 998, 3)
+    assert [row["row"] for row in rejected(tmp_path / "tables")] == [5, 700, 1_001]
+    assert rejected(tmp_path / "tables")[2]["reasons"] == "the line has 2 cells, where the header has 34"
+    assert scores(tmp_path / "tables")["row"].to_pylist() == [n for n in range(1, 1_001) if n not in (5, 700)]
+
+
 def test_table_without_a_required_column_is_refused_whole(bundle, frame, tmp_path):
     required = next(field.name for field in Bundle.load(bundle).contract.fields if field.required)
     frame.drop(columns=[required]).to_parquet(tmp_path / "in.parquet")
@@ -137,7 +150,7 @@ def test_delta_table_is_read_as_it_is_now_and_not_as_its_files_lie_there(bundle,
         ("nothing.parquet", None, "it does not exist where the job runs"),
         ("people.xlsx", b"PK", "its name ends in none of"),
         ("people.parquet", b"not parquet", "it cannot be read to its end as parquet"),
-        ("people.csv", b"a,b\n1,2\n1,2,3\n", "the column is missing"),
+        ("people.csv", b"a,b\n1,2\n", "the column is missing"),
     ],
 )
 def test_table_that_cannot_be_read_is_one_clear_error(bundle, tmp_path, name, content, expected):

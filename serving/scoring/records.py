@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from serving.scoring.contract import Contract, Field
 from serving.scoring.encode import UNKNOWN, category_codes
 from serving.scoring.spelling import limits, text_limit
+
 _ABSENT = 0x7FF8_0000_0000_0001
 """The bits of the NaN that stands for a field that a record has not; a ``null`` becomes the usual NaN."""
 

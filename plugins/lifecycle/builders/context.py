@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from lifecycle.builders.sbom import bill_of_materials
-from training.registry.content import NOT_CONTENT, files_below, folder_digest
+from training.registry.content import NOT_CONTENT, folder_digest
 
 ROOT = Path(__file__).resolve().parents[3]
 CODE_FOLDERS = ("serving", "k8s")

@@ -14,7 +14,6 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from embedded.scoring_host import SlotHost
 from lifecycle import settings
-from training.registry.content import folder_digest
 from lifecycle.hooks import registry, targets
 from lifecycle.hooks.slot import Slot
 from tests.support.airflow import USE_CASE, make_settings
@@ -22,6 +21,7 @@ from tests.support.bundles import make_bundle
 from tests.support.images import build_image
 from tests.support.machine import free_port
 from tests.support.scoring_steps import context, make
+from training.registry.content import folder_digest
 
 KEY = "a key for tests"
 

@@ -93,7 +93,9 @@ test-spark: setup ## Tests on local Spark, in an environment of its own (require
 	@cmp -s requirements-spark.txt .venv-spark/installed.txt || { \
 	  $(BIN)/uv pip install --quiet --python $(SPARK) --require-hashes -r requirements-spark.txt && \
 	  cp requirements-spark.txt .venv-spark/installed.txt; }
-	$(SPARK) -m pytest -m spark tests/training/inference_log/test_spark.py tests/training/search/test_spark_executor.py $(ARGS)
+	$(RUN) -m tests.support.batch_example .venv-spark/batch
+	BATCH_EXAMPLE=$(CURDIR)/.venv-spark/batch $(SPARK) -m pytest -m spark tests/training/inference_log/test_spark.py \
+	  tests/training/search/test_spark_executor.py tests/training/batch/test_spark_batch.py $(ARGS)
 
 # The image's packages come first, and what else the tests need from the environment beside it.
 IMAGE_ENV := .venv-image/bin/python

@@ -136,6 +136,8 @@ class UseCase(msgspec.Struct, frozen=True, kw_only=True):
     """File of training data within the folder, if the definition brings one."""
     trials: int = 30
     """Tuning trials where neither the run nor the settings say otherwise."""
+    score_schedule: str | None = None
+    """When the batch scoring starts by itself, as a cron expression in UTC. ``None``: it is started by hand."""
     online: bool = True
     """Whether a scoring server answers requests."""
 
@@ -203,12 +205,20 @@ class UseCase(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.name}_retrain_nightly"
 
     @property
+    def score_dag(self) -> str:
+        return f"{self.name}_score"
+
+    @property
     def version_asset(self) -> str:
         return f"{self.name}_model_version"
 
     @property
     def production_asset(self) -> str:
         return f"{self.name}_production"
+
+    @property
+    def scores_asset(self) -> str:
+        return f"{self.name}_scores"
 
     # --- what stands beside the definition ---
 

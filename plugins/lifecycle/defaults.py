@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 START_DATE = datetime(2026, 1, 1)
 
-TRAINING, RELEASE, RETRAINING = KINDS = ("training", "release", "retraining")
+TRAINING, RELEASE, RETRAINING, SCORING = KINDS = ("training", "release", "retraining", "scoring")
 """What a DAG is for: its tag beside the use case's name."""
 
 
@@ -60,6 +60,8 @@ def runbook(docstring: str | None, use_case: UseCase) -> str:
         stop_dag=use_case.stop_dag,
         resume_dag=use_case.resume_dag,
         retrain_dag=use_case.retrain_dag,
+        score_dag=use_case.score_dag,
+        scores_asset=use_case.scores_asset,
         version_asset=use_case.version_asset,
         key=f"`{use_case.key}`" if use_case.key else "a key, and this use case has none: no outcome can be joined",
     )

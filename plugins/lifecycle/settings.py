@@ -131,6 +131,9 @@ class UseCaseSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The same place as the Databricks job reaches it. Empty: as Airflow does."""
     outcomes: str = ""
     """Folder where outcomes are dropped, as the job reaches it."""
+    batch: str = ""
+    """The table that the batch scoring reads, as the job reaches it: CSV, Parquet or Delta. ``{date}`` stands for the
+    date that is scored."""
     drift: Limits = Limits()
     """When the nightly run calls a difference drift, and when it starts a training."""
 

@@ -17,10 +17,15 @@ class DataFault(msgspec.Struct, frozen=True):
 
 
 class DataError(ValueError):
-    """Raised when a data file cannot be read or breaks the data contract; ``faults`` lists all of them."""
+    """Raised when a data file cannot be read or breaks the data contract; ``faults`` lists all of them.
 
-    def __init__(self, location: str, faults: list[DataFault]) -> None:
+    ``consequence`` says what does not happen therefore.
+    """
+
+    def __init__(
+        self, location: str, faults: list[DataFault], consequence: str = "nothing is trained or registered"
+    ) -> None:
         self.faults = faults
         lines = "\n".join(f"  - {fault}" for fault in faults)
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        super().__init__(f"the data file {location} has {count}; nothing is trained or registered:\n{lines}")
+        super().__init__(f"the data file {location} has {count}; {consequence}:\n{lines}")

@@ -29,6 +29,11 @@ class SparkEngine(Engine):
         for statement in _functions(use_case):
             session.sql(statement)
 
+    @property
+    def session(self) -> Any:
+        """The Spark session."""
+        return self._session
+
     def view(self, name: str, files: Sequence[Path], columns: Mapping[str, str]) -> None:
         if not files:
             nothing = ", ".join(f"CAST(NULL AS {kind}) AS {column}" for column, kind in columns.items())

@@ -18,12 +18,15 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
 from training.inference_log import layout
 from training.use_case import UseCase
+
+if TYPE_CHECKING:
+    from training.inference_log.spark_engine import SparkEngine
 
 EXPORT_KEYS = (
     "TimeGenerated",
@@ -133,14 +136,24 @@ class Engine(Protocol):
         """Give back memory and scratch space."""
 
 
+def on_databricks() -> bool:
+    """Whether this process runs on a Databricks cluster."""
+    return "DATABRICKS_RUNTIME_VERSION" in os.environ
+
+
+def open_spark(use_case: UseCase) -> "SparkEngine":
+    """The cluster's Spark, with Delta tables."""
+    from pyspark.sql import SparkSession
+
+    from training.inference_log.spark_engine import DeltaEngine
+
+    return DeltaEngine(SparkSession.builder.getOrCreate(), use_case)
+
+
 def open_engine(use_case: UseCase, scratch: Path, memory: str, threads: int) -> Engine:
     """Spark with Delta tables on Databricks, otherwise DuckDB in this process."""
-    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
-        from pyspark.sql import SparkSession
-
-        from training.inference_log.spark_engine import DeltaEngine
-
-        return DeltaEngine(SparkSession.builder.getOrCreate(), use_case)
+    if on_databricks():
+        return open_spark(use_case)
     from training.inference_log.duckdb_engine import DuckEngine
 
     return DuckEngine(use_case, scratch, memory, threads)

@@ -121,7 +121,7 @@ class SparkEngine:
 
         self._spark = SparkSession.builder.getOrCreate()
         self._data = data
-        _ship_code(self._spark, folder / "training_code.zip")
+        ship_code(self._spark, folder / "training_code.zip")
 
     def map(self, function: Callable[[Any, Task], Answer], tasks: Sequence[Task]) -> list[Answer]:
         import pyarrow as pa
@@ -146,7 +146,7 @@ class SparkEngine:
         return [answers[position] for position in range(len(tasks))]
 
 
-def _ship_code(spark: Any, archive: Path) -> None:
+def ship_code(spark: Any, archive: Path) -> None:
     """Put this package, the scoring library and the use cases on the executors' path."""
     from pyspark.sql.utils import is_remote
 

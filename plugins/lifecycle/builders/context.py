@@ -10,7 +10,6 @@ The tag follows from all of that but the date, so the same inputs have the same 
 """
 
 import hashlib
-import os
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from typing import Any
 import msgspec
 
 from lifecycle.builders.sbom import bill_of_materials
+from training.registry.content import NOT_CONTENT, folder_digest
 
 ROOT = Path(__file__).resolve().parents[3]
 CODE_FOLDERS = ("serving", "k8s")
@@ -29,26 +29,6 @@ SBOM_FILE = "sbom.json"
 KEY_LABEL = "lifecycle.inputs"
 """Label of every image that an engine or ACR has built here: the key of its inputs, which the Dockerfile writes."""
 _HASH_LENGTH = 12
-_IGNORED = ("__pycache__", ".mypy_cache", ".ruff_cache", ".DS_Store")
-
-
-def files_below(folder: Path) -> list[Path]:
-    """All files of a folder that count, in a stable order; caches do not."""
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name not in _IGNORED]
-        found += [Path(parent) / name for name in names if name not in _IGNORED]
-    return sorted(found)
-
-
-def folder_digest(folder: Path, *names: str) -> str:
-    """SHA-256 (64 hexadecimal digits) over paths and contents of ``folder``, or of the named parts of it."""
-    digest = hashlib.sha256()
-    for part in names or (".",):
-        for path in files_below(folder / part):
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
-    return digest.hexdigest()
 
 
 class Inputs(msgspec.Struct, frozen=True):
@@ -126,7 +106,7 @@ def write_context(inputs: Inputs, bundle: Path, destination: Path) -> None:
     """Lay out the build context in the empty or new folder ``destination``."""
     destination.mkdir(parents=True, exist_ok=True)
     for name in CODE_FOLDERS:
-        shutil.copytree(ROOT / name, destination / name, ignore=shutil.ignore_patterns(*_IGNORED))
+        shutil.copytree(ROOT / name, destination / name, ignore=shutil.ignore_patterns(*NOT_CONTENT))
     shutil.copytree(bundle, destination / "bundle")
     release = msgspec.json.format(msgspec.json.encode(release_document(inputs)), indent=2)
     (destination / RELEASE_FILE).write_bytes(release)

@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 
 from lifecycle.builders import BuildError, Memory, build_failed
-from lifecycle.builders.context import Inputs, folder_digest
+from lifecycle.builders.context import Inputs
 from lifecycle.image_reference import ImageReference
+from training.registry.content import folder_digest
 
 _KEY_FILE = ".inputs"
 """Beside the images: ``<tag>.inputs`` holds the key and the digest of a finished one."""

@@ -79,3 +79,13 @@ def deployed(use_case: str, image: ImageReference, target: str) -> "Lineage":
         inputs=[_image(use_case, image)],
         outputs=[_dataset(f"lifecycle://{environment}", f"{use_case}/{target}", image.digest)],
     )
+
+
+def scored(use_case: str, pinned: dict[str, str], tables: str) -> "Lineage":
+    """A table and a model version became the scores of a date."""
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    return OperatorLineage(
+        inputs=[_data(pinned["source"], ""), _model(use_case, pinned["version"])],
+        outputs=[_data(f"{tables}/scores", pinned["day"])],
+    )

@@ -13,10 +13,10 @@ import msgspec
 import requests
 
 from lifecycle import settings
-from lifecycle.builders.context import folder_digest
 from lifecycle.hooks.slot import Desired, Running, Slot, SlotError, Unit
 from lifecycle.image_reference import ImageReference
 from lifecycle.operators.steps import SWITCH_SECONDS, StepError, Work, verify_arguments
+from training.registry.content import folder_digest
 
 log = logging.getLogger(__name__)
 

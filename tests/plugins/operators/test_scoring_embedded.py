@@ -14,7 +14,6 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from embedded.scoring_host import SlotHost
 from lifecycle import settings
-from lifecycle.builders.context import folder_digest
 from lifecycle.evidence import document as evidence
 from lifecycle.hooks import registry, targets
 from lifecycle.hooks.slot import Slot
@@ -24,6 +23,7 @@ from tests.support.image_names import digest
 from tests.support.images import build_image
 from tests.support.machine import free_port
 from tests.support.scoring_steps import NOTHING, context, make
+from training.registry.content import folder_digest
 
 KEY = "a key for tests"
 

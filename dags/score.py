@@ -1,0 +1,74 @@
+"""
+# Score a table: $title
+
+Scores every row of a table (CSV, Parquet or Delta) with the champion, by the library that the server uses: the same
+record has the same probability online and in batch. The result is one partition a date of table `scores`; rows that
+break the contract stand in `rejected_rows` with their reasons. Rows read are always rows scored and rows rejected.
+
+**Params.** `input`: path or URI of the table as the job reaches it, empty for the settings' `batch`; `date`: the
+partition that is replaced, empty for the run's own date; `version`: registry version, empty for the champion.
+Example: `{"input": "/Volumes/ml/people/2026-11.parquet", "date": "2026-11-01"}`. Dates of the past: Airflow's own
+backfill, where the use case has a schedule.
+
+**Safe to repeat.** Every task. Version and bundle digest are decided by the first task and kept with the run, so that
+a run that is cleared scores with the same model; they stand in every row. A partition is replaced as a whole: readers
+find the old one or the new one, and the same table gives the same rows.
+
+**If it fails.** `pin_model`: there is no champion yet (release a version, or give `version`), or no table is named.
+`score`: the job's log names the table and what is wrong with it as a whole, such as a missing column. Single bad rows
+fail nothing. Two runs of one date: the later one counts, and the earlier one fails at `announce_scores`.
+
+**Result.** The asset `$scores_asset` is updated with date, version and counts, and so is the run's note.
+
+**Does not guard against** a table that is well-formed and wrong.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Asset, Param
+
+from lifecycle.defaults import SCORING, START_DATE, default_args, runbook
+from lifecycle.operators.batch_run import BatchRunOperator
+from lifecycle.tasks.scoring import announce_scores, pin_model
+from lifecycle.tasks.training import publish_code
+from training.use_case import UseCase, load_all
+
+
+def score(use_case: UseCase) -> None:
+    """The batch scoring DAG of one use case."""
+    with DAG(
+        use_case.score_dag,
+        schedule=use_case.score_schedule,
+        start_date=START_DATE,
+        catchup=False,
+        max_active_runs=1,
+        dagrun_timeout=timedelta(hours=6),
+        tags=[use_case.name, SCORING],
+        default_args=default_args(use_case),
+        doc_md=runbook(__doc__, use_case),
+        params={
+            "input": Param(
+                "", type="string", title="Table", description="CSV, Parquet or Delta. Empty: the settings'."
+            ),
+            "date": Param(
+                None,
+                type=["null", "string"],
+                format="date",
+                description="Partition that is replaced. Empty: the run's own date (UTC).",
+            ),
+            "version": Param(
+                None, type=["null", "integer"], minimum=1, description="Registry version. Empty: the champion."
+            ),
+        },
+    ):
+        pinned: Any = pin_model(use_case.name)
+        scored = BatchRunOperator(
+            task_id="score", use_case=use_case.name, code=publish_code(use_case.name), pinned=pinned
+        )
+        announce = announce_scores.override(outlets=[Asset(use_case.scores_asset)])
+        scored >> announce(use_case.name, pinned)
+
+
+for found in load_all()[0]:
+    score(found)

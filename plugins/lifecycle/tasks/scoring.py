@@ -1,0 +1,79 @@
+"""The tasks of the batch scoring: what a run scores and with which model, and what came out of it."""
+
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Asset, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
+
+from lifecycle import settings
+from lifecycle.hooks import airflow_api, registry
+from lifecycle.idempotency import action_key
+from lifecycle.tasks.retraining import tables_path
+from training import use_case as definitions
+from training.inference_log import layout
+from training.registry import tags
+
+_DATE_MARK = "{date}"
+
+
+def what_to_score(use_case: str, context: Any) -> dict[str, str]:
+    """Table, date, version and bundle digest of this DAG run: ``{"source", "day", "version", "bundle_digest"}``."""
+    from training.registry.content import folder_digest
+
+    run, params = context["dag_run"], context["params"]
+    day = params.get("date") or (run.logical_date or run.run_after).date().isoformat()
+    source = params.get("input") or settings.load().of(use_case).batch
+    if not source:
+        raise AirflowFailException(
+            f"there is no table to score: give the parameter input, or set batch in [every_use_case] or "
+            f"[use_cases.{use_case}] of the settings file"
+        )
+    version = registry.resolve(use_case, params.get("version"), alias=tags.CHAMPION)
+    with tempfile.TemporaryDirectory() as scratch:
+        bundle = registry.download_bundle(version.name, version.version, Path(scratch) / "bundle")
+        digest = f"sha256:{folder_digest(bundle)}"
+    return {
+        "source": source.replace(_DATE_MARK, day),
+        "day": date.fromisoformat(day).isoformat(),
+        "version": version.version,
+        "bundle_digest": digest,
+    }
+
+
+@task
+def pin_model(use_case: str) -> dict[str, str]:
+    """Decide once what this run scores and with which model. A repeated run finds what it had decided."""
+    context: Any = get_current_context()
+    run = context["dag_run"]
+    key = action_key(dag_id=run.dag_id, run_id=run.run_id, task_id="pin_model", purpose="pin")
+    file = tables_path(use_case) / "runs" / f"{key}.json"
+    pinned: dict[str, str] | None = layout.read_json(file)
+    if pinned is None:
+        pinned = what_to_score(use_case, context)
+        layout.write_json(file, pinned)
+    return pinned
+
+
+@task
+def announce_scores(use_case: str, pinned: dict[str, str]) -> dict[str, Any]:
+    """Update the asset with the partition that was replaced, and write the run's note."""
+    # Imported here: pyarrow takes a while, and DAG files import this module.
+    from training.batch.record import read_batch
+
+    context: Any = get_current_context()
+    run = context["dag_run"]
+    tables = tables_path(use_case)
+    batch = read_batch(tables, date.fromisoformat(pinned["day"]))
+    if batch is None or (batch.version, batch.bundle_digest) != (pinned["version"], pinned["bundle_digest"]):
+        raise AirflowFailException(
+            f"the scores of {pinned['day']} in {tables} are not those of version {pinned['version']}, although the job "
+            "succeeded: do tables and job_tables of the settings file name the same place, or has another run scored "
+            "the same date?"
+        )
+    airflow_api.set_run_note(run.dag_id, run.run_id, batch.note)
+    extra = {"day": batch.day, "version": batch.version, "rows": batch.rows, "rejected": batch.rejected}
+    context["outlet_events"][Asset(definitions.load(use_case).scores_asset)].extra = extra
+    return extra

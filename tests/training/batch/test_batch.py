@@ -1,0 +1,227 @@
+"""A table in, two partitions out: the same answers as the server's, every row in one of them, whatever is killed."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from serving.scoring.bundle import Bundle
+from serving.scoring.records import RecordReader
+from tests.support.bundles import make_bundle
+from training.batch import source, tables
+from training.batch.record import read_batch
+from training.batch.run import score_table
+from training.batch.score import Pinned
+from training.data.data_error import DataError
+from training.data.synthetic import make_rows
+from training.use_case import load
+
+DAY = date(2026, 11, 2)
+PINNED = Pinned("7", "sha256:" + "a" * 64)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "bundle", 1)
+
+
+@pytest.fixture(scope="module")
+def frame():
+    use_case = load("attrition")
+    return make_rows(use_case, 1_000, 5).drop(columns=[use_case.label.field])
+
+
+def score(bundle, location, folder, pinned=PINNED):
+    return score_table(load("attrition"), bundle, pinned, str(location), folder, DAY)
+
+
+def scores(folder):
+    return pq.read_table(folder / "scores" / f"day={DAY}")
+
+
+def rejected(folder):
+    return pq.read_table(folder / "rejected_rows" / f"day={DAY}").to_pylist()
+
+
+def written(folder):
+    return {
+        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def test_batch_answers_as_the_server_does(bundle, frame, tmp_path):
+    frame.to_parquet(tmp_path / "in.parquet")
+    batch = score(bundle, tmp_path / "in.parquet", tmp_path / "tables")
+    assert (batch.rows, batch.scored, batch.rejected) == (1_000, 1_000, 0)
+    loaded = Bundle.load(bundle)
+    body = msgspec.json.encode(json.loads(frame.to_json(orient="records")))
+    online = loaded.score_fields(RecordReader(loaded.contract).read(body))
+    found = scores(tmp_path / "tables")
+    np.testing.assert_allclose(found["prediction"], online.classifier__predictions, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found["outlier_score"], online.outliers__score, rtol=0, atol=1e-6)
+    assert found["is_outlier"].to_pylist() == online.outliers__is_outlier
+    assert batch.outliers == sum(online.outliers__is_outlier)
+    assert set(found["model_version"].to_pylist()) == {"7"}
+    assert set(found["bundle_digest"].to_pylist()) == {PINNED.bundle_digest}
+    assert found["row"].to_pylist() == list(range(1, 1_001))
+
+
+def test_text_and_typed_tables_give_the_same_scores(bundle, frame, tmp_path):
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    frame.to_parquet(tmp_path / "in.parquet")
+    score(bundle, tmp_path / "in.csv", tmp_path / "text")
+    score(bundle, tmp_path / "in.parquet", tmp_path / "typed")
+    assert scores(tmp_path / "text").equals(scores(tmp_path / "typed"))
+
+
+def test_bad_rows_are_rejected_with_their_reasons_and_all_others_are_scored(bundle, frame, tmp_path):
+    use_case = load("attrition")
+    number = next(field for field in use_case.features if field.kind == "integer")
+    category = next(field for field in use_case.features if field.kind == "category")
+    spoilt = frame.astype(object)
+    spoilt.loc[3, number.name] = "many"
+    spoilt.loc[10, number.name] = number.maximum + 1
+    spoilt.loc[10, category.name] = "x" * 200
+    spoilt.loc[12, category.name] = "a category that nobody knows"
+    spoilt.to_csv(tmp_path / "in.csv", index=False)
+    batch = score(bundle, tmp_path / "in.csv", tmp_path / "tables")
+    assert (batch.rows, batch.scored, batch.rejected) == (1_000, 998, 2)
+    first, second = rejected(tmp_path / "tables")
+    assert (first["row"], first["key"]) == (4, str(frame[use_case.key][3]))
+    assert first["reasons"] == f"{number.name}: not a number (given: 'many')"
+    assert number.name in second["reasons"]
+    assert category.name in second["reasons"]
+    assert json.loads(second["record"])[category.name] == "x" * 200
+    assert scores(tmp_path / "tables")["row"].to_pylist() == [n for n in range(1, 1_001) if n not in (4, 11)]
+
+
+def test_line_with_a_cell_too_many_is_one_rejected_row(bundle, frame, tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "_CSV_BYTES", 20_000)
+    lines = frame.to_csv(index=False).splitlines()
+    lines[5] += ",more"
+    lines[700] += ",more"
+    lines.append("1,2")
+    (tmp_path / "in.csv").write_text("\n".join(lines) + "\n")
+    batch = score(bundle, tmp_path / "in.csv", tmp_path / "tables")
+    assert (batch.rows, batch.scored, batch.rejected) == (1_001, 998, 3)
+    assert [row["row"] for row in rejected(tmp_path / "tables")] == [5, 700, 1_001]
+    assert rejected(tmp_path / "tables")[2]["reasons"] == "the line has 2 cells, where the header has 34"
+    assert scores(tmp_path / "tables")["row"].to_pylist() == [n for n in range(1, 1_001) if n not in (5, 700)]
+
+
+def test_table_without_a_required_column_is_refused_whole(bundle, frame, tmp_path):
+    required = next(field.name for field in Bundle.load(bundle).contract.fields if field.required)
+    frame.drop(columns=[required]).to_parquet(tmp_path / "in.parquet")
+    with pytest.raises(DataError, match=rf"nothing is scored:\n  - {required}: the column is missing"):
+        score(bundle, tmp_path / "in.parquet", tmp_path / "tables")
+    assert not (tmp_path / "tables").exists()
+
+
+def test_columns_that_the_model_does_not_know_are_left_out_and_named(bundle, frame, tmp_path):
+    frame.assign(desk="A1").to_parquet(tmp_path / "in.parquet")
+    batch = score(bundle, tmp_path / "in.parquet", tmp_path / "tables")
+    assert batch.left_out == ("desk",)
+    assert "desk" in batch.note
+
+
+def test_delta_table_is_read_as_it_is_now_and_not_as_its_files_lie_there(bundle, frame, tmp_path):
+    from deltalake import DeltaTable, write_deltalake
+
+    key = load("attrition").key
+    write_deltalake(str(tmp_path / "people"), frame)
+    DeltaTable(str(tmp_path / "people")).delete(f"{key} = {frame[key][0]}")
+    batch = score(bundle, tmp_path / "people", tmp_path / "tables")
+    assert batch.rows == 999
+    assert int(frame[key][0]) not in scores(tmp_path / "tables")[load("attrition").columns[key]].to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("nothing.parquet", None, "it does not exist where the job runs"),
+        ("people.xlsx", b"PK", "its name ends in none of"),
+        ("people.parquet", b"not parquet", "it cannot be read to its end as parquet"),
+        ("people.csv", b"a,b\n1,2\n", "the column is missing"),
+    ],
+)
+def test_table_that_cannot_be_read_is_one_clear_error(bundle, tmp_path, name, content, expected):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=expected):
+        score(bundle, tmp_path / name, tmp_path / "tables")
+
+
+def test_empty_table_makes_two_empty_partitions(bundle, frame, tmp_path):
+    frame.head(0).to_parquet(tmp_path / "in.parquet")
+    batch = score(bundle, tmp_path / "in.parquet", tmp_path / "tables")
+    assert (batch.rows, scores(tmp_path / "tables").num_rows, rejected(tmp_path / "tables")) == (0, 0, [])
+
+
+def test_a_date_is_replaced_whole_and_the_same_bytes_come_again(bundle, frame, tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "PART_ROWS", 64)
+    monkeypatch.setattr(tables, "_ROW_GROUP", 300)
+    frame.to_parquet(tmp_path / "in.parquet")
+    score(bundle, tmp_path / "in.parquet", tmp_path / "tables")
+    first = written(tmp_path / "tables")
+    frame.head(10).to_parquet(tmp_path / "other.parquet")
+    score(bundle, tmp_path / "other.parquet", tmp_path / "tables", Pinned("8", "sha256:" + "b" * 64))
+    assert scores(tmp_path / "tables").num_rows == 10
+    assert read_batch(tmp_path / "tables", DAY).version == "8"
+    score(bundle, tmp_path / "in.parquet", tmp_path / "tables")
+    assert written(tmp_path / "tables") == first
+
+
+KILLED = """
+import os, sys
+from datetime import date
+from pathlib import Path
+from training.batch.run import score_table
+from training.batch.score import Pinned
+from training.use_case import load
+
+left = int(sys.argv[4])
+
+def count(event, _):
+    global left
+    if event in ("os.rename", "open", "shutil.rmtree", "os.mkdir", "os.remove", "os.rmdir"):
+        left -= 1
+        if left == 0:
+            os._exit(9)
+
+sys.addaudithook(count)
+score_table(load("attrition"), Path(sys.argv[1]), Pinned("7", "sha256:" + "a" * 64), sys.argv[2], Path(sys.argv[3]),
+            date(2026, 11, 2))
+"""
+
+
+def test_killed_anywhere_and_run_again_leaves_the_same_tables(bundle, frame, tmp_path):
+    """The process dies at every fifth thing that it does to the file system, after an older batch of the date."""
+    table = tmp_path / "in.parquet"
+    frame.to_parquet(table)
+    score(bundle, table, tmp_path / "expected")
+    expected = written(tmp_path / "expected")
+    frame.head(10).to_parquet(tmp_path / "older.parquet")
+    root = Path(__file__).resolve().parents[3]
+    died = 0
+    for number in range(1, 400, 5):
+        folder = tmp_path / f"tables-{number}"
+        score(bundle, tmp_path / "older.parquet", folder)
+        ended = subprocess.run(
+            [sys.executable, "-c", KILLED, bundle, table, folder, str(number)], cwd=root, timeout=60, check=False
+        )
+        if ended.returncode == 0:
+            break
+        assert ended.returncode == 9
+        died += 1
+        score(bundle, table, folder)
+        assert written(folder) == expected
+    assert died >= 3

@@ -1,0 +1,49 @@
+"""Spark and the embedded engine make the same tables of the same batch: ``make test-spark``."""
+
+import os
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from training.use_case import load
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(1200)]
+
+
+@pytest.fixture(scope="module")
+def session():
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    from pyspark.sql import SparkSession
+
+    settings = {
+        "spark.ui.enabled": "false", "spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1",
+        "spark.sql.shuffle.partitions": "2", "spark.log.level": "ERROR",
+    }  # fmt: skip
+    opened = SparkSession.builder.master("local[2]").config(map=settings).getOrCreate()
+    yield opened
+    opened.stop()
+
+
+def rows(tables, table):
+    """Sorted by what tells them apart. Spark numbers no rows."""
+    found = [row for folder in sorted((tables / table).glob("day=*")) for row in pq.read_table(folder).to_pylist()]
+    return sorted(({**row, "row": None} for row in found), key=lambda row: str(row.get("record", sorted(row.items()))))
+
+
+@pytest.mark.parametrize("name", ["in.parquet", "in.csv"])
+def test_both_engines_score_the_same_rows_to_the_same_figures(session, tmp_path, monkeypatch, name):
+    from tests.support.batch_example import DAY, PINNED
+    from training.batch import run, spark
+    from training.inference_log.spark_engine import SparkEngine
+
+    example = Path(os.environ["BATCH_EXAMPLE"])
+    # Delta needs packages that only a cluster has: the same engine on Parquet.
+    monkeypatch.setattr(spark, "open_spark", lambda use_case: SparkEngine(session, use_case))
+    monkeypatch.setattr(run, "on_databricks", lambda: True)
+    batch = run.score_table(load("attrition"), example / "bundle", PINNED, str(example / name), tmp_path, DAY)
+    assert (batch.rows, batch.scored, batch.rejected) == (500, 498, 2)
+    for table in ("scores", "rejected_rows"):
+        assert rows(tmp_path, table) == rows(example / "tables" / name, table)
+    assert not list(tmp_path.glob(".scoring-*"))

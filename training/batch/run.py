@@ -1,0 +1,54 @@
+"""One run of the batch scoring: a table, a pinned model and a date in, the date's partitions out."""
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from serving.scoring.contract import read_contract
+from training.batch import source as sources
+from training.batch import tables as embedded
+from training.batch.record import Batch, batch_file
+from training.batch.score import Pinned, missing_columns
+from training.data.data_error import DataError, DataFault
+from training.inference_log import layout
+from training.inference_log.sql_engine import on_databricks
+from training.use_case import UseCase
+
+
+def score_table(use_case: UseCase, bundle: Path, pinned: Pinned, location: str, tables: Path, day: date) -> Batch:
+    """Score a table and replace the date's partitions of ``scores`` and ``rejected_rows``.
+
+    Killed at any point and repeated, it leaves the same rows. Raises ``DataError`` for a table that cannot be scored
+    as a whole: one that cannot be read, or lacks columns.
+    """
+    source = sources.find(location)
+    contract = read_contract(bundle)
+    columns = sources.columns_of(source)
+    if missing := missing_columns(contract, columns):
+        faults = [DataFault(name, None, "the column is missing") for name in missing]
+        raise DataError(location, faults, sources.NOTHING)
+    names = [field.name for field in contract.fields if field.name in columns]
+    counts = _engine()(use_case, bundle, pinned, source, names, tables, day)
+    if counts.rows != counts.scored + counts.rejected:
+        raise RuntimeError(f"{counts.rows} rows were read, {counts.scored} scored, {counts.rejected} rejected")
+    batch = Batch(
+        day=day.isoformat(),
+        source=location,
+        version=pinned.version,
+        bundle_digest=pinned.bundle_digest,
+        left_out=tuple(name for name in columns if name not in names),
+        **msgspec.structs.asdict(counts),
+    )
+    layout.write_json(batch_file(tables, day), msgspec.to_builtins(batch))
+    return batch
+
+
+def _engine() -> Any:
+    """``score`` of the engine of this machine."""
+    if not on_databricks():
+        return embedded.score
+    from training.batch import spark
+
+    return spark.score

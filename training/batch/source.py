@@ -1,0 +1,164 @@
+"""The table to score, read a part at a time: CSV, Parquet (a file or a folder of them) or Delta."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import csv, dataset
+
+from training.data.data_error import DataError, DataFault
+
+NOTHING = "nothing is scored"
+PART_ROWS = 65_536
+"""Rows that are in memory at a time, about; a CSV part is measured in bytes instead."""
+_CSV_BYTES = 8 << 20
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where a table lies, and what it is."""
+
+    location: str
+    kind: Literal["csv", "parquet", "delta"]
+
+    @property
+    def as_text(self) -> bool:
+        """Whether its values are cells of a text."""
+        return self.kind == "csv"
+
+
+class BrokenLine(msgspec.Struct, frozen=True):
+    """A line of a CSV file that is no row of its table."""
+
+    number: int
+    """Of the row that it would have been, from 1."""
+    reason: str
+    text: str
+
+
+def find(location: str) -> Source:
+    """What lies at a path that the job can read; raises ``DataError`` where that is nothing to score."""
+    path = Path(location)
+    if not path.exists():
+        raise _fault(location, "it does not exist where the job runs: check the path and its spelling")
+    if (path / "_delta_log").is_dir():
+        return Source(location, "delta")
+    name = location.rstrip("/").lower()
+    if name.endswith((".csv", ".csv.gz")) and path.is_file():
+        return Source(location, "csv")
+    if name.endswith(".parquet") or path.is_dir():
+        return Source(location, "parquet")
+    raise _fault(location, "its name ends in none of .csv, .csv.gz, .parquet, and it is not a folder of Parquet files")
+
+
+def columns_of(source: Source) -> list[str]:
+    """The table's columns, in order; raises ``DataError`` where one is there twice."""
+    with _told(source):
+        names = list(_open(source).schema.names)
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise _fault(source.location, f"the columns {', '.join(twice)} are there more than once")
+    return names
+
+
+class Part(msgspec.Struct, frozen=True):
+    """Some rows of a table."""
+
+    rows: pa.RecordBatch
+    numbers: NDArray[np.int64]
+    """The number of each row in the table, from 1, int64 ``[n]``."""
+    broken: tuple[BrokenLine, ...] = ()
+    """Lines that are no rows."""
+
+
+def read_parts(source: Source, names: list[str]) -> Iterator[Part]:
+    """The columns ``names``, a part after the other, in the table's order.
+
+    Raises ``DataError`` for a table that ends early.
+    """
+    number = 1
+    with _told(source):
+        opened = _open(source)
+        for batch in opened.batches(names):
+            # A batch's own broken lines are known by the time that it is there, and some of later ones.
+            last = number + batch.num_rows
+            broken = []
+            while opened.broken and opened.broken[0].number <= last:
+                broken.append(opened.broken.popleft())
+                last += 1
+            numbers = np.setdiff1d(np.arange(number, last), [line.number for line in broken])
+            yield Part(batch, numbers, tuple(broken))
+            number = last
+        if opened.broken:
+            yield Part(batch.slice(0, 0), np.empty(0, np.int64), tuple(opened.broken))
+
+
+class _Opened(msgspec.Struct, frozen=True):
+    schema: pa.Schema
+    batches: Callable[[list[str]], Iterator[pa.RecordBatch]]
+    broken: deque[BrokenLine]
+    """Lines of a CSV file that were found broken so far."""
+
+
+class _told:
+    """Tell what Arrow cannot read as a fault of the file."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, pa.ArrowException | OSError | UnicodeDecodeError):
+            message = f"it cannot be read to its end as {self._source.kind} ({str(error).splitlines()[0]})"
+            raise _fault(self._source.location, message) from error
+
+
+def _open(source: Source) -> _Opened:
+    if source.kind == "csv":
+        return _open_csv(source.location)
+    if source.kind == "delta":
+        from deltalake import DeltaTable
+
+        table = DeltaTable(source.location).to_pyarrow_dataset()
+    else:
+        table = dataset.dataset(source.location, format="parquet")
+
+    def batches(names: list[str]) -> Iterator[pa.RecordBatch]:
+        scanner = table.scanner(columns=names, batch_size=PART_ROWS, batch_readahead=2, fragment_readahead=1)
+        return iter(scanner.to_batches())
+
+    return _Opened(table.schema, batches, deque())
+
+
+def _open_csv(location: str) -> _Opened:
+    """Every cell as text: what it means is for the table of spellings to say."""
+    broken: deque[BrokenLine] = deque()
+
+    def keep(line: Any) -> str:
+        reason = f"the line has {line.actual_columns} cells, where the header has {line.expected_columns}"
+        broken.append(BrokenLine(line.number - 1, reason, line.text))
+        return "skip"
+
+    read = csv.ReadOptions(block_size=_CSV_BYTES, use_threads=False)  # Arrow numbers lines where one thread reads
+    parse = csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep)
+    with csv.open_csv(location, read_options=read, parse_options=parse) as opened:
+        names = opened.schema.names
+    broken.clear()
+    kinds = dict.fromkeys(names, pa.string())
+    convert = csv.ConvertOptions(column_types=kinds, strings_can_be_null=False, quoted_strings_can_be_null=False)
+
+    def batches(wanted: list[str]) -> Iterator[pa.RecordBatch]:
+        with csv.open_csv(location, read_options=read, parse_options=parse, convert_options=convert) as reader:
+            for batch in reader:
+                yield batch.select(wanted)
+
+    return _Opened(pa.schema(list(kinds.items())), batches, broken)
+
+
+def _fault(location: str, message: str) -> DataError:
+    return DataError(location, [DataFault("file", None, message)], NOTHING)

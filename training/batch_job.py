@@ -1,0 +1,83 @@
+"""The batch job: what Databricks runs to score one table with one model.
+
+``batch_job.py score --run-key KEY --config JSON``. It may be killed and run again: it replaces the partitions of its
+date.
+"""
+
+import argparse
+import logging
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+
+if __name__ == "__main__":
+    # Databricks runs this file by its path: the code root takes the place of this folder on the path.
+    ROOT = Path(__file__).resolve().parents[1]
+    sys.path[:] = [str(ROOT), *(e for e in sys.path if Path(e or ".").resolve() != ROOT / "training")]
+
+import msgspec
+
+from training.use_case import UseCase, UseCaseError, load
+
+log = logging.getLogger("batch")
+
+
+class BatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``--config`` of the batch job."""
+
+    use_case: str
+    """Name of the use case, as its folder is called."""
+    source: str
+    """The table to score: CSV, Parquet or Delta, as the job reaches it."""
+    day: date
+    """The date whose partitions are replaced."""
+    version: str
+    """The registered version that scores."""
+    bundle_digest: str
+    """What the version's bundle must have as digest: it is pinned when the run starts."""
+    tables: str
+    model_name: str
+    experiment: str
+
+
+def score(config: BatchConfig, use_case: UseCase) -> None:
+    """Fetch the pinned bundle and score the table with it."""
+    from training.batch.run import score_table
+    from training.batch.score import Pinned
+    from training.registry.content import folder_digest
+    from training.registry.register import fetch_bundle
+    from training.registry.tracking import Tracker
+
+    tracker = Tracker(experiment=config.experiment, model_name=config.model_name, run_key="")
+    version = tracker.client.get_model_version(config.model_name, config.version)
+    with tempfile.TemporaryDirectory() as scratch:
+        bundle = fetch_bundle(version, Path(scratch))
+        if (found := f"sha256:{folder_digest(bundle)}") != config.bundle_digest:
+            raise ValueError(
+                f"the bundle of version {config.version} has digest {found}, where {config.bundle_digest} was pinned "
+                "when the run started: somebody has changed the version's files. Register the model again"
+            )
+        pinned = Pinned(config.version, config.bundle_digest)
+        log.info(score_table(use_case, bundle, pinned, config.source, Path(config.tables), config.day).note)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one task."""
+    parser = argparse.ArgumentParser(prog="batch_job.py", description="Score one table.")
+    parser.add_argument("task", choices=["score"])
+    parser.add_argument("--run-key", required=True, help="names the job in the log")
+    parser.add_argument("--config", required=True, help="JSON, see BatchConfig")
+    parsed = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        config = msgspec.json.decode(parsed.config, type=BatchConfig)
+        use_case = load(config.use_case)
+    except (msgspec.MsgspecError, UseCaseError) as error:
+        parser.error(f"--config is wrong: {error}")
+    log.info("%s for %s: %s", parsed.run_key, use_case.name, config.day)
+    score(config, use_case)
+
+
+if __name__ == "__main__":
+    main()

@@ -16,7 +16,7 @@ NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or n
 REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint format docs pin-images monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
+.PHONY: help setup lock lint format docs pin-images namespaces monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
 	test-azurite test-spark test-postgres test-image-env test-reasons \
 	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training clean
 
@@ -53,6 +53,9 @@ docs: setup ## Write the documentation pages that are made from the code
 
 pin-images: setup ## Look the digests of other people's images up, where their registries can be reached (images.lock)
 	@$(RUN) -m lifecycle.pin_images
+
+namespaces: setup ## Print use case, target and namespace, as the settings file has them
+	@$(RUN) -m lifecycle.settings
 
 monitoring: setup ## Render the dashboards and alerts of Azure Monitor (USE_CASE=name; otherwise of all)
 	@$(RUN) -m monitoring.render $(USE_CASE)

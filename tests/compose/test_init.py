@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -145,6 +146,20 @@ def test_prepare_gives_a_use_case_its_own_data_once(tmp_path, monkeypatch):
     init.prepare([use_case], root)
     assert (root / "data" / "own_data.csv").read_text() == "somebody's own\n"
     assert [path.name for path in (root / "data").iterdir() if path.is_file()] == ["own_data.csv"]
+
+
+def test_cluster_is_told_what_the_settings_say_about_each_target(tmp_path, monkeypatch):
+    text = (Path(init.__file__).parents[1] / "config" / "compose.toml").read_text()
+    file = tmp_path / "settings.toml"
+    file.write_text(f"{text}\n[use_cases.attrition.production]\nnamespace = 'hr-models'\n")
+    monkeypatch.setenv("LIFECYCLE_SETTINGS", str(file))
+    monkeypatch.setenv("LIFECYCLE_APPROVAL_KEYS", "")  # `init` has no environment file: it makes what is in it
+    monkeypatch.setattr(init.settings, "load", init.settings.load.__wrapped__)
+    found = init.of_the_cluster([load("attrition")], init.KeyRing.new())
+    assert found["attrition-production/namespace"] == "hr-models"
+    assert found["attrition-staging/namespace"] == "attrition-staging"
+    assert found["attrition-staging/repository"] == "attrition-scoring"
+    assert found["attrition-staging/kubectl-image"].startswith("registry.k8s.io/kubectl:")
 
 
 def test_use_case_without_data_gets_synthetic_rows(tmp_path):

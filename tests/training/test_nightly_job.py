@@ -382,7 +382,7 @@ def test_wrong_configuration_is_refused_by_field(capsys, config, fault):
 
 
 def test_champion_of_an_older_definition_is_judged_by_what_is_left_of_its_fields(store, tmp_path, monkeypatch):
-    """A field removed, one renamed, one added and one of another kind, between two nights of one champion."""
+    """A field removed, one renamed, one added and two of another kind, between two nights of one champion."""
     _, bundle, data = store
     fields = {field.name: field for field in ATTRITION.fields}
     del fields["DistanceFromHome"]
@@ -391,13 +391,19 @@ def test_champion_of_an_older_definition_is_judged_by_what_is_left_of_its_fields
     level = msgspec.structs.replace(
         fields["JobLevel"], kind="category", categories=("1", "2"), minimum=None, maximum=None, example="1"
     )
-    now = msgspec.structs.replace(ATTRITION, fields=(*(fields | {"JobLevel": level}).values(), shift))
+    department = msgspec.structs.replace(
+        fields["Department"], kind="integer", categories=(), minimum=0, maximum=9, example=1
+    )
+    changed = fields | {"JobLevel": level, "Department": department}
+    now = msgspec.structs.replace(ATTRITION, fields=(*changed.values(), shift))
     export, scorer = Export(tmp_path / "export", half_written=0), Bundle.load(bundle)
     for night in NIGHTS[:2]:
         export_answers(export, scorer, night, make_sample(300, 50))
         landing.land(FolderSource(export.root / CONTAINER), tmp_path / "tables", night, START, END)
+    write_outcomes(tmp_path / "outcomes", make_sample(300, 50), NIGHTS[0] + timedelta(days=1))
     config = {
-        "use_case": "attrition", "tables": str(tmp_path / "tables"), "outcomes": "", "original": str(data),
+        "use_case": "attrition", "tables": str(tmp_path / "tables"), "outcomes": str(tmp_path / "outcomes"),
+        "original": str(data),
         "model_name": ATTRITION.model_name, "experiment": EXPERIMENT,
     }  # fmt: skip
 
@@ -406,9 +412,17 @@ def test_champion_of_an_older_definition_is_judged_by_what_is_left_of_its_fields
 
     run_task("curate", NIGHTS[0])  # by the definition that the champion was trained with
     monkeypatch.setattr(run, "load", lambda name: now)
+    run_task("label", NIGHTS[0])
     run_task("judge", NIGHTS[0])
     run_task("curate", NIGHTS[1])
+    run_task("label", NIGHTS[1])
     run_task("judge", NIGHTS[1])
+    written = pd.read_parquet(layout.night_folder(tmp_path / "tables", "training", NIGHTS[1]) / "part-00000.parquet")
+    assert written.groupby("source").size().to_dict() == {"inference": 300, "original": 600}
+    assert "DistanceFromHome" not in written
+    assert written[["RatePerHour", "Shift", "Department"]].isna().all().all()
+    assert set(written["JobLevel"]) == {"1", "2", "3", "4", "5"}
+    assert not written[["MonthlyIncome", "Attrition"]].isna().any().any()
     for verdict in read_verdicts(tmp_path / "tables", before=END):
         assert (verdict.champion, verdict.used) == ("1", 300)
         assert "DistanceFromHome (not a field any more)" in verdict.note

@@ -84,6 +84,7 @@ REFUSED = {
     "an ephemeral container": (pod(ephemeralContainers=[{"name": "a", "image": IMAGE}]), "may not be added"),
     "an account": (pod(serviceAccountName="admin"), "service account"),
     "the deployer with our image": (pod(serviceAccountName="scoring-deployer"), "as scoring-deployer"),
+    "the switch with our image": (pod(serviceAccountName="scoring-switch"), "as scoring-deployer or scoring-switch"),
     "a Secret as volume": (pod(volumes=[{"name": "a", "secret": {"secretName": "scoring-tls"}}]), "a volume"),
     "a Secret in a projection": (
         pod(volumes=[{"name": "a", "projected": {"sources": [{"secret": {"name": "scoring-tls"}}]}}]),

@@ -27,7 +27,7 @@ NAMES_AN_IMAGE = re.compile(
     rf"""(?:FROM\ |syntax=|image\w*["']?\s*(?:=|:|:-)\s*(?:str\s*=\s*)?f?["']?(?:\$\{{\w+:-)?){REFERENCE}""",
     re.VERBOSE | re.IGNORECASE,
 )
-OURS = re.compile(r"^(attrition-scoring|lifecycle-|sha256:)")
+OURS = re.compile(r"^(attrition-scoring|scoring:|lifecycle-|sha256:)")
 
 
 def named() -> set[tuple[str, str]]:

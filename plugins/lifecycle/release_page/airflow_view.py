@@ -32,10 +32,14 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Produced(msgspec.Struct, frozen=True):
-    """The version and digest that a run brought into production."""
+    """The version and image that a run brought into production."""
 
     version: str = ""
-    digest: str = ""
+    image: str = ""
+
+    @property
+    def digest(self) -> str:
+        return self.image.rpartition("@")[2]
 
 
 class AirflowView(msgspec.Struct, frozen=True):

@@ -42,13 +42,14 @@ def document(hostile="x", note="", **evaluation):
                     for passed in (True, False)
                 ],
                 "reasons": [hostile],
+                "data": {"source": hostile, "original_rows": 1470, "labelled_rows": 30},
                 **evaluation,
             },
-            "image": dict.fromkeys(("reference", "digest", "sbom_digest"), hostile),
+            "image": dict.fromkeys(("reference", "sbom_digest"), hostile),
             "staging_report": {
                 "checks": [{"name": hostile, "passed": passed, "detail": hostile} for passed in (True, False)]
             },
-            "replaces": dict.fromkeys(("version", "digest", "image"), hostile),
+            "replaces": dict.fromkeys(("version", "image"), hostile),
             "drift": [{"window": hostile, "verdict": hostile, "confirmed": hostile}],
             "stage_seconds": {hostile: 1.0},
         },

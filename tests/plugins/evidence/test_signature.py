@@ -16,7 +16,7 @@ from lifecycle.evidence.signature import PublicKey, SignatureError, SignedApprov
 RING = KeyRing.new()
 NOW = datetime.now(UTC).isoformat()
 STATEMENT = Statement(
-    model="m", version="3", image="i", digest="d", evidence="e", approved=True, decided_by="r", user_id="7",
+    model="m", version="3", image="i", evidence="e", approved=True, decided_by="r", user_id="7",
     decided_at=NOW,
 )  # fmt: skip
 SIGNED = SignedApproval.sign(STATEMENT, RING.private, RING.public)

@@ -4,6 +4,7 @@ import pytest
 from airflow.models.connection import Connection
 from airflow.sdk.exceptions import AirflowFailException
 
+from lifecycle.evidence import document as evidence
 from lifecycle.hooks import registry, targets
 from lifecycle.image_reference import ImageReference
 from lifecycle.operators.steps import Work, refuse_unapproved
@@ -16,12 +17,18 @@ MOVED = image("aa", "evil.example/backdoor")
 """The approved content under another repository."""
 
 
+def read_approved(use_case, version, found):
+    if found.digest != digest("aa"):
+        raise registry.RegistryError(f"version {version} was never approved for production with image {found}")
+
+
 @pytest.fixture(autouse=True)
 def cluster(connections, monkeypatch):
     """Production in a cluster, a registry, and one approved image; what reaches the cluster is kept."""
     connections["scoring_production"] = Connection(conn_id="scoring_production", conn_type="kubernetes")
     connections["registry"] = Connection(conn_id="registry", conn_type="docker", host="registry.example.com")
-    monkeypatch.setattr(registry, "approved", lambda use_case, version, found: found.digest == digest("aa"))
+    monkeypatch.setattr(registry, "resolve", lambda use_case, version: version)
+    monkeypatch.setattr(evidence, "read_approved", read_approved)
     monkeypatch.setattr(targets, "current", lambda use_case, target: {"image": GOOD, "version": "2"})
     sent = []
     monkeypatch.setattr(

@@ -192,7 +192,7 @@ def test_stop_is_obeyed_by_what_runs_and_by_what_comes_later_until_it_is_taken_b
     """Through the operator, as the DAGs do it; a canary obeys too, and a server that is started meanwhile."""
     said = json.dumps({"reason": "wrong data", "by": "ann", "since": "2026-11-26T10:00:00Z"})
     for step, version in (("deploy", "1"), ("canary", "2")):
-        operator = make(step, "production", **images[version], approved_digest=images[version]["digest"])
+        operator = make(step, "production", **images[version], approved_image=images[version]["image"])
         operator.execute(context(operator))
 
     def switched(step):
@@ -202,7 +202,7 @@ def test_stop_is_obeyed_by_what_runs_and_by_what_comes_later_until_it_is_taken_b
             slot.status().stable, slot.status().canary)]  # fmt: skip
 
     assert switched("stop") == [{"reason": "wrong data", "since": "2026-11-26T10:00:00Z"}] * 2
-    operator = make("deploy", "production", **images["2"], approved_digest=images["2"]["digest"])
+    operator = make("deploy", "production", **images["2"], approved_image=images["2"]["image"])
     operator.execute(context(operator))
     later = slot.status().stable
     assert later.version == "2"

@@ -1,37 +1,51 @@
 """What the page reads of Airflow, from an API that answers in pages."""
 
-import json
-from urllib.parse import urlsplit
+import asyncio
 
 import pytest
-import requests
-from airflow.models.connection import Connection
+from fastapi import FastAPI, HTTPException
 
 from lifecycle.release_page import airflow_view
+from lifecycle.release_page.airflow_view import Produced
 from tests.support.airflow import USE_CASE
 from training.use_case import load
 
 FOUND = load(USE_CASE)
+RUNS, QUESTIONS, EVENTS = "dag_runs", "hitl_details", "asset_events"
 
 
 @pytest.fixture
-def api(connections, monkeypatch):
-    """Three entries a page, whatever is asked for; ``entries`` holds them by path."""
-    connections["airflow_api"] = Connection(conn_id="airflow_api", conn_type="http", host="airflow")
-    entries = {}
+def entries():
+    """What Airflow has, by kind; runs and questions are those of the release DAG."""
+    return {RUNS: [], QUESTIONS: [], EVENTS: []}
 
-    def get(self, url, params, timeout):
-        path = urlsplit(url).path
-        kind = "hitl_details" if path.endswith("hitlDetails") else "dag_runs"
-        listed = entries.get(path, [])
-        page = listed[params["offset"] : params["offset"] + 3]
-        answer = requests.Response()
-        answer.status_code = 200 if path in entries else 404
-        answer._content = json.dumps({kind: page, "total_entries": len(listed)}).encode()
-        return answer
 
-    monkeypatch.setattr(requests.Session, "get", get)
-    return entries
+@pytest.fixture
+def read(entries):
+    """Read from an Airflow that gives three entries a page, whatever is asked for."""
+    airflow = FastAPI()
+
+    def page(kind, offset, dag_id=FOUND.release_dag):
+        if dag_id != FOUND.release_dag:
+            raise HTTPException(404)
+        return {kind: entries[kind][offset : offset + 3], "total_entries": len(entries[kind])}
+
+    @airflow.get("/api/v2/dags/{dag_id}/dagRuns")
+    def runs(dag_id: str, offset: int):
+        return page(RUNS, offset, dag_id)
+
+    @airflow.get("/api/v2/dags/{dag_id}/dagRuns/~/hitlDetails")
+    def questions(dag_id: str, offset: int):
+        return page(QUESTIONS, offset, dag_id)
+
+    @airflow.get("/api/v2/assets/events")
+    def events(source_dag_id: str, offset: int):
+        if entries[EVENTS] is None:
+            raise HTTPException(403)
+        assert source_dag_id == FOUND.rollback_dag
+        return page(EVENTS, offset)
+
+    return lambda: asyncio.run(airflow_view.read(airflow, "token", FOUND))
 
 
 def runs(count):
@@ -47,14 +61,26 @@ def runs(count):
 
 
 @pytest.mark.parametrize(("count", "shown"), [(0, 0), (4, 4), (80, airflow_view.RUNS)])
-def test_newest_runs_are_read_however_few_a_page_holds(api, count, shown):
-    api[f"/api/v2/dags/{FOUND.release_dag}/dagRuns"] = runs(count)
-    view = airflow_view.read("token", FOUND)
-    assert [run.dag_run_id for run in view.runs] == [f"r{number}" for number in range(shown)]
+def test_newest_runs_are_read_however_few_a_page_holds(entries, read, count, shown):
+    entries[RUNS] = runs(count)
+    assert [run.dag_run_id for run in read().runs] == [f"r{number}" for number in range(shown)]
 
 
-def test_question_on_the_last_page_is_seen(api):
-    api[f"/api/v2/dags/{FOUND.release_dag}/dagRuns/~/hitlDetails"] = [
-        {"task_instance": {"dag_run_id": f"r{number}"}} for number in range(7)
+def test_question_on_the_last_page_is_seen(entries, read):
+    entries[QUESTIONS] = [{"task_instance": {"dag_run_id": f"r{number}"}} for number in range(7)]
+    assert read().waiting == {f"r{number}" for number in range(7)}
+
+
+def test_what_rollbacks_brought_into_production_is_read_from_their_events(entries, read):
+    entries[EVENTS] = [
+        {"source_run_id": f"r{number}", "extra": {"version": str(number), "image": f"scoring@sha256:{number}"}}
+        for number in range(4)
     ]
-    assert airflow_view.read("token", FOUND).waiting == {f"r{number}" for number in range(7)}
+    found = read().produced["r3"]
+    assert (found, found.digest) == (Produced("3", "scoring@sha256:3"), "sha256:3")
+
+
+def test_reader_who_may_not_see_assets_sees_the_rest(entries, read):
+    entries[RUNS], entries[EVENTS] = runs(1), None
+    view = read()
+    assert (len(view.runs), view.produced) == (1, {})

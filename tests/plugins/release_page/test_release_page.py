@@ -112,6 +112,11 @@ def page(configured, monkeypatch):
     monkeypatch.setattr(airflow_view, "read", answering(lambda use_case: RUNS))
     monkeypatch.setattr(app, "load_all", lambda: ((load(USE_CASE),), ()))
     monkeypatch.setattr(app, "get_auth_manager", lambda: Rights())
+    return mounted_page()
+
+
+def mounted_page():
+    """The page as Airflow mounts it, with nothing read yet."""
     application = app.application.__wrapped__()
     application.dependency_overrides[get_user] = lambda: None
 
@@ -181,9 +186,7 @@ def test_page_says_which_decision_is_unsigned_and_holds_the_others_to_the_public
     keyless = msgspec.structs.replace(settings.load(), approval_keys=())
     monkeypatch.setattr(settings, "load", lambda: keyless)
     registry_view._read_document.cache_clear()
-    app_ = app.application.__wrapped__()
-    app_.dependency_overrides[get_user] = lambda: None
-    assert TestClient(app_).get("/releases").text.count(">unsigned<") == 4, "three decisions, and production's"
+    assert mounted_page().get("/releases").text.count(">unsigned<") == 4, "three decisions, and production's"
     registry_view._read_document.cache_clear()
 
 
@@ -261,14 +264,14 @@ def test_airflow_is_asked_in_this_process_with_the_readers_own_token(below):
     @airflow.get("/api/v2/dags/{dag_id}/dagRuns")
     def runs(dag_id: str, limit: int, request: Request):
         asked.append((dag_id, limit, request.headers["Authorization"]))
-        return {"dag_runs": [msgspec.to_builtins(run("manual__1", dag_id=dag_id))]}
+        return {"dag_runs": [msgspec.to_builtins(run("manual__1", dag_id=dag_id))], "total_entries": 1}
 
     @airflow.get("/api/v2/dags/{dag_id}/dagRuns/~/hitlDetails")
     def questions(dag_id: str, response_received: bool, state: str):
-        return {"hitl_details": [{"task_instance": {"dag_run_id": "manual__1"}}]}
+        return {"hitl_details": [{"task_instance": {"dag_run_id": "manual__1"}}], "total_entries": 1}
 
     found = asyncio.run(airflow_view.read(airflow, "ritas", load(USE_CASE)))
-    dags = ["attrition_release", "attrition_rollback"]
+    dags = ["attrition_release", "attrition_rollback", "attrition_stop", "attrition_resume"]
     assert [one.dag_id for one in found.runs] == dags
     assert found.waiting == {"manual__1"}
     assert asked == [(dag, airflow_view.RUNS, "Bearer ritas") for dag in dags]
@@ -402,7 +405,7 @@ def test_rollback_that_was_started_without_a_version_shows_what_it_found():
     seen = AirflowView(
         [run("manual__6", dag_id="attrition_rollback", conf={"reason": "error rate doubled"})],
         frozenset(),
-        {"manual__6": airflow_view.Produced("1", "sha256:abc")},
+        {"manual__6": airflow_view.Produced("1", "scoring@sha256:abc")},
     )
     (entry,) = history.compose(load(USE_CASE), [], seen, "http://airflow")
     assert (entry.version, entry.digest) == ("1", "sha256:abc")

@@ -581,6 +581,7 @@ def cluster(connections):
 def test_approval_goes_no_further_where_what_runs_could_not_be_put_back(model, cluster, monkeypatch, decide):
     running = {"version": "1", "image": image("0a", "former.example.com/attrition-scoring")}
     monkeypatch.setattr(release.targets, "current", lambda use_case, target: running)
+    monkeypatch.setattr(release, "refuse_while_stopped", lambda use_case: None)
     with pytest.raises(AirflowFailException, match=r"could not be put back.*list its repository in other_repositories"):
         decide(model.add(), production=running)
 
@@ -763,7 +764,8 @@ def test_gate_says_where_another_version_is_champion_by_now(evaluation, running,
 def test_gate_names_the_data_that_the_challenger_was_trained_on():
     data = {"source": "tables/training/night=2026-11-02", "rows": 1500, "original_rows": 1470, "labelled_rows": 30}
     body = rendered({"data": data})
-    assert "`tables/training/night=2026-11-02`: 1470 original rows and 30 labelled by outcomes, digest `x`" in body
+    assert "1470 original rows and 30 labelled by outcomes, digest `x`" in body
+    assert "Trained on tables/training/night" in body
     assert "- Trained on 1470 rows, digest" in rendered({}), "of a version that an earlier release trained"
 
 

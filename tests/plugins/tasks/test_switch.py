@@ -14,9 +14,10 @@ from lifecycle.hooks.slot import Slot
 from lifecycle.hooks.stop_switch import Stop, encode, stopped
 from lifecycle.tasks import release, rollback, switch
 from tests.support.airflow import USE_CASE, run_task
+from tests.support.image_names import digest
 from training.registry import tags
 
-RUNNING = {"image": "/images/v7", "digest": "sha256:7", "version": "7"}
+RUNNING = {"image": f"/images/v7@{digest('7')}", "version": "7"}
 STOP = Stop("wrong data", "ann", "2026-11-26T10:00:00+00:00")
 
 
@@ -97,6 +98,6 @@ def test_stop_and_resume_are_recorded_in_evidence_on_the_version_and_in_the_note
     assert all(path.startswith("stops/") for path in recorded.artifacts)
     assert (stopped_then["action"], stopped_then["by"], stopped_then["reason"]) == ("stopped", "ann", "wrong data")
     assert (resumed_then["action"], resumed_then["by"], resumed_then["reason"]) == ("resumed", "bob", "mended")
-    assert stopped_then["digest"] == "sha256:7"
+    assert stopped_then["image"] == RUNNING["image"]
     assert recorded.tags == [{tags.STOPPED: "2026-11-26T10:00:00+00:00 by ann: wrong data"}, {tags.STOPPED: ""}]
     assert recorded.notes[0] == "Version 7 stopped in production by ann: wrong data"

@@ -165,7 +165,7 @@ def _findings(window: Window, reference: Reference, limits: Limits) -> tuple[Fin
     findings = []
     for (name, one), p in zip(differences.items(), adjusted, strict=True):
         unknown_share, too_many = unknown.get(name, (0.0, False))
-        differs = bool(p < limits.significance and one.effect >= limits.effect_floor)
+        differs = bool(p < limits.significance and one.effect >= limits.minimum_effect)
         findings.append(
             Finding(name, one.n, one.p_value, float(p), one.effect, one.psi, differs or too_many, unknown_share)
         )
@@ -206,7 +206,7 @@ def decide(verdict: Verdict, earlier: Sequence[Verdict], limits: Limits, *, by_h
     if verdict.quality and verdict.quality.lost and verdict.quality.roc_auc:
         auc = verdict.quality.roc_auc
         wanted.append(
-            f"live AUC {auc.value:.2f} (95% {auc.low:.2f} to {auc.high:.2f}) is below {limits.live_auc_floor}"
+            f"live AUC {auc.value:.2f} (95% {auc.low:.2f} to {auc.high:.2f}) is below {limits.minimum_live_auc}"
         )
     reasons = []
     if by_hand:

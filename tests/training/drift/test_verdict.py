@@ -115,7 +115,7 @@ def test_large_window_does_not_cry_wolf_over_a_tiny_shift(people, reference):
     found = judge_window("2026-01-05", window_of(frame), reference, LIMITS)
     income = next(one for one in found.findings if one.name == "MonthlyIncome")
     assert income.adjusted_p_value < 0.01
-    assert 0.03 < income.effect < LIMITS.effect_floor
+    assert 0.03 < income.effect < LIMITS.minimum_effect
     assert not income.drifted
     assert found.status == "quiet"
 

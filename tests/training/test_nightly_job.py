@@ -29,6 +29,7 @@ from use_cases.attrition.sample import make_sample
 FIRST = date(2026, 11, 2)
 NIGHTS = [FIRST + timedelta(days=number) for number in range(3)]
 EXPERIMENT = "/attrition"
+TRACE = f"00-{'4b' * 16}-{'7a' * 8}-00"
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def closed(store, tmp_path_factory):
         "outcomes": str(feed), "original": str(data), "model_name": ATTRITION.model_name, "experiment": EXPERIMENT,
     }  # fmt: skip
     for task in ("curate", "label", "judge"):
-        run.main([task, "--run-key", "k", "--config", json.dumps(config)])
+        run.main([task, "--run-key", "k", "--trace-parent", TRACE, "--config", json.dumps(config)])
     return home / "tables", client, config
 
 
@@ -101,6 +102,7 @@ def test_mlflow_holds_one_run_a_night_with_verdict_report_and_note(closed):
     runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])
     assert [one.data.tags["lifecycle_window"] for one in runs] == [night.isoformat() for night in reversed(NIGHTS)]
     assert "drift confirmed over 2 windows" in runs[0].data.tags["lifecycle_note"]
+    assert {one.data.tags["lifecycle_trace_id"] for one in runs} == {"4b" * 16}
     assert {entry.path for entry in client.list_artifacts(runs[0].info.run_id)} == {layout.VERDICT, layout.REPORT}
     assert runs[0].data.metrics["drifted_fields"] >= 1
 

@@ -19,6 +19,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drift_windows: int = 2
     """Judged windows in a row in which the same field drifts before drift is confirmed."""
     minimum_live_auc: float = 0.65
+    """A live AUC whose whole 95% interval is below this starts a training."""
     new_labels: int = 500
     """New outcomes that are reason enough to train."""
     unread_share: float = 0.05

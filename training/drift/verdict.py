@@ -65,7 +65,7 @@ class Quality(msgspec.Struct, frozen=True):
     seen_share: float = 0.0
     """Share of outcomes with the positive value."""
     lost: bool = False
-    """The whole 95% interval of the AUC is below the floor."""
+    """The whole 95% interval of the AUC is below the minimum."""
 
 
 Status = Literal["quiet", "drifted", "too few records", "no records", "no champion"]
@@ -182,7 +182,7 @@ def _unknown(before: NDArray[np.int64], counts: NDArray[np.int64], limits: Limit
     return float(counts[-1] / n), bool(low > expected + limits.unknown_share)
 
 
-def judge_quality(predictions: NDArray[np.float64], positive: NDArray[np.int64], floor: float) -> Quality:
+def judge_quality(predictions: NDArray[np.float64], positive: NDArray[np.int64], minimum: float) -> Quality:
     """Live AUC and calibration: answers ``[n]`` against outcomes ``[n]`` (1 = positive), the latest first."""
     p, y = predictions[:QUALITY_ROWS], positive[:QUALITY_ROWS]
     labels, positives = len(y), int(y.sum())
@@ -191,7 +191,7 @@ def judge_quality(predictions: NDArray[np.float64], positive: NDArray[np.int64],
     found = measure(p, y, resamples(y, _SEED))
     return Quality(
         labels=labels, positives=positives, roc_auc=found["roc_auc"], calibration_error=found["calibration_error"],
-        predicted_share=float(p.mean()), seen_share=float(y.mean()), lost=found["roc_auc"].high < floor,
+        predicted_share=float(p.mean()), seen_share=float(y.mean()), lost=found["roc_auc"].high < minimum,
     )  # fmt: skip
 
 
@@ -241,7 +241,7 @@ def _why_not(verdict: Verdict, wanted: Sequence[str], started: Verdict | None, f
         return [f"drift is not confirmed yet: {_listed(verdict.drifted)}"]
     if verdict.unjoined:
         return ["no confirmed drift"]
-    return [f"no confirmed drift, quality not below its floor, {fresh} of {limits.new_labels} new outcomes"]
+    return [f"no confirmed drift, no sign that the quality is below its minimum, {fresh} of {limits.new_labels} new outcomes"]
 
 
 def _told(verdict: Verdict) -> str:

@@ -109,7 +109,10 @@ def test_rights_of_a_namespace_with_another_name_are_all_in_it():
     found = list(yaml.safe_load_all(rights("churn", "production", "hr-models")))
     airflow = {"lifecycle-airflow", None}
     assert {one["metadata"].get("namespace") for one in found} - airflow == {"hr-models"}
-    assert {one["metadata"]["name"] for one in found if one["kind"] == "Namespace"} == {"hr-models", "lifecycle-airflow"}
+    assert {one["metadata"]["name"] for one in found if one["kind"] == "Namespace"} == {
+        "hr-models",
+        "lifecycle-airflow",
+    }
     labels = {one["metadata"]["labels"].get("lifecycle/use-case") for one in found}
     assert labels == {"churn", None}
 

@@ -119,7 +119,8 @@ def test_trace_joins_what_was_asked_answered_and_refused_on_its_way(workspace):
     workspace.scored("untraced", result(2))
     workspace.answered(200, request_id="untraced", trace_id=None)
     found = [
-        (row["TraceId"], row["Requests"], row["Answers"], row["Failed"], row["Scored"]) for row in workspace.ask("trace")
+        (row["TraceId"], row["Requests"], row["Answers"], row["Failed"], row["Scored"])
+        for row in workspace.ask("trace")
     ]
     assert found == [(one, 2, 2, 1, 1), (other, 1, 1, 0, 0)]
 
@@ -177,7 +178,16 @@ def test_alert_fires_on_its_own_trouble_and_not_on_a_good_day(alert):
 
 
 def test_every_query_is_one_that_a_test_here_runs():
-    tested = {"drift_magnitude", "drifted_features", "records", "requests", "unreadable", "unanswered", "silence", "trace"}
+    tested = {
+        "drift_magnitude",
+        "drifted_features",
+        "records",
+        "requests",
+        "unreadable",
+        "unanswered",
+        "silence",
+        "trace",
+    }
     assert set(QUERIES) == tested
 
 

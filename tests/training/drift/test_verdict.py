@@ -165,7 +165,9 @@ def test_enough_new_labels_retrain_and_count_from_the_last_retraining(people, re
     assert first.reasons == ("500 new outcomes",)
     again = verdict("2026-01-06", quiet, reference, [first], labels=900)
     assert not again.retrain
-    assert again.reasons == ("no confirmed drift, no sign that the quality is below its minimum, 400 of 500 new outcomes",)
+    assert again.reasons == (
+        "no confirmed drift, no sign that the quality is below its minimum, 400 of 500 new outcomes",
+    )
     assert verdict("2026-01-07", quiet, reference, [first, again], labels=1000).retrain
 
 

@@ -79,7 +79,7 @@ test-tools: setup ## Manifests by kubectl, rules by promtool, queries by Microso
 test-kubernetes: setup ## The release on a real cluster (KUBECONFIG) with a Docker engine
 	$(RUN) -m pytest -m kubernetes -n 2 --dist loadfile $(ARGS)
 
-golden: setup ## Write the checked-in renders of pods and manifests anew; look at the difference before you commit
+golden: setup ## Write the checked-in renders of pods and manifests again; look at the difference before you commit
 	RENEW_GOLDEN=1 $(RUN) -m pytest tests/k8s tests/plugins/operators -k checked_in $(ARGS)
 
 test-docker: setup ## Tests that build and run images

@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def reach_directly(environment: dict[str, str]) -> None:
-    """Keep a proxy, which Docker's own configuration may put into every container, from between the stack's services."""
+    """Keep a proxy, which Docker's configuration may put into every container, from between the stack's services."""
     for name in ("NO_PROXY", "no_proxy"):
         given = [host for host in environment.get(name, "").split(",") if host]
         environment[name] = ",".join(dict.fromkeys([*given, "localhost", "127.0.0.1", *OWN]))

@@ -42,7 +42,7 @@ class Metrics:
         lost_lines: Callable[[], int] = lambda: 0,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``lost_lines`` gives the number of log lines that stderr has not taken, ``stopped`` whether nothing is scored."""
+        """``lost_lines`` gives the log lines that stderr has not taken, ``stopped`` whether nothing is scored."""
         self._release = release
         self._stopped = stopped
         self._lost_lines = lost_lines

@@ -118,8 +118,7 @@ def read_snapshot(use_case: UseCase, file: Path) -> Dataset:
     """Data that ``write_snapshot`` kept, as it was. It has been checked, so it is not checked again.
 
     The use case may have got fields since, or lost some: a new one holds missing values. Of a field of another kind, a
-    number becomes a text, and a text the number that it says, or is missing. The digest is that of the data as they were
-    kept.
+    number becomes a text, and a text the number that it says, or is missing. The digest is of the data as kept.
     """
     frame = pd.read_parquet(file)
     recent = frame.pop(_RECENT).to_numpy(bool) if _RECENT in frame else None

@@ -166,8 +166,8 @@ def _findings(verdict: Verdict, window: Window, reference: Reference, limits: Li
     rows = "".join(_finding(one, _chart(one, fields.get(one.name), window, reference)) for one in ordered)
     return (
         "<h2>Fields</h2>"
-        f"<p class=soft>Drift: adjusted p below {limits.significance} and an effect of at least {limits.minimum_effect} "
-        f"(KS distance, or total variation distance), or more than {limits.unknown_share:.0%} unknown categories. "
+        f"<p class=soft>Drift: adjusted p below {limits.significance} and an effect of at least "
+        f"{limits.minimum_effect} (KS distance, or total variation distance), or more than {limits.unknown_share:.0%} unknown categories. "
         "Outline: reference; filled: this window.</p>"
         "<div class=scroll><table><tr><th>Field</th><th class=n>n</th><th class=n>effect</th>"
         "<th class=n>adjusted p</th><th class=n>PSI</th><th class=n>unknown</th><th>distribution</th></tr>"

@@ -241,9 +241,8 @@ def _why_not(verdict: Verdict, wanted: Sequence[str], started: Verdict | None, f
         return [f"drift is not confirmed yet: {_listed(verdict.drifted)}"]
     if verdict.unjoined:
         return ["no confirmed drift"]
-    return [
-        f"no confirmed drift, no sign that the quality is below its minimum, {fresh} of {limits.new_labels} new outcomes"
-    ]
+    outcomes = f"{fresh} of {limits.new_labels} new outcomes"
+    return [f"no confirmed drift, no sign that the quality is below its minimum, {outcomes}"]
 
 
 def _told(verdict: Verdict) -> str:

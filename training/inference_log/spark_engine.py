@@ -102,8 +102,8 @@ def refuse_other_kinds(table: str, held: Mapping[str, str], now: Mapping[str, st
     for name, kind in now.items():
         if name in held and (held[name] == "string") != (kind == "string"):
             raise KindError(
-                f"the Delta table {table} has column {name} as {held[name]}, and the definition has made it {kind}: give "
-                "the field a new name in the definition, or rewrite the table with that column cast and overwriteSchema"
+                f"the Delta table {table} has column {name} as {held[name]}, and the definition has made it {kind}: "
+                "give the field a new name in the definition, or rewrite the table with that column cast and overwriteSchema"
             )
 
 

@@ -167,7 +167,8 @@ def _findings(verdict: Verdict, window: Window, reference: Reference, limits: Li
     return (
         "<h2>Fields</h2>"
         f"<p class=soft>Drift: adjusted p below {limits.significance} and an effect of at least "
-        f"{limits.minimum_effect} (KS distance, or total variation distance), or more than {limits.unknown_share:.0%} unknown categories. "
+        f"{limits.minimum_effect} (KS distance, or total variation distance), "
+        f"or more than {limits.unknown_share:.0%} unknown categories. "
         "Outline: reference; filled: this window.</p>"
         "<div class=scroll><table><tr><th>Field</th><th class=n>n</th><th class=n>effect</th>"
         "<th class=n>adjusted p</th><th class=n>PSI</th><th class=n>unknown</th><th>distribution</th></tr>"

@@ -103,7 +103,7 @@ def refuse_other_kinds(table: str, held: Mapping[str, str], now: Mapping[str, st
         if name in held and (held[name] == "string") != (kind == "string"):
             raise KindError(
                 f"the Delta table {table} has column {name} as {held[name]}, and the definition has made it {kind}: "
-                "give the field a new name in the definition, or rewrite the table with that column cast and overwriteSchema"
+                "give the field a new name there, or rewrite the table with that column cast and overwriteSchema"
             )
 
 

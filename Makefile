@@ -16,7 +16,7 @@ NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or n
 REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint format docs pin-images monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
+.PHONY: help setup lock lint format docs pin-images namespaces monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
 	test-azurite test-spark test-postgres test-image-env test-reasons \
 	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training clean
 
@@ -54,6 +54,9 @@ docs: setup ## Write the documentation pages that are made from the code
 pin-images: setup ## Look the digests of other people's images up, where their registries can be reached (images.lock)
 	@$(RUN) -m lifecycle.pin_images
 
+namespaces: setup ## Print use case, target and namespace, as the settings file has them
+	@$(RUN) -m lifecycle.settings
+
 monitoring: setup ## Render the dashboards and alerts of Azure Monitor (USE_CASE=name; otherwise of all)
 	@$(RUN) -m monitoring.render $(USE_CASE)
 
@@ -76,7 +79,7 @@ test-tools: setup ## Manifests by kubectl, rules by promtool, queries by Microso
 test-kubernetes: setup ## The release on a real cluster (KUBECONFIG) with a Docker engine
 	$(RUN) -m pytest -m kubernetes -n 2 --dist loadfile $(ARGS)
 
-golden: setup ## Write the checked-in renders of pods and manifests anew; look at the difference before you commit
+golden: setup ## Write the checked-in renders of pods and manifests again; look at the difference before you commit
 	RENEW_GOLDEN=1 $(RUN) -m pytest tests/k8s tests/plugins/operators -k checked_in $(ARGS)
 
 test-docker: setup ## Tests that build and run images

@@ -2,7 +2,8 @@
 # Makes a cluster ready for the releases of every use case, as an administrator; run again, it changes nothing.
 #   KUBECONFIG  an administrator's          SERVER  the API server as the stack's containers reach it
 #   ACCESS      template of manifests to apply to each namespace, if any
-# Reads a folder USE-CASE-TARGET with API keys and NodePort for each namespace, which `init` has made below MADE.
+#   REGISTRY    where images are pushed, as the cluster's nodes name it; without it no admission policy is applied
+# Reads a folder USE-CASE-TARGET with namespace, API keys and NodePort for each target, which `init` has made below MADE.
 # Leaves KUBE/staging and KUBE/production: kubeconfigs of Airflow's service account (k8s/rbac/airflow.yaml), which is
 # all that Airflow gets, with a context for each use case's namespace.
 set -euo pipefail
@@ -17,9 +18,22 @@ esac
 k() { kubectl --server="$SERVER" "$@"; }
 apply() { k apply --server-side --force-conflicts --field-manager=lifecycle-compose "$@"; }
 
-make_ready() { # make_ready USE-CASE TARGET: the namespace with its rights, keys and way in
-  local namespace=$1-$2 made=$MADE/$1-$2
-  bash "$K8S/rbac.sh" "$1" "$2" | apply -f -
+# Kubernetes 1.30 has the kind. Asked once: a cluster that does not answer ends this, and one that lacks it is told.
+kinds=$(k api-resources --api-group=admissionregistration.k8s.io --output=name)
+case $kinds in
+  *validatingadmissionpolicies.*) admission=${REGISTRY:+yes} why="REGISTRY is not set: give the registry as the nodes name it" ;;
+  *) admission='' why="the cluster lacks ValidatingAdmissionPolicy, which Kubernetes has from 1.30 on" ;;
+esac
+[ -n "$admission" ] || echo "no admission policy narrows what the release's accounts may run: $why" >&2
+
+make_ready() { # make_ready USE-CASE TARGET NAMESPACE: the namespace with its rights, keys and way in
+  local namespace=$3 made=$MADE/$1-$2
+  bash "$K8S/rbac.sh" "$1" "$2" "$namespace" | apply -f -
+  if [ -n "$admission" ]; then
+    local repositories others
+    repositories=$REGISTRY/$(cat "$made/repository") others=$(cat "$made/other-repositories")
+    bash "$K8S/admission.sh" "$namespace" "$repositories${others:+,$others}" "$(cat "$made/kubectl-image")" | apply -f -
+  fi
   # The scoring server gets hashes; the release's key itself is for the verification pods.
   k -n "$namespace" create secret generic scoring-api-keys --dry-run=client -o yaml \
     --from-file="$made/api-keys.json" | apply -f -
@@ -54,8 +68,8 @@ for target in staging production; do
   contexts=''
   for made in "$MADE"/*-"$target"; do
     [ -d "$made" ] || { echo "$MADE holds no use case: the service \`init\` makes a folder for each namespace" >&2; exit 1; }
-    namespace=$(basename "$made")
-    make_ready "${namespace%-$target}" "$target"
+    use_case=$(basename "$made" "-$target") namespace=$(cat "$made/namespace")
+    make_ready "$use_case" "$target" "$namespace"
     contexts="$contexts, {name: $namespace, context: {cluster: $target, user: airflow, namespace: $namespace}}"
   done
   token=$(token_of "airflow-$target")

@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from lifecycle import images, settings
 from lifecycle.approval_keys import KeyRing
 from lifecycle.evidence import signature
 from serving.scoring.contract import RELEASE_CLIENT
@@ -159,8 +160,24 @@ def _database(name: str, password: str) -> str:
     return f"postgresql+psycopg2://{name}:{password}@postgres:5432/{name}"
 
 
+def of_the_cluster(use_cases: Iterable[UseCase], keys: KeyRing) -> dict[str, str]:
+    """Path below ``/made/cluster`` to content: what the settings say about each target, for ``cluster.sh``."""
+    os.environ["LIFECYCLE_APPROVAL_KEYS"] = keys.settings()  # the settings file has it, as everywhere in this stack
+    configured = settings.load()
+    found = {}
+    for use_case in use_cases:
+        counts = configured.of(use_case)
+        for target, namespace in (("staging", counts.staging.namespace), ("production", counts.production.namespace)):
+            folder = f"{use_case.slug}-{target}"
+            found[f"{folder}/namespace"] = namespace
+            found[f"{folder}/repository"] = counts.repository
+            found[f"{folder}/other-repositories"] = ",".join(counts.other_repositories)
+            found[f"{folder}/kubectl-image"] = images.pinned(configured.scoring.kubectl_image)
+    return found
+
+
 def files(made: Secrets) -> dict[str, tuple[int, str]]:
-    """Path below ``/made`` to owner and content, for every file of every service."""
+    """Path below ``/made`` to owner and content, for every file that holds a secret or follows from one."""
     environments = {
         "airflow": airflow_environment(made),
         # A volume of its own: of Airflow's services only the one that runs tasks may sign.
@@ -197,7 +214,9 @@ def prepare(use_cases: Iterable[UseCase], root: Path = MADE) -> None:
     """Write all files and hand the folders of our own services to their user."""
     use_cases = tuple(use_cases)
     made = load_or_make(root / "secrets", (use_case.slug for use_case in use_cases))
-    for name, (owner, content) in files(made).items():
+    cluster = of_the_cluster(use_cases, made.approval_keys)
+    public = {f"cluster/{name}": (ROOT, content) for name, content in cluster.items()}
+    for name, (owner, content) in {**files(made), **public}.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         os.chown(path.parent, owner, owner)

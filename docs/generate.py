@@ -150,7 +150,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def reference() -> str:
-    """``reference.md`` with its tables made anew."""
+    """``reference.md`` with its tables made again."""
     text = (HERE / "reference.md").read_text()
     for name, make in TABLES.items():
         before, mark, rest = text.partition(f"<!-- {name}: generated -->\n")

@@ -4,7 +4,7 @@
 of processor time and 130 MiB; forked, they share both. The scheduler's local executor and the dag
 processor fork again for every task and every parsed file, so what is imported here is free in there too:
 without this, each task of a release spends 3 to 8 seconds on imports. Only installed packages are loaded
-early, never this project's code, which must be read anew after an edit.
+early, never this project's code, which must be read again after an edit.
 
 Airflow's database is made or upgraded first. A component that dies is started again.
 """

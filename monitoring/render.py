@@ -2,16 +2,19 @@
 
 ``python -m monitoring.render [USE_CASE ...] [--out FOLDER]`` writes for each use case, or for all, a folder with
 ``monitoring.json``, an ARM template with the workbook and the alert rules; ``workbook.json``, for a workbook's advanced
-editor; and ``kql/``, the queries for the portal. Prometheus' rules and the Grafana dashboard serve every use case as
-they are.
+editor; and ``kql/``, the queries for the portal. Namespaces are those of the settings file that ``LIFECYCLE_SETTINGS``
+names; without one, those that follow from the definition. Prometheus' rules and the Grafana dashboard serve every use
+case as they are.
 """
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lifecycle import settings
 from serving.scoring.contract import RELEASE_CLIENT
 from training.use_case import UseCase, UseCaseError, load, names
 
@@ -64,13 +67,20 @@ def query(use_case: UseCase, name: str) -> str:
     text = (QUERIES / f"{name}.kql").read_text().strip()
     values = {
         "service_name": use_case.title,
-        "production": use_case.namespace("production"),
+        "production": _production(use_case),
         "release_client": RELEASE_CLIENT,
     }
     for placeholder, value in values.items():
         # Within quotes in KQL, which escapes as JSON does.
         text = text.replace(f"{{{placeholder}}}", json.dumps(value, ensure_ascii=False)[1:-1])
     return text
+
+
+def _production(use_case: UseCase) -> str:
+    """The namespace of production's pods."""
+    if not os.environ.get(settings.SETTINGS_VARIABLE):
+        return use_case.namespace("production")
+    return settings.load().of(use_case).production.namespace
 
 
 def alert_query(use_case: UseCase, alert: Alert) -> str:
@@ -194,12 +204,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="folder for a folder of each use case")
     given = parser.parse_args(arguments)
     try:
-        use_cases = [load(name) for name in given.use_cases or names()]
-    except UseCaseError as error:
+        made = {name: rendered(load(name)) for name in given.use_cases or names()}
+    except (UseCaseError, settings.SettingsError) as error:
         raise SystemExit(str(error)) from None
-    for use_case in use_cases:
-        for name, text in rendered(use_case).items():
-            file = given.out / use_case.name / name
+    for use_case, files in made.items():
+        for name, text in files.items():
+            file = given.out / use_case / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
             sys.stdout.write(f"{file}\n")

@@ -35,10 +35,16 @@ class Metrics:
     """The counters of one server. Make it before forking; each worker then calls ``take_row``."""
 
     def __init__(
-        self, contract: Contract, release: Release, rows: int, lost_lines: Callable[[], int] = lambda: 0
+        self,
+        contract: Contract,
+        release: Release,
+        rows: int,
+        lost_lines: Callable[[], int] = lambda: 0,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``lost_lines``: gives the number of log lines that stderr has not taken."""
+        """``lost_lines`` gives the log lines that stderr has not taken, ``stopped`` whether nothing is scored."""
         self._release = release
+        self._stopped = stopped
         self._lost_lines = lost_lines
         self._drift_fields = [field.name for field in contract.drift_fields]
         self._category_fields = [field.name for field in contract.fields if field.kind == "category"]
@@ -137,6 +143,7 @@ class Metrics:
                 "revision": self._release.revision,
             },
         )
+        yield GaugeMetricFamily("scoring_stopped", "1 while the stop switch is set", value=float(self._stopped()))
         requests = CounterMetricFamily("scoring_requests", "Answers", labels=["endpoint", "status"])
         counts = iter(self._of(total, "requests"))
         for endpoint in ENDPOINTS:

@@ -88,6 +88,7 @@ class Service:
         bundle = Bundle.load(settings.bundle)
         contract = bundle.contract
         release = read_release(Path(settings.release), contract.name)
+        switch = StopSwitch(Path(settings.stop_file) if settings.stop_file else None)
         return cls(
             settings=settings,
             release=release,
@@ -96,9 +97,11 @@ class Service:
             keys=ApiKeys(Path(settings.api_keys_file)) if settings.auth != "off" else None,
             tokens=entra_tokens(settings),
             spans=span_exporter(release),
-            switch=StopSwitch(Path(settings.stop_file) if settings.stop_file else None),
+            switch=switch,
             log=InferenceLog(contract, release, settings, LineWriter(STDOUT, settings.log_timeout)),
-            metrics=Metrics(contract, release, 2 * workers + 2, lambda: stderr_writer().lost),
+            metrics=Metrics(
+                contract, release, 2 * workers + 2, lambda: stderr_writer().lost, lambda: switch.stop is not None
+            ),
             lifecycle=Lifecycle(),
             computing=threading.Lock(),
         )

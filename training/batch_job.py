@@ -18,6 +18,7 @@ if __name__ == "__main__":
 
 import msgspec
 
+from training import trace
 from training.use_case import UseCase, UseCaseError, load
 
 log = logging.getLogger("batch")
@@ -68,7 +69,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("task", choices=["score"])
     parser.add_argument("--run-key", required=True, help="names the job in the log")
     parser.add_argument("--config", required=True, help="JSON, see BatchConfig")
+    trace.accept(parser)
     parsed = parser.parse_args(arguments)
+    trace.take_up(parsed.trace_parent)
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
     try:
         config = msgspec.json.decode(parsed.config, type=BatchConfig)

@@ -20,6 +20,7 @@ if __name__ == "__main__":
 
 import msgspec
 
+from training import trace
 from training.drift.verdict import Limits
 from training.inference_log import day_tables, layout, parse
 from training.inference_log.sql_engine import Engine, open_engine
@@ -121,7 +122,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("task", choices=[*TASKS])
     parser.add_argument("--run-key", required=True, help="names the job in the log")
     parser.add_argument("--config", required=True, help="JSON, see NightlyConfig")
+    trace.accept(parser)
     parsed = parser.parse_args(arguments)
+    trace.take_up(parsed.trace_parent)
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
     try:
         config = msgspec.json.decode(parsed.config, type=NightlyConfig)

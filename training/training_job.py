@@ -24,6 +24,7 @@ if __name__ == "__main__":
     ROOT = Path(__file__).resolve().parent.parent
     sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "training")]
 
+from training import trace
 from training.config import JobConfig, read_config
 from training.use_case import load
 
@@ -227,7 +228,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("task", choices=[*TASKS, "all"])
     parser.add_argument("--run-key", required=True, help="names the job: the same key is the same job")
     parser.add_argument("--config", required=True, help="JSON, see training/config.py")
+    trace.accept(parser)
     parsed = parser.parse_args(arguments)
+    trace.take_up(parsed.trace_parent)
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
     config = read_config(parsed.config)
     for name in TASKS if parsed.task == "all" else [parsed.task]:

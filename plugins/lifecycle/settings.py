@@ -8,10 +8,15 @@
 Most values hold for all use cases. Those that differ follow from the use case's definition, unless the file
 says otherwise: ``[every_use_case]`` for all of them, where ``{use_case}`` in a text stands for the name, and
 ``[use_cases.<name>]`` for single values of one. ``load().of(name)`` gives what counts for a use case.
+
+``python -m lifecycle.settings [USE_CASE ...]`` prints the namespaces of the named use cases, or of all: a line for each
+target, with the arguments of ``k8s/rbac.sh``.
 """
 
 import functools
 import os
+import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -233,3 +238,27 @@ def load() -> Settings:
     if not path:
         raise SettingsError(f"{SETTINGS_VARIABLE} is not set: name a settings file such as config/embedded.toml")
     return read(Path(path))
+
+
+def namespaces(names: Sequence[str] = ()) -> list[tuple[str, str, str]]:
+    """Slug, target and namespace of each use case that is named, or of all; the settings say which namespace it is."""
+    found = [definitions.load(name) for name in names or definitions.names()]
+    return [
+        (use_case.slug, target, namespace)
+        for use_case in found
+        for counts in [load().of(use_case)]
+        for target, namespace in (("staging", counts.staging.namespace), ("production", counts.production.namespace))
+    ]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the namespaces; settings or a definition that do not hold end it with what is wrong."""
+    try:
+        lines = namespaces(arguments)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    sys.stdout.writelines(f"{' '.join(line)}\n" for line in lines)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

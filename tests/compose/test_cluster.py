@@ -9,10 +9,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
 from compose import init
+from training.use_case import load
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.tools("kubectl")
@@ -21,9 +23,14 @@ case "$*" in
   *"config view"*certificate-authority-data*) printf %s Q0E= ;;
   *" apply "*) echo --- >>"$APPLIED"; cat >>"$APPLIED" ;;
   *"get secret"*) printf %s "$TOKEN" | base64 ;;
+  *"api-resources"*) printf %s "$KINDS" ;;
   *--dry-run=client*) exec {real} "$@" ;;
   *) echo "not expected: $*" >&2; exit 1 ;;
 esac
+"""
+KINDS = """mutatingwebhookconfigurations.admissionregistration.k8s.io
+validatingadmissionpolicies.admissionregistration.k8s.io
+validatingadmissionpolicybindings.admissionregistration.k8s.io
 """
 ADMIN = """
 apiVersion: v1
@@ -38,8 +45,11 @@ contexts: [{name: admin, context: {cluster: admin, user: admin}}]
 @pytest.fixture
 def made(tmp_path):
     """The volume of the service ``cluster``, as ``init`` fills it for two use cases."""
-    secrets = init.with_use_cases(init.make_secrets(), ["first", "second-one"])
-    for name, (_, content) in init.files(secrets).items():
+    use_cases = [msgspec.structs.replace(load("attrition"), name=name, data="") for name in ("first", "second_one")]
+    secrets = init.with_use_cases(init.make_secrets(), [use_case.slug for use_case in use_cases])
+    secret = {name: content for name, (_, content) in init.files(secrets).items()}
+    public = init.of_the_cluster(use_cases, secrets.approval_keys)
+    for name, content in {**secret, **{f"cluster/{name}": content for name, content in public.items()}}.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
@@ -63,7 +73,7 @@ def run(tmp_path):
             "SERVER": "https://k3s:6443", "ACCESS": str(ROOT / "compose" / "access.yaml"), "K8S": str(ROOT / "k8s"),
             "MADE": str(made), "KUBE": str(tmp_path / "kube"), "OWNER": f"{os.getuid()}:{os.getgid()}",
             "APPLIED": str(applied), "TOKEN": "a token",
-            "KUBECONFIG": str(tmp_path / "admin.yaml"),
+            "KUBECONFIG": str(tmp_path / "admin.yaml"), "KINDS": KINDS, "REGISTRY": "registry.example.com",
         }  # fmt: skip
         command = ["bash", str(ROOT / "compose" / "cluster.sh")]
         done = subprocess.run(command, env=environment | variables, capture_output=True, text=True, timeout=120)
@@ -90,7 +100,8 @@ def test_every_use_case_gets_namespaces_with_its_own_keys_and_ports(made, run):
         assert hashed == (made / namespace / "api-keys.json").read_text()
         (access,) = [one for one in inside if one["kind"] == "Service"]
         assert access["spec"]["ports"][0]["nodePort"] == int((made / namespace / "node-port").read_text())
-        assert [one["metadata"]["name"] for one in inside if one["kind"] == "NetworkPolicy"] == ["scoring-access"]
+        allowed = {one["metadata"]["name"] for one in inside if one["kind"] == "NetworkPolicy"}
+        assert allowed == {"default-deny", "scoring-callers", "release-pods", "deploy-pods", "scoring-access"}
     ports = [one["spec"]["ports"][0]["nodePort"] for one in applied if one["kind"] == "Service"]
     assert len(set(ports)) == len(ports)
 
@@ -119,6 +130,58 @@ def test_tokens_are_those_of_an_account_for_each_target(made, run):
         if one["kind"] == "ServiceAccount" and one["metadata"]["namespace"] == "lifecycle-airflow"
     }
     assert made_accounts == set(accounts)
+
+
+def policies(applied):
+    """Name of each admission policy to the repositories that it lets images come from."""
+    return {
+        one["metadata"]["name"]: next(
+            variable["expression"] for variable in one["spec"]["variables"] if variable["name"] == "repositories"
+        )
+        for one in applied
+        if one["kind"] == "ValidatingAdmissionPolicy"
+    }
+
+
+def test_every_namespace_is_narrowed_to_its_own_images(made, run):
+    (made / "first-production" / "other-repositories").write_text("old.example.com/first,old.example.com/second")
+    done, applied = run(made)
+    assert done.returncode == 0, done.stderr
+    assert "admission" not in done.stderr
+    found = policies(applied)
+    assert found.keys() == {f"{name}-{kind}" for name in NAMESPACES for kind in ("pods", "deployments")}
+    assert found["second-one-staging-pods"] == "['registry.example.com/second-one-scoring']"
+    others = "'old.example.com/first', 'old.example.com/second'"
+    assert found["first-production-deployments"] == f"['registry.example.com/first-scoring', {others}]"
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"KINDS": "validatingwebhookconfigurations.admissionregistration.k8s.io"}, "from 1.30 on"),
+        ({"REGISTRY": ""}, "REGISTRY is not set"),
+    ],
+    ids=["an old cluster", "no registry"],
+)
+def test_cluster_without_the_admission_policy_says_why(made, run, variables, reason):
+    done, applied = run(made, **variables)
+    assert done.returncode == 0, done.stderr
+    assert reason in done.stderr
+    assert policies(applied) == {}
+    assert {one["metadata"]["name"] for one in applied if one["kind"] == "Namespace"} >= NAMESPACES
+
+
+def test_namespace_is_the_one_that_the_settings_name(made, run, tmp_path):
+    (made / "first-production" / "namespace").write_text("hr-models")
+    done, applied = run(made)
+    assert done.returncode == 0, done.stderr
+    found = {one["metadata"]["name"] for one in applied if one["kind"] == "Namespace"}
+    assert found == NAMESPACES - {"first-production"} | {"hr-models", "lifecycle-airflow"}
+    assert [one["metadata"]["namespace"] for one in applied if one["kind"] == "Service"].count("hr-models") == 1
+    config = yaml.safe_load((tmp_path / "kube" / "production").read_text())
+    namespaces = {context["context"].get("namespace") for context in config["contexts"]}
+    assert namespaces == {None, "hr-models", "second-one-production"}
+    assert "hr-models-pods" in policies(applied)
 
 
 def test_ones_own_cluster_gets_no_node_ports(made, run):

@@ -5,9 +5,12 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
+from pathlib import Path
 
 import msgspec
 import pytest
+import yaml
 
 import use_cases
 from compose import health, init, start
@@ -147,6 +150,20 @@ def test_prepare_gives_a_use_case_its_own_data_once(tmp_path, monkeypatch):
     assert [path.name for path in (root / "data").iterdir() if path.is_file()] == ["own_data.csv"]
 
 
+def test_cluster_is_told_what_the_settings_say_about_each_target(tmp_path, monkeypatch):
+    text = (Path(init.__file__).parents[1] / "config" / "compose.toml").read_text()
+    file = tmp_path / "settings.toml"
+    file.write_text(f"{text}\n[use_cases.attrition.production]\nnamespace = 'hr-models'\n")
+    monkeypatch.setenv("LIFECYCLE_SETTINGS", str(file))
+    monkeypatch.setenv("LIFECYCLE_APPROVAL_KEYS", "")  # `init` has no environment file: it makes what is in it
+    monkeypatch.setattr(init.settings, "load", init.settings.load.__wrapped__)
+    found = init.of_the_cluster([load("attrition")], init.KeyRing.new())
+    assert found["attrition-production/namespace"] == "hr-models"
+    assert found["attrition-staging/namespace"] == "attrition-staging"
+    assert found["attrition-staging/repository"] == "attrition-scoring"
+    assert found["attrition-staging/kubectl-image"].startswith("registry.k8s.io/kubectl:")
+
+
 def test_use_case_without_data_gets_synthetic_rows(tmp_path):
     use_case = msgspec.structs.replace(load("attrition"), data="")
     init.put_data(use_case, tmp_path)
@@ -221,3 +238,22 @@ def test_health_of_a_component_is_what_the_api_server_says(tmp_path, monkeypatch
     answer.write_text(json.dumps({"scheduler": {"status": status}}))
     monkeypatch.setattr(health, "_COMPONENTS", answer.as_uri())
     assert health.is_healthy("scheduler") is healthy
+
+
+def test_proxy_of_docker_stands_before_no_service_of_the_stack(monkeypatch):
+    services = yaml.safe_load((Path(init.__file__).parents[1] / "docker-compose.yaml").read_text())["services"]
+    called = {name for name in services if name not in ("init", "migrate", "cluster", "log-export")}
+    assert called - {"scheduler", "dag-processor", "triggerer"} == set(start.OWN)
+    monkeypatch.setattr(start.sys, "argv", ["start", "env"])
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example.com:3128")
+    monkeypatch.setenv("NO_PROXY", "intranet.example.com,mlflow")
+    monkeypatch.delenv("LIFECYCLE_SECRETS", raising=False)
+    found = {}
+    monkeypatch.setattr(start.os, "execvpe", lambda name, command, environment: found.update(environment))
+    start.main()
+    monkeypatch.setattr(start.os, "environ", found)
+    for name in start.OWN:
+        assert urllib.request.proxy_bypass_environment(f"{name}:5000", urllib.request.getproxies_environment())
+    assert not urllib.request.proxy_bypass_environment("elsewhere.example.com", urllib.request.getproxies_environment())
+    assert found["NO_PROXY"].split(",").count("mlflow") == 1
+    assert found["NO_PROXY"].startswith("intranet.example.com,")

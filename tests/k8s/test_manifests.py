@@ -22,9 +22,9 @@ OF_AN_ENGINE = DIGEST
 pytestmark = pytest.mark.tools("kubectl")  # `kubectl kustomize` renders them
 
 
-def rights(use_case: str, target: str) -> str:
+def rights(use_case: str, target: str, namespace: str = "") -> str:
     """What an administrator applies for a use case and target."""
-    command = ["bash", str(K8S / "rbac.sh"), use_case, target]
+    command = ["bash", str(K8S / "rbac.sh"), use_case, target, namespace or f"{use_case}-{target}"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     return found.stdout
@@ -105,7 +105,28 @@ def test_rights_of_two_use_cases_share_nothing_but_airflows_account():
     assert {place for _, place, _ in second - first if place} == {"churn-staging"}
 
 
-@pytest.mark.parametrize("given", [("attrition",), ("Attrition", "staging"), ("a/b", "staging"), ("attrition", "test")])
+def test_rights_of_a_namespace_with_another_name_are_all_in_it():
+    found = list(yaml.safe_load_all(rights("churn", "production", "hr-models")))
+    airflow = {"lifecycle-airflow", None}
+    assert {one["metadata"].get("namespace") for one in found} - airflow == {"hr-models"}
+    assert {one["metadata"]["name"] for one in found if one["kind"] == "Namespace"} == {
+        "hr-models",
+        "lifecycle-airflow",
+    }
+    labels = {one["metadata"]["labels"].get("lifecycle/use-case") for one in found}
+    assert labels == {"churn", None}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("attrition", "staging"),
+        ("Attrition", "staging", "one"),
+        ("a/b", "staging", "one"),
+        ("attrition", "test", "one"),
+        ("attrition", "staging", "a/b"),
+    ],
+)
 def test_rights_for_a_name_that_is_not_one_are_refused_with_what_is_allowed(given):
     found = subprocess.run(["bash", str(K8S / "rbac.sh"), *given], capture_output=True, text=True, check=False)
     assert (found.returncode, found.stdout) == (2, "")

@@ -64,9 +64,7 @@ def reset(*targets: str) -> None:
     """Empty namespaces with the rights of ``k8s/rbac`` and the secrets that an administrator makes."""
     for target in targets:
         kubectl("delete", "namespace", namespace(target), "--ignore-not-found", "--wait")
-        rights = _rights("staging" if target == STEPS else target)
-        if target == STEPS:
-            rights = rights.replace(namespace("staging"), namespace(STEPS))
+        rights = _rights(target)
         # Airflow's accounts are shared, and another process of these tests may make them at this moment.
         kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", given=rights)
         hashed = json.dumps({RELEASE_CLIENT: hashlib.sha256(API_KEY.encode()).hexdigest()})
@@ -78,9 +76,11 @@ def reset(*targets: str) -> None:
 
 
 def _rights(target: str) -> str:
-    """What ``k8s/rbac.sh`` prints."""
-    command = ["bash", str(ROOT / "k8s" / "rbac.sh"), USE_CASE.slug, target]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    """What ``k8s/rbac.sh`` prints; single steps are staging's, in a namespace of their own."""
+    given = USE_CASE.slug, "staging" if target == STEPS else target, namespace(target)
+    return subprocess.run(
+        ["bash", str(ROOT / "k8s" / "rbac.sh"), *given], capture_output=True, text=True, check=True
+    ).stdout
 
 
 def account(target: str) -> str:

@@ -1,6 +1,7 @@
 """Prometheus rules, the Grafana dashboard and the Azure files: each names only what the server really tells."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -175,9 +176,10 @@ def test_prometheus_rules_and_dashboard_name_no_use_case():
         assert [use_case.slug for use_case in USE_CASES if use_case.slug in text] == []
 
 
-def run_render(*arguments):
+def run_render(*arguments, **variables):
     command = [sys.executable, "-m", "monitoring.render", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}", **variables}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd=ROOT)
 
 
 def test_render_writes_the_files_of_a_use_case_and_prints_them(tmp_path):
@@ -194,3 +196,20 @@ def test_render_of_a_use_case_that_is_not_there_is_refused_with_those_that_are(t
     assert "no use case 'nothing'" in done.stderr
     assert "attrition" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_queries_look_into_the_namespace_that_the_settings_name(tmp_path):
+    file = tmp_path / "settings.toml"
+    urls = "environment = 'x'\nairflow_url = 'a'\nmlflow_url = 'm'\n"
+    file.write_text(f"{urls}[use_cases.attrition.production]\nnamespace = 'hr-models'\n")
+    done = run_render("attrition", "--out", str(tmp_path), LIFECYCLE_SETTINGS=str(file))
+    assert done.returncode == 0, done.stderr
+    queries = {path.name: path.read_text() for path in (tmp_path / "attrition" / "kql").iterdir()}
+    assert '"hr-models"' in queries["silence.kql"]
+    assert [name for name, text in queries.items() if "attrition-production" in text] == []
+
+
+def test_render_without_settings_takes_the_namespaces_of_the_definition(tmp_path):
+    done = run_render("attrition", "--out", str(tmp_path), LIFECYCLE_SETTINGS="")
+    assert done.returncode == 0, done.stderr
+    assert '"attrition-production"' in (tmp_path / "attrition" / "kql" / "silence.kql").read_text()

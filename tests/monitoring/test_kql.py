@@ -110,6 +110,21 @@ def test_requests_counts_failures_and_latency_of_predict_alone(workspace):
     assert row["P95"] == pytest.approx(4.0)
 
 
+def test_trace_joins_what_was_asked_answered_and_refused_on_its_way(workspace):
+    one, other = "a" * 32, "b" * 32
+    workspace.scored("first", result(2), trace_id=one, times=2)
+    workspace.answered(200, request_id="first", trace_id=one)
+    workspace.answered(503, request_id="second", trace_id=one)
+    workspace.answered(200, request_id="third", trace_id=other, age=timedelta(hours=2))
+    workspace.scored("untraced", result(2))
+    workspace.answered(200, request_id="untraced", trace_id=None)
+    found = [
+        (row["TraceId"], row["Requests"], row["Answers"], row["Failed"], row["Scored"])
+        for row in workspace.ask("trace")
+    ]
+    assert found == [(one, 2, 2, 1, 1), (other, 1, 1, 0, 0)]
+
+
 def test_unreadable_counts_what_is_no_inference_line(workspace):
     workspace.scored("good", result(2))
     workspace.log('"plain text"')
@@ -163,7 +178,16 @@ def test_alert_fires_on_its_own_trouble_and_not_on_a_good_day(alert):
 
 
 def test_every_query_is_one_that_a_test_here_runs():
-    tested = {"drift_magnitude", "drifted_features", "records", "requests", "unreadable", "unanswered", "silence"}
+    tested = {
+        "drift_magnitude",
+        "drifted_features",
+        "records",
+        "requests",
+        "unreadable",
+        "unanswered",
+        "silence",
+        "trace",
+    }
     assert set(QUERIES) == tested
 
 

@@ -1,5 +1,8 @@
 """The settings file: every shipped one is valid, a wrong one is refused by name, and each use case gets its own."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -10,7 +13,8 @@ from serving.scoring.contract import Field
 from training.drift.limits import Limits
 from training.use_case import Binary, UseCase, UseCaseError, load
 
-CONFIG = Path(__file__).resolve().parents[2] / "config"
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / "config"
 URLS = "environment = 'x'\nairflow_url = 'a'\nmlflow_url = 'm'\n"
 CHURN = UseCase(
     name="customer_churn",
@@ -118,3 +122,20 @@ def test_azure_example_asks_the_people_of_attrition_and_leaves_the_requester_out
     found = settings.read(CONFIG / "azure.toml").of(load("attrition"))
     assert (len(found.approvers), found.requester_may_approve) == (2, False)
     assert found.model_name.count(".") == 2
+
+
+def test_namespaces_are_printed_as_the_settings_name_them(tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text(f"{URLS}[use_cases.attrition.production]\nnamespace = 'hr-models'\n")
+    command = [sys.executable, "-m", "lifecycle.settings"]
+
+    def run(*names, path=file):
+        variables = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}"}
+        variables |= {"LIFECYCLE_SETTINGS": str(path)}
+        return subprocess.run([*command, *names], env=variables, capture_output=True, text=True, timeout=60, cwd=ROOT)
+
+    done = run("attrition")
+    assert done.stdout == "attrition staging attrition-staging\nattrition production hr-models\n", done.stderr
+    assert set(done.stdout.splitlines()) <= set(run().stdout.splitlines())
+    assert "nothing" in run("nothing").stderr
+    assert run(path=tmp_path / "none.toml").stderr.startswith("the settings file")

@@ -9,6 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving.metrics import MANY_RECORDS, Metrics
 from serving.scoring.contract import read_contract
 from serving.settings import Release
+from serving.stop_switch import StopSwitch
+from tests.support.machine import eventually
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
@@ -20,6 +22,17 @@ def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
 @pytest.fixture
 def metrics(flats: Path) -> Metrics:
     return Metrics(read_contract(flats), Release(model_name="flats", model_version="2", revision="abc"), rows=4)
+
+
+def test_gauge_tells_whether_the_server_is_stopped(flats: Path, tmp_path: Path) -> None:
+    file = tmp_path / "stop.json"
+    switch = StopSwitch(file)
+    metrics = Metrics(
+        read_contract(flats), Release(model_name="flats"), rows=1, stopped=lambda: switch.stop is not None
+    )
+    assert samples(metrics)["scoring_stopped",] == 0
+    file.write_text('{"reason": "wrong answers"}')
+    assert eventually(lambda: samples(metrics)["scoring_stopped",] == 1, seconds=5)
 
 
 def test_rows_of_forked_workers_are_added_up(metrics: Metrics) -> None:

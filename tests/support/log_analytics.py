@@ -53,7 +53,7 @@ class Workspace:
         ]
         self.tables.execute("INSERT INTO ContainerLogV2 VALUES (?, ?, ?, ?, ?, ?)", row)
 
-    def scored(self, request_id, result, *, age=timedelta(hours=1), version="7", times=1, client="hr"):
+    def scored(self, request_id, result, *, age=timedelta(hours=1), version="7", times=1, client="hr", trace_id=""):
         """What the server's own writer logs of one request; ``times`` is more where the pipeline re-delivered."""
         contract = Contract(
             contract_version=2,
@@ -69,13 +69,13 @@ class Workspace:
         log = InferenceLog(contract, release, Settings(auth="off"), writer)
         records = len(result.outliers__score)
         body = b"[%b]" % b",".join([b'{"Age":36}'] * records)
-        log.write(log.lines(request_id, client, body, result, msgspec.json.encode(result)))
+        log.write(log.lines(request_id, client, body, result, msgspec.json.encode(result), trace_id))
         for line in writer.lines * times:
             self.log(line, age=age)
 
-    def answered(self, status, milliseconds=4.0, path="/predict", *, times=1, age=timedelta(hours=1)):
+    def answered(self, status, milliseconds=4.0, path="/predict", *, times=1, age=timedelta(hours=1), **more):
         """Access lines, as the server writes them to stderr."""
-        line = {"type": "Access", "path": path, "status": status, "duration_ms": milliseconds}
+        line = {"type": "Access", "path": path, "status": status, "duration_ms": milliseconds, **more}
         for _ in range(times):
             self.log(json.dumps(line), source="stderr", age=age)
 

@@ -29,6 +29,7 @@ from use_cases.attrition.sample import make_sample
 FIRST = date(2026, 11, 2)
 NIGHTS = [FIRST + timedelta(days=number) for number in range(3)]
 EXPERIMENT = "/attrition"
+TRACE = f"00-{'4b' * 16}-{'7a' * 8}-00"
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def closed(store, tmp_path_factory):
         "outcomes": str(feed), "original": str(data), "model_name": ATTRITION.model_name, "experiment": EXPERIMENT,
     }  # fmt: skip
     for task in ("curate", "label", "judge"):
-        run.main([task, "--run-key", "k", "--config", json.dumps(config)])
+        run.main([task, "--run-key", "k", "--trace-parent", TRACE, "--config", json.dumps(config)])
     return home / "tables", client, config
 
 
@@ -101,6 +102,7 @@ def test_mlflow_holds_one_run_a_night_with_verdict_report_and_note(closed):
     runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])
     assert [one.data.tags["lifecycle_window"] for one in runs] == [night.isoformat() for night in reversed(NIGHTS)]
     assert "drift confirmed over 2 windows" in runs[0].data.tags["lifecycle_note"]
+    assert {one.data.tags["lifecycle_trace_id"] for one in runs} == {"4b" * 16}
     assert {entry.path for entry in client.list_artifacts(runs[0].info.run_id)} == {layout.VERDICT, layout.REPORT}
     assert runs[0].data.metrics["drifted_fields"] >= 1
 
@@ -382,7 +384,7 @@ def test_wrong_configuration_is_refused_by_field(capsys, config, fault):
 
 
 def test_champion_of_an_older_definition_is_judged_by_what_is_left_of_its_fields(store, tmp_path, monkeypatch):
-    """A field removed, one renamed, one added and one of another kind, between two nights of one champion."""
+    """A field removed, one renamed, one added and two of another kind, between two nights of one champion."""
     _, bundle, data = store
     fields = {field.name: field for field in ATTRITION.fields}
     del fields["DistanceFromHome"]
@@ -391,13 +393,19 @@ def test_champion_of_an_older_definition_is_judged_by_what_is_left_of_its_fields
     level = msgspec.structs.replace(
         fields["JobLevel"], kind="category", categories=("1", "2"), minimum=None, maximum=None, example="1"
     )
-    now = msgspec.structs.replace(ATTRITION, fields=(*(fields | {"JobLevel": level}).values(), shift))
+    department = msgspec.structs.replace(
+        fields["Department"], kind="integer", categories=(), minimum=0, maximum=9, example=1
+    )
+    changed = fields | {"JobLevel": level, "Department": department}
+    now = msgspec.structs.replace(ATTRITION, fields=(*changed.values(), shift))
     export, scorer = Export(tmp_path / "export", half_written=0), Bundle.load(bundle)
     for night in NIGHTS[:2]:
         export_answers(export, scorer, night, make_sample(300, 50))
         landing.land(FolderSource(export.root / CONTAINER), tmp_path / "tables", night, START, END)
+    write_outcomes(tmp_path / "outcomes", make_sample(300, 50), NIGHTS[0] + timedelta(days=1))
     config = {
-        "use_case": "attrition", "tables": str(tmp_path / "tables"), "outcomes": "", "original": str(data),
+        "use_case": "attrition", "tables": str(tmp_path / "tables"), "outcomes": str(tmp_path / "outcomes"),
+        "original": str(data),
         "model_name": ATTRITION.model_name, "experiment": EXPERIMENT,
     }  # fmt: skip
 
@@ -406,9 +414,17 @@ def test_champion_of_an_older_definition_is_judged_by_what_is_left_of_its_fields
 
     run_task("curate", NIGHTS[0])  # by the definition that the champion was trained with
     monkeypatch.setattr(run, "load", lambda name: now)
+    run_task("label", NIGHTS[0])
     run_task("judge", NIGHTS[0])
     run_task("curate", NIGHTS[1])
+    run_task("label", NIGHTS[1])
     run_task("judge", NIGHTS[1])
+    written = pd.read_parquet(layout.night_folder(tmp_path / "tables", "training", NIGHTS[1]) / "part-00000.parquet")
+    assert written.groupby("source").size().to_dict() == {"inference": 300, "original": 600}
+    assert "DistanceFromHome" not in written
+    assert written[["RatePerHour", "Shift", "Department"]].isna().all().all()
+    assert set(written["JobLevel"]) == {"1", "2", "3", "4", "5"}
+    assert not written[["MonthlyIncome", "Attrition"]].isna().any().any()
     for verdict in read_verdicts(tmp_path / "tables", before=END):
         assert (verdict.champion, verdict.used) == ("1", 300)
         assert "DistanceFromHome (not a field any more)" in verdict.note

@@ -43,7 +43,7 @@ def score(
         ship_code(engine.session, Path(scratch) / "code.zip")
         frame = _frame(engine.session, source, names)
         frame.mapInArrow(parts, _ddl(schema)).write.mode("overwrite").parquet(str(draft))
-    engine.view(_DRAFT, [draft], {name: "STRING" for name in schema.names})
+    engine.view(_DRAFT, [draft], dict.fromkeys(schema.names, ""))
     order = use_case.columns[use_case.key] if use_case.key else "prediction"
     for table, columns, which, by in (
         (SCORES, scores_schema(use_case).names, "NULL", order),

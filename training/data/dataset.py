@@ -117,20 +117,34 @@ def write_snapshot(dataset: Dataset, file: Path) -> None:
 def read_snapshot(use_case: UseCase, file: Path) -> Dataset:
     """Data that ``write_snapshot`` kept, as it was. It has been checked, so it is not checked again.
 
-    The use case may have got fields since, or lost some: a new one holds missing values. The digest is that of the data
-    as they were kept.
+    The use case may have got fields since, or lost some: a new one holds missing values. Of a field of another kind, a
+    number becomes a text, and a text the number that it says, or is missing. The digest is of the data as kept.
     """
     frame = pd.read_parquet(file)
     recent = frame.pop(_RECENT).to_numpy(bool) if _RECENT in frame else None
-    texts = [field.name for field in use_case.fields if field.kind == "category" and field.name in frame]
-    frame = frame.astype(dict.fromkeys([*texts, use_case.label.field], object))
-    frame[texts] = frame[texts].where(frame[texts].notna(), None)
     digest = _digest(frame)
     for field in use_case.fields:
-        if field.name not in frame:
-            frame[field.name] = None if field.kind == "category" else np.nan
+        frame[field.name] = _as_today(field, frame.get(field.name), len(frame))
+    frame[use_case.label.field] = frame[use_case.label.field].astype(object)
     columns = [*(field.name for field in use_case.fields), use_case.label.field]
     return Dataset(use_case, frame[columns], digest, recent)
+
+
+def _as_today(field: Field, kept: "pd.Series[Any] | None", rows: int) -> "pd.Series[Any]":
+    """A column of a snapshot, or none, as the field's kind of today."""
+    is_text, is_number = field.kind == "category", kept is not None and pd.api.types.is_numeric_dtype(kept)
+    if kept is None:
+        return pd.Series([None] * rows, dtype=object if is_text else float)
+    if is_text:
+        return kept.map(_spelled).astype(object) if is_number else kept.astype(object).where(kept.notna(), None)
+    return kept if is_number else pd.to_numeric(kept, errors="coerce")
+
+
+def _spelled(number: float) -> str | None:
+    """A number as a request would write it."""
+    if pd.isna(number):
+        return None
+    return str(int(number)) if number == int(number) else str(number)
 
 
 def snapshot_frame(file: Path, fields: Sequence[Field]) -> pd.DataFrame:

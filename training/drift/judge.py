@@ -85,4 +85,4 @@ def _quality(engine: Engine, use_case: UseCase, version: str, limits: Limits) ->
         f"ORDER BY effective_date DESC, event_time DESC, request_id, record LIMIT {QUALITY_ROWS}"
     )
     predictions = np.array([row["prediction"] for row in rows], np.float64)
-    return judge_quality(predictions, np.array([row["y"] for row in rows], np.int64), limits.live_auc_floor)
+    return judge_quality(predictions, np.array([row["y"] for row in rows], np.int64), limits.minimum_live_auc)

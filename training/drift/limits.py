@@ -8,7 +8,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     significance: float = 0.01
     """Largest Benjamini-Hochberg adjusted p-value over all fields of a window."""
-    effect_floor: float = 0.1
+    minimum_effect: float = 0.1
     """Smallest effect (KS distance, total variation distance) that counts as drift."""
     minimum_records: int = 50
     """A window with fewer records is not judged."""
@@ -18,7 +18,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """By how much the outlier rate may differ from that of the reference."""
     drift_windows: int = 2
     """Judged windows in a row in which the same field drifts before drift is confirmed."""
-    live_auc_floor: float = 0.65
+    minimum_live_auc: float = 0.65
+    """A live AUC whose whole 95% interval is below this starts a training."""
     new_labels: int = 500
     """New outcomes that are reason enough to train."""
     unread_share: float = 0.05

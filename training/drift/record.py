@@ -9,6 +9,7 @@ from training.drift.verdict import Verdict
 from training.inference_log import layout
 from training.registry import tags
 from training.registry.tracking import Tracker
+from training.trace import trace_tags
 
 
 def monitoring_tracker(model_name: str, experiment: str, night: date) -> Tracker:
@@ -37,6 +38,7 @@ def record(tracker: Tracker, tables: Path, night: date, verdict: Verdict) -> str
             RunTag(tags.NOTE, verdict.note),
             RunTag(tags.VERDICT, verdict.status),
             RunTag(tags.CONFIRMED, ", ".join(verdict.confirmed)),
+            *(RunTag(name, value) for name, value in trace_tags().items()),
             RunTag("lifecycle_champion", verdict.champion),
             RunTag("lifecycle_retrain", str(verdict.retrain).lower()),
         ],

@@ -156,7 +156,7 @@ def _history(verdicts: Sequence[Verdict], limits: Limits) -> str:
     largest = [
         max((finding.effect for finding in one.findings), default=None) if one.findings else None for one in verdicts
     ]
-    chart = charts.line(largest, limits.effect_floor, [one.night for one in verdicts])
+    chart = charts.line(largest, limits.minimum_effect, [one.night for one in verdicts])
     return f"<h2>Largest effect, last {len(verdicts)} nights</h2><div class=scroll>{chart}</div>"
 
 
@@ -166,8 +166,9 @@ def _findings(verdict: Verdict, window: Window, reference: Reference, limits: Li
     rows = "".join(_finding(one, _chart(one, fields.get(one.name), window, reference)) for one in ordered)
     return (
         "<h2>Fields</h2>"
-        f"<p class=soft>Drift: adjusted p below {limits.significance} and an effect of at least {limits.effect_floor} "
-        f"(KS distance, or total variation distance), or more than {limits.unknown_share:.0%} unknown categories. "
+        f"<p class=soft>Drift: adjusted p below {limits.significance} and an effect of at least "
+        f"{limits.minimum_effect} (KS distance, or total variation distance), "
+        f"or more than {limits.unknown_share:.0%} unknown categories. "
         "Outline: reference; filled: this window.</p>"
         "<div class=scroll><table><tr><th>Field</th><th class=n>n</th><th class=n>effect</th>"
         "<th class=n>adjusted p</th><th class=n>PSI</th><th class=n>unknown</th><th>distribution</th></tr>"

@@ -65,7 +65,7 @@ class Quality(msgspec.Struct, frozen=True):
     seen_share: float = 0.0
     """Share of outcomes with the positive value."""
     lost: bool = False
-    """The whole 95% interval of the AUC is below the floor."""
+    """The whole 95% interval of the AUC is below the minimum."""
 
 
 Status = Literal["quiet", "drifted", "too few records", "no records", "no champion"]
@@ -165,7 +165,7 @@ def _findings(window: Window, reference: Reference, limits: Limits) -> tuple[Fin
     findings = []
     for (name, one), p in zip(differences.items(), adjusted, strict=True):
         unknown_share, too_many = unknown.get(name, (0.0, False))
-        differs = bool(p < limits.significance and one.effect >= limits.effect_floor)
+        differs = bool(p < limits.significance and one.effect >= limits.minimum_effect)
         findings.append(
             Finding(name, one.n, one.p_value, float(p), one.effect, one.psi, differs or too_many, unknown_share)
         )
@@ -182,7 +182,7 @@ def _unknown(before: NDArray[np.int64], counts: NDArray[np.int64], limits: Limit
     return float(counts[-1] / n), bool(low > expected + limits.unknown_share)
 
 
-def judge_quality(predictions: NDArray[np.float64], positive: NDArray[np.int64], floor: float) -> Quality:
+def judge_quality(predictions: NDArray[np.float64], positive: NDArray[np.int64], minimum: float) -> Quality:
     """Live AUC and calibration: answers ``[n]`` against outcomes ``[n]`` (1 = positive), the latest first."""
     p, y = predictions[:QUALITY_ROWS], positive[:QUALITY_ROWS]
     labels, positives = len(y), int(y.sum())
@@ -191,7 +191,7 @@ def judge_quality(predictions: NDArray[np.float64], positive: NDArray[np.int64],
     found = measure(p, y, resamples(y, _SEED))
     return Quality(
         labels=labels, positives=positives, roc_auc=found["roc_auc"], calibration_error=found["calibration_error"],
-        predicted_share=float(p.mean()), seen_share=float(y.mean()), lost=found["roc_auc"].high < floor,
+        predicted_share=float(p.mean()), seen_share=float(y.mean()), lost=found["roc_auc"].high < minimum,
     )  # fmt: skip
 
 
@@ -206,7 +206,7 @@ def decide(verdict: Verdict, earlier: Sequence[Verdict], limits: Limits, *, by_h
     if verdict.quality and verdict.quality.lost and verdict.quality.roc_auc:
         auc = verdict.quality.roc_auc
         wanted.append(
-            f"live AUC {auc.value:.2f} (95% {auc.low:.2f} to {auc.high:.2f}) is below {limits.live_auc_floor}"
+            f"live AUC {auc.value:.2f} (95% {auc.low:.2f} to {auc.high:.2f}) is below {limits.minimum_live_auc}"
         )
     reasons = []
     if by_hand:
@@ -241,7 +241,8 @@ def _why_not(verdict: Verdict, wanted: Sequence[str], started: Verdict | None, f
         return [f"drift is not confirmed yet: {_listed(verdict.drifted)}"]
     if verdict.unjoined:
         return ["no confirmed drift"]
-    return [f"no confirmed drift, quality not below its floor, {fresh} of {limits.new_labels} new outcomes"]
+    outcomes = f"{fresh} of {limits.new_labels} new outcomes"
+    return [f"no confirmed drift, no sign that the quality is below its minimum, {outcomes}"]
 
 
 def _told(verdict: Verdict) -> str:

@@ -105,8 +105,7 @@ def rebuild_day(engine: Engine, tables: Path, day: date, use_case: UseCase, nigh
     _define(engine, tables, "inputs", nights, inputs)
     _define(engine, tables, "outputs", nights, _OUTPUTS)
     spans = _spans(engine, day)
-    engine.write([statement("copies.sql", chosen=span) for span in spans], work / "copies")
-    engine.view("copies", [work / "copies"], _COPIES)
+    _number_copies(engine, work, spans, use_case)
     features = ", ".join(f"i.{column.name}" for column in record_columns(use_case))
     parts = [statement("inference.sql", chosen=span, features=features) for span in spans]
     engine.write_day(parts, tables, "inference", day, order_by="event_time, request_id, record")
@@ -117,6 +116,30 @@ def rebuild_day(engine: Engine, tables: Path, day: date, use_case: UseCase, nigh
     found = engine.query(f"SELECT COALESCE(SUM(lines), 0) AS n FROM copies WHERE copy > 1 AND night = '{night}'")
     layout.remove_folder(work)
     return int(found[0]["n"])
+
+
+def _number_copies(engine: Engine, work: Path, spans: Sequence[str], use_case: UseCase) -> None:
+    """Let ``copies`` stand for a day's messages with the number of their delivery.
+
+    Equal texts say the same. Only where one request id was told in several texts, values are compared: the rare case.
+    """
+    by_text, by_value = work / "copies_by_text", work / "copies"
+    engine.write([statement("copies.sql", chosen=span, messages="messages") for span in spans], by_text)
+    engine.view("copies", [by_text], _COPIES)
+    if not engine.query("SELECT COUNT(*) AS n FROM copies WHERE ambiguous = 1")[0]["n"]:
+        return
+    engine.view("copies_by_text", [by_text], _COPIES)
+    fields = [column.name for column in record_columns(use_case)]
+    answer = [name for name in _OUTPUTS if name not in _PLACE]
+    values = statement("by_value.sql", input=_said(["record", *fields]), output=_said(answer))
+    engine.define("messages_by_value", values)
+    engine.write([statement("copies.sql", chosen=span, messages="messages_by_value") for span in spans], by_value)
+    engine.view("copies", [by_value], _COPIES)
+
+
+def _said(columns: Sequence[str]) -> str:
+    """SQL for the arguments of CONCAT: values of row ``r`` so that different ones never make the same text."""
+    return ", ".join(f"COALESCE(MD5(CAST(r.{name} AS STRING)), '-')" for name in columns)
 
 
 def _spans(engine: Engine, day: date) -> list[str]:

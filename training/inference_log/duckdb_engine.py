@@ -8,7 +8,14 @@ from typing import Any
 import duckdb
 
 from training.inference_log import layout
-from training.inference_log.sql_engine import EXPORT_KEYS, MESSAGE_KEYS, OUTPUT_LISTS, Engine, record_columns
+from training.inference_log.sql_engine import (
+    EXPORT_KEYS,
+    MESSAGE_KEYS,
+    OUTPUT_LISTS,
+    Engine,
+    as_declared,
+    record_columns,
+)
 from training.use_case import UseCase
 
 # Fixed, so that the bytes of a file follow from its rows alone.
@@ -45,11 +52,11 @@ class DuckEngine(Engine):
             return
         paths = ", ".join(_quoted(str(path / "*.parquet" if path.is_dir() else path)) for path in files)
         source = f"read_parquet([{paths}], union_by_name=true)"
-        held = {
-            row["column_name"].lower(): row["column_type"] for row in self.query(f"DESCRIBE SELECT * FROM {source}")
+        texts = {
+            row["column_name"].lower(): row["column_type"] == "VARCHAR"
+            for row in self.query(f"DESCRIBE SELECT * FROM {source}")
         }
-        # Files of a definition before this one may lack a field, or hold it as another kind.
-        chosen = [_as_declared(column, kind, held.get(column.lower())) for column, kind in columns.items()]
+        chosen = [as_declared(column, kind, texts.get(column.lower())) for column, kind in columns.items()]
         self.define(name, f"SELECT {', '.join(chosen)} FROM {source}")
 
     def define(self, name: str, sql: str) -> None:
@@ -70,14 +77,6 @@ class DuckEngine(Engine):
 
     def close(self) -> None:
         self._connection.close()
-
-
-def _as_declared(column: str, kind: str, held: str | None) -> str:
-    if held is None:
-        return f"CAST(NULL AS {kind}) AS {column}"
-    if kind and (kind == "STRING") != (held == "VARCHAR"):
-        return f"TRY_CAST({column} AS {kind}) AS {column}"
-    return column
 
 
 def _functions(use_case: UseCase) -> list[str]:

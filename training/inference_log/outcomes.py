@@ -171,7 +171,7 @@ def _write_training(engine: Engine, use_case: UseCase, original: Dataset, work: 
     _view_original(engine, use_case, original, work)
     rows = statement(
         "training.sql",
-        original=", ".join(f"CAST({column.name} AS {column.sql_type}) AS {column.name}" for column in columns),
+        original=", ".join(f"TRY_CAST({column.name} AS {column.sql_type}) AS {column.name}" for column in columns),
         features=", ".join(column.name for column in columns),
         label=label_column,
     )

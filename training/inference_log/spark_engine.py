@@ -1,5 +1,6 @@
 """The engine on Databricks: Spark, whose own dialect the curation's statements are in."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -11,10 +12,15 @@ from training.inference_log.sql_engine import (
     MESSAGE_KEYS,
     OUTPUT_LISTS,
     Engine,
+    as_declared,
     record_columns,
     sql_text,
 )
 from training.use_case import UseCase
+
+
+class KindError(ValueError):
+    """Raised where a table that stays holds a column as another kind than the definition has now."""
 
 
 class SparkEngine(Engine):
@@ -39,8 +45,12 @@ class SparkEngine(Engine):
             nothing = ", ".join(f"CAST(NULL AS {kind}) AS {column}" for column, kind in columns.items())
             self.define(name, f"SELECT {nothing} WHERE false")
             return
-        frame = self._session.read.parquet(*(str(path) for path in files))
-        frame.select(*columns).createOrReplaceTempView(name)
+        # Spark takes the schema of some file for that of all, and does not merge two kinds: each schema is read alone.
+        alike: dict[str, list[str]] = {}
+        for path in map(str, files):
+            alike.setdefault(self._session.read.parquet(path).schema.json(), []).append(path)
+        frames = [_declared(self._session.read.parquet(*paths), columns) for paths in alike.values()]
+        functools.reduce(lambda one, other: one.unionAll(other), frames).createOrReplaceTempView(name)
 
     def define(self, name: str, sql: str) -> None:
         self._session.sql(sql).createOrReplaceTempView(name)
@@ -73,13 +83,34 @@ class DeltaEngine(SparkEngine):
             return
         frame = self._session.read.format("delta").load(str(tables / table))
         chosen = frame.where(f"day = DATE '{day}'") if day else frame
-        chosen.select(*columns).createOrReplaceTempView(name)
+        _declared(chosen, columns).createOrReplaceTempView(name)
 
     def write_day(self, parts: list[str], tables: Path, table: str, day: date, order_by: str) -> None:
         (sql,) = parts
         frame = self._session.sql(f"{sql} ORDER BY {order_by}").selectExpr(f"DATE '{day}' AS day", "*")
+        if (tables / table / "_delta_log").is_dir():
+            held = self._session.read.format("delta").load(str(tables / table))
+            refuse_other_kinds(table, dict(held.dtypes), dict(frame.dtypes))
         writer = frame.write.format("delta").mode("overwrite").partitionBy("day")
-        writer.option("replaceWhere", f"day = DATE '{day}'").save(str(tables / table))
+        # The table gets the columns of fields that the definition has got since.
+        writer = writer.option("mergeSchema", "true").option("replaceWhere", f"day = DATE '{day}'")
+        writer.save(str(tables / table))
+
+
+def refuse_other_kinds(table: str, held: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raise ``KindError`` where a Delta table has a column as text that is a number now, or the other way round."""
+    for name, kind in now.items():
+        if name in held and (held[name] == "string") != (kind == "string"):
+            raise KindError(
+                f"the Delta table {table} has column {name} as {held[name]}, and the definition has made it {kind}: "
+                "give the field a new name there, or rewrite the table with that column cast and overwriteSchema"
+            )
+
+
+def _declared(frame: Any, columns: Mapping[str, str]) -> Any:
+    """A frame with exactly these columns, each as its declared kind."""
+    texts = {name.lower(): kind == "string" for name, kind in frame.dtypes}
+    return frame.selectExpr(*(as_declared(name, kind, texts.get(name.lower())) for name, kind in columns.items()))
 
 
 def _functions(use_case: UseCase) -> list[str]:

@@ -93,6 +93,19 @@ def key_column(use_case: UseCase) -> Column | None:
     return next((column for column in record_columns(use_case) if column.field == use_case.key), None)
 
 
+def as_declared(column: str, kind: str, holds_text: bool | None) -> str:
+    """SQL that selects a column of files as its declared kind; an empty kind takes it as it is.
+
+    Files of a definition before this one may lack the field (``holds_text`` is ``None`` then), or hold it as text where
+    it is a number now, or the other way round: what is not a value of the declared kind becomes null.
+    """
+    if holds_text is None:
+        return f"CAST(NULL AS {kind}) AS {column}"
+    if kind and (kind == "STRING") != holds_text:
+        return f"TRY_CAST({column} AS {kind}) AS {column}"
+    return column
+
+
 def sql_text(text: str) -> str:
     """SQL for a text. Engines disagree about how to write a quotation mark or a backslash: both are spelled out."""
     parts = [f"CHR({ord(part)})" if part in ("'", "\\") else f"'{part}'" for part in re.split(r"(['\\])", text) if part]

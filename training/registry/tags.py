@@ -16,6 +16,9 @@ GIT_REVISION = "lifecycle_git_revision"
 CODE_HASH = "lifecycle_code_hash"
 """On runs and model versions: hash of the published code."""
 
+TRACE_ID = "lifecycle_trace_id"
+"""On runs: the trace of Airflow's run that started the job, 32 hexadecimal digits."""
+
 IMAGE = "lifecycle_image"
 """On model versions: the image that was built last, and deployed to staging, by its content."""
 APPROVED_IMAGE = "lifecycle_approved_image"

@@ -25,6 +25,7 @@ from mlflow.exceptions import MlflowException
 from training.registry import tags
 from training.registry.runs import search_runs
 from training.search.trial_result import TrialResult
+from training.trace import trace_tags
 
 TRIAL = "lifecycle_trial"
 """On nested runs: the trial's number."""
@@ -72,7 +73,7 @@ class Tracker:
 
     def start(self, run_tags: Mapping[str, str]) -> Run:
         """The parent run of this key, made if there is none, under way."""
-        run = self.find()
+        run, run_tags = self.find(), {**trace_tags(), **run_tags}
         if run is None:
             return self.client.create_run(
                 self.experiment_id,

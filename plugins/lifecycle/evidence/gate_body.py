@@ -50,6 +50,17 @@ def compared_with(evaluation: dict[str, Any], running: str) -> str:
     return f"The evaluation compared with {before}. {now}: to compare with what runs now, train again."
 
 
+def champion_lacks(evaluation: dict[str, Any]) -> str:
+    """Which of the champion's fields the definition has changed since, and what that means; empty where none."""
+    lacks = (evaluation.get("comparison") or {}).get("champion_lacks")
+    return (
+        f"The champion was compared without fields that the definition has changed since: {lacks}. It may look worse "
+        "here than it is."
+        if lacks
+        else ""
+    )
+
+
 def metrics_table(evaluation: dict[str, Any], running: str) -> Table:
     """Each metric by its title: the challenger's figure beside those of the models that it is compared with.
 
@@ -233,7 +244,7 @@ def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str, response_
         f"**{text(model.name)} version {text(model.version)}** asks to replace {before}. "
         f"{text(better_or_worse(evaluation))}",
         "",
-        *filter(None, [text(compared_with(evaluation, running))]),
+        *filter(None, [text(compared_with(evaluation, running)), text(champion_lacks(evaluation))]),
         "",
         f"- Asked by **{text(release.requested_by)}** at {text(release.requested_at)}",
         f"- Verdict of the evaluation: **{text(model.verdict or 'unknown')}** {reasons}".rstrip(),

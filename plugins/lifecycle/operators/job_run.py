@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from lifecycle import settings
 from lifecycle.idempotency import action_key
 from lifecycle.settings import Settings
+from lifecycle.trace import trace_parent
 
 MAX_ATTEMPTS = 10
 """Databricks runs that one Airflow task instance may start, one after the other has failed."""
@@ -63,7 +64,8 @@ class JobRunOperator(DatabricksSubmitRunOperator):
         configured = settings.load()
         run_key = self.run_key(context["ti"])
         context["ti"].xcom_push(key="run_key", value=run_key)
-        arguments = ["--run-key", run_key, "--config", json.dumps(self.config(context), sort_keys=True)]
+        config = json.dumps(self.config(context), sort_keys=True)
+        arguments = ["--run-key", run_key, "--trace-parent", trace_parent(context["ti"]), "--config", config]
         tasks, environments = job_tasks(configured, self.code["path"], self.entry, self.steps, arguments)
         self.tasks = [*tasks]
         self.environments = environments or None

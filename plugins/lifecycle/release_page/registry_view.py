@@ -190,7 +190,9 @@ def _candidate(challenger: Version, champion: Version | None, run_url: RunUrl) -
     return Candidate(
         version=challenger.version,
         champion=running,
-        compared_with=gate_body.compared_with(evaluation, running),
+        compared_with=" ".join(
+            filter(None, (gate_body.compared_with(evaluation, running), gate_body.champion_lacks(evaluation)))
+        ),
         trained_on=gate_body.trained_on(evaluation),
         verdict=challenger.tags.get(tags.VERDICT, ""),
         decision=challenger.tags.get(tags.APPROVAL, ""),

@@ -41,32 +41,46 @@ def tables_path(use_case: str) -> Any:
 
 
 def nights_to_close(tables: Any, *, today: date, first: str | None = None, last: str | None = None) -> list[date]:
-    """The nights of a typed range, or all since the last one that was judged, up to yesterday.
+    """The nights of a typed range, or every open one up to ``last`` or yesterday.
 
-    So a run that comes after others were missed closes their nights too.
+    Open is what came after a judged night and has not been judged: so a run that comes after others were missed closes
+    their nights too, and so does one that comes after a typed night lay ahead of open ones. A gap of more than
+    ``MAX_NIGHTS`` nights ago stays as it is.
     """
     end = date.fromisoformat(last) if last else today - timedelta(days=1)
-    if first:
-        start = date.fromisoformat(first)
-    else:
-        done = [
-            night
-            for night in layout.partitions(tables, "nights")
-            if night <= end and (layout.night_folder(tables, "nights", night) / layout.VERDICT).exists()
-        ]
-        start = done[-1] + timedelta(days=1) if done and not last else end
-    if start > end and first:
+    nights = _typed(date.fromisoformat(first), end) if first else _open(tables, end)
+    if len(nights) > MAX_NIGHTS:
+        log.warning("%d nights are open; this run closes the first %d of them", len(nights), MAX_NIGHTS)
+    return nights[:MAX_NIGHTS]
+
+
+def _typed(start: date, end: date) -> list[date]:
+    if start > end:
         raise AirflowFailException(f"the range ends ({end}) before it begins ({start}): swap night_from and night_to")
-    start = min(start, end)
-    nights = [start + timedelta(days=number) for number in range((end - start).days + 1)]
-    if len(nights) > MAX_NIGHTS and first:
+    nights = _days(start, end)
+    if len(nights) > MAX_NIGHTS:
         raise AirflowFailException(
             f"the range {start} to {end} has {len(nights)} nights, and a run closes at most {MAX_NIGHTS}: "
             "close it in parts, the earliest first"
         )
-    if len(nights) > MAX_NIGHTS:
-        log.warning("%d nights are open; this run closes the first %d of them", len(nights), MAX_NIGHTS)
-    return nights[:MAX_NIGHTS]
+    return nights
+
+
+def _open(tables: Any, end: date) -> list[date]:
+    """The nights up to ``end`` that are open; that one again where none is."""
+    judged = [
+        night
+        for night in layout.partitions(tables, "nights")
+        if night <= end and (layout.night_folder(tables, "nights", night) / layout.VERDICT).exists()
+    ]
+    if not judged:
+        return [end]
+    since = max(judged[0], min(judged[-1], end - timedelta(days=MAX_NIGHTS)))
+    return [night for night in _days(since, end) if night not in judged] or [end]
+
+
+def _days(start: date, end: date) -> list[date]:
+    return [start + timedelta(days=number) for number in range((end - start).days + 1)]
 
 
 def nights_of_run(tables: Any, context: Any) -> list[date]:
@@ -155,7 +169,7 @@ def alerts_of(use_case: str, verdict: "Verdict", *, service_up: bool) -> list[Al
         texts["drift"] = f"Drift is confirmed over {limits.drift_windows} nights: {names}"
     if verdict.quality and verdict.quality.lost and (auc := verdict.quality.roc_auc):
         interval = f"95% {auc.low:.3f} to {auc.high:.3f}"
-        texts["quality"] = f"Live AUC is {auc.value:.3f} ({interval}), at least {limits.live_auc_floor} is expected"
+        texts["quality"] = f"Live AUC is {auc.value:.3f} ({interval}), at least {limits.minimum_live_auc} is expected"
     read = verdict.counts.get("read", 0)
     share = verdict.counts.get("quarantined", 0) / read if read else 0.0
     if share > configured.retraining.quarantine_share:

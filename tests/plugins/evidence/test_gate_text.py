@@ -193,3 +193,10 @@ def test_gate_shows_at_most_seven_figures():
     titles = {f"figure {number}": f"figure {number}" for number in range(12)}
     body = render(document(titles=titles))
     assert len([line for line in body.splitlines() if line.startswith("| figure")]) == 7
+
+
+def test_gate_says_what_the_champion_had_to_do_without():
+    comparison = {"champion_version": "3", "metrics": {}, "champion_lacks": "rooms (not a field any more)"}
+    body = texts(render(document(comparison=comparison)))
+    assert "without fields that the definition has changed since: rooms (not a field any more)." in body
+    assert "without fields" not in texts(render(document()))

@@ -1,6 +1,7 @@
 """The Databricks jobs of training and night, and the operator that starts each once."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import msgspec
@@ -223,6 +224,8 @@ def test_the_submitted_json_is_what_the_jobs_api_takes(start, monkeypatch):
     start(workspace)
     (tasks,) = workspace.tasks
     assert msgspec.json.decode(msgspec.json.encode(tasks)) == tasks
-    step, _, key, _, config = tasks[0]["spark_python_task"]["parameters"]
+    step, _, key, name, trace, _, config = tasks[0]["spark_python_task"]["parameters"]
+    assert name == "--trace-parent"
+    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]", trace)
     assert (step, key.startswith("attrition-train-training-")) == ("prepare", True)
     assert json.loads(config)["use_case"] == USE_CASE

@@ -52,6 +52,21 @@ def test_typed_range_is_closed_whatever_was_judged(tmp_path):
     assert closes(tmp_path, last="2026-11-04") == [4]
 
 
+def test_nights_that_a_typed_one_lay_ahead_of_are_closed_by_the_next_run(tmp_path):
+    judged(tmp_path, 3, 4)
+    assert closes(tmp_path, last="2026-11-07") == [5, 6, 7]
+    judged(tmp_path, 7)  # by a typed range of this night alone
+    assert closes(tmp_path) == [5, 6, 8, 9]
+    assert closes(tmp_path, last="2026-11-07") == [5, 6]
+
+
+def test_gap_of_long_ago_does_not_keep_yesterday_waiting(tmp_path):
+    for night in (date(2026, 2, 1), *(date(2026, 10, day) for day in range(9, 32))):
+        layout.write_json(layout.night_folder(tmp_path, "nights", night) / layout.VERDICT, {})
+    judged(tmp_path, *range(1, 9))
+    assert closes(tmp_path) == [9]
+
+
 def test_nights_of_a_year_that_are_open_are_closed_a_month_at_a_time(tmp_path):
     layout.write_json(layout.night_folder(tmp_path, "nights", date(2025, 12, 31)) / layout.VERDICT, {})
     found = nights.nights_to_close(tmp_path, today=TODAY)

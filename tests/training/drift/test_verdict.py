@@ -115,7 +115,7 @@ def test_large_window_does_not_cry_wolf_over_a_tiny_shift(people, reference):
     found = judge_window("2026-01-05", window_of(frame), reference, LIMITS)
     income = next(one for one in found.findings if one.name == "MonthlyIncome")
     assert income.adjusted_p_value < 0.01
-    assert 0.03 < income.effect < LIMITS.effect_floor
+    assert 0.03 < income.effect < LIMITS.minimum_effect
     assert not income.drifted
     assert found.status == "quiet"
 
@@ -165,7 +165,9 @@ def test_enough_new_labels_retrain_and_count_from_the_last_retraining(people, re
     assert first.reasons == ("500 new outcomes",)
     again = verdict("2026-01-06", quiet, reference, [first], labels=900)
     assert not again.retrain
-    assert again.reasons == ("no confirmed drift, quality not below its floor, 400 of 500 new outcomes",)
+    assert again.reasons == (
+        "no confirmed drift, no sign that the quality is below its minimum, 400 of 500 new outcomes",
+    )
     assert verdict("2026-01-07", quiet, reference, [first, again], labels=1000).retrain
 
 

@@ -1,5 +1,6 @@
 """Messy exports become exactly the rows that the generator knows to be true."""
 
+import json
 import shutil
 from datetime import date, timedelta
 
@@ -72,7 +73,8 @@ def test_rows_lie_in_the_partition_of_their_own_day(messy):
 
 def test_day_made_in_parts_holds_the_rows_of_one_made_at_once_in_the_same_order(messy, tmp_path):
     _, tables, counts = messy
-    shutil.copytree(tables / "staging", tmp_path / "tables" / "staging")
+    for made in ("staging", "landing"):  # a night's counts name what its landing left out
+        shutil.copytree(tables / made, tmp_path / "tables" / made)
     whole = open_duckdb(tmp_path / "spill", DuckEngine.part_rows)
     for closed in counts:
         assert day_tables.rebuild(whole, tmp_path / "tables", closed, ATTRITION) == counts[closed]
@@ -160,6 +162,49 @@ def test_input_in_one_night_and_output_in_the_next_become_one_row(tmp_path, engi
     curate(engine, export, tables, FIRST + timedelta(days=1))
     assert inference(tables, export.rows) == export.rows
     assert rows(tables, "unpaired") == []
+
+
+def respelled(message):
+    """A log line that says the same in another spelling: members in another order, escapes, 3.0 for 3."""
+
+    def other(value):
+        if isinstance(value, dict):
+            return {key: other(inner) for key, inner in reversed(value.items())}
+        if isinstance(value, list):
+            return [other(inner) for inner in value]
+        return float(value) if type(value) is int else value
+
+    return json.dumps({**other(json.loads(message)), "first_record": 0}, ensure_ascii=True, indent=None)
+
+
+@pytest.mark.parametrize("later", [0, 1], ids=["in the same night", "in the next night"])
+def test_line_that_is_delivered_again_in_another_spelling_is_a_copy(tmp_path, engine, later):
+    export = Export(tmp_path / "export", half_written=0)
+    when, night = export._moment(FIRST), FIRST + timedelta(days=later)
+    for line in export.request(when, records=3, night=FIRST):
+        assert respelled(line) != line
+        export.deliver(respelled(line), when, night, kind="duplicate", as_text=True)
+    tables = tmp_path / "tables"
+    counts = [curate(engine, export, tables, FIRST + timedelta(days=number)) for number in range(later + 1)]
+    assert inference(tables, export.rows) == export.rows
+    assert rows(tables, "unpaired") == []
+    assert (sum(one.kept for one in counts), sum(one.duplicate for one in counts)) == (2, 2)
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["input", "output"])
+def test_line_that_says_something_else_is_not_a_copy_whatever_its_spelling(tmp_path, engine, side):
+    export = Export(tmp_path / "export", half_written=0)
+    when = export._moment(FIRST)
+    lines = export.request(when, records=2, night=FIRST)
+    document = json.loads(respelled(lines[side]))
+    if side:
+        document["data"]["classifier__predictions"].reverse()
+    else:
+        document["data"].reverse()
+    export.deliver(json.dumps(document), when, FIRST, as_text=True)
+    curate(engine, export, tmp_path / "tables", FIRST)
+    assert rows(tmp_path / "tables", "inference") == []
+    assert {row["reason"] for row in rows(tmp_path / "tables", "unpaired")} == {"request_id used twice"}
 
 
 def test_memory_limit_of_the_engine_makes_it_spill_and_not_fail(tmp_path):

@@ -4,6 +4,8 @@ import os
 import sys
 from datetime import timedelta
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.support.nights import FIRST, curate, inference, open_duckdb, process, rows, unpaired
@@ -87,3 +89,41 @@ def write_feed(feed, use_case, export):
         for number, one in enumerate(keys)
     ]
     (feed / "november.csv").write_text("\n".join([f"{key},{label.field},effective_date", *lines]))
+
+
+def test_both_engines_read_files_of_an_earlier_definition_as_todays(session, tmp_path):
+    """Of four files one lacks a field, and two hold a field as another kind."""
+    from training.inference_log.spark_engine import SparkEngine
+
+    held = [
+        {"n": [1, 2], "level": [3, None], "team": ["7", "a"]},
+        {"n": [3], "level": ["4"], "team": [8]},
+        {"n": [4], "team": [None]},
+        {"level": ["5"], "n": [5], "team": [9], "gone": [1]},
+    ]
+    files = [tmp_path / f"{number}.parquet" for number in range(len(held))]
+    for file, columns in zip(files, held, strict=True):
+        table = pa.table(columns)
+        pq.write_table(table.cast(pa.schema([_named(field) for field in table.schema])), file)
+    declared = {"n": "BIGINT", "level": "STRING", "team": "BIGINT"}
+    expected = [(1, "3", 7), (2, None, None), (3, "4", 8), (4, None, None), (5, "5", 9)]
+    for engine in (open_duckdb(tmp_path / "spill", use_case=ATTRITION), SparkEngine(session, ATTRITION)):
+        for chosen, values in ((files, expected), (files[:1], expected[:2])):
+            engine.view("changed", chosen, declared)
+            found = engine.query("SELECT * FROM changed ORDER BY n")
+            assert [tuple(row.values()) for row in found] == values
+            assert list(found[0]) == list(declared)
+
+
+def _named(field):
+    """Spark reads no column of the type null."""
+    return pa.field(field.name, pa.string()) if pa.types.is_null(field.type) else field
+
+
+def test_delta_table_that_holds_a_field_as_another_kind_is_named():
+    from training.inference_log.spark_engine import KindError, refuse_other_kinds
+
+    held = {"n": "bigint", "rate": "double", "team": "string"}
+    refuse_other_kinds("inference", held, {"n": "double", "team": "string", "new": "string"})
+    with pytest.raises(KindError, match="inference has column team as string, and the definition has made it bigint"):
+        refuse_other_kinds("inference", held, {"n": "bigint", "team": "bigint"})

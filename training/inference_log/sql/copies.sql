@@ -11,7 +11,7 @@ FROM (
         PARTITION BY type, request_id, event_time, first_record, model_version, digest
         ORDER BY night, file_no, byte_offset
       ) AS copy
-    FROM messages
+    FROM {messages}
     WHERE {chosen}
   ) AS numbered
 ) AS compared

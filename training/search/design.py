@@ -104,7 +104,9 @@ class DesignMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _bent(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Numbers as a linear model takes them: skewed ones as logarithm."""
         numbers = self._numbers(X)
-        return np.where(self.skewed_, np.log(np.where(self.skewed_, numbers, 0) + np.float32(1)), numbers)
+        # Logarithms are rounded once, so that every library that takes them in float64 has the same ones.
+        shifted = (np.where(self.skewed_, numbers, 0) + np.float32(1)).astype(np.float64)
+        return np.where(self.skewed_, np.log(shifted).astype(np.float32), numbers)
 
     def _known(self, X: NDArray[np.float32], answers: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Where a question has an answer: the level is there, the category is one of those asked about."""

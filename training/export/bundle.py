@@ -49,9 +49,7 @@ def write_bundle(
     use_case = dataset.use_case
     # A column that a transformer makes of several fields is not a sum over fields that could be taken apart.
     parts = take_apart(ensemble) if ensemble.space.make_features is None else None
-    classifier = (
-        classifier_to_onnx(parts, len(use_case.features)) if parts else classifier_with_own_features(ensemble)
-    )
+    classifier = classifier_to_onnx(parts, len(use_case.features)) if parts else classifier_with_own_features(ensemble)
     (folder / CLASSIFIER_FILE).write_bytes(classifier)
     (folder / OUTLIERS_FILE).write_bytes(outliers.to_onnx())
     np.savez_compressed(folder / DRIFT_FILE, **drift_references(dataset))

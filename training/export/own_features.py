@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from serving.scoring.runtime import open_session
 from training.export.classifier import constant_and_trees
 from training.export.onnx_graph import INPUT, OPSETS, Graph
+from training.export.transformers import CONVERTERS, SHAPES
 from training.search.design import DesignMatrix
 from training.search.ensemble import StackedEnsemble
 from training.search.features import FeaturesError, OwnFeatures
@@ -58,32 +59,30 @@ def _features(graph: Graph, design: DesignMatrix, own: OwnFeatures) -> str:
     """What the model gets, float32 ``[n, features]``."""
     columns = _linear_columns(graph, design) if design.linear else _tree_columns(graph, design)
     model = _converted(own, len(design.asked_) + len(design.knots_ if design.linear else design.number_columns_))
-    if model.graph.input[0].type.tensor_type.elem_type == TensorProto.DOUBLE:
-        columns = graph.cast(columns, TensorProto.DOUBLE)
-    return graph.cast(graph.graft(model, columns))
+    return graph.cast(graph.graft(model, graph.cast(columns, TensorProto.DOUBLE)))
 
 
 def _converted(own: OwnFeatures, columns: int) -> onnx.ModelProto:
-    """The transformer as ONNX; in float64, which rounds as scikit-learn does, where its converter can do that."""
+    """The transformer as ONNX, in float64: rounded as scikit-learn rounds, no value changes sides at a tree's cut."""
     # Imported here: it takes seconds, and only use cases with own features need it.
     from skl2onnx import convert_sklearn
-    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+    from skl2onnx.common.data_types import DoubleTensorType
 
-    faults = []
-    for number in (DoubleTensorType, FloatTensorType):
-        try:
-            model: onnx.ModelProto = convert_sklearn(
-                own.transformer, initial_types=[("columns", number([None, columns]))], target_opset=OPSETS
-            )
-            open_session(model.SerializeToString())
-        except Exception as error:  # converters raise whatever they like
-            faults.append(error)
-        else:
-            return model
-    raise FeaturesError(
-        f"the transformer of features.py does not convert to ONNX: {own.transformer}: {faults[-1]}. Use one that "
-        "skl2onnx converts (docs/your-model.md names some). Nothing is registered"
-    ) from faults[-1]
+    try:
+        model: onnx.ModelProto = convert_sklearn(
+            own.transformer,
+            initial_types=[("columns", DoubleTensorType([None, columns]))],
+            target_opset=OPSETS,
+            custom_conversion_functions=CONVERTERS,
+            custom_shape_calculators=SHAPES,
+        )
+        open_session(model.SerializeToString())
+    except Exception as error:  # converters raise whatever they like
+        raise FeaturesError(
+            f"the transformer of features.py does not convert to ONNX in float64: {own.transformer}: {error}. Use one "
+            "that does (docs/your-model.md names some). Nothing is registered"
+        ) from error
+    return model
 
 
 def _answers(graph: Graph, design: DesignMatrix) -> tuple[str, str]:

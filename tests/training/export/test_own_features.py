@@ -1,6 +1,8 @@
 """A use case's own features are trained inside the folds, exported inside the classifier, and answered exactly."""
 
+import json
 import pickle
+import re
 from typing import ClassVar
 
 import msgspec
@@ -9,13 +11,20 @@ import onnx
 import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import KBinsDiscretizer, PolynomialFeatures, SplineTransformer, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    KBinsDiscretizer,
+    PolynomialFeatures,
+    SplineTransformer,
+    StandardScaler,
+)
 
 from serving.scoring.bundle import Bundle, NoReasonsError
 from serving.scoring.encode import as_columns, encode_fields
 from tests.support.bundles import make_dataset
 from tests.support.every_use_case import ROOT, found_in
 from tests.support.inline_engine import InlineEngine
+from training import training_job as job
 from training.config import JobConfig
 from training.data.dataset import Dataset, holdout_rows
 from training.evaluation.evaluate import Tuning, evaluate
@@ -85,7 +94,8 @@ def test_every_pipeline_puts_the_transformer_between_design_and_model(space):
         pipeline = space.build(point, SEED)
         assert [type(step) for step in pipeline[:-1]] == [DesignMatrix, OwnFeatures]
         assert pipeline[1].transformer is not space.build(point, SEED)[1].transformer
-    assert pickle.loads(pickle.dumps(space)).make_features is space.make_features
+    sent = pickle.loads(pickle.dumps(space))  # noqa: S301  (made here)
+    assert sent.make_features is space.make_features
 
 
 class Counting(PolynomialFeatures):
@@ -145,26 +155,56 @@ def test_server_needs_nothing_but_the_graph(evaluated):
     assert "ReduceProd" in {node.op_type for node in model.graph.node}
 
 
-def dense_bins():
-    return KBinsDiscretizer(3, encode="onehot-dense", strategy="uniform")
+def bins():
+    return KBinsDiscretizer(3, strategy="uniform")
+
+
+def ordinal_bins():
+    return KBinsDiscretizer(5, strategy="uniform", encode="ordinal")
+
+
+def splines():
+    return SplineTransformer(5, knots="quantile", degree=2, include_bias=False)
 
 
 def products_of_some():
     return ColumnTransformer(
-        [("products", PolynomialFeatures(3, include_bias=False), [0, 1, -1])], remainder="passthrough"
+        [("products", PolynomialFeatures(3, include_bias=False), [0, 1, 2]), ("splines", SplineTransformer(), [3])],
+        remainder="passthrough",
     )
 
 
 def scaled_products():
-    return make_pipeline(PolynomialFeatures(2), StandardScaler())
+    return make_pipeline(PolynomialFeatures(2, include_bias=False), StandardScaler())
 
 
 @pytest.mark.parametrize("family", [0, 1, 2], ids=["logistic", "boosting", "forest"])
-@pytest.mark.parametrize("make_features", [dense_bins, products_of_some, scaled_products])
+@pytest.mark.parametrize("make_features", [bins, ordinal_bins, splines, products_of_some, scaled_products])
 def test_what_docs_name_converts_for_every_family(make_features, family, dataset, space, tmp_path):
     point = space.starting_points[family]
     ensemble, outliers = with_features(dataset, make_features, [point], tmp_path)
     assert check_parity(tmp_path, ensemble, outliers, dataset.x, 1).probability <= TOLERANCE
+
+
+def test_example_of_the_docs_converts(dataset, space, tmp_path):
+    text = (ROOT / "docs" / "your-model.md").read_text()
+    (source,) = re.findall(r"```python\n(.*?def make_features.*?)```", text, re.DOTALL)
+    example = {}
+    exec(source, example)  # noqa: S102  (our own page)
+    ensemble, outliers = with_features(dataset, example["make_features"], space.starting_points, tmp_path)
+    assert check_parity(tmp_path, ensemble, outliers, dataset.x, 1).probability <= TOLERANCE
+
+
+def quintiles():
+    return KBinsDiscretizer(5, quantile_method="averaged_inverted_cdf")
+
+
+@pytest.mark.filterwarnings("ignore:Bins whose width are too small")
+def test_cuts_at_the_logarithms_of_training_rows_are_exact(real, tmp_path):
+    point = space_of(real.use_case).starting_points[0]
+    ensemble, outliers = with_features(real, quintiles, [{**point, "alpha": 1.0}], tmp_path)
+    assert ensemble.pipelines_[0][0].skewed_.any()
+    assert check_parity(tmp_path, ensemble, outliers, real.x, 1).probability <= TOLERANCE
 
 
 @pytest.mark.parametrize("kind", ["category", "number"])
@@ -182,14 +222,34 @@ def test_table_of_one_kind_of_feature_is_exported_exactly(kind, dataset, space, 
     assert check_parity(tmp_path, ensemble, outliers, one_kind.x, 1).probability <= TOLERANCE
 
 
+def squares():
+    return FunctionTransformer(np.square)
+
+
 def test_transformer_that_does_not_convert_is_refused_before_the_search_and_at_the_export(dataset, space, tmp_path):
-    splines = msgspec.structs.replace(space, make_features=SplineTransformer)
-    wanted = r"transformer of features.py does not convert to ONNX: SplineTransformer\(\).*skl2onnx converts"
+    unknown = msgspec.structs.replace(space, make_features=squares)
+    wanted = (
+        r"transformer of features.py does not convert to ONNX in float64: FunctionTransformer\(.*docs/your-model.md"
+    )
     with pytest.raises(FeaturesError, match=f"(?s){wanted}"):
-        check_convertible(splines, dataset.x, dataset.y, SEED)
+        check_convertible(unknown, dataset.x, dataset.y, SEED)
     with pytest.raises(FeaturesError, match=f"(?s){wanted}"):
-        with_features(dataset, SplineTransformer, space.starting_points, tmp_path)
+        with_features(dataset, squares, space.starting_points, tmp_path)
     assert not (tmp_path / "classifier.onnx").exists()
+
+
+def test_job_refuses_such_a_transformer_before_its_first_trial(dataset, store, tmp_path, monkeypatch):
+    dataset.frame.to_parquet(tmp_path / "machines.parquet")
+    module = dataset.use_case.part("features")
+    monkeypatch.setattr(module, "make_features", squares)
+    given = {"use_case": NAME, "data": str(tmp_path / "machines.parquet"), "model_name": NAME, "experiment": NAME}
+    config = json.dumps({**given, "trials": 3, "seed": SEED, "parallel_trials": 1})
+    with pytest.raises(FeaturesError, match="does not convert"):
+        job.main(["all", "--run-key", "unconvertible", "--config", config])
+    experiment = store.get_experiment_by_name(NAME).experiment_id
+    runs = store.search_runs([experiment])
+    assert [run.info.status for run in runs] == ["FAILED"]
+    assert store.search_model_versions(f"name = '{NAME}'") == []
 
 
 def test_own_features_that_convert_and_no_own_features_pass_the_check(dataset, space):

@@ -8,7 +8,7 @@ from sklearn.preprocessing import KBinsDiscretizer, PolynomialFeatures
 
 
 def make_features() -> FeatureUnion:
-    bins = KBinsDiscretizer(4, encode="onehot-dense", quantile_method="averaged_inverted_cdf")
+    bins = KBinsDiscretizer(4, quantile_method="averaged_inverted_cdf")
     return FeatureUnion(
         [
             ("bins", ColumnTransformer([("bins", bins, _many_values)])),
@@ -19,4 +19,8 @@ def make_features() -> FeatureUnion:
 
 def _many_values(X: NDArray[np.float64]) -> list[int]:
     """Columns whose quartiles differ: how many columns a design has depends on rows and family."""
-    return [column for column in range(X.shape[1]) if len(np.unique(np.quantile(X[:, column], (0, 0.25, 0.5, 0.75, 1)))) == 5]
+    return [
+        column
+        for column in range(X.shape[1])
+        if len(np.unique(np.quantile(X[:, column], (0, 0.25, 0.5, 0.75, 1)))) == 5
+    ]

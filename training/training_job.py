@@ -145,7 +145,7 @@ def evaluate(config: JobConfig, run_key: str) -> None:
     from training.evaluation.evaluate import evaluate as judge
     from training.evaluation.model_card import write_card
     from training.registry import tags
-    from training.registry.register import champion_version, fetch_bundle
+    from training.registry.versions import fetch_bundle
 
     tracker = _tracker(config, run_key)
     with tracker.resume() as run:
@@ -153,8 +153,10 @@ def evaluate(config: JobConfig, run_key: str) -> None:
         tuning = msgspec.convert(tracker.read_json(run, TUNING_FILE), type=Tuning)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
-            version = champion_version(tracker)
-            champion = Champion(version.version, fetch_bundle(version, folder / "champion")) if version else None
+            champion = None
+            if version := tracker.champion():
+                bundle = fetch_bundle(version.name, version.version, folder / "champion")
+                champion = Champion(version.version, bundle)
             made = folder / "made"
             evaluation = judge(config, dataset, tuning, champion, made)
             (made / tags.MODEL_CARD_FILE).write_text(write_card(config, dataset.use_case, tuning.members, evaluation))

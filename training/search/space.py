@@ -35,8 +35,9 @@ class SearchSpace(msgspec.Struct, frozen=True):
         pipeline = self.make(parameters, self.features, seed)
         if self.make_features is None:
             return pipeline
-        design, model = pipeline.steps
-        return Pipeline([design, ("features", OwnFeatures(self.make_features())), model])
+        design, model = pipeline
+        own = OwnFeatures(self.make_features())
+        return Pipeline([("design", design.set_params(reproducible=True)), ("features", own), ("model", model)])
 
 
 def space_of(use_case: UseCase) -> SearchSpace:

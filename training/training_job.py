@@ -90,7 +90,6 @@ def tune(config: JobConfig, run_key: str) -> None:
     import msgspec
 
     from training.data.dataset import holdout_rows
-    from training.export.own_features import check_convertible
     from training.search.space import space_of
     from training.search.study import choose, search
     from training.search.trial_result import REPEATS
@@ -102,7 +101,10 @@ def tune(config: JobConfig, run_key: str) -> None:
         development = dataset.take(~holdout_rows(dataset.use_case, dataset.groups))
         folds = split_folds(development.y, development.groups, REPEATS, config.seed)
         data = TrialData(development.x, development.y, folds, space_of(dataset.use_case))
-        check_convertible(data.space, data.x, data.y, config.seed)
+        if data.space.make_features:  # only then the export is worth its import here
+            from training.export.own_features import check_convertible
+
+            check_convertible(data.space, data.x, data.y, config.seed)
         recordings: list[Future[None]] = []
         # Trials are recorded while the next ones are computed.
         with open_engine(data, config.parallel_trials) as engine, ThreadPoolExecutor(1) as recorder:

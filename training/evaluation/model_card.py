@@ -49,8 +49,7 @@ log-odds, or the probability that a forest gives. Chosen among {evaluation["tuni
 |---|---|---|
 {weights}
 
-{_computed(use_case, evaluation)}
-## Quality on the hold-out
+{_computed(use_case, evaluation)}## Quality on the hold-out
 
 | Metric | Challenger | {_champion(evaluation)} | Difference | Plain logistic regression |
 |---|---|---|---|---|

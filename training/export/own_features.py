@@ -46,10 +46,8 @@ def classifier_with_own_features(ensemble: StackedEnsemble) -> bytes:
 def check_convertible(space: SearchSpace, x: NDArray[np.float32], y: NDArray[np.int64], seed: int) -> None:
     """Raise ``FeaturesError`` where the own features of some rows do not convert: before a search, not behind it.
 
-    ``x`` are encoded rows ``[n, features]``, ``y`` their outcomes. Nothing happens where there are no own features.
+    ``x`` are encoded rows ``[n, features]``, ``y`` their outcomes.
     """
-    if space.make_features is None:
-        return
     for parameters in space.starting_points:
         design, own = space.build(parameters, seed)[:-1].fit(x, y)
         _features(Graph("features"), design, own)

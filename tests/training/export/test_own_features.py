@@ -252,9 +252,8 @@ def test_job_refuses_such_a_transformer_before_its_first_trial(dataset, store, t
     assert store.search_model_versions(f"name = '{NAME}'") == []
 
 
-def test_own_features_that_convert_and_no_own_features_pass_the_check(dataset, space):
+def test_own_features_that_convert_pass_the_check(dataset, space):
     check_convertible(space, dataset.x, dataset.y, SEED)
-    check_convertible(msgspec.structs.replace(space, make_features=None), dataset.x, dataset.y, SEED)
 
 
 def test_features_file_without_the_function_is_refused(tmp_path):

@@ -47,13 +47,13 @@ def score(config: BatchConfig, use_case: UseCase) -> None:
     from training.batch.run import score_table
     from training.batch.score import Pinned
     from training.registry.content import folder_digest
-    from training.registry.register import fetch_bundle
     from training.registry.tracking import Tracker
+    from training.registry.versions import fetch_bundle
 
     tracker = Tracker(experiment=config.experiment, model_name=config.model_name, run_key="")
     version = tracker.client.get_model_version(config.model_name, config.version)
     with tempfile.TemporaryDirectory() as scratch:
-        bundle = fetch_bundle(version, Path(scratch))
+        bundle = fetch_bundle(version.name, version.version, Path(scratch) / "bundle")
         if (found := f"sha256:{folder_digest(bundle)}") != config.bundle_digest:
             raise ValueError(
                 f"the bundle of version {config.version} has digest {found}, where {config.bundle_digest} was pinned "

@@ -102,6 +102,10 @@ def tune(config: JobConfig, run_key: str) -> None:
         development = dataset.take(~holdout_rows(dataset.use_case, dataset.groups))
         folds = split_folds(development.y, development.groups, REPEATS, config.seed)
         data = TrialData(development.x, development.y, folds, space_of(dataset.use_case))
+        if data.space.make_features:  # only then the export is worth its import here
+            from training.export.own_features import check_convertible
+
+            check_convertible(data.space, data.x, data.y, config.seed)
         recordings: list[Future[None]] = []
         # Trials are recorded while the next ones are computed.
         with open_engine(data, config.parallel_trials) as engine, ThreadPoolExecutor(1) as recorder:
@@ -144,7 +148,7 @@ def evaluate(config: JobConfig, run_key: str) -> None:
     from training.evaluation.evaluate import evaluate as judge
     from training.evaluation.model_card import write_card
     from training.registry import tags
-    from training.registry.register import champion_version, fetch_bundle
+    from training.registry.versions import fetch_bundle
 
     tracker = _tracker(config, run_key)
     with tracker.resume() as run:
@@ -152,8 +156,10 @@ def evaluate(config: JobConfig, run_key: str) -> None:
         tuning = msgspec.convert(tracker.read_json(run, TUNING_FILE), type=Tuning)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
-            version = champion_version(tracker)
-            champion = Champion(version.version, fetch_bundle(version, folder / "champion")) if version else None
+            champion = None
+            if version := tracker.champion():
+                bundle = fetch_bundle(version.name, version.version, folder / "champion")
+                champion = Champion(version.version, bundle)
             made = folder / "made"
             evaluation = judge(config, dataset, tuning, champion, made)
             (made / tags.MODEL_CARD_FILE).write_text(write_card(config, dataset.use_case, tuning.members, evaluation))

@@ -2,7 +2,7 @@
 
 A definition is the value ``USE_CASE`` of a folder in ``use_cases/`` (or in a folder that ``USE_CASES`` names). It
 imports nothing heavy, because Airflow reads it whenever it parses the DAG files. What only the training job needs
-stands beside it, in modules that the job imports by name (``part``): ``search.py`` and ``sample.py``.
+stands beside it, in modules that the job imports by name (``part``): ``search.py``, ``features.py`` and ``sample.py``.
 """
 
 import functools
@@ -232,7 +232,7 @@ class UseCase(msgspec.Struct, frozen=True, kw_only=True):
             )
         return Path(found.origin).parent
 
-    def part(self, name: Literal["search", "sample"]) -> ModuleType | None:
+    def part(self, name: Literal["search", "features", "sample"]) -> ModuleType | None:
         """A module beside the definition, or ``None`` where the use case has none of its own."""
         package = f"use_cases.{self.name}"
         if importlib.util.find_spec(package) is None:  # a value that was made without a folder

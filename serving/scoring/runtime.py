@@ -19,20 +19,27 @@ class ModelError(ValueError):
     """Raised when a file is no ONNX model of the shape that the contract asks for."""
 
 
+def open_session(model: bytes) -> onnxruntime.InferenceSession:
+    """Load an ONNX model; raises ``ModelError``."""
+    options = onnxruntime.SessionOptions()
+    # With one thread there is no pool, which a fork would not survive; requests are what runs in parallel.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no base of their own
+        raise ModelError(f"no model that ONNX Runtime can run: {error}") from error
+
+
 class Model:
     """One ONNX model with input ``X`` and one output; thread-safe, and safe to fork."""
 
     def __init__(self, path: Path, features: int) -> None:
         """Load a model of so many features; raises ``OSError`` or ``ModelError``."""
-        options = onnxruntime.SessionOptions()
-        # With one thread there is no pool, which a fork would not survive; requests are what runs in parallel.
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        model = path.read_bytes()
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exceptions have no base of their own
-            raise ModelError(f"{path.name} is no model that ONNX Runtime can run: {error}") from error
+            self._session = open_session(path.read_bytes())
+        except ModelError as error:
+            raise ModelError(f"{path.name} is {error}") from error
         inputs = {value.name: value.shape for value in self._session.get_inputs()}
         if list(inputs) != ["X"] or inputs["X"][-1] != features:
             raise ModelError(f"{path.name} takes {inputs}, where the contract has X with {features} features")

@@ -39,7 +39,7 @@ from training.data.dataset import holdout_rows, read_table
 from training.drift.verdict import Verdict
 from training.inference_log import layout
 from training.registry import tags
-from training.registry.register import fetch_bundle
+from training.registry.versions import fetch_bundle
 from training.use_case import load
 from use_cases.attrition import USE_CASE as ATTRITION
 from use_cases.attrition.sample import make_sample
@@ -279,7 +279,7 @@ def test_one_is_retrained_at_night_while_the_other_is_rolled_back(stack, airflow
 
     second = patients.train(study)
     champion = client.get_model_version_by_alias(ATTRITION.model_name, tags.CHAMPION)
-    export_nights(stack, Bundle.load(fetch_bundle(champion, tmp_path / "champion")))
+    export_nights(stack, Bundle.load(fetch_bundle(champion.name, champion.version, tmp_path / "champion")))
     training, newest, note = close_nights(attrition, client)
     assert patients.release(second) == "2"
     assert patients.answers()["production"] == (progression.model_name, "2")

@@ -18,8 +18,9 @@ from training import training_job as job
 from training.config import ConfigError
 from training.data.data_error import DataError
 from training.registry import tags
-from training.registry.register import fetch_bundle, pinned_requirements
+from training.registry.register import pinned_requirements
 from training.registry.tracking import TRIAL, Tracker, TrackingError
+from training.registry.versions import fetch_bundle
 from training.use_case import Thresholds, UseCaseError, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,7 +132,7 @@ def test_version_carries_alias_and_tags(first, store):
 
 def test_registered_model_answers_as_the_bundle_does(first, store, synthetic_frame, tmp_path):
     version = store.get_model_version_by_alias(MODEL, tags.CHALLENGER)
-    bundle = Bundle.load(fetch_bundle(version, tmp_path))
+    bundle = Bundle.load(fetch_bundle(MODEL, version.version, tmp_path / "bundle"))
     table = synthetic_frame.drop(columns="Attrition").head(40)
     table.loc[table.index[0], ["DailyRate", "OverTime"]] = None
     answers = mlflow.pyfunc.load_model(f"models:/{MODEL}@{tags.CHALLENGER}").predict(table)

@@ -15,8 +15,8 @@ from training.data.changes import changes, told
 from training.data.dataset import columns_of, groups_of, holdout_rows, read_snapshot, read_table, snapshot_frame
 from training.inference_log.outcomes import Original
 from training.registry import tags
-from training.registry.register import champion_version, fetch_bundle
 from training.registry.tracking import Tracker
+from training.registry.versions import fetch_bundle
 from training.use_case import UseCase
 
 
@@ -43,11 +43,11 @@ class SnapshotError(ValueError):
 
 def champion_reference(tracker: Tracker, use_case: UseCase) -> Reference | None:
     """The reference of the version with alias ``champion``, or ``None`` before the first promotion."""
-    version = champion_version(tracker)
+    version = tracker.champion()
     if version is None:
         return None
     with tempfile.TemporaryDirectory() as scratch:
-        bundle = fetch_bundle(version, Path(scratch) / "model")
+        bundle = fetch_bundle(version.name, version.version, Path(scratch) / "bundle")
         snapshot = _snapshot(version, use_case, Path(scratch))
         return reference_of(use_case, bundle, snapshot, str(version.version))
 
@@ -58,7 +58,7 @@ def original_data(tracker: Tracker, use_case: UseCase, location: str) -> Origina
     Raises ``SnapshotError`` where the champion's run keeps other data than it was trained on, ``DataError`` where a
     table at ``location`` does not hold.
     """
-    version = champion_version(tracker)
+    version = tracker.champion()
     if version is None:
         data = read_table(use_case, location)
         return Original(data, f"{location} (digest {data.digest}; there is no champion)")

@@ -49,7 +49,7 @@ log-odds, or the probability that a forest gives. Chosen among {evaluation["tuni
 |---|---|---|
 {weights}
 
-## Quality on the hold-out
+{_computed(use_case, evaluation)}## Quality on the hold-out
 
 | Metric | Challenger | {_champion(evaluation)} | Difference | Plain logistic regression |
 |---|---|---|---|---|
@@ -68,6 +68,16 @@ Seed {config.seed}, git revision `{config.git_revision}`, code `{config.code_has
 agree to {evaluation["parity"]["probability"]:.1e} on {evaluation["parity"]["rows"]} rows. One record takes
 {latency["classifier_us"]:.0f} microseconds in the classifier, {latency["latency_ms"]:.2f} ms with outliers and drift.
 """
+
+
+def _computed(use_case: UseCase, evaluation: dict[str, Any]) -> str:
+    """What the table of members does not say, with a blank line behind; empty where there is nothing to add."""
+    sentences = []
+    if use_case.part("features"):
+        sentences.append("Between a member's design matrix and its model stand features of its own (features.py).")
+    if not evaluation["gives_reasons"]:
+        sentences.append("It gives no reasons for single records.")
+    return "\n".join([*sentences, "", ""]) if sentences else ""
 
 
 def _figure(estimate: dict[str, float]) -> str:

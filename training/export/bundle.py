@@ -1,5 +1,6 @@
 """Write the model bundle: what the scoring server, the registered model and the tests all load."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from training.data.dataset import Dataset
 from training.export.classifier import classifier_to_onnx, take_apart
 from training.export.contract import request_contract
 from training.export.outliers import Outliers
+from training.export.own_features import classifier_with_own_features
 from training.export.reasons import write_reasons
 from training.search.ensemble import StackedEnsemble
 
+log = logging.getLogger(__name__)
 _EXAMPLES = 20
 
 
@@ -44,8 +47,10 @@ def write_bundle(
     """
     folder.mkdir(parents=True, exist_ok=True)
     use_case = dataset.use_case
-    parts = take_apart(ensemble)
-    (folder / CLASSIFIER_FILE).write_bytes(classifier_to_onnx(parts, len(use_case.features)))
+    # A column that a transformer makes of several fields is not a sum over fields that could be taken apart.
+    parts = take_apart(ensemble) if ensemble.space.make_features is None else None
+    classifier = classifier_to_onnx(parts, len(use_case.features)) if parts else classifier_with_own_features(ensemble)
+    (folder / CLASSIFIER_FILE).write_bytes(classifier)
     (folder / OUTLIERS_FILE).write_bytes(outliers.to_onnx())
     np.savez_compressed(folder / DRIFT_FILE, **drift_references(dataset))
     tested = {field.name for field in drift_fields(dataset)}
@@ -57,8 +62,11 @@ def write_bundle(
         band=_band(use_case.top_share, ensemble.predict_proba(holdout.x)[:, 1]) if holdout else None,
     )
     write_contract(contract, folder)
-    served = Model(folder / CLASSIFIER_FILE, len(use_case.features)).run(dataset.x).astype(np.float64)
-    write_reasons(folder, parts, dataset.x, served, ensemble.seed)
+    if parts:
+        served = Model(folder / CLASSIFIER_FILE, len(use_case.features)).run(dataset.x).astype(np.float64)
+        write_reasons(folder, parts, dataset.x, served, ensemble.seed)
+    else:
+        log.warning("no reasons: a model with features of its own (features.py) gives none")
     examples = golden_examples(Bundle.load(folder), dataset)
     (folder / EXAMPLES_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(examples), indent=2))
 

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
@@ -45,21 +44,32 @@ def take_apart(ensemble: StackedEnsemble) -> Parts:
             if len(design.knots_):
                 parts.numbers.append((design, slopes[len(design.asked_) :]))
             continue
-        if isinstance(model, HistGradientBoostingClassifier):
-            constant += weight * float(model._baseline_prediction.item())
-            trees = [_boosted_tree(iteration[0], weight) for iteration in model._predictors]
-        elif isinstance(model, ExtraTreesClassifier):
-            share = weight / len(model.estimators_)
-            trees = [_forest_tree(estimator.tree_, share) for estimator in model.estimators_]
-        else:
-            raise TypeError(f"there is no ONNX route for {type(model).__name__}: add one here")
+        added, trees = constant_and_trees(model, weight)
+        constant += added
         asked = [np.unique(tree.feature[tree.feature >= 0]) for tree in trees]
-        constant += sum(float(tree.value[0]) for tree, columns in zip(trees, asked, strict=True) if not len(columns))
         parts.steps.extend(_tree_steps(t, int(c[0]), design) for t, c in zip(trees, asked, strict=True) if len(c) == 1)
         others = [tree for tree, columns in zip(trees, asked, strict=True) if len(columns) > 1]
         if others:
             parts.trees.append((design, others))
     return msgspec.structs.replace(parts, constant=constant)
+
+
+def constant_and_trees(model: Any, weight: float) -> tuple[float, list[Tree]]:
+    """What a fitted model of trees adds to the log-odds: the same for all rows, and the trees that ask something.
+
+    Raises ``TypeError`` for a model of a kind that is not known here.
+    """
+    if isinstance(model, HistGradientBoostingClassifier):
+        constant = weight * float(model._baseline_prediction.item())
+        trees = [_boosted_tree(iteration[0], weight) for iteration in model._predictors]
+    elif isinstance(model, ExtraTreesClassifier):
+        constant, share = 0.0, weight / len(model.estimators_)
+        trees = [_forest_tree(estimator.tree_, share) for estimator in model.estimators_]
+    else:
+        raise TypeError(f"there is no ONNX route for {type(model).__name__}: add one here")
+    asking = [tree for tree in trees if (tree.feature >= 0).any()]
+    constant += sum(float(tree.value[0]) for tree in trees if not (tree.feature >= 0).any())
+    return constant, asking
 
 
 def classifier_to_onnx(parts: Parts, features: int) -> bytes:
@@ -133,7 +143,7 @@ def _columns(graph: Graph, design: DesignMatrix) -> str:
         return columns
     asked = graph.node("Gather", INPUT, graph.constant(design.asked_, np.int64), axis=1)
     answers = graph.node("Equal", asked, graph.constant([design.values_]))
-    return graph.node("Concat", graph.node("Cast", answers, to=TensorProto.FLOAT), columns, axis=1)
+    return graph.node("Concat", graph.cast(answers), columns, axis=1)
 
 
 def _numbers(graph: Graph, filled: str, features: int, design: DesignMatrix, slopes: NDArray[np.float64]) -> str:

@@ -110,6 +110,24 @@ class Graph:
         self._nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
         return output
 
+    def cast(self, source: str, to: int = TensorProto.FLOAT) -> str:
+        """Add ``source`` in another type."""
+        return self.node("Cast", source, to=to)
+
+    def graft(self, model: onnx.ModelProto, source: str) -> str:
+        """Add all nodes of a model of one input and one output, with ``source`` as its input.
+
+        Raises ``ValueError`` for a model with operators that this graph does not import.
+        """
+        for opset in model.opset_import:
+            if opset.version > OPSETS.get(opset.domain, 0):
+                raise ValueError(f"operators {opset.domain or 'ai.onnx'} {opset.version} are not among {OPSETS}")
+        added = onnx.compose.add_prefix(model, f"g{len(self._nodes)}_").graph
+        self._nodes.append(helper.make_node("Identity", [source], [added.input[0].name]))
+        self._nodes.extend(added.node)
+        self._constants.extend(added.initializer)
+        return str(added.output[0].name)
+
     def filled(self, source: str, values: Any) -> str:
         """Add ``source`` with ``values`` (one, or one a column) in place of what is missing."""
         return self.node("Where", self.node("IsNaN", source), self.constant(values), source)

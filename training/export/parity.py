@@ -52,10 +52,16 @@ def check_parity(
         raise ParityError(
             f"the exported bundle disagrees with scikit-learn on {parity.rows} rows: probabilities by up to "
             f"{parity.probability:.2g}, outlier scores by {parity.outlier_score:.2g} (allowed {TOLERANCE:g}), "
-            f"{parity.outlier_flags} outlier flags. Nothing is registered: look at training/export/classifier.py, "
+            f"{parity.outlier_flags} outlier flags. Nothing is registered: look at {_route(ensemble)}, "
             "and at the versions of scikit-learn, onnx and onnxruntime"
         )
     return parity
+
+
+def _route(ensemble: StackedEnsemble) -> str:
+    if ensemble.space.make_features is None:
+        return "training/export/classifier.py"
+    return "the transformer of features.py (take a step of it out, and train again)"
 
 
 def generate_rows(features: tuple[Field, ...], x: NDArray[np.float32], rows: int, seed: int) -> NDArray[np.float32]:

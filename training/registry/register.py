@@ -11,7 +11,6 @@ import msgspec
 import pandas as pd
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
@@ -46,23 +45,6 @@ def register(tracker: Tracker, run: Run, bundle: Path, version_tags: dict[str, s
         tracker.client.set_registered_model_alias(name, tags.CHALLENGER, version.version)
         tracker.client.set_tag(run.info.run_id, _REGISTERED, str(version.version))
     return version
-
-
-def champion_version(tracker: Tracker) -> ModelVersion | None:
-    """The version with alias ``champion``, or ``None`` before the first promotion."""
-    try:
-        return tracker.client.get_model_version_by_alias(tracker.model_name, tags.CHAMPION)
-    except MlflowException as error:
-        # An unknown alias and an unknown model are told apart by nobody; all else is a real fault.
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
-            return None
-        raise
-
-
-def fetch_bundle(version: ModelVersion, destination: Path) -> Path:
-    """Download a registered version's bundle."""
-    model = mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=str(destination))
-    return Path(model) / "artifacts" / "bundle"
 
 
 def pinned_requirements(requirements: str) -> list[str]:

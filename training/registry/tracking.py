@@ -20,10 +20,12 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from training.registry import tags
-from training.registry.runs import search_runs
+from training.registry.runs import run_of_key, search_runs
+from training.registry.versions import version_of_alias
 from training.search.trial_result import TrialResult
 from training.trace import trace_tags
 
@@ -68,8 +70,11 @@ class Tracker:
 
     def find(self) -> Run | None:
         """The parent run of this key, or ``None``."""
-        matching = f"tags.`{tags.RUN_KEY}` = '{self.run_key}'"
-        return next(search_runs(self.client, self.experiment_id, matching, order_by=["start_time ASC"]), None)
+        return run_of_key(self.client, self.experiment_id, self.run_key)
+
+    def champion(self) -> ModelVersion | None:
+        """The version in production, or ``None`` before the first promotion."""
+        return version_of_alias(self.client, self.model_name, tags.CHAMPION)
 
     def start(self, run_tags: Mapping[str, str]) -> Run:
         """The parent run of this key, made if there is none, under way."""

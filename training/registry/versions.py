@@ -1,14 +1,30 @@
-"""A complete look-up of a model's versions: registries answer in pages, Unity Catalog in very small ones."""
+"""What the registry holds of a model: its versions, by number, alias or run, and the bundle of each.
 
-from collections.abc import Iterator
+The job and Airflow ask through these. DAG files import this module, so MLflow, which takes seconds, is imported where
+it is needed. Look-ups are complete: registries answer in pages, Unity Catalog in very small ones.
+"""
 
-from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from training.registry import tags
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
-def versions_of(client: MlflowClient, model: str) -> Iterator[ModelVersion]:
+_MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
+"""No server tells an unknown alias or version from an unknown model; any other code is a real fault."""
+
+
+class RegistryError(ValueError):
+    """Raised when the registry does not hold what is asked for."""
+
+
+def versions_of(client: "MlflowClient", model: str) -> Iterator["ModelVersion"]:
     """Every version of a registered model, page by page; none where there is no such model."""
     token = None
     while True:
@@ -19,7 +35,7 @@ def versions_of(client: MlflowClient, model: str) -> Iterator[ModelVersion]:
             return
 
 
-def version_of_run(client: MlflowClient, model: str, run_id: str, run_key: str) -> ModelVersion | None:
+def version_of_run(client: "MlflowClient", model: str, run_id: str, run_key: str) -> "ModelVersion | None":
     """The version that the job with this key registered from its run, or ``None``.
 
     A version that a person made of the same run carries no key, and is not taken for the job's. Looked for by run and
@@ -31,3 +47,44 @@ def version_of_run(client: MlflowClient, model: str, run_id: str, run_key: str) 
             if version.tags.get(tags.RUN_KEY) == run_key:
                 return version
     return None
+
+
+def version_of_alias(client: "MlflowClient", model: str, alias: str) -> "ModelVersion | None":
+    """The version that an alias names, or ``None`` where the alias or the model is not there."""
+    return _if_there(lambda: client.get_model_version_by_alias(model, alias))
+
+
+def version_of_number(client: "MlflowClient", model: str, version: str) -> "ModelVersion | None":
+    """The version with this number, or ``None`` where the version or the model is not there."""
+    return _if_there(lambda: client.get_model_version(model, version))
+
+
+def fetch_bundle(model: str, version: str, destination: Path) -> Path:
+    """Download a version's bundle into the folder ``destination`` (replaced if it is there) and return it.
+
+    Raises ``RegistryError`` for a version that has none. It asks the servers that this process's MLflow is set to.
+    """
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as scratch:
+        downloaded = Path(mlflow.artifacts.download_artifacts(f"models:/{model}/{version}", dst_path=scratch))
+        bundle = downloaded / "artifacts" / "bundle"
+        if not bundle.is_dir():
+            raise RegistryError(
+                f"model {model} version {version} holds no artifacts/bundle: it was not made by a training DAG of this "
+                "project. Release a version that was"
+            )
+        shutil.rmtree(destination, ignore_errors=True)
+        shutil.copytree(bundle, destination)
+    return destination
+
+
+def _if_there(ask: Callable[[], "ModelVersion"]) -> "ModelVersion | None":
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return ask()
+    except MlflowException as error:
+        if error.error_code in _MISSING:
+            return None
+        raise

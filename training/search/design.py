@@ -39,17 +39,28 @@ class DesignMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     :param alpha: fields that a first linear model can do without, by the p-value of a Wald test of all their
         columns, are left out when it is above ``alpha`` (1 keeps all). Decided in ``fit``, so inside each
         training fold.
+    :param reproducible: take logarithms in float64, so that other libraries have the same ones after rounding to
+        float32: what stands behind the design may ask whether a value is above a cut.
 
     A missing number is the training median, and numbers are kept within the range of the training data. For
     a linear model a missing level and a missing or unknown category are the average of the training rows, so
     they move the answer in no direction; for a tree an unknown category is none of the known ones.
     """
 
-    def __init__(self, categories: tuple[int, ...], *, linear: bool = True, knots: int = 2, alpha: float = 1.0) -> None:
+    def __init__(
+        self,
+        categories: tuple[int, ...],
+        *,
+        linear: bool = True,
+        knots: int = 2,
+        alpha: float = 1.0,
+        reproducible: bool = False,
+    ) -> None:
         self.categories = categories
         self.linear = linear
         self.knots = knots
         self.alpha = alpha
+        self.reproducible = reproducible
 
     def fit(self, X: NDArray[np.float32], y: NDArray[np.int64]) -> Self:
         kept = usable = [column for column in range(X.shape[1]) if len(self._values(X, column)) > 1]
@@ -104,7 +115,9 @@ class DesignMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _bent(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Numbers as a linear model takes them: skewed ones as logarithm."""
         numbers = self._numbers(X)
-        return np.where(self.skewed_, np.log(np.where(self.skewed_, numbers, 0) + np.float32(1)), numbers)
+        shifted = np.where(self.skewed_, numbers, 0) + np.float32(1)
+        logarithms = np.log(shifted.astype(np.float64)).astype(np.float32) if self.reproducible else np.log(shifted)
+        return np.where(self.skewed_, logarithms, numbers)
 
     def _known(self, X: NDArray[np.float32], answers: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Where a question has an answer: the level is there, the category is one of those asked about."""

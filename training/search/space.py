@@ -9,6 +9,7 @@ from sklearn.pipeline import Pipeline
 
 from serving.scoring.contract import Field
 from training.search import models
+from training.search.features import FeaturesError, OwnFeatures
 from training.use_case import UseCase
 
 
@@ -26,15 +27,28 @@ class SearchSpace(msgspec.Struct, frozen=True):
     make: Callable[[dict[str, Any], tuple[Field, ...], int], Pipeline]
     """``(parameters, features, seed)``: the pipeline, not fitted: a ``DesignMatrix``, and a model that
     ``training.export.classifier`` knows how to export."""
+    make_features: Callable[[], Any] | None = None
+    """A scikit-learn transformer, not fitted, that stands between the two; ``None``: there is none."""
 
     def build(self, parameters: dict[str, Any], seed: int) -> Pipeline:
         """The pipeline that ``parameters`` describe, not fitted."""
-        return self.make(parameters, self.features, seed)
+        pipeline = self.make(parameters, self.features, seed)
+        if self.make_features is None:
+            return pipeline
+        design, model = pipeline
+        own = OwnFeatures(self.make_features())
+        return Pipeline([("design", design.set_params(reproducible=True)), ("features", own), ("model", model)])
 
 
 def space_of(use_case: UseCase) -> SearchSpace:
-    """The search space of a use case. Its ``search.py`` may define FAMILIES, STARTING_POINTS, suggest and build."""
-    own = use_case.part("search")
+    """The search space of a use case.
+
+    Its ``search.py`` may define FAMILIES, STARTING_POINTS, suggest and build, its ``features.py`` defines
+    make_features. Raises ``FeaturesError`` where it does not.
+    """
+    own, features = use_case.part("search"), use_case.part("features")
+    if features is not None and not hasattr(features, "make_features"):
+        raise FeaturesError(f"use_cases/{use_case.name}/features.py defines no make_features(): return a transformer")
 
     def chosen(name: str) -> Any:
         return getattr(own, name, getattr(models, name))
@@ -45,4 +59,5 @@ def space_of(use_case: UseCase) -> SearchSpace:
         starting_points=chosen("STARTING_POINTS"),
         suggest=chosen("suggest"),
         make=chosen("build"),
+        make_features=features.make_features if features else None,
     )

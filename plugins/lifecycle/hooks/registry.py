@@ -10,8 +10,6 @@ import itertools
 import json
 import logging
 import os
-import shutil
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +21,7 @@ from lifecycle import settings
 from lifecycle.hooks import connections
 from lifecycle.image_reference import ImageReference
 from training import use_case as definitions
-from training.registry import tags
+from training.registry import runs, tags, versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,8 +32,7 @@ log = logging.getLogger(__name__)
 CONNECTION_ID = "mlflow"
 
 
-class RegistryError(ValueError):
-    """Raised when the registry does not hold what a release asks for."""
+RegistryError = versions.RegistryError
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -103,12 +100,6 @@ def client(conn_id: str = CONNECTION_ID) -> "MlflowClient":
     return mlflow.MlflowClient(tracking, registry)
 
 
-def _found(error: Exception) -> bool:
-    """Whether an MLflow error means something else than 'there is no such thing'."""
-    code = getattr(error, "error_code", "")
-    return code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
-
-
 def _version(found: Any) -> Version:
     return Version(
         name=found.name,
@@ -126,14 +117,8 @@ def model_name(use_case: str) -> str:
 
 def by_alias(use_case: str, alias: str) -> Version | None:
     """The version that an alias names, or ``None`` where the alias or the model is not there."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return _version(client().get_model_version_by_alias(model_name(use_case), alias))
-    except MlflowException as error:
-        if _found(error):
-            raise
-        return None
+    found = versions.version_of_alias(client(), model_name(use_case), alias)
+    return _version(found) if found else None
 
 
 def resolve(use_case: str, version: str | int | None = None, *, alias: str = tags.CHALLENGER) -> Version:
@@ -141,8 +126,6 @@ def resolve(use_case: str, version: str | int | None = None, *, alias: str = tag
 
     Raises ``RegistryError`` where there is none.
     """
-    from mlflow.exceptions import MlflowException
-
     name = model_name(use_case)
     if version is None or str(version) == "":
         if found := by_alias(use_case, alias):
@@ -151,52 +134,29 @@ def resolve(use_case: str, version: str | int | None = None, *, alias: str = tag
             f"model {name} has no version with alias {alias!r}: run {definitions.load(use_case).train_dag} first, "
             "or give a version number"
         )
-    try:
-        return _version(client().get_model_version(name, str(version)))
-    except MlflowException as error:
-        if _found(error):
-            raise
-        raise RegistryError(f"model {name} has no version {version}: choose one that the registry lists") from error
+    numbered = versions.version_of_number(client(), name, str(version))
+    if numbered is None:
+        raise RegistryError(f"model {name} has no version {version}: choose one that the registry lists")
+    return _version(numbered)
 
 
 def training_run(use_case: str, run_key: str) -> str | None:
     """Id of the training run with this key, or ``None``."""
     experiment = client().get_experiment_by_name(settings.load().of(use_case).experiment)
-    if experiment is None:
-        return None
-    # Imported here: mlflow takes seconds, and DAG files import this module.
-    from training.registry.runs import search_runs
-
-    matching = f"tags.`{tags.RUN_KEY}` = '{run_key}'"
-    found = next(search_runs(client(), experiment.experiment_id, matching, order_by=["start_time ASC"]), None)
+    found = runs.run_of_key(client(), experiment.experiment_id, run_key) if experiment else None
     return str(found.info.run_id) if found else None
 
 
 def by_training_run(use_case: str, run_id: str, run_key: str) -> Version | None:
     """The version that the training run with this key registered, or ``None`` when it registered nothing."""
-    # Imported here: mlflow takes seconds, and DAG files import this module.
-    from training.registry.versions import version_of_run
-
-    found = version_of_run(client(), model_name(use_case), run_id, run_key)
+    found = versions.version_of_run(client(), model_name(use_case), run_id, run_key)
     return _version(found) if found else None
 
 
 def download_bundle(name: str, version: str, destination: Path) -> Path:
     """Fetch a version's bundle into ``destination`` (replaced if it is there) and return it."""
-    client()
-    import mlflow
-
-    with tempfile.TemporaryDirectory() as scratch:
-        model = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=scratch))
-        bundle = model / "artifacts" / "bundle"
-        if not bundle.is_dir():
-            raise RegistryError(
-                f"model {name} version {version} holds no artifacts/bundle: it was not made by a training DAG of this "
-                "project. Release a version that was"
-            )
-        shutil.rmtree(destination, ignore_errors=True)
-        shutil.copytree(bundle, destination)
-    return destination
+    client()  # its servers are those that the download asks
+    return versions.fetch_bundle(name, version, destination)
 
 
 def training_text(run_id: str, path: str) -> str:
@@ -267,9 +227,7 @@ def recent_windows(use_case: str, count: int) -> list["Run"]:
     experiment = client().get_experiment_by_name(monitoring_experiment(use_case))
     if experiment is None:
         return []
-    from training.registry.runs import search_runs
-
-    newest = search_runs(client(), experiment.experiment_id, order_by=["attributes.start_time DESC"])
+    newest = runs.search_runs(client(), experiment.experiment_id, order_by=["attributes.start_time DESC"])
     return list(itertools.islice(newest, count))
 
 

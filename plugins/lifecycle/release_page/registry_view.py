@@ -19,6 +19,7 @@ from lifecycle.hooks import registry
 from lifecycle.hooks.registry import Version
 from lifecycle.image_reference import ImageReferenceError
 from training.registry import tags
+from training.registry.versions import versions_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -213,9 +214,6 @@ def _evaluation(run_id: str) -> dict[str, Any]:
 
 def _releases(client: "MlflowClient", model: str, run_url: RunUrl) -> tuple[list[Release], list[str]]:
     """The evidence documents of the newest versions, and what could not be read."""
-    # Imported here: mlflow takes seconds, and every process of the API server loads this page's module.
-    from training.registry.versions import versions_of
-
     newest = sorted(versions_of(client, model), key=lambda version: int(version.version), reverse=True)[:VERSIONS]
     runs = list(dict.fromkeys(version.run_id for version in newest if version.run_id))
     releases: list[Release] = []

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import use_cases
+from tests.support.inline_engine import InlineEngine
 from training.search.ensemble import fit_weights
 from training.search.executor import ENGINE_VARIABLE, LocalEngine, open_engine
 from training.search.models import FAMILIES
@@ -15,20 +16,6 @@ from training.search.trials import FOLDS, TrialData, split_folds
 from training.use_case import load
 
 TRIALS = 5
-
-
-class InlineEngine:
-    """Fits one after the other in this process, and counts them."""
-
-    name = "inline"
-
-    def __init__(self, data):
-        self.data = data
-        self.fits = 0
-
-    def map(self, function, tasks):
-        self.fits += len(tasks)
-        return [function(self.data, task) for task in tasks]
 
 
 @pytest.fixture(scope="module")

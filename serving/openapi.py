@@ -27,6 +27,7 @@ from serving.errors import (
     Unparsable,
     UnsupportedMediaType,
 )
+from serving.examples import examples
 from serving.files import CSV_COLUMNS, REASONS_COLUMN, csv_table
 from serving.media import CSV, JSON, NDJSON
 from serving.metrics import MANY_RECORDS
@@ -128,7 +129,13 @@ def openapi_document(contract: Contract, release: Release, settings: Settings, *
         "info": {
             "title": contract.title,
             "version": release.model_version,
-            "description": f"{contract.description}\n\nModel `{release.model_name}` version `{release.model_version}`.",
+            "description": "\n\n".join(
+                (
+                    contract.description,
+                    f"Model `{release.model_name}` version `{release.model_version}`.",
+                    examples(contract, settings, gives_reasons=gives_reasons),
+                )
+            ),
         },
         "paths": _paths(contract, settings, gives_reasons),
         "components": {"schemas": schemas},
@@ -143,7 +150,7 @@ def _component_schemas() -> dict[str, Any]:
     _, components = msgspec.json.schema_components(
         (Result, Document, Model, ScoredRecord), ref_template="#/components/schemas/{name}"
     )
-    components["Problem"] = components.pop("Document")
+    components["Problem"] = components.pop("Document") | {"title": "Problem"}
     for schema, texts in _MEMBERS.items():
         for name, text in texts.items():
             components[schema]["properties"][name]["description"] = text

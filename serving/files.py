@@ -126,7 +126,7 @@ def _read_rows(body: bytes, contract: Contract, limit: int) -> _Rows:
         elif any(cells[len(header) :]):
             bad.append(_bad_line(number, f"more cells than the header has columns ({len(header)})"))
         else:
-            rows.cells.append(cells)
+            rows.cells.append(cells[: len(header)])
             rows.lines.append(number)
         if len(bad) == FAULTS_SHOWN:
             break
@@ -150,6 +150,10 @@ def _text(body: bytes) -> str:
 
 def _columns(header: Sequence[str], contract: Contract) -> dict[str, int]:
     """Where each field stands in the header."""
+    if len(header) > len(contract.fields) + FAULTS_SHOWN:  # and not millions of faults
+        words = f"only fields of the contract, which are {len(contract.fields)}"
+        fault = Fault(line=1, given=f"{len(header)} columns", allowed=words)
+        raise validation.violations([fault], 0, "the header line has too many columns")
     found = find_columns(header, {field.name: () for field in contract.fields})
     if not any(found.values()):
         fault = Fault(line=1, given=validation.shown(",".join(header)), allowed="the names of the contract's fields")

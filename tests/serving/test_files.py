@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from serving.answers import ScoredRecord
 from serving.errors import Problem
 from serving.files import csv_answer, csv_table, read_csv
-from serving.media import MEDIA_TYPES
+from serving.media import MEDIA_TYPES, is_json
 from serving.scoring.bundle import DRIFT_KEYS, Bundle
 from serving.scoring.contract import Field
 from serving.scoring.spelling import MISSING, limits, text_limit
@@ -236,6 +236,27 @@ def test_a_file_may_hold_as_much_as_a_request_in_json(bundle: Bundle, server: Se
         with pytest.raises(Problem, match="as JSON"):
             read_csv(body, bundle.contract, limit)
     problem(send(server, " " * (LIMIT + 1), NDJSON), 413)
+
+
+def test_header_of_a_million_columns_is_one_fault(server: Server) -> None:
+    (fault,) = problem(send(server, "a," * 1_000_000 + "a\n1\n", CSV), 422)["errors"]
+    assert (fault["line"], fault["given"]) == (1, "1000001 columns")
+
+
+@pytest.mark.parametrize(
+    ("kind", "accept", "expected"),
+    [
+        ("application/json", "", True),
+        ("Application/JSON; charset=utf-8", "*/*", True),
+        ("application/json", "application/json, text/plain, */*", True),
+        ("text/csv", "*/*", False),
+        ("application/x-ndjson", "", False),
+        ("application/json", "text/csv", False),
+        ("", "", False),
+    ],
+)
+def test_main_thread_serves_plain_json_alone(kind: str, accept: str, expected: bool) -> None:
+    assert is_json(kind, accept) is expected
 
 
 def test_text_that_a_spreadsheet_would_compute_has_an_apostrophe_before_it() -> None:

@@ -12,12 +12,12 @@ USE_CASE ?= attrition
 TARGET ?= production
 
 # What `make test` leaves out: tests that take their time or need more than Python. Their own targets run them.
-NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz or reasons
-REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons
+NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz or reasons or client
+REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons requirements-client
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs pin-images namespaces monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
-	test-azurite test-spark test-postgres test-image-env test-reasons \
+	test-azurite test-spark test-postgres test-image-env test-reasons test-client \
 	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training clean
 
 help: ## List the targets
@@ -121,6 +121,17 @@ test-reasons: setup ## Reasons beside the package shap, on all rows, in an envir
 	    >"$$($(REASONS_ENV) -c 'import site; print(site.getsitepackages()[0])')/beside.pth" && \
 	  cp requirements-reasons.txt .venv-reasons/installed.txt; }
 	$(REASONS_ENV) -m pytest -m reasons tests/training/export/test_reasons_oracle.py $(ARGS)
+
+# The generator and its client's packages come first, and what else the tests need from the environment beside it.
+CLIENT_ENV := .venv-client/bin/python
+test-client: setup ## A typed Python client, made from the OpenAPI document in an environment of its own (requirements-client.txt)
+	@[ -x $(CLIENT_ENV) ] || $(BIN)/uv venv --quiet --python $(RUN) .venv-client
+	@cmp -s requirements-client.txt .venv-client/installed.txt || { \
+	  $(BIN)/uv pip install --quiet --python $(CLIENT_ENV) --require-hashes -r requirements-client.txt && \
+	  $(RUN) -c 'import site; print(site.getsitepackages()[0])' \
+	    >"$$($(CLIENT_ENV) -c 'import site; print(site.getsitepackages()[0])')/beside.pth" && \
+	  cp requirements-client.txt .venv-client/installed.txt; }
+	$(CLIENT_ENV) -m pytest -m client tests/serving/test_typed_client.py $(ARGS)
 
 test-postgres: setup ## Tests with Airflow on PostgreSQL
 	$(RUN) -m pytest -m postgres $(ARGS)

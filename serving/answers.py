@@ -44,10 +44,10 @@ class ScoredRecords:
         self._band = bundle.contract.band
         self._keys = record_keys(bundle.contract)
 
-    def encode(
+    def make(
         self, body: bytes, fields: NDArray[np.float64], result: Result, *, unknown: bool, explain: bool
-    ) -> bytes:
-        """``records`` as JSON. ``unknown``: some record has an unknown category.
+    ) -> list[ScoredRecord]:
+        """What is said of each record. ``unknown``: some record has an unknown category.
 
         Raises ``NoReasonsError`` where reasons are asked for and the model gives none.
         """
@@ -62,7 +62,7 @@ class ScoredRecords:
         )
         if unknown or explain:
             self._add(records, body, fields, explain)
-        return msgspec.json.encode(records)
+        return records
 
     def _bands(self, result: Result) -> Iterable[str | UnsetType]:
         if self._band is None:

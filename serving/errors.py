@@ -21,6 +21,8 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     record: int | None = None
     """Index of the record in the request."""
+    line: int | None = None
+    """Where the record begins in CSV or JSON by line, as an editor counts: a CSV file's header is line 1."""
     field: str | None = None
     given: str | None = None
     """The value that was sent, shortened; absent where the fault is that there is none."""
@@ -74,7 +76,7 @@ class InternalError(Problem):
 
 
 class Unparsable(Problem):
-    """Raised when the body is not JSON, or breaks off."""
+    """Raised when the body is not of the form that it is said to have, or breaks off."""
 
     status = HTTPStatus.BAD_REQUEST
     name = "unparsable"
@@ -159,12 +161,20 @@ class TooLarge(Problem):
     title = "The body is too large"
 
 
+class NotAcceptable(Problem):
+    """Raised when the client accepts none of the forms that answers have."""
+
+    status = HTTPStatus.NOT_ACCEPTABLE
+    name = "not-acceptable"
+    title = "The answer has no such form"
+
+
 class UnsupportedMediaType(Problem):
-    """Raised when the body is said to be something other than JSON in UTF-8."""
+    """Raised when the body is said to be something other than records in UTF-8."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     name = "unsupported-media-type"
-    title = "The body must be JSON"
+    title = "The body's media type is not taken"
 
 
 class ContractViolated(Problem):

@@ -29,6 +29,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from serving.accounting import request_id
 from serving.errors import MEDIA_TYPE, InternalError, Problem, Refused
+from serving.media import is_json
 from serving.request_head import Seen, arrived, be_readable_at, look
 from serving.service import Service
 
@@ -193,11 +194,14 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             self._leave_to_thread(conn)
 
     def _may_serve(self, seen: Seen) -> bool:
-        """Probes always; a prediction when no thread computes, and its log lines will be taken. Reasons take long."""
+        """Probes always; a prediction when no thread computes, and its log lines will be taken. Reasons and files take
+        long."""
         service = self.service
         if seen.environ["REQUEST_METHOD"] == "GET":
             return True
         if "explain" in seen.environ["QUERY_STRING"] or service.may_wait_for_keys(seen.environ):
+            return False
+        if not is_json(seen.environ.get("CONTENT_TYPE", ""), seen.environ.get("HTTP_ACCEPT", "")):
             return False
         return service.log.takes_lines() and not service.computing.locked()
 

@@ -7,6 +7,7 @@ import msgspec
 from serving.accounting import REQUEST_ID_PATTERN
 from serving.answers import NOTE, REST, ScoredRecord
 from serving.errors import (
+    FAULTS_SHOWN,
     MEDIA_TYPE,
     ContractViolated,
     Document,
@@ -15,6 +16,7 @@ from serving.errors import (
     KeyRefused,
     MethodNotAllowed,
     NoReasons,
+    NotAcceptable,
     NotReady,
     ParameterRefused,
     Problem,
@@ -25,6 +27,9 @@ from serving.errors import (
     Unparsable,
     UnsupportedMediaType,
 )
+from serving.examples import examples
+from serving.files import CSV_COLUMNS, REASONS_COLUMN, csv_table
+from serving.media import CSV, JSON, NDJSON
 from serving.metrics import MANY_RECORDS
 from serving.scoring.bundle import DRIFT_KEYS, Result
 from serving.scoring.contract import Contract, Field
@@ -42,6 +47,7 @@ _PREDICT_PROBLEMS: tuple[type[Problem], ...] = (
     TokenRefused,
     RoleMissing,
     MethodNotAllowed,
+    NotAcceptable,
     TooLarge,
     UnsupportedMediaType,
     ContractViolated,
@@ -59,6 +65,50 @@ _SCHEMES: dict[str, dict[str, str]] = {
 
 def _schemes(settings: Settings) -> list[str]:
     return ["Entra", "ApiKey"] if settings.auth == "entra" else ["ApiKey"]
+
+
+_MEMBERS: dict[str, dict[str, str]] = {
+    "Result": {
+        "classifier__predictions": "Probability of the positive outcome, one for each record.",
+        "drift__threshold": "A field with a p-value below it counts as drifting.",
+        "drift__sample_size": "Records in the request. A field that is missing in some is tested on the others.",
+        "drift__is_drift": "Whether the request's records differ from the training data, by field.",
+        "drift__p_value": "How likely so large a difference is by chance, by field.",
+        "drift__adjusted_p_value": "The same by Benjamini-Hochberg, which allows for the number of fields.",
+        "drift__magnitude": "1 - p, by field.",
+        "outliers__is_outlier": "Whether the record is unlike the training data, one for each record.",
+        "outliers__score": "Above 0 for an outlier; larger is stranger. One for each record.",
+    },
+    "Model": {"name": "Registered model that answered.", "version": "Its version."},
+    "Reason": {
+        "field": "Name of the field.",
+        "value": "What the record has there; null where it is missing.",
+        "effect": "What it adds to the log-odds: its Shapley value.",
+        "direction": "What it does to the probability.",
+        "text": "The same as a sentence.",
+    },
+    "UnknownCategory": {
+        "field": "Name of the field.",
+        "value": "The category that was sent.",
+        "text": "The same as a sentence.",
+    },
+    "Problem": {
+        "type": "Name of the kind of problem, which stays the same.",
+        "title": "The kind of problem, for people.",
+        "status": "The answer's HTTP status.",
+        "detail": "What is wrong with this request, and what to do.",
+        "request_id": "The request's X-Request-ID, or a new one: tell it whoever runs this server.",
+        "errors_total": "How many faults the request has.",
+        "errors": f"Its faults, at most {FAULTS_SHOWN} of them.",
+    },
+    "Fault": {
+        "record": "Index of the record in the request, from 0.",
+        "line": "Line of a CSV file or of JSON by line in which the record begins, from 1, the header's.",
+        "field": "Name of the field.",
+        "given": "What was sent, shortened; absent where the fault is that there is nothing.",
+        "allowed": "What would have been right.",
+    },
+}
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -79,7 +129,13 @@ def openapi_document(contract: Contract, release: Release, settings: Settings, *
         "info": {
             "title": contract.title,
             "version": release.model_version,
-            "description": f"{contract.description}\n\nModel `{release.model_name}` version `{release.model_version}`.",
+            "description": "\n\n".join(
+                (
+                    contract.description,
+                    f"Model `{release.model_name}` version `{release.model_version}`.",
+                    examples(contract, settings, gives_reasons=gives_reasons),
+                )
+            ),
         },
         "paths": _paths(contract, settings, gives_reasons),
         "components": {"schemas": schemas},
@@ -94,14 +150,17 @@ def _component_schemas() -> dict[str, Any]:
     _, components = msgspec.json.schema_components(
         (Result, Document, Model, ScoredRecord), ref_template="#/components/schemas/{name}"
     )
-    components["Problem"] = components.pop("Document")
+    components["Problem"] = components.pop("Document") | {"title": "Problem"}
+    for schema, texts in _MEMBERS.items():
+        for name, text in texts.items():
+            components[schema]["properties"][name]["description"] = text
     return components
 
 
 def _answer_schema(result: dict[str, Any]) -> dict[str, Any]:
     identity = {
         "request_id": {"type": "string", "description": "The request's X-Request-ID, or a new one."},
-        "model": {"$ref": "#/components/schemas/Model"},
+        "model": {"$ref": "#/components/schemas/Model", "description": "Which model answered."},
     }
     records = {
         "type": "array",
@@ -201,16 +260,8 @@ def _paths(contract: Contract, settings: Settings, gives_reasons: bool) -> dict[
             _query("explain", False, explained),
             _query("drift", True, "Whether the answer has the members about drift."),
         ],
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}, "minItems": 1},
-                    "example": [{field.name: field.example for field in contract.fields}],
-                }
-            },
-        },
-        "responses": {"200": _json_response("One answer for the request", "Answer")} | _problem_responses(settings),
+        "requestBody": {"required": True, "content": _bodies(contract)},
+        "responses": {"200": _answers()} | _problem_responses(settings),
     }
     if settings.auth != "off":
         predict["security"] = [{name: []} for name in _schemes(settings)]
@@ -222,6 +273,41 @@ def _paths(contract: Contract, settings: Settings, gives_reasons: bool) -> dict[
     }
 
 
+def _bodies(contract: Contract) -> dict[str, Any]:
+    example = {field.name: field.example for field in contract.fields}
+    csv = (
+        "A header line with the names of the fields, in any order, and a line for each record. An empty cell is a "
+        "missing value. As JSON the records may have as many bytes as a request in JSON."
+    )
+    ndjson = "A line for each record, which is one JSON object."
+    return {
+        JSON: {
+            "schema": {"type": "array", "items": {"$ref": "#/components/schemas/Record"}, "minItems": 1},
+            "example": [example],
+        },
+        CSV: {"schema": {"type": "string", "description": csv}, "example": csv_table([example])},
+        NDJSON: {
+            "schema": {"type": "string", "description": ndjson},
+            "example": msgspec.json.encode(example).decode() + "\n",
+        },
+    }
+
+
+def _answers() -> dict[str, Any]:
+    csv = (
+        f"With Accept: {CSV}. A header line and a line for each record: {', '.join(CSV_COLUMNS)}, and with "
+        f"explain=true {REASONS_COLUMN}. Warnings and reasons are sentences. A text that a spreadsheet would take for "
+        "a formula has an apostrophe before it."
+    )
+    ndjson = f"With Accept: {NDJSON}. A ScoredRecord in each line; the members about drift are left out."
+    answer = _json_response("One answer for the request", "Answer")
+    answer["content"] |= {
+        CSV: {"schema": {"type": "string", "description": csv}},
+        NDJSON: {"schema": {"type": "string", "description": ndjson}},
+    }
+    return answer
+
+
 def _probe(summary: str, operation: str, *problems: type[Problem]) -> dict[str, Any]:
     answer = {"description": summary, "content": {"application/json": {"schema": {"type": "object"}}}}
     return {
@@ -231,7 +317,7 @@ def _probe(summary: str, operation: str, *problems: type[Problem]) -> dict[str, 
     }
 
 
-def _json_response(description: str, schema: str, media_type: str = "application/json") -> dict[str, Any]:
+def _json_response(description: str, schema: str, media_type: str = JSON) -> dict[str, Any]:
     return {
         "description": description,
         "content": {media_type: {"schema": {"$ref": f"#/components/schemas/{schema}"}}},

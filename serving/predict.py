@@ -1,7 +1,6 @@
 """``POST /predict``: read a body, score its records, log both, answer."""
 
 import logging
-import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,9 +11,11 @@ from numpy.typing import NDArray
 
 from serving import validation
 from serving.accounting import CLIENT, REQUEST_ID
-from serving.answers import NOTE, ScoredRecords
+from serving.answers import NOTE, ScoredRecord, ScoredRecords
 from serving.errors import NoReasons, NotReady, TooLarge, Unparsable, UnsupportedMediaType
+from serving.files import as_list, csv_answer, naming_lines, ndjson_answer, read_csv
 from serving.log_writer import LogUnavailable
+from serving.media import CSV, JSON, NDJSON, sent_as, wanted_as
 from serving.metrics import MANY_RECORDS
 from serving.options import Options, read_options
 from serving.scoring.bundle import DRIFT_KEYS, Result
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 _log = logging.getLogger(__name__)
-_JSON = re.compile(r"application/json\s*(;.*)?", re.IGNORECASE)
-_OTHER_CHARSET = re.compile(r";\s*charset\s*=\s*(?!\"?utf-?8\"?\s*(;|$))", re.IGNORECASE)
-
 _DISCARDED = 4  # times the largest body: read and thrown away, so that the client sees the 413
 
 
@@ -54,15 +52,17 @@ class PredictEndpoint:
         if not service.lifecycle.warm:
             raise NotReady("the models are being loaded")
         options = read_options(environ.get("QUERY_STRING", ""))
+        sent, wanted = sent_as(environ.get("CONTENT_TYPE", "")), wanted_as(environ.get("HTTP_ACCEPT", ""))
         body = _read_body(environ, service.settings.max_body)
         with service.computing:
-            fields, body = self._fields(body)
+            fields, body = self._fields(body, sent)
             if options.explain:
                 self._check_reasons(len(fields))
             result = service.bundle.score_fields(fields, adjusted=self._adjusted)
             encoded = msgspec.json.encode(result)
             unknown = _unknown(fields, self._categories)
-            records = self._records.encode(body, fields, result, unknown=bool(unknown), explain=options.explain)
+            records = self._records.make(body, fields, result, unknown=bool(unknown), explain=options.explain)
+            answer = self._answer(identity, records, _members(result, encoded, options), options, wanted)
             lines = service.log.lines(identity, client, body, result, encoded, environ.get(TRACE_ID, ""))
         try:
             service.log.write(lines)
@@ -77,13 +77,22 @@ class PredictEndpoint:
             unknown,
             list(result.drift__p_value.values()),
         )
-        answer = b'{"request_id":"%b","model":%b,%b,"records":%b}' % (
+        return Response(answer, content_type=_CONTENT_TYPES[wanted])
+
+    def _answer(
+        self, identity: str, records: list[ScoredRecord], members: bytes, options: Options, wanted: str
+    ) -> bytes:
+        """The answer in the form that is wanted; CSV and JSON by line have only what is said of each record."""
+        if wanted == CSV:
+            return csv_answer(records, explain=options.explain)
+        if wanted == NDJSON:
+            return ndjson_answer(records)
+        return b'{"request_id":"%b","model":%b,%b,"records":%b}' % (
             identity.encode(),
             self._model,
-            _members(result, encoded, options),
-            records,
+            members,
+            msgspec.json.encode(records),
         )
-        return Response(answer, content_type="application/json")
 
     def _check_reasons(self, records: int) -> None:
         reasons = self._service.bundle.reasons
@@ -95,8 +104,17 @@ class PredictEndpoint:
                 "fewer records a request, or score them in batch"
             )
 
-    def _fields(self, body: bytes) -> tuple[NDArray[np.float64], bytes]:
-        """The encoded records of a request, at least one, and the body as the log is to have it."""
+    def _fields(self, body: bytes, sent: str) -> tuple[NDArray[np.float64], bytes]:
+        """The encoded records of a request, at least one, and its records as JSON, as the log is to have them."""
+        contract = self._service.bundle.contract
+        if sent == CSV:
+            return read_csv(body, contract, self._service.settings.max_body)
+        if sent == NDJSON:
+            with naming_lines(body):
+                return self._json_fields(as_list(body, contract))
+        return self._json_fields(body)
+
+    def _json_fields(self, body: bytes) -> tuple[NDArray[np.float64], bytes]:
         reader, contract = self._service.reader, self._service.bundle.contract
         try:
             fields = reader.read(body)
@@ -109,6 +127,7 @@ class PredictEndpoint:
         return fields, body
 
 
+_CONTENT_TYPES = {JSON: JSON, CSV: f"{CSV}; charset=utf-8; header=present", NDJSON: NDJSON}
 _NOTE = b',"drift__note":%b' % msgspec.json.encode(NOTE)
 
 
@@ -127,9 +146,6 @@ def _unknown(fields: NDArray[np.float64], categories: list[int]) -> list[int]:
 
 
 def _read_body(environ: "WSGIEnvironment", limit: int) -> bytes:
-    kind = environ.get("CONTENT_TYPE", "")
-    if not _JSON.fullmatch(kind) or _OTHER_CHARSET.search(kind):
-        raise UnsupportedMediaType("send JSON in UTF-8 with the header Content-Type: application/json")
     if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise UnsupportedMediaType("send the body without Content-Encoding")
     try:

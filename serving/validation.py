@@ -16,7 +16,8 @@ from serving.scoring.contract import Contract, Field
 from serving.scoring.encode import as_columns, encode_fields
 from serving.scoring.spelling import SHOWN, Refusal, hold, limits, number_text, takes_truth, text_limit, typed
 
-_COUNTED = 10_000  # faults after which counting ends
+COUNTED = 10_000
+"""Faults after which counting ends."""
 
 
 def reread(body: bytes, contract: Contract, error: Exception) -> tuple[NDArray[np.float64], bytes]:
@@ -25,10 +26,8 @@ def reread(body: bytes, contract: Contract, error: Exception) -> tuple[NDArray[n
     The fast reader takes the usual spellings alone, so a body may be right. Raises the problem with one that is not:
     every fault, or why it is not JSON.
     """
-    if isinstance(error, RecursionError):
-        raise Unparsable("the body is nested too deeply; records are flat objects") from error
     if not isinstance(error, msgspec.ValidationError):
-        raise _not_json(body, contract, error) from error
+        raise not_json(body, contract, error) from error
     try:
         records = msgspec.json.decode(body)
     except msgspec.ValidationError as cause:  # a number beyond what a double holds
@@ -37,18 +36,19 @@ def reread(body: bytes, contract: Contract, error: Exception) -> tuple[NDArray[n
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
         return reread(body, contract, cause)
     if not isinstance(records, list):
-        fault = Fault(allowed="a JSON list of records", given=_shown(records))
-        raise ContractViolated("the body is not a list of records", [fault], 1) from error
-    if faults := list(itertools.islice(_faults(records, contract), _COUNTED)):
-        raise _violations(faults, len(records)) from error
+        raise _no_list(records, contract) from error
+    if faults := list(itertools.islice(_faults(records, contract), COUNTED)):
+        raise violations(faults, len(records)) from error
     refuse_repeated_fields(body)
     fields = {field.name: field for field in contract.fields}
     understood = [{name: typed(value, fields[name]) for name, value in record.items()} for record in records]
     return encode_fields(as_columns(understood, contract), contract), msgspec.json.encode(understood)
 
 
-def _not_json(body: bytes, contract: Contract, error: Exception) -> Problem:
-    """What somebody took for JSON, by its name."""
+def not_json(body: bytes, contract: Contract, error: Exception) -> Problem:
+    """What somebody took for JSON, by its name; ``error`` is the reader's."""
+    if isinstance(error, RecursionError):
+        return Unparsable("the body is nested too deeply; records are flat objects")
     if body.startswith(codecs.BOM_UTF8):
         return Unparsable("the body begins with a byte order mark (EF BB BF): send UTF-8 without one")
     if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in body[:4]:
@@ -96,20 +96,44 @@ def refuse_repeated_fields(body: bytes) -> None:
 
     json.loads(body, object_pairs_hook=look)
     if faults:
-        raise _violations(faults, next(index))
+        raise violations(faults, next(index))
 
 
-def _violations(faults: list[Fault], records: int) -> Problem:
+def violations(faults: list[Fault], records: int, detail: str = "") -> Problem:
+    """The problem with records that have these faults; ``detail``: what is said of them where it is not their count."""
     total = len(faults)
-    found = f"at least {total}" if total == _COUNTED else str(total)
+    found = f"at least {total}" if total == COUNTED else str(total)
     more = f", the first {FAULTS_SHOWN} are listed" if total > FAULTS_SHOWN else ""
-    detail = f"{found} fault{'s' if total > 1 else ''} in {records} records{more}"
-    return ContractViolated(detail, faults[:FAULTS_SHOWN], total)
+    detail = detail or f"{found} fault{'s' if total > 1 else ''} in {records} records"
+    return ContractViolated(f"{detail}{more}", faults[:FAULTS_SHOWN], total)
 
 
-def no_records() -> Problem:
+def no_records(given: str = "[]") -> Problem:
     """The problem with an empty list."""
-    return ContractViolated("the list has no record", [Fault(allowed="at least one record", given="[]")], 1)
+    return ContractViolated("the body has no record", [Fault(allowed="at least one record", given=given)], 1)
+
+
+_SPLIT = "[dict(zip({0}['columns'], row)) for row in {0}['data']]"
+_COLUMNS = "[dict(zip({0}, row)) for row in zip(*{0}.values())]"
+_ENVELOPES = ("dataframe_records", "dataframe_split", "inputs", "instances")
+"""The members in which clients of MLflow send a table."""
+
+
+def _no_list(body: Any, contract: Contract) -> Problem:
+    """The problem with a body that is not a list, and what would be one."""
+    fault = Fault(allowed="a JSON list of records", given=shown(body))
+    detail = "the body is not a list of records"
+    if not isinstance(body, dict):
+        return ContractViolated(detail, [fault], 1)
+    for name in _ENVELOPES:
+        if name in body:
+            sent = f"payload['{name}']"
+            form = _SPLIT if name == "dataframe_split" else _COLUMNS if isinstance(body[name], dict) else "{0}"
+            detail = f"this is MLflow's envelope {name}: send the list itself: json={form.format(sent)}"
+            return ContractViolated(detail, [fault], 1)
+    if body.keys() & {field.name for field in contract.fields}:
+        detail = "the body is one record: send a list, which may have one record alone: json=[payload]"
+    return ContractViolated(detail, [fault], 1)
 
 
 def allowed(field: Field) -> str:
@@ -141,17 +165,22 @@ def _faults(records: list[Any], contract: Contract) -> Iterator[Fault]:
     fields = {field.name: field for field in contract.fields}
     for index, record in enumerate(records):
         if not isinstance(record, dict):
-            yield Fault(record=index, allowed="an object with the contract's fields", given=_shown(record))
+            yield Fault(record=index, allowed="an object with the contract's fields", given=shown(record))
             continue
         for name, field in fields.items():
             if name in record:
                 if refusal := _refusal(record[name], field):
-                    words = f"{allowed(field)}; {refusal.hint}" if refusal.hint else allowed(field)
-                    yield Fault(record=index, field=name, given=_shown(record[name]), allowed=words)
+                    yield value_fault(index, field, record[name], refusal)
             elif field.required:
                 yield Fault(record=index, field=name, allowed=f"{allowed(field)}; the field must be there")
         for name in record.keys() - fields.keys():
             yield Fault(record=index, field=str(name)[:SHOWN], allowed="only fields of the contract")
+
+
+def value_fault(record: int, field: Field, value: Any, refusal: Refusal, line: int | None = None) -> Fault:
+    """A value that was refused."""
+    words = f"{allowed(field)}; {refusal.hint}" if refusal.hint else allowed(field)
+    return Fault(record=record, line=line, field=field.name, given=shown(value), allowed=words)
 
 
 def _refusal(value: Any, field: Field) -> Refusal | None:
@@ -162,7 +191,7 @@ def _refusal(value: Any, field: Field) -> Refusal | None:
     return None
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A wrong value, shortened; of lists and objects only what they are, for they may hold whole records."""
     if isinstance(value, list | dict):
         return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"

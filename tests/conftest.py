@@ -18,6 +18,7 @@ DEBIAN = {
     "jq": "Debian's package jq has it",
     "kubectl": "Debian's package kubernetes-client has it",
     "promtool": "Debian's package prometheus has it",
+    "curl": "Debian's package of that name has it",
     "haproxy": "Debian's package haproxy has it",
     "node": "Debian's package nodejs has it, `make test-tools` needs npm too",
 }

@@ -120,6 +120,24 @@ def test_openapi_marks_the_band_as_no_decision(server: Server) -> None:
     assert names[1:] == ["explain", "drift"]
 
 
+def test_openapi_describes_every_member_of_answers_and_problems(server: Server) -> None:
+    document = server.request("GET", "/openapi.json").json
+    bare = {
+        (name, member)
+        for name, schema in document["components"]["schemas"].items()
+        for member, described in schema["properties"].items()
+        if not described.get("description")
+    }
+    assert bare == set()
+    predict = document["paths"]["/predict"]["post"]
+    kinds = {"application/json", "text/csv", "application/x-ndjson"}
+    assert predict["requestBody"]["content"].keys() == predict["responses"]["200"]["content"].keys() == kinds
+    for kind, body in predict["requestBody"]["content"].items():
+        example = body["example"] if isinstance(body["example"], str) else json.dumps(body["example"])
+        assert server.predict(example.encode(), Content_Type=kind).status == 200
+    assert "406" in predict["responses"]
+
+
 def test_key_that_is_text_comes_back_as_it_was_sent(bundle: Bundle) -> None:
     fields = (*bundle.contract.fields, Field("code", "category", "Code", "a", role="carried", required=False))
     contract = msgspec.structs.replace(bundle.contract, fields=fields, key="code")

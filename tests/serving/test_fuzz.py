@@ -1,6 +1,7 @@
 """Whatever is sent, the answer is never a 5xx, and what is answered with 200 is logged as JSON."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.serving_bundles import Attrition
-from tests.support.serving_processes import KEY, Server
+from tests.support.serving_processes import KEY, ROOT, Server
 
 FUZZ = settings(
     max_examples=120,
@@ -98,6 +99,7 @@ def test_schemathesis_finds_no_fault_against_the_openapi_document(server: Server
         "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
         "--max-examples", "15", "--seed", "1", "--phases", "examples,coverage,fuzzing",
     ]  # fmt: skip
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    environ = os.environ | {"SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks", "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=240)
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
     assert "POST /predict" in run.stdout or "operations" in run.stdout.lower()

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import pandas as pd
 
-from training.data.csv_lines import BadLine, is_utf_8, read_lines
+from serving.scoring.csv_lines import BadLine, is_utf_8, read_lines
 from training.data.data_error import DataError, DataFault
 from training.data.table import RawTable
 

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from serving.scoring import spelling
 from serving.scoring.contract import Field
+from serving.scoring.csv_lines import BadLine, is_utf_8, read_lines
 from serving.scoring.spelling import Refusal, shown
-from training.data.csv_lines import BadLine, is_utf_8, read_lines
 from training.inference_log.sql_engine import Column
 from training.use_case import Binary, column_name
 

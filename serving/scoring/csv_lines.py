@@ -1,4 +1,4 @@
-"""The lines of a CSV file, as the training door and the outcomes feed both read them."""
+"""The lines of a CSV file, as the server, the training door and the outcomes feed read them."""
 
 import csv
 import re

@@ -1,0 +1,249 @@
+"""Records as files: CSV and JSON by line, read as the JSON that they stand for, and written for answers."""
+
+import codecs
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from serving import validation
+from serving.answers import ScoredRecord
+from serving.errors import FAULTS_SHOWN, Fault, Problem, TooLarge, Unparsable
+from serving.scoring.contract import Contract, Field
+from serving.scoring.csv_lines import BadLine, read_lines
+from serving.scoring.encode import encode_values
+from serving.scoring.spelling import SHOWN, find_columns, hold_column, read_column
+
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_raw = msgspec.json.Decoder(msgspec.Raw)
+_line_encoder = msgspec.json.Encoder()
+
+
+# --- JSON by line ---
+
+
+def as_list(body: bytes, contract: Contract) -> bytes:
+    """JSON by line as one JSON list, an element for each line that is not blank; raises ``Unparsable``."""
+    lines = [line for line in io.BytesIO(body) if not line.isspace()]
+    for record, line in enumerate(lines):
+        try:
+            _raw.decode(line)  # one value, and nothing after it
+        except (msgspec.DecodeError, RecursionError) as error:
+            problem = validation.not_json(line, contract, error)
+            faults = problem.faults or [Fault(allowed="one record as JSON in each line")]
+            problem.faults = [msgspec.structs.replace(fault, record=record) for fault in faults]
+            problem.total = len(problem.faults)
+            raise problem from error
+    return b"[%b]" % b",".join(lines)
+
+
+@contextmanager
+def naming_lines(body: bytes) -> Iterator[None]:
+    """Faults of records of JSON by line name the lines."""
+    try:
+        yield
+    except Problem as problem:
+        lines = [number for number, line in enumerate(io.BytesIO(body), start=1) if not line.isspace()]
+        problem.faults = [
+            fault if fault.record is None else msgspec.structs.replace(fault, line=lines[fault.record])
+            for fault in problem.faults or ()
+        ] or None
+        raise
+
+
+# --- CSV ---
+
+
+class _Rows:
+    """The lines of a file that say something."""
+
+    def __init__(self, header: list[str]) -> None:
+        self.header = header
+        self.cells: list[list[str]] = []
+        self.lines: list[int] = []
+        self.columns: dict[str, int] = {}
+        """Where each field of the contract stands that has a column."""
+
+    def column(self, name: str) -> list[str]:
+        """The cells of a field."""
+        place = self.columns[name]
+        return [cells[place] if place < len(cells) else "" for cells in self.cells]
+
+
+def read_csv(body: bytes, contract: Contract, limit: int) -> tuple[NDArray[np.float64], bytes]:
+    """The encoded fields ``[n, fields]`` of a CSV file, and its records as JSON: what was understood.
+
+    The table of spellings says what a cell means. ``limit``: bytes that the JSON may have. Raises the ``Problem`` with
+    a file that is not a table, does not meet the contract (every fault of it), or is too large.
+    """
+    rows = _read_rows(body, contract, limit)
+    if not rows.cells:
+        raise validation.no_records("a header line alone")
+    matrix = np.full((len(rows.cells), len(contract.fields)), np.nan)
+    values: dict[str, list[float | int | str | None]] = {}
+    faults: list[Fault] = []
+    for position, field in enumerate(contract.fields):
+        if field.name not in rows.columns:
+            continue
+        cells = rows.column(field.name)
+        column, refused = read_column(cells, field, as_text=True)
+        refused = hold_column(column, field) | refused  # a refused cell counts as missing, but why is known
+        faults += [validation.value_fault(row, field, cells[row], why, rows.lines[row]) for row, why in refused.items()]
+        if len(faults) >= validation.COUNTED:
+            break
+        matrix[:, position] = encode_values(column, field)
+        values[field.name] = _plain(column, field)
+    if faults:
+        faults.sort(key=lambda fault: fault.record or 0)
+        raise validation.violations(faults[: validation.COUNTED], len(rows.cells))
+    records = zip(*values.values(), strict=True)
+    understood = msgspec.json.encode([dict(zip(values, record, strict=True)) for record in records])
+    if len(understood) > limit:
+        raise _too_large(len(rows.cells), limit)
+    return matrix, understood
+
+
+def _read_rows(body: bytes, contract: Contract, limit: int) -> _Rows:
+    lines = read_lines(io.StringIO(_text(body), newline=""))
+    _, header = next(lines, (1, BadLine("nothing")))
+    if isinstance(header, BadLine):
+        raise Unparsable("the header line cannot be read", [_bad_line(1, header.reason)], 1)
+    while header and not header[-1]:  # spreadsheets write commas beyond the last column
+        header.pop()
+    rows = _Rows(header)
+    rows.columns = _columns(header, contract)
+    # A record takes at least this much as JSON, so what is too large is known before all of it is in memory.
+    least = sum(len(msgspec.json.encode(name)) + 3 for name in rows.columns)
+    bad: list[Fault] = []
+    for number, cells in lines:
+        if isinstance(cells, BadLine):
+            bad.append(_bad_line(number, cells.reason))
+        elif any(cells[len(header) :]):
+            bad.append(_bad_line(number, f"more cells than the header has columns ({len(header)})"))
+        else:
+            rows.cells.append(cells[: len(header)])
+            rows.lines.append(number)
+        if len(bad) == FAULTS_SHOWN:
+            break
+        if len(rows.cells) * least > limit:
+            raise _too_large(len(rows.cells), limit)
+    if bad:
+        raise Unparsable("the body is not a table in CSV, or not all of it", bad, len(bad))
+    return rows
+
+
+def _text(body: bytes) -> str:
+    if body.startswith(_UTF_16) or b"\0" in body[:4]:
+        raise Unparsable("the file is in UTF-16 or UTF-32: save it as CSV UTF-8")
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = body.count(b"\n", 0, error.start) + 1
+        fault = Fault(line=line, given="a byte that is not UTF-8", allowed="text in UTF-8")
+        raise Unparsable("the file is not in UTF-8: save it as CSV UTF-8", [fault], 1) from error
+
+
+def _columns(header: Sequence[str], contract: Contract) -> dict[str, int]:
+    """Where each field stands in the header."""
+    if len(header) > len(contract.fields) + FAULTS_SHOWN:  # and not millions of faults
+        words = f"only fields of the contract, which are {len(contract.fields)}"
+        fault = Fault(line=1, given=f"{len(header)} columns", allowed=words)
+        raise validation.violations([fault], 0, "the header line has too many columns")
+    found = find_columns(header, {field.name: () for field in contract.fields})
+    if not any(found.values()):
+        fault = Fault(line=1, given=validation.shown(",".join(header)), allowed="the names of the contract's fields")
+        hint = "are its cells separated by commas, and is there a header line?"
+        raise validation.violations([fault], 0, f"no column of the file is a field: {hint}")
+    faults = []
+    for field in contract.fields:
+        columns = found[field.name]
+        if len(columns) > 1:
+            given = f"{len(columns)} columns: {validation.shown(', '.join(columns))}"
+            faults.append(Fault(line=1, field=field.name, given=given, allowed="each field once"))
+        elif not columns and field.required:
+            words = f"{validation.allowed(field)}; the column must be there"
+            faults.append(Fault(line=1, field=field.name, allowed=words))
+    known = {name for names in found.values() for name in names}
+    for place, name in enumerate(header, start=1):
+        if name not in known:
+            faults.append(Fault(line=1, field=name[:SHOWN] or f"column {place}", allowed="only fields of the contract"))
+    if faults:
+        raise validation.violations(faults, 0, f"the header line has {len(faults)} fault{'s' * (len(faults) > 1)}")
+    return {ours: header.index(columns[0]) for ours, columns in found.items() if columns}
+
+
+def csv_table(records: Sequence[Mapping[str, object]]) -> str:
+    """Records of the same fields as CSV, as ``read_csv`` reads them; a missing value is an empty cell."""
+    text = io.StringIO(newline="")
+    lines = csv.DictWriter(text, list(records[0]))
+    lines.writeheader()
+    lines.writerows(records)
+    return text.getvalue()
+
+
+def _bad_line(number: int, reason: str) -> Fault:
+    return Fault(line=number, given=reason, allowed="cells separated by commas, as many as the header line has")
+
+
+def _too_large(records: int, limit: int) -> TooLarge:
+    return TooLarge(
+        f"the file's records are more than {limit} bytes as JSON, which is the limit of every request, and {records} "
+        "of them have been read; send fewer records a request, or score them in batch"
+    )
+
+
+def _plain(column: NDArray[np.float64] | NDArray[np.object_], field: Field) -> list[float | int | str | None]:
+    """A column as JSON has it: a whole number without a point."""
+    if column.dtype == object:
+        return list(column.tolist())
+    kind = int if field.kind == "integer" else float
+    return [None if value != value else kind(value) for value in column.tolist()]
+
+
+# --- answers ---
+
+CSV_COLUMNS = ("key", "probability", "outlier", "band", "warnings")
+"""Columns of an answer as CSV; with reasons also the next one."""
+REASONS_COLUMN = "reasons"
+
+
+def csv_answer(records: Iterable[ScoredRecord], *, explain: bool) -> bytes:
+    """Scored records as CSV with a header: a line for each, in the request's order.
+
+    Warnings and reasons are sentences, joined by ``; ``. A text that a spreadsheet would take for a formula comes with
+    an apostrophe before it.
+    """
+    text = io.StringIO(newline="")
+    lines = csv.writer(text)
+    lines.writerow([*CSV_COLUMNS, REASONS_COLUMN] if explain else CSV_COLUMNS)
+    lines.writerows(_cells(record, explain) for record in records)
+    return text.getvalue().encode()
+
+
+def _cells(record: ScoredRecord, explain: bool) -> list[str | int | float]:
+    cells: list[str | int | float] = [
+        _cell(record.key),
+        record.probability,
+        "true" if record.outlier else "false",
+        _cell(record.band),
+        _cell("; ".join(warning.text for warning in record.warnings or ())),
+    ]
+    if explain:
+        cells.append(_cell("; ".join(reason.text for reason in record.reasons or ())))
+    return cells
+
+
+def _cell(value: str | int | float | msgspec.UnsetType) -> str | int | float:
+    if isinstance(value, msgspec.UnsetType):
+        return ""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def ndjson_answer(records: Iterable[ScoredRecord]) -> bytes:
+    """Scored records as JSON, a line for each, in the request's order."""
+    return _line_encoder.encode_lines(list(records))

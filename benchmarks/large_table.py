@@ -3,7 +3,7 @@
 Makes a table of columns of every kind, drafts a use case from it into a temporary folder as ``make use-case`` does, and
 runs the four tasks of ``training/training_job.py``, each a process, with the trials that the draft asks for and against
 a fresh MLflow server. ``wall_s`` is the time of a task's process, imports included. ``peak_mib`` is the most memory
-that the process and all its children have held at once, looked at ten times a second; memory that several of them share
+that the process and all its children have held at once, looked at twice a second; memory that several of them share
 counts once (on macOS, which does not tell, as often as it is shared). ``expected_s`` is what the demo and the scaffold
 say beforehand of the four tasks.
 """
@@ -33,7 +33,7 @@ TASKS = ("prepare", "tune", "evaluate", "register")
 COLUMNS = 50
 SEED = 20
 LIMIT_MIB = 2048
-_LOOK_EVERY = 0.1
+_LOOK_EVERY = 0.5
 
 
 def make_table(rows: int, seed: int) -> pd.DataFrame:

@@ -166,8 +166,8 @@ serve: setup ## The scoring server alone, without keys, on loopback (USE_CASE=, 
 bench-training: setup ## The training job beside the published recipe (DATA=, REPEATS=5 of the cross-validation)
 	$(RUN) -m benchmarks.training $(if $(DATA),--data "$(DATA)") $(if $(REPEATS),--repeats $(REPEATS))
 
-bench-large-table: setup ## Time and memory of the scaffold and the training job on 50 columns (ROWS=100000)
-	$(RUN) -m benchmarks.large_table $(if $(ROWS),--rows $(ROWS))
+bench-large-table: setup ## Time and memory of the scaffold and the training job on 50 columns (ROWS=100000, TRIALS=)
+	$(RUN) -m benchmarks.large_table $(if $(ROWS),--rows $(ROWS)) $(if $(TRIALS),--trials $(TRIALS))
 
 bench-serving: setup ## The scoring server against an empty route and the naive way (benchmarks/serving.md)
 	$(RUN) -m benchmarks.serving $(ARGS)

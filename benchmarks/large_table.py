@@ -1,4 +1,4 @@
-"""What a large table costs: ``make bench-large-table`` (``ROWS=100000``), 50 columns.
+"""What a large table costs: ``make bench-large-table`` (``ROWS=100000 TRIALS=6``), 50 columns.
 
 Makes a table of columns of every kind, drafts a use case from it into a temporary folder as ``make use-case`` does, and
 runs the four tasks of ``training/training_job.py``, each a process, with the trials that the draft asks for and against
@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 import psutil
@@ -59,7 +60,9 @@ def make_table(rows: int, seed: int) -> pd.DataFrame:
             case 2:
                 made[f"kind_{number}"] = _named(f"kind {number}", hidden, 12)
             case 3:
-                made[f"place_{number}"] = np.where(rng.random(rows) < 0.05, None, _named("place", hidden, 60))
+                places = _named("place", hidden, 60)
+                places[rng.random(rows) < 0.05] = None
+                made[f"place_{number}"] = places
             case 4:
                 made[f"flag_{number}"] = np.where(hidden > 0.5, "yes", "no")
             case 5:
@@ -107,8 +110,10 @@ def _held(tree: psutil.Process) -> int:
 def scaffold(table: Path, folder: Path) -> tuple[dict[str, float], UseCase]:
     """Draft the use case into ``folder``."""
     found = watched(
-        [sys.executable, "-m", "training.scaffold", "--name", NAME, "--data", str(table), "--label", LABEL]
-        + ["--key", KEY, "--positive", "yes", "--into", str(folder)],
+        [
+            *(sys.executable, "-m", "training.scaffold", "--name", NAME, "--data", str(table)),
+            *("--label", LABEL, "--positive", "yes", "--key", KEY, "--into", str(folder)),
+        ],
         dict(os.environ),
     )
     use_cases.__path__.append(str(folder))  # the processes of the job find it by USE_CASES
@@ -146,6 +151,7 @@ def run_job(use_case: UseCase, table: Path, folder: Path) -> tuple[dict[str, dic
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--trials", type=int, help="instead of those that the draft asks for")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     # For the processes started from here: one thread each, as many processes as cores.
@@ -154,6 +160,7 @@ def main() -> None:
         table, folder = Path(scratch) / "table.csv", Path(scratch) / "use_cases"
         make_table(given.rows, seed=1).to_csv(table, index=False)
         drafted, use_case = scaffold(table, folder)
+        use_case = msgspec.structs.replace(use_case, trials=given.trials or use_case.trials)
         print(f"  scaffold: {drafted}", flush=True)
         tasks, evaluation = run_job(use_case, table, folder)
         found = {

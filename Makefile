@@ -18,7 +18,7 @@ REQUIREMENTS := requirements serving/requirements serving/requirements-entra ser
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs pin-images namespaces monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
 	test-azurite test-spark test-postgres test-image-env test-reasons test-client \
-	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training clean
+	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training bench-large-table clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -179,6 +179,9 @@ serve: setup ## The scoring server alone, without keys, on loopback (USE_CASE=, 
 
 bench-training: setup ## The training job beside the published recipe (DATA=, REPEATS=5 of the cross-validation)
 	$(RUN) -m benchmarks.training $(if $(DATA),--data "$(DATA)") $(if $(REPEATS),--repeats $(REPEATS))
+
+bench-large-table: setup ## Time and memory of the scaffold and the training job on 50 columns (ROWS=100000, TRIALS=)
+	$(RUN) -m benchmarks.large_table $(if $(ROWS),--rows $(ROWS)) $(if $(TRIALS),--trials $(TRIALS))
 
 bench-serving: setup ## The scoring server against an empty route and the naive way (benchmarks/serving.md)
 	$(RUN) -m benchmarks.serving $(ARGS)

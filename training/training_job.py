@@ -29,7 +29,9 @@ from training.config import JobConfig, read_config
 from training.use_case import load
 
 if TYPE_CHECKING:
+    import numpy as np
     from mlflow.entities import Run
+    from numpy.typing import NDArray
 
     from training.data.dataset import Dataset
     from training.registry.tracking import Tracker
@@ -107,6 +109,7 @@ def tune(config: JobConfig, run_key: str) -> None:
 
             check_convertible(data.space, data.x, data.y, config.seed)
         recordings: list[Future[None]] = []
+        scored: dict[int, NDArray[np.float64]] = {}
         # Trials are recorded while the next ones are computed.
         with open_engine(data, config.parallel_trials) as engine, ThreadPoolExecutor(1) as recorder:
             log.info("%d trials on engine %s", config.trials, engine.name)
@@ -117,8 +120,9 @@ def tune(config: JobConfig, run_key: str) -> None:
                 seed=config.seed,
                 recorded=tracker.recorded_trials(run),
                 record=lambda result: recordings.append(recorder.submit(tracker.record_trial, run, result)),
+                scored=scored,
             )
-            members, bias = choose(data, engine, results, seed=config.seed)
+            members, bias = choose(data, engine, results, seed=config.seed, scored=scored)
         for recording in recordings:
             recording.result()
         complete = [result for result in results if not result.pruned]

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.scoring.parts import by_parts
+
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime
@@ -47,5 +49,8 @@ class Model:
 
     def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """The output for the encoded matrix ``[n, features]``, float32 ``[n]``."""
+        return by_parts(self._run, x)
+
+    def _run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         outputs: list[NDArray[np.float32]] = self._session.run(self._outputs, {"X": x})
         return outputs[0].reshape(-1)

@@ -4,7 +4,7 @@
 operators (``training.export.classifier``), and in float32 where a tree asks about it.
 """
 
-import functools
+import hashlib
 from typing import Self
 
 import numpy as np
@@ -23,6 +23,7 @@ _SPREAD = 10.0
 linear model sees ``log(1 + value)``."""
 
 _SCREENING_C = 0.1
+_COLUMNS_AT_ONCE = 32
 
 
 class DesignMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -65,7 +66,7 @@ class DesignMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: NDArray[np.float32], y: NDArray[np.int64]) -> Self:
         kept = usable = [column for column in range(X.shape[1]) if len(self._values(X, column)) > 1]
         if self.linear and self.alpha < 1:
-            p_values = _p_values(self.categories, self.knots, X.tobytes(), y.tobytes())
+            p_values = _p_values(self.categories, self.knots, X, y)
             kept = [column for column in usable if p_values[column] <= self.alpha] or usable
         self._learn(X, kept)
         return self
@@ -73,7 +74,9 @@ class DesignMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def transform(self, X: NDArray[np.float32]) -> NDArray[np.floating]:
         if not self.linear:
             return np.hstack([self._answers(X), self._numbers(X)])
-        standardised: NDArray[np.floating] = (self._columns(X) - self.center_) / self.scale_
+        standardised = self._columns(X)
+        standardised -= self.center_
+        standardised /= self.scale_
         return standardised
 
     def fields(self) -> NDArray[np.int64]:
@@ -121,15 +124,22 @@ class DesignMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _known(self, X: NDArray[np.float32], answers: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Where a question has an answer: the level is there, the category is one of those asked about."""
-        known: NDArray[np.bool_] = np.where(self.step_, ~np.isnan(X[:, self.asked_]), answers @ self.same_field_ > 0)
+        known: NDArray[np.bool_] = ~np.isnan(X[:, self.asked_])
+        for first, last in self.category_ends_:
+            known[:, first:last] = answers[:, first:last].any(axis=1, keepdims=True)
         return known
 
     def _columns(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
         """Columns of a linear design before they are standardised."""
         answers = self._answers(X)
-        filled = np.where(self._known(X, answers), answers, self.fill_)
-        hinges = np.maximum(self._bent(X)[:, self.knot_numbers_] - self.knots_, 0)
-        return np.hstack([filled, hinges]).astype(np.float64)
+        # A large table's columns are most of the job's memory: they are made once, in place.
+        columns = np.empty((len(X), len(self.asked_) + len(self.knots_)))
+        columns[:, : len(self.asked_)] = np.where(self._known(X, answers), answers, self.fill_)
+        del answers
+        bent = self._bent(X)
+        for place, (number, knot) in enumerate(zip(self.knot_numbers_, self.knots_, strict=True), len(self.asked_)):
+            columns[:, place] = np.maximum(bent[:, number] - knot, 0)
+        return columns
 
     def _place_knots(self, X: NDArray[np.float32]) -> None:
         """The first knot of each number is its smallest value: that hinge is the number itself, shifted."""
@@ -140,31 +150,55 @@ class DesignMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.knots_ = np.concatenate([np.empty(0), *placed]).astype(np.float32)
 
     def _standardise(self, X: NDArray[np.float32]) -> None:
-        answers = self._answers(X)
-        self.same_field_ = np.equal.outer(self.asked_, self.asked_).astype(np.float32)
-        known = self._known(X, answers)
-        self.fill_ = ((answers * known).sum(axis=0) / np.maximum(known.sum(axis=0), 1)).astype(np.float32)
+        ends = np.searchsorted(self.asked_, self.categories), np.searchsorted(self.asked_, self.categories, "right")
+        self.category_ends_ = [(first, last) for first, last in zip(*ends, strict=True) if first < last]
+        self._fill_in(X)
         columns = self._columns(X)
         self.center_ = columns.mean(axis=0)
-        spread = columns.std(axis=0)
+        # A part at a time: the standard deviation of all takes as much memory again as they do.
+        parts = range(0, columns.shape[1], _COLUMNS_AT_ONCE)
+        spread = np.concatenate(
+            [np.empty(0), *(columns[:, first : first + _COLUMNS_AT_ONCE].std(axis=0) for first in parts)]
+        )
         self.scale_ = np.where(spread > 0, spread, 1.0)
 
+    def _fill_in(self, X: NDArray[np.float32]) -> None:
+        answers = self._answers(X)
+        known = self._known(X, answers)
+        self.fill_ = ((answers * known).sum(axis=0) / np.maximum(known.sum(axis=0), 1)).astype(np.float32)
 
-@functools.lru_cache(maxsize=64)
-def _p_values(categories: tuple[int, ...], knots: int, x: bytes, y: bytes) -> dict[int, float]:
+
+_screened: dict[tuple[tuple[int, ...], int, bytes], dict[int, float]] = {}
+"""P-values by what they follow from. Trials that differ in the rest ask for the same folds again and again; the rows
+themselves, which may be many, are not kept."""
+
+
+def _p_values(
+    categories: tuple[int, ...], knots: int, rows: NDArray[np.float32], y: NDArray[np.int64]
+) -> dict[int, float]:
+    """``_wald_test``, once for the same rows."""
+    digest = hashlib.blake2b(np.ascontiguousarray(rows).data)
+    digest.update(np.ascontiguousarray(y).data)
+    key = (categories, knots, digest.digest())
+    if key not in _screened:
+        _screened[key] = _wald_test(categories, knots, rows, y)
+    return _screened[key]
+
+
+def _wald_test(
+    categories: tuple[int, ...], knots: int, rows: NDArray[np.float32], y: NDArray[np.int64]
+) -> dict[int, float]:
     """Wald test of each field in a ridge-penalised logistic regression, by encoded column.
 
-    The penalty shrinks the degrees of freedom of a field (trace of its part of the smoother matrix). ``x`` and ``y``
-    are the arrays' bytes: trials that differ in the rest ask for the same folds again and again.
+    The penalty shrinks the degrees of freedom of a field (trace of its part of the smoother matrix).
     """
-    outcomes = np.frombuffer(y, np.int64)
-    rows = np.frombuffer(x, np.float32).reshape(len(outcomes), -1)
-    design = DesignMatrix(categories, knots=knots, alpha=1.0).fit(rows, outcomes)
+    design = DesignMatrix(categories, knots=knots, alpha=1.0).fit(rows, y)
     columns, fields = design.transform(rows), design.fields()
-    model = LogisticRegression(C=_SCREENING_C, max_iter=1000).fit(columns, outcomes)
+    model = LogisticRegression(C=_SCREENING_C, max_iter=1000).fit(columns, y)
     p = model.predict_proba(columns)[:, 1]
     penalty = np.eye(columns.shape[1]) / _SCREENING_C
-    covariance = np.linalg.inv((columns * (p * (1 - p))[:, np.newaxis]).T @ columns + penalty)
+    columns *= np.sqrt(p * (1 - p))[:, np.newaxis]
+    covariance = np.linalg.inv(columns.T @ columns + penalty)
     freedom = 1 - np.diag(covariance @ penalty)
     found = {}
     for field in np.unique(fields):

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 from serving.scoring.contract import Field
+from serving.scoring.parts import by_parts
 from training.search.design import DesignMatrix
 
 FAMILIES = ("logistic", "forest", "boosting")
@@ -83,6 +84,10 @@ def score(pipeline: Pipeline, x: NDArray[np.float32]) -> NDArray[np.float64]:
     Log-odds of a linear model and of boosting, the probability of a forest. All three are sums, over fields
     or over trees, so the ensemble is one as well.
     """
+    return by_parts(lambda part: _score(pipeline, part), x)
+
+
+def _score(pipeline: Pipeline, x: NDArray[np.float32]) -> NDArray[np.float64]:
     if isinstance(pipeline[-1], ExtraTreesClassifier):
         probability: NDArray[np.float64] = pipeline.predict_proba(x)[:, 1]
         return probability

@@ -34,8 +34,12 @@ def search(
     seed: int,
     recorded: Mapping[int, TrialResult] | None = None,
     record: Recorder = lambda result: None,
+    scored: dict[int, NDArray[np.float64]] | None = None,
 ) -> list[TrialResult]:
-    """Run ``trials`` trials; ``recorded`` ones are taken as they are, new ones are given to ``record``."""
+    """Run ``trials`` trials; ``recorded`` ones are taken as they are, new ones are given to ``record``.
+
+    ``scored`` gets the out-of-fold scores of each new trial in the first repeat, ``{number: [n]}``, for ``choose``.
+    """
     study = _study(data.space, seed)
     results: list[TrialResult] = []
     known = recorded or {}
@@ -51,6 +55,8 @@ def search(
             fresh = {trial.number: parameters[trial.number] for trial in alive if len(scores[trial.number]) <= repeat}
             for number, whole in _out_of_fold(data, engine, fresh, seed, repeat).items():
                 scores[number].append(float(roc_auc_score(data.y, whole)))
+                if repeat == 0 and scored is not None:
+                    scored[number] = whole
             for trial in alive:
                 trial.report(scores[trial.number][repeat], repeat)
             alive = [trial for trial in alive if repeat == REPEATS - 1 or not trial.should_prune()]
@@ -67,15 +73,27 @@ def search(
     return results
 
 
-def choose(data: TrialData, engine: Engine, results: list[TrialResult], *, seed: int) -> tuple[list[Member], float]:
-    """The ensemble: best trial of each family, with weights fitted on out-of-fold scores; members and bias."""
+def choose(
+    data: TrialData,
+    engine: Engine,
+    results: list[TrialResult],
+    *,
+    seed: int,
+    scored: Mapping[int, NDArray[np.float64]] | None = None,
+) -> tuple[list[Member], float]:
+    """The ensemble: best trial of each family, with weights fitted on out-of-fold scores; members and bias.
+
+    Only trials that are not ``scored`` (see ``search``) are fitted again.
+    """
     best: dict[int, dict[str, Any]] = {}
     for family in data.space.families:
         complete = [r for r in results if r.parameters["family"] == family and not r.pruned]
         if complete:
             winner = max(complete, key=lambda result: (result.score, -result.number))
             best[winner.number] = winner.parameters
-    whole = _out_of_fold(data, engine, best, seed, 0)
+    known = scored or {}
+    unknown = {number: own for number, own in best.items() if number not in known}
+    whole = {**known, **_out_of_fold(data, engine, unknown, seed, 0)}
     return fit_weights(list(best.values()), np.column_stack([whole[number] for number in best]), data.y)
 
 

@@ -1,5 +1,6 @@
 """Reasons are exact Shapley values that add up to the served probability."""
 
+import functools
 import json
 import math
 from itertools import combinations
@@ -45,10 +46,11 @@ def test_base_and_effects_add_up_for_real_and_for_generated_rows(members, real):
     ensemble = stacked(real, members)
     x = np.vstack([real.x[:150], generate_rows(real.use_case.features, real.x, 150, 4)])
     reasons = reasons_of(ensemble, real.x)
-    sums = reasons.base + reasons.effects(x).sum(axis=1)
+    effects = reasons.effects(x)
+    sums = reasons.base + effects.sum(axis=1)
     np.testing.assert_allclose(expit(sums), ensemble.predict_proba(x)[:, 1], atol=1e-9)
     one_by_one = np.vstack([reasons.effects(x[[row]]) for row in range(0, 300, 30)])
-    np.testing.assert_allclose(one_by_one, reasons.effects(x)[::30], atol=1e-12)
+    np.testing.assert_allclose(one_by_one, effects[::30], atol=1e-12)
 
 
 @pytest.mark.parametrize("name", MEMBERS)
@@ -62,9 +64,10 @@ def test_effects_are_those_of_all_coalitions(name, real):
     ensemble = StackedEnsemble(space, [MEMBERS[name]], 0.2, 1).fit(x, real.y[:300])
     rows, records, count = x[:9], x[100:106], len(chosen)
 
+    @functools.cache  # each coalition is asked about once for every player
     def value(record, coalition):
-        mixed = rows.copy()
-        mixed[:, coalition] = record[list(coalition)]
+        mixed, columns = rows.copy(), list(coalition)
+        mixed[:, columns] = records[record, columns]
         p = ensemble.predict_proba(mixed)[:, 1]
         return np.log(p / (1 - p)).mean()
 
@@ -72,12 +75,12 @@ def test_effects_are_those_of_all_coalitions(name, real):
         others = [other for other in range(count) if other != player]
         return sum(
             math.factorial(size) * math.factorial(count - size - 1) / math.factorial(count)
-            * (value(record, (*coalition, player)) - value(record, coalition))
+            * (value(record, frozenset((*coalition, player))) - value(record, frozenset(coalition)))
             for size in range(count)
             for coalition in combinations(others, size)
         )  # fmt: skip
 
-    wanted = [[effect(record, player) for player in range(count)] for record in records]
+    wanted = [[effect(record, player) for player in range(count)] for record in range(len(records))]
     np.testing.assert_allclose(reasons_of(ensemble, x, rows).effects(records), wanted, atol=1e-9)
 
 

@@ -1,5 +1,7 @@
 """The design matrix: what a missing, unknown or extreme value means."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -117,3 +119,18 @@ def test_table_may_hold_one_kind_of_field_alone(categories, linear):
     columns = DesignMatrix(categories, linear=linear).fit(x, (rng.random(400) < 0.5).astype(np.int64)).transform(x)
     assert columns.shape[0] == 400
     assert np.isfinite(columns).all()
+
+
+def test_large_table_takes_hardly_more_memory_than_its_design_and_none_of_it_is_kept():
+    rng = np.random.default_rng(5)
+    rows = 4000
+    x = np.column_stack([rng.integers(0, 60, (rows, 6)), rng.normal(size=(rows, 6))]).astype(np.float32)
+    y = (x[:, 6] + rng.normal(size=rows) > 0).astype(np.int64)
+    tracemalloc.start()
+    design = DesignMatrix(tuple(range(6)), alpha=0.5)
+    size = design.fit(x, y).transform(x).nbytes
+    kept, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2.5 * 8 * rows * (6 * 60 + 6 * 3), "the screening looks at all columns"
+    assert size <= 8 * rows * (6 * 60 + 6 * 3)
+    assert kept < x.nbytes, "a cache holds the rows"

@@ -41,6 +41,18 @@ def test_search_with_the_same_seed_gives_the_same_trials_on_two_processes(data, 
         assert choose(data, engine, again, seed=5) == inline
 
 
+def test_choice_fits_nothing_again_that_the_search_has_scored(data, results):
+    engine, scored = InlineEngine(data), {}
+    search(data, engine, trials=TRIALS, seed=5, scored=scored)
+    fits = engine.fits
+    assert choose(data, engine, results, seed=5, scored=scored) == choose(data, InlineEngine(data), results, seed=5)
+    assert engine.fits == fits
+    # What a killed try has recorded was scored by another process.
+    choose(data, engine, results, seed=5, scored={})
+    families = {result.parameters["family"] for result in results if not result.pruned}
+    assert engine.fits == fits + FOLDS * len(families)
+
+
 def test_search_with_another_seed_gives_other_trials(data, results):
     other = search(data, InlineEngine(data), trials=TRIALS, seed=6)
     assert figures(other) != figures(results)

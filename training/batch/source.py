@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pyarrow import csv, dataset
 
 from training.data.data_error import DataError, DataFault
+from training.data.delta import DeltaUnread, in_delta, is_delta, open_delta
 
 NOTHING = "nothing is scored"
 PART_ROWS = 65_536
@@ -45,7 +46,9 @@ def find(location: str) -> Source:
     path = Path(location)
     if not path.exists():
         raise _fault(location, "it does not exist where the job runs: check the path and its spelling")
-    if (path / "_delta_log").is_dir():
+    if in_delta(path):
+        raise _fault(location, "it is a file of a Delta table, and may hold deleted rows: name the table's folder")
+    if is_delta(path):
         return Source(location, "delta")
     name = location.rstrip("/").lower()
     if name.endswith((".csv", ".csv.gz")) and path.is_file():
@@ -113,6 +116,8 @@ class _told:
         return
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, DeltaUnread):
+            raise _fault(self._source.location, str(error)) from error
         if isinstance(error, pa.ArrowException | OSError | UnicodeDecodeError):
             message = f"it cannot be read to its end as {self._source.kind} ({str(error).splitlines()[0]})"
             raise _fault(self._source.location, message) from error
@@ -122,9 +127,7 @@ def _open(source: Source) -> _Opened:
     if source.kind == "csv":
         return _open_csv(source.location)
     if source.kind == "delta":
-        from deltalake import DeltaTable
-
-        table = DeltaTable(source.location).to_pyarrow_dataset()
+        table = open_delta(source.location)
     else:
         table = dataset.dataset(source.location, format="parquet")
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from serving.scoring.contract import read_contract
+from serving.scoring.bundle import NoReasonsError
+from serving.scoring.contract import REASONS_FILE, read_contract
 from training.batch import source as sources
 from training.batch import tables as embedded
 from training.batch.record import Batch, batch_file
@@ -21,10 +22,12 @@ def score_table(use_case: UseCase, bundle: Path, pinned: Pinned, location: str, 
     """Score a table and replace the date's partitions of ``scores`` and ``rejected_rows``.
 
     Killed at any point and repeated, it leaves the same rows. Raises ``DataError`` for a table that cannot be scored
-    as a whole: one that cannot be read, or lacks columns.
+    as a whole: one that cannot be read, or lacks columns; ``NoReasonsError`` where the model has no reasons to give.
     """
     source = sources.find(location)
     contract = read_contract(bundle)
+    if pinned.explain and not (bundle / REASONS_FILE).exists():
+        raise NoReasonsError(f"version {pinned.version} gives no reasons: score without explain, or train it again")
     columns = sources.columns_of(source)
     if missing := missing_columns(contract, columns):
         faults = [DataFault(name, None, "the column is missing") for name in missing]

@@ -26,16 +26,20 @@ ANSWER = (
     ("bundle_digest", pa.string()),
 )
 """What stands in a row of table ``scores`` after its number and its fields."""
+EXPLAINED = (("base", pa.float64()), (REASONS, pa.string()), ("other", pa.float64()))
+"""What follows where reasons are asked for: ``reasons`` is JSON text, as the registered model gives it."""
 _RECORD_LIMIT = 10_000
 """Characters that table ``rejected`` keeps of a record."""
 
 
 class Pinned(msgspec.Struct, frozen=True):
-    """The model that a run scores with, from its start to its end."""
+    """What a run scores with, from its start to its end."""
 
     version: str
     bundle_digest: str
     """``sha256:`` and 64 hexadecimal digits over the bundle's files."""
+    explain: bool = False
+    """Whether table ``scores`` says why each row has its probability."""
 
 
 class Scored(msgspec.Struct, frozen=True):
@@ -45,10 +49,10 @@ class Scored(msgspec.Struct, frozen=True):
     rejected: pa.Table
 
 
-def scores_schema(use_case: UseCase) -> pa.Schema:
+def scores_schema(use_case: UseCase, pinned: Pinned) -> pa.Schema:
     """Table ``scores``: the row's number in its file (from 1), the fields under their SQL names, the answer."""
     fields = [(use_case.columns[field.name], _arrow_type(field)) for field in use_case.fields]
-    return pa.schema([(ROW, pa.int64()), *fields, *ANSWER])
+    return pa.schema([(ROW, pa.int64()), *fields, *ANSWER, *(EXPLAINED if pinned.explain else ())])
 
 
 REJECTED = pa.schema(
@@ -140,7 +144,7 @@ def _scores(
     encoded: NDArray[np.float64],
     numbers: pa.Array,
 ) -> pa.Table:
-    schema, count = scores_schema(use_case), len(encoded)
+    schema, count = scores_schema(use_case, pinned), len(encoded)
     x = feature_matrix(encoded, feature_positions(bundle.contract))
     outlier = bundle.outlier_scores(x) if count else np.empty(0)
     made: dict[str, Any] = {
@@ -152,8 +156,19 @@ def _scores(
         "model_version": pa.repeat(pinned.version, count),
         "bundle_digest": pa.repeat(pinned.bundle_digest, count),
     }
+    if pinned.explain:
+        made |= _explained(bundle, values, encoded)
     columns = [made.get(field.name, pa.nulls(count, field.type)) for field in schema]
     return pa.table(columns, schema=schema)
+
+
+def _explained(bundle: Bundle, values: dict[str, pa.Array], encoded: NDArray[np.float64]) -> dict[str, Any]:
+    rows = list(bundle.explain(encoded, lambda record, name: values[name][record].as_py()))
+    return {
+        "base": [row.base for row in rows],
+        REASONS: [msgspec.json.encode(row.reasons).decode() for row in rows],
+        "other": [row.other for row in rows],
+    }
 
 
 def _rejected(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyarrow import csv, dataset
 
 from training.data.data_error import DataError, DataFault
-from training.data.delta import DeltaUnread, in_delta, is_delta, open_delta
+from training.data.delta import DeltaUnread, delta_columns, in_delta, is_delta, open_delta
 
 NOTHING = "nothing is scored"
 PART_ROWS = 65_536
@@ -61,7 +61,7 @@ def find(location: str) -> Source:
 def columns_of(source: Source) -> list[str]:
     """The table's columns, in order; raises ``DataError`` where one is there twice."""
     with _told(source):
-        names = list(_open(source).schema.names)
+        names = delta_columns(source.location) if source.kind == "delta" else list(_open(source).schema.names)
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise _fault(source.location, f"the columns {', '.join(twice)} are there more than once")
     return names

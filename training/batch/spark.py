@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from serving.scoring.bundle import Bundle
-from training.batch.score import REASONS, REJECTED, Pinned, Scored, score_rows, scores_schema
+from training.batch.score import REJECTED, Pinned, Scored, score_rows, scores_schema
 from training.batch.source import Source
 from training.batch.tables import REJECTED_ROWS, SCORES, Counts
 from training.inference_log import layout
@@ -17,7 +17,7 @@ from training.inference_log.sql_engine import open_spark
 from training.search.executor import ship_code
 from training.use_case import UseCase
 
-_DRAFT = "scored"
+_DRAFT = "draft"
 
 
 def score(
@@ -30,13 +30,13 @@ def score(
     """
     engine = open_spark(use_case)
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    schema = _both(use_case)
+    schema = _either(scores_schema(use_case, pinned))
 
     def parts(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         bundle = _loaded(files)
         for batch in batches:
             done = score_rows(bundle, use_case, pinned, batch, as_text=source.as_text)
-            yield from _together(done, schema).to_batches()
+            yield from _rows(done, schema)
 
     draft = tables / f".scoring-{day.isoformat()}.part"
     with tempfile.TemporaryDirectory() as scratch:
@@ -45,17 +45,14 @@ def score(
         frame.mapInArrow(parts, _ddl(schema)).write.mode("overwrite").parquet(str(draft))
     engine.view(_DRAFT, [draft], {name: "STRING" for name in schema.names})
     order = use_case.columns[use_case.key] if use_case.key else "prediction"
-    for table, columns, which, by in (
-        (SCORES, scores_schema(use_case).names, "NULL", order),
-        (REJECTED_ROWS, REJECTED.names, "NOT NULL", "record"),
-    ):
-        chosen = f"SELECT {', '.join(columns)} FROM {_DRAFT} WHERE {REASONS} IS {which}"
-        engine.write_day([chosen], tables, table, day, by)
+    for table, by in ((SCORES, order), (REJECTED_ROWS, "record")):
+        engine.write_day([f"SELECT {table}.* FROM {_DRAFT} WHERE {table} IS NOT NULL"], tables, table, day, by)
     (counts,) = engine.query(
-        f"SELECT COUNT(*) AS read, COUNT({REASONS}) AS rejected, COUNT_IF(is_outlier) AS outliers FROM {_DRAFT}"
+        f"SELECT COUNT(*) AS read, COUNT({SCORES}) AS scored, COUNT({REJECTED_ROWS}) AS rejected, "
+        f"COUNT_IF({SCORES}.is_outlier) AS outliers FROM {_DRAFT}"
     )
     layout.remove_folder(draft)
-    return Counts(counts["read"], counts["read"] - counts["rejected"], counts["rejected"], counts["outliers"])
+    return Counts(counts["read"], counts["scored"], counts["rejected"], counts["outliers"])
 
 
 def _frame(session: Any, source: Source, names: list[str]) -> Any:
@@ -75,26 +72,23 @@ def _loaded(files: dict[str, bytes]) -> Bundle:
         return Bundle.load(folder)
 
 
-def _both(use_case: UseCase) -> pa.Schema:
-    """The columns of both tables side by side; a row has those of one of them."""
-    scores = scores_schema(use_case)
-    return pa.schema([*scores, *(field for field in REJECTED if field.name not in scores.names)])
+def _either(scores: pa.Schema) -> pa.Schema:
+    """What a row becomes: a row of one of the two tables. The other column is null."""
+    return pa.schema([(SCORES, pa.struct(scores)), (REJECTED_ROWS, pa.struct(REJECTED))])
 
 
-def _together(done: Scored, schema: pa.Schema) -> pa.Table:
-    widened = [
-        pa.table(
-            [table[field.name] if field.name in table.schema.names else pa.nulls(len(table), field.type)
-             for field in schema],
-            schema=schema,
-        )
-        for table in (done.scores, done.rejected)
-    ]  # fmt: skip
-    return pa.concat_tables(widened)
+def _rows(done: Scored, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for name, table in ((SCORES, done.scores), (REJECTED_ROWS, done.rejected)):
+        found = {name: table.to_struct_array()}
+        columns = [found.get(field.name, pa.chunked_array([pa.nulls(len(table), field.type)])) for field in schema]
+        yield from pa.table(columns, schema=schema).to_batches()
 
 
 _SQL_TYPES = {pa.int64(): "BIGINT", pa.float64(): "DOUBLE", pa.bool_(): "BOOLEAN", pa.string(): "STRING"}
 
 
 def _ddl(schema: pa.Schema) -> str:
-    return ", ".join(f"`{field.name}` {_SQL_TYPES[field.type]}" for field in schema)
+    return ", ".join(
+        f"{column.name} STRUCT<{', '.join(f'{field.name}: {_SQL_TYPES[field.type]}' for field in column.type)}>"
+        for column in schema
+    )

@@ -40,7 +40,7 @@ def score(
     """
     bundle = Bundle.load(folder)
     read = outliers = 0
-    scores = _Draft(layout.day_folder(tables, SCORES, day), scores_schema(use_case))
+    scores = _Draft(layout.day_folder(tables, SCORES, day), scores_schema(use_case, pinned))
     rejected = _Draft(layout.day_folder(tables, REJECTED_ROWS, day), REJECTED)
     with scores, rejected:
         for part in sources.read_parts(source, names):

@@ -2,17 +2,20 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from serving.scoring.bundle import Bundle
+from serving.scoring.bundle import Bundle, NoReasonsError
+from serving.scoring.contract import REASONS_FILE
 from serving.scoring.records import RecordReader
 from tests.support.bundles import make_bundle
 from training.batch import source, tables
@@ -225,3 +228,31 @@ def test_killed_anywhere_and_run_again_leaves_the_same_tables(bundle, frame, tmp
         score(bundle, table, folder)
         assert written(folder) == expected
     assert died >= 3
+
+
+def test_reasons_on_request_are_those_of_the_registered_model(bundle, frame, tmp_path, monkeypatch):
+    from training.registry.pyfunc_model import ScoringModel
+
+    monkeypatch.setattr("serving.scoring.explain.NAMED", len(frame.columns))
+    asked = frame.head(30).astype(object)
+    asked.loc[3, [field.name for field in load("attrition").features if field.kind == "category"]] = "nobody knows it"
+    asked.to_parquet(tmp_path / "in.parquet")
+    score(bundle, tmp_path / "in.parquet", tmp_path / "tables", msgspec.structs.replace(PINNED, explain=True))
+    found = scores(tmp_path / "tables").to_pandas()
+    model = ScoringModel()
+    model.load_context(SimpleNamespace(artifacts={"bundle": str(bundle)}))
+    expected = model.predict(None, asked, {"explain": True})
+    assert found["reasons"].tolist() == expected["reasons"].tolist()
+    assert "'nobody knows it', which the model does not know" in found["reasons"][3]
+    effects = [sum(reason["effect"] for reason in json.loads(text)) for text in found["reasons"]]
+    log_odds = found["base"] + found["other"] + effects
+    np.testing.assert_allclose(1 / (1 + np.exp(-log_odds)), found["prediction"], rtol=0, atol=1e-6)
+
+
+def test_reasons_of_a_model_that_has_none_are_refused_before_anything_is_written(bundle, frame, tmp_path):
+    without = tmp_path / "bundle"
+    shutil.copytree(bundle, without, ignore=shutil.ignore_patterns(REASONS_FILE))
+    frame.to_parquet(tmp_path / "in.parquet")
+    with pytest.raises(NoReasonsError, match="version 7 gives no reasons: score without explain"):
+        score(without, tmp_path / "in.parquet", tmp_path / "tables", msgspec.structs.replace(PINNED, explain=True))
+    assert not (tmp_path / "tables").exists()

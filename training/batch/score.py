@@ -51,7 +51,8 @@ class Scored(msgspec.Struct, frozen=True):
 
 def scores_schema(use_case: UseCase, pinned: Pinned) -> pa.Schema:
     """Table ``scores``: the row's number in its file (from 1), the fields under their SQL names, the answer."""
-    fields = [(use_case.columns[field.name], _arrow_type(field)) for field in use_case.fields]
+    columns = use_case.columns
+    fields = [(columns[field.name], _arrow_type(field)) for field in use_case.fields]
     return pa.schema([(ROW, pa.int64()), *fields, *ANSWER, *(EXPLAINED if pinned.explain else ())])
 
 
@@ -145,11 +146,12 @@ def _scores(
     numbers: pa.Array,
 ) -> pa.Table:
     schema, count = scores_schema(use_case, pinned), len(encoded)
+    columns = use_case.columns
     x = feature_matrix(encoded, feature_positions(bundle.contract))
     outlier = bundle.outlier_scores(x) if count else np.empty(0)
     made: dict[str, Any] = {
         ROW: numbers,
-        **{use_case.columns[name]: column for name, column in values.items() if name in use_case.columns},
+        **{columns[name]: column for name, column in values.items() if name in columns},
         "prediction": bundle.probabilities(x) if count else np.empty(0),
         "is_outlier": outlier > 0,
         "outlier_score": outlier,
@@ -158,8 +160,7 @@ def _scores(
     }
     if pinned.explain:
         made |= _explained(bundle, values, encoded)
-    columns = [made.get(field.name, pa.nulls(count, field.type)) for field in schema]
-    return pa.table(columns, schema=schema)
+    return pa.table([made.get(field.name, pa.nulls(count, field.type)) for field in schema], schema=schema)
 
 
 def _explained(bundle: Bundle, values: dict[str, pa.Array], encoded: NDArray[np.float64]) -> dict[str, Any]:

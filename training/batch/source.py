@@ -92,7 +92,9 @@ def read_parts(source: Source, names: list[str]) -> Iterator[Part]:
             while opened.broken and opened.broken[0].number <= last:
                 broken.append(opened.broken.popleft())
                 last += 1
-            numbers = np.setdiff1d(np.arange(number, last), [line.number for line in broken])
+            numbers = np.arange(number, last)
+            if broken:
+                numbers = np.setdiff1d(numbers, [line.number for line in broken])
             yield Part(batch, numbers, tuple(broken))
             number = last
         if opened.broken:

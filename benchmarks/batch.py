@@ -139,7 +139,7 @@ def load_by_chunks(use_case: UseCase, folder: Path, work: Path, name: str) -> Ru
 
 def load_udf(use_case: UseCase, folder: Path, work: Path) -> Run:
     import mlflow
-    from pyspark.sql import SparkSession
+    from pyspark.sql import SparkSession, functions
 
     settings = {
         "spark.ui.enabled": "false", "spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1",
@@ -154,7 +154,8 @@ def load_udf(use_case: UseCase, folder: Path, work: Path) -> Run:
         table = session.read.parquet(str(folder / "in.parquet"))
         # As many tasks as processors; a Parquet file of this size would be one.
         spread = table.repartition(os.cpu_count() or 1)
-        answer = spread.select(score(*spread.columns).alias("answer")).select("answer.*")
+        # As one struct its columns are found by name; given one by one, they would be taken in the signature's order.
+        answer = spread.select(score(functions.struct(*spread.columns)).alias("answer")).select("answer.*")
         answer.write.mode("overwrite").option("compression", "zstd").parquet(str(work / "out"))
         return lambda: _written(work / "out", "classifier__predictions", "outliers__is_outlier")
 

@@ -1,7 +1,7 @@
 """The table to score, read a part at a time: CSV, Parquet (a file or a folder of them) or Delta."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,15 +77,16 @@ class Part(msgspec.Struct, frozen=True):
     """Lines that are no rows."""
 
 
-def read_parts(source: Source, names: list[str]) -> Iterator[Part]:
-    """The columns ``names``, a part after the other, in the table's order.
+def read_parts(source: Source, names: Mapping[str, str]) -> Iterator[Part]:
+    """The columns ``names``, ours -> the table's, under our names: a part after the other, in the table's order.
 
     Raises ``DataError`` for a table that ends early.
     """
     number = 1
     with _told(source):
         opened = _open(source)
-        for batch in opened.batches(names):
+        for found in opened.batches(list(names.values())):
+            batch = found.rename_columns(list(names))
             # A batch's own broken lines are known by the time that it is there, and some of later ones.
             last = number + batch.num_rows
             broken = []

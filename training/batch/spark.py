@@ -1,7 +1,7 @@
 """The batch scoring on Spark: each executor scores parts of the table by the same function."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ _DRAFT = "draft"
 
 
 def score(
-    use_case: UseCase, folder: Path, pinned: Pinned, source: Source, names: list[str], tables: Path, day: date
+    use_case: UseCase, folder: Path, pinned: Pinned, source: Source, names: Mapping[str, str], tables: Path, day: date
 ) -> Counts:
     """Score a table in one pass, and replace the date's partitions of the two tables from what that pass has made.
 
@@ -55,11 +55,17 @@ def score(
     return Counts(counts["read"], counts["scored"], counts["rejected"], counts["outliers"])
 
 
-def _frame(session: Any, source: Source, names: list[str]) -> Any:
+def _frame(session: Any, source: Source, names: Mapping[str, str]) -> Any:
     reader = session.read.format(source.kind)
     if source.kind == "csv":
         reader = reader.options(header=True, multiLine=True, escape='"', nullValue=None, emptyValue="")
-    return reader.load(source.location).select(*(f"`{name.replace('`', '``')}`" for name in names))
+    return reader.load(source.location).selectExpr(
+        *(f"{_quoted(theirs)} AS {_quoted(ours)}" for ours, theirs in names.items())
+    )
+
+
+def _quoted(name: str) -> str:
+    return f"`{name.replace('`', '``')}`"
 
 
 def _loaded(files: dict[str, bytes]) -> Bundle:

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -36,7 +36,7 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 def score(
-    use_case: UseCase, folder: Path, pinned: Pinned, source: Source, names: list[str], tables: Path, day: date
+    use_case: UseCase, folder: Path, pinned: Pinned, source: Source, names: Mapping[str, str], tables: Path, day: date
 ) -> Counts:
     """Score a table in this process, a part at a time, and replace the date's partitions of the two tables.
 

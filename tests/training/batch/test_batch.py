@@ -136,6 +136,23 @@ def test_columns_that_the_model_does_not_know_are_left_out_and_named(bundle, fra
     assert "desk" in batch.note
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_columns_are_found_as_the_training_file_spells_them(bundle, frame, tmp_path, suffix):
+    key = load("attrition").key
+    frame.to_parquet(tmp_path / "in.parquet")
+    score(bundle, tmp_path / "in.parquet", tmp_path / "expected")
+    other = frame.rename(columns={key: "employee_number"}).rename(columns=str.lower)
+    getattr(other, f"to_{suffix}")(tmp_path / f"other.{suffix}", index=False)
+    score(bundle, tmp_path / f"other.{suffix}", tmp_path / "tables")
+    assert scores(tmp_path / "tables").equals(scores(tmp_path / "expected"))
+    twice = frame.assign(employee_number=1)
+    getattr(twice, f"to_{suffix}")(tmp_path / f"twice.{suffix}", index=False)
+    with pytest.raises(
+        DataError, match=f"{key}: the columns {key}, employee_number are all this one: keep one of them"
+    ):
+        score(bundle, tmp_path / f"twice.{suffix}", tmp_path / "tables")
+
+
 def test_delta_table_is_read_as_it_is_now_and_not_as_its_files_lie_there(bundle, frame, tmp_path):
     from deltalake import DeltaTable, write_deltalake
 

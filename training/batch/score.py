@@ -108,7 +108,7 @@ def _read(
 ) -> tuple[pa.Array, NDArray[np.float64], dict[int, spelling.Refusal]]:
     """A column's values, their codes or numbers float64 ``[n]``, and the refusals by row."""
     if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
-        return _read_each(column.to_numpy(zero_copy_only=False), field, as_text=as_text)
+        return _read_each(_values(column), field, as_text=as_text)
     # A text column says the same few things again and again: each is read once.
     encoded = column.dictionary_encode()
     values, codes, refused = _read_each(
@@ -116,7 +116,19 @@ def _read(
     )
     places = encoded.indices.fill_null(len(encoded.dictionary)).to_numpy(zero_copy_only=False)
     wrong = np.isin(places, list(refused)) if refused else np.zeros(len(places), bool)
-    return values.take(pa.array(places)), codes[places], {row: refused[places[row]] for row in np.flatnonzero(wrong)}
+    return (
+        values.take(pa.array(places)),
+        codes[places],
+        {row: refused[places[row]] for row in np.flatnonzero(wrong).tolist()},
+    )
+
+
+def _values(column: pa.Array) -> NDArray[Any]:
+    """Numbers as NumPy's, and whatever else as Python's own: NumPy's dates and truth values would be other types."""
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        numbers: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+        return numbers
+    return np.fromiter(column.to_pylist(), object, count=len(column))
 
 
 def _read_each(
@@ -127,7 +139,10 @@ def _read_each(
     kind = _arrow_type(field)
     every = {**spelling.hold_column(found, field), **refused}
     # A refused number may not fit into the column's type; its row is left out anyway.
-    whole = np.where([row in every for row in range(len(found))], None, found) if every else found
+    whole = found
+    if every:
+        whole = found.astype(object)
+        whole[list(every)] = None
     return pa.array(whole, from_pandas=True).cast(kind), encoded, every
 
 

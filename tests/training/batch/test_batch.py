@@ -1,27 +1,31 @@
 """A table in, two partitions out: the same answers as the server's, every row in one of them, whatever is killed."""
 
 import hashlib
+import itertools
 import json
 import shutil
 import subprocess
 import sys
-from datetime import date
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from serving.scoring.bundle import Bundle, NoReasonsError
 from serving.scoring.contract import REASONS_FILE
 from serving.scoring.records import RecordReader
+from serving.scoring.spelling import Refusal, hold, typed
 from tests.support.bundles import make_bundle
 from training.batch import source, tables
 from training.batch.record import read_batch
 from training.batch.run import score_table
-from training.batch.score import Pinned
+from training.batch.score import Pinned, score_rows
 from training.data.data_error import DataError
 from training.data.synthetic import make_rows
 from training.use_case import load
@@ -136,6 +140,26 @@ def test_columns_that_the_model_does_not_know_are_left_out_and_named(bundle, fra
     assert "desk" in batch.note
 
 
+def test_values_of_every_type_of_a_table_are_taken_as_the_table_of_spellings_says(bundle, frame):
+    use_case, loaded = load("attrition"), Bundle.load(bundle)
+    number = next(field for field in use_case.features if field.kind == "integer" and not field.minimum)
+    word = next(field for field in use_case.features if field.kind == "category")
+    first = frame.head(1).to_dict("records")[0]
+    for name, value in itertools.product(
+        (number.name, word.name),
+        (1, 1.0, 1.5, True, None, "1", "x", Decimal(1), date(2026, 9, 30), datetime(2026, 9, 30, 1), [1], {"a": 1}),
+    ):
+        field = {number.name: number, word.name: word}[name]
+        try:
+            hold(expected := typed(value, field), field)
+        except Refusal as refusal:
+            expected = f"{name}: {refusal}"
+        rows = pa.RecordBatch.from_pylist([{**first, name: value}])
+        done = score_rows(loaded, use_case, PINNED, rows, as_text=False)
+        told = done.rejected["reasons"].to_pylist() or done.scores[use_case.columns[name]].to_pylist()
+        assert str(told[0]).split(" (given")[0] == str(expected) or told[0] == expected, (name, value)
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_columns_are_found_as_the_training_file_spells_them(bundle, frame, tmp_path, suffix):
     key = load("attrition").key
@@ -205,7 +229,7 @@ import os, sys
 from datetime import date
 from pathlib import Path
 from training.batch.run import score_table
-from training.batch.score import Pinned
+from training.batch.score import Pinned, score_rows
 from training.use_case import load
 
 left = int(sys.argv[4])

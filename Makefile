@@ -18,7 +18,7 @@ REQUIREMENTS := requirements serving/requirements serving/requirements-entra ser
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs pin-images namespaces monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
 	test-azurite test-spark test-postgres test-image-env test-reasons test-client \
-	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training bench-large-table clean
+	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training bench-batch bench-large-table clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -185,6 +185,9 @@ bench-large-table: setup ## Time and memory of the scaffold and the training job
 
 bench-serving: setup ## The scoring server against an empty route and the naive way (benchmarks/serving.md)
 	$(RUN) -m benchmarks.serving $(ARGS)
+
+bench-batch: setup ## Batch scoring beside MLflow's pyfunc, Spark UDF and scikit-learn (ROWS="100000 1000000")
+	$(RUN) -m benchmarks.batch $(if $(ROWS),--rows $(ROWS)) $(ARGS)
 
 clean: down ## Stop the stack and delete its data (.lifecycle)
 	rm -rf "$${LIFECYCLE_HOME:-.lifecycle}"

@@ -6,7 +6,8 @@ record has the same probability online and in batch. The result is one partition
 break the contract stand in `rejected_rows` with their reasons. Rows read are always rows scored and rows rejected.
 
 **Params.** `input`: path or URI of the table as the job reaches it, empty for the settings' `batch`; `date`: the
-partition that is replaced, empty for the run's own date; `version`: registry version, empty for the champion.
+partition that is replaced, empty for the run's own date; `version`: registry version, empty for the champion;
+`explain`: whether each score has its reasons beside it, as JSON text.
 Example: `{"input": "/Volumes/ml/people/2026-11.parquet", "date": "2026-11-01"}`. Dates of the past: Airflow's own
 backfill, where the use case has a schedule.
 
@@ -59,6 +60,12 @@ def score(use_case: UseCase) -> None:
             ),
             "version": Param(
                 None, type=["null", "integer"], minimum=1, description="Registry version. Empty: the champion."
+            ),
+            "explain": Param(
+                False,
+                type="boolean",
+                title="Reasons",
+                description="Columns base, reasons and other: why each row has its probability. Takes longer.",
             ),
         },
     ):

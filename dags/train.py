@@ -5,7 +5,7 @@ Runs one Databricks job (prepare, tune, evaluate, register) on a data file and, 
 verdict allows it, registers a model version with alias `challenger`. That updates the asset
 `$version_asset`, which starts `$release_dag`. Nothing is deployed here.
 
-**Params.** `data`: CSV or Parquet that the job can read, empty for the settings' default; `trials`:
+**Params.** `data`: CSV, Parquet or Delta that the job can read, empty for the settings' default; `trials`:
 tuning trials; `seed`: the same seed gives the same trials; `force`: register even when the verdict is
 *failed* (a tag on the version says so). Example: `{"data": "/Volumes/raw/$use_case.csv",
 "trials": 60}`.
@@ -46,7 +46,7 @@ def train(use_case: UseCase) -> None:
         doc_md=runbook(__doc__, use_case),
         params={
             "data": Param(
-                "", type="string", title="Training data", description="CSV or Parquet. Empty: the settings'."
+                "", type="string", title="Training data", description="CSV, Parquet or Delta. Empty: the settings'."
             ),
             "trials": Param(
                 None,

@@ -37,6 +37,8 @@ class BatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """The registered version that scores."""
     bundle_digest: str
     """What the version's bundle must have as digest: it is pinned when the run starts."""
+    explain: bool = False
+    """Whether the scores say why each row has its probability."""
     tables: str
     model_name: str
     experiment: str
@@ -59,7 +61,7 @@ def score(config: BatchConfig, use_case: UseCase) -> None:
                 f"the bundle of version {config.version} has digest {found}, where {config.bundle_digest} was pinned "
                 "when the run started: somebody has changed the version's files. Register the model again"
             )
-        pinned = Pinned(config.version, config.bundle_digest)
+        pinned = Pinned(config.version, config.bundle_digest, config.explain)
         log.info(score_table(use_case, bundle, pinned, config.source, Path(config.tables), config.day).note)
 
 

@@ -13,7 +13,7 @@ class JobConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     use_case: str
     """Its name: a folder of ``use_cases/``, which also says what a challenger must reach."""
     data: str
-    """CSV or Parquet, as path or URI that the job can read."""
+    """CSV, Parquet or Delta, as path or URI that the job can read."""
     model_name: str
     """Registered model: ``name``, or ``catalog.schema.name`` with Unity Catalog."""
     experiment: str

@@ -44,7 +44,7 @@ class NightlyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     outcomes: str
     """Folder of the outcomes feed. It may be empty or not there yet; an empty name means that there is none."""
     original: str
-    """The training set while there is no champion: CSV or Parquet. Afterwards it is the champion's."""
+    """The training set while there is no champion: CSV, Parquet or Delta. Afterwards it is the champion's."""
     model_name: str
     experiment: str
     limits: Limits = Limits()

@@ -29,7 +29,7 @@ TECHNICAL_COLUMNS = ("source", "effective_date", "recorded_at", "request_id", "m
 _TABLE_COLUMNS = (
     *TECHNICAL_COLUMNS, "record", "event_time", "received_at", "model_name", "client", "prediction", "is_outlier",
     "outlier_score", "source_night", "source_file", "source_offset", "curated_night", "day", "night", "file", "row_no",
-    "file_no", "byte_offset", "newest",
+    "file_no", "byte_offset", "newest", "bundle_digest", "base", "reasons", "other",
 )  # fmt: skip
 _SQL_WORDS = frozenset(
     re.findall(

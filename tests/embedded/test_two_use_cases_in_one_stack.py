@@ -141,6 +141,15 @@ class Desk:
         self.airflow.trigger(self.use_case.rollback_dag, "back", {"reason": reason})
         assert self.follow(self.use_case.rollback_dag, "back") == "success"
 
+    def score(self, table, day):
+        """Score a table in batch with the champion; returns what the run announced, and its asset event's extra."""
+        dag_id = self.use_case.score_dag
+        unpause(self.airflow, dag_id)
+        self.airflow.trigger(dag_id, "batch", {"input": str(table), "date": day.isoformat()})
+        assert self.follow(dag_id, "batch") == "success"
+        (event,) = self.airflow.listed("/assets/events", "asset_events", source_dag_id=dag_id)
+        return self.airflow.result(dag_id, "batch", "announce_scores"), event["extra"]
+
     def follow(self, dag_id, run_id, **more):
         follower = Follower(self.airflow, Console(file=io.StringIO()))
         state = follower.wait(dag_id, run_id, **more)
@@ -177,6 +186,23 @@ def changed_world(rows, seed):
     people["EmployeeNumber"] += 10_000
     people["MonthlyIncome"] *= 2
     return people
+
+
+def assert_batch_scores_as_the_server_does(desk, folder):
+    """A table with one bad row in, a partition of scores and one of rejected rows out."""
+    people = make_sample(ROWS, 3).head(40).drop(columns=[ATTRITION.label.field])
+    people.loc[7, "Age"] = 1_000
+    people.to_parquet(folder / "people.parquet", index=False)
+    announced, extra = desk.score(folder / "people.parquet", TICK)
+    assert announced == extra
+    assert extra == {"day": TICK.isoformat(), "version": "1", "rows": 40, "rejected": 1}
+    tables = desk.stack.home / "tables" / ATTRITION.name
+    scores = pq.read_table(layout.day_folder(tables, "scores", TICK))
+    rejected = pq.read_table(layout.day_folder(tables, "rejected_rows", TICK))
+    assert (scores.num_rows, rejected.num_rows) == (39, 1)
+    assert rejected["reasons"][0].as_py().startswith("Age: ")
+    online = desk.server("production").predict(json.loads(people.drop(index=7).to_json(orient="records")))
+    np.testing.assert_allclose(scores["prediction"], online["classifier__predictions"], rtol=0, atol=1e-6)
 
 
 def export_nights(stack, champion):
@@ -276,6 +302,7 @@ def test_one_is_retrained_at_night_while_the_other_is_rolled_back(stack, airflow
     study = progression.part("sample").make_sample(ALL_PATIENTS, 1)
     first = attrition.train(make_sample(ROWS, 1)), patients.train(study.head(FIRST_PATIENTS))
     assert (attrition.release(first[0]), patients.release(first[1])) == ("1", "1")
+    assert_batch_scores_as_the_server_does(attrition, tmp_path)
 
     second = patients.train(study)
     champion = client.get_model_version_by_alias(ATTRITION.model_name, tags.CHAMPION)

@@ -14,7 +14,7 @@ from training.data.synthetic import make_rows
 from training.use_case import load
 
 DAY = date(2026, 11, 2)
-PINNED = Pinned("7", "sha256:" + "a" * 64)
+PINNED = Pinned("7", "sha256:" + "a" * 64, explain=True)
 
 
 def main(folder: Path) -> None:

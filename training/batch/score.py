@@ -26,16 +26,20 @@ ANSWER = (
     ("bundle_digest", pa.string()),
 )
 """What stands in a row of table ``scores`` after its number and its fields."""
+EXPLAINED = (("base", pa.float64()), (REASONS, pa.string()), ("other", pa.float64()))
+"""What follows where reasons are asked for: ``reasons`` is JSON text, as the registered model gives it."""
 _RECORD_LIMIT = 10_000
 """Characters that table ``rejected`` keeps of a record."""
 
 
 class Pinned(msgspec.Struct, frozen=True):
-    """The model that a run scores with, from its start to its end."""
+    """What a run scores with, from its start to its end."""
 
     version: str
     bundle_digest: str
     """``sha256:`` and 64 hexadecimal digits over the bundle's files."""
+    explain: bool = False
+    """Whether table ``scores`` says why each row has its probability."""
 
 
 class Scored(msgspec.Struct, frozen=True):
@@ -45,10 +49,11 @@ class Scored(msgspec.Struct, frozen=True):
     rejected: pa.Table
 
 
-def scores_schema(use_case: UseCase) -> pa.Schema:
+def scores_schema(use_case: UseCase, pinned: Pinned) -> pa.Schema:
     """Table ``scores``: the row's number in its file (from 1), the fields under their SQL names, the answer."""
-    fields = [(use_case.columns[field.name], _arrow_type(field)) for field in use_case.fields]
-    return pa.schema([(ROW, pa.int64()), *fields, *ANSWER])
+    columns = use_case.columns
+    fields = [(columns[field.name], _arrow_type(field)) for field in use_case.fields]
+    return pa.schema([(ROW, pa.int64()), *fields, *ANSWER, *(EXPLAINED if pinned.explain else ())])
 
 
 REJECTED = pa.schema(
@@ -103,7 +108,7 @@ def _read(
 ) -> tuple[pa.Array, NDArray[np.float64], dict[int, spelling.Refusal]]:
     """A column's values, their codes or numbers float64 ``[n]``, and the refusals by row."""
     if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
-        return _read_each(column.to_numpy(zero_copy_only=False), field, as_text=as_text)
+        return _read_each(_values(column), field, as_text=as_text)
     # A text column says the same few things again and again: each is read once.
     encoded = column.dictionary_encode()
     values, codes, refused = _read_each(
@@ -111,7 +116,19 @@ def _read(
     )
     places = encoded.indices.fill_null(len(encoded.dictionary)).to_numpy(zero_copy_only=False)
     wrong = np.isin(places, list(refused)) if refused else np.zeros(len(places), bool)
-    return values.take(pa.array(places)), codes[places], {row: refused[places[row]] for row in np.flatnonzero(wrong)}
+    return (
+        values.take(pa.array(places)),
+        codes[places],
+        {row: refused[places[row]] for row in np.flatnonzero(wrong).tolist()},
+    )
+
+
+def _values(column: pa.Array) -> NDArray[Any]:
+    """Numbers as NumPy's, and whatever else as Python's own: NumPy's dates and truth values would be other types."""
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        numbers: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+        return numbers
+    return np.fromiter(column.to_pylist(), object, count=len(column))
 
 
 def _read_each(
@@ -122,7 +139,10 @@ def _read_each(
     kind = _arrow_type(field)
     every = {**spelling.hold_column(found, field), **refused}
     # A refused number may not fit into the column's type; its row is left out anyway.
-    whole = np.where([row in every for row in range(len(found))], None, found) if every else found
+    whole = found
+    if every:
+        whole = found.astype(object)
+        whole[list(every)] = None
     return pa.array(whole, from_pandas=True).cast(kind), encoded, every
 
 
@@ -140,20 +160,31 @@ def _scores(
     encoded: NDArray[np.float64],
     numbers: pa.Array,
 ) -> pa.Table:
-    schema, count = scores_schema(use_case), len(encoded)
+    schema, count = scores_schema(use_case, pinned), len(encoded)
+    columns = use_case.columns
     x = feature_matrix(encoded, feature_positions(bundle.contract))
     outlier = bundle.outlier_scores(x) if count else np.empty(0)
     made: dict[str, Any] = {
         ROW: numbers,
-        **{use_case.columns[name]: column for name, column in values.items() if name in use_case.columns},
+        **{columns[name]: column for name, column in values.items() if name in columns},
         "prediction": bundle.probabilities(x) if count else np.empty(0),
         "is_outlier": outlier > 0,
         "outlier_score": outlier,
         "model_version": pa.repeat(pinned.version, count),
         "bundle_digest": pa.repeat(pinned.bundle_digest, count),
     }
-    columns = [made.get(field.name, pa.nulls(count, field.type)) for field in schema]
-    return pa.table(columns, schema=schema)
+    if pinned.explain:
+        made |= _explained(bundle, values, encoded)
+    return pa.table([made.get(field.name, pa.nulls(count, field.type)) for field in schema], schema=schema)
+
+
+def _explained(bundle: Bundle, values: dict[str, pa.Array], encoded: NDArray[np.float64]) -> dict[str, Any]:
+    rows = list(bundle.explain(encoded, lambda record, name: values[name][record].as_py()))
+    return {
+        "base": [row.base for row in rows],
+        REASONS: [msgspec.json.encode(row.reasons).decode() for row in rows],
+        "other": [row.other for row in rows],
+    }
 
 
 def _rejected(

@@ -1,7 +1,7 @@
 """The table to score, read a part at a time: CSV, Parquet (a file or a folder of them) or Delta."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pyarrow import csv, dataset
 
 from training.data.data_error import DataError, DataFault
+from training.data.delta import DeltaUnread, delta_columns, in_delta, is_delta, open_delta
 
 NOTHING = "nothing is scored"
 PART_ROWS = 65_536
@@ -45,7 +46,9 @@ def find(location: str) -> Source:
     path = Path(location)
     if not path.exists():
         raise _fault(location, "it does not exist where the job runs: check the path and its spelling")
-    if (path / "_delta_log").is_dir():
+    if in_delta(path):
+        raise _fault(location, "it is a file of a Delta table, and may hold deleted rows: name the table's folder")
+    if is_delta(path):
         return Source(location, "delta")
     name = location.rstrip("/").lower()
     if name.endswith((".csv", ".csv.gz")) and path.is_file():
@@ -58,7 +61,7 @@ def find(location: str) -> Source:
 def columns_of(source: Source) -> list[str]:
     """The table's columns, in order; raises ``DataError`` where one is there twice."""
     with _told(source):
-        names = list(_open(source).schema.names)
+        names = delta_columns(source.location) if source.kind == "delta" else list(_open(source).schema.names)
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise _fault(source.location, f"the columns {', '.join(twice)} are there more than once")
     return names
@@ -74,22 +77,25 @@ class Part(msgspec.Struct, frozen=True):
     """Lines that are no rows."""
 
 
-def read_parts(source: Source, names: list[str]) -> Iterator[Part]:
-    """The columns ``names``, a part after the other, in the table's order.
+def read_parts(source: Source, names: Mapping[str, str]) -> Iterator[Part]:
+    """The columns ``names``, ours -> the table's, under our names: a part after the other, in the table's order.
 
     Raises ``DataError`` for a table that ends early.
     """
     number = 1
     with _told(source):
         opened = _open(source)
-        for batch in opened.batches(names):
+        for found in opened.batches(list(names.values())):
+            batch = found.rename_columns(list(names))
             # A batch's own broken lines are known by the time that it is there, and some of later ones.
             last = number + batch.num_rows
             broken = []
             while opened.broken and opened.broken[0].number <= last:
                 broken.append(opened.broken.popleft())
                 last += 1
-            numbers = np.setdiff1d(np.arange(number, last), [line.number for line in broken])
+            numbers = np.arange(number, last)
+            if broken:
+                numbers = np.setdiff1d(numbers, [line.number for line in broken])
             yield Part(batch, numbers, tuple(broken))
             number = last
         if opened.broken:
@@ -113,6 +119,8 @@ class _told:
         return
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, DeltaUnread):
+            raise _fault(self._source.location, str(error)) from error
         if isinstance(error, pa.ArrowException | OSError | UnicodeDecodeError):
             message = f"it cannot be read to its end as {self._source.kind} ({str(error).splitlines()[0]})"
             raise _fault(self._source.location, message) from error
@@ -122,9 +130,7 @@ def _open(source: Source) -> _Opened:
     if source.kind == "csv":
         return _open_csv(source.location)
     if source.kind == "delta":
-        from deltalake import DeltaTable
-
-        table = DeltaTable(source.location).to_pyarrow_dataset()
+        table = open_delta(source.location)
     else:
         table = dataset.dataset(source.location, format="parquet")
 

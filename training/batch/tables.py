@@ -1,5 +1,9 @@
 """The two tables of the batch scoring, and how the embedded engine writes them."""
 
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,8 +15,8 @@ from pyarrow import parquet
 
 from serving.scoring.bundle import Bundle
 from training.batch import source as sources
-from training.batch.score import REJECTED, Pinned, broken_rows, score_rows, scores_schema
-from training.batch.source import Source
+from training.batch.score import REJECTED, Pinned, Scored, broken_rows, score_rows, scores_schema
+from training.batch.source import Part, Source
 from training.inference_log import layout
 from training.use_case import UseCase
 
@@ -32,19 +36,23 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 def score(
-    use_case: UseCase, folder: Path, pinned: Pinned, source: Source, names: list[str], tables: Path, day: date
+    use_case: UseCase, folder: Path, pinned: Pinned, source: Source, names: Mapping[str, str], tables: Path, day: date
 ) -> Counts:
     """Score a table in this process, a part at a time, and replace the date's partitions of the two tables.
 
-    Memory does not grow with the table. The same table and bundle give the same bytes.
+    Memory does not grow with the table: a few parts are under way at once, as many as there are processors, and are
+    written in the table's order. The same table and bundle give the same bytes.
     """
     bundle = Bundle.load(folder)
+
+    def scored(part: Part) -> Scored:
+        return score_rows(bundle, use_case, pinned, part.rows, part.numbers, as_text=source.as_text)
+
     read = outliers = 0
-    scores = _Draft(layout.day_folder(tables, SCORES, day), scores_schema(use_case))
+    scores = _Draft(layout.day_folder(tables, SCORES, day), scores_schema(use_case, pinned))
     rejected = _Draft(layout.day_folder(tables, REJECTED_ROWS, day), REJECTED)
     with scores, rejected:
-        for part in sources.read_parts(source, names):
-            done = score_rows(bundle, use_case, pinned, part.rows, part.numbers, as_text=source.as_text)
+        for part, done in _in_order(scored, sources.read_parts(source, names)):
             read += part.rows.num_rows + len(part.broken)
             outliers += pc.sum(done.scores["is_outlier"]).as_py() or 0
             scores.add(done.scores)
@@ -53,6 +61,20 @@ def score(
     scores.publish()
     rejected.publish()
     return Counts(read, scores.rows, rejected.rows, outliers)
+
+
+def _in_order(work: Callable[[Part], Scored], parts: Iterable[Part]) -> Iterator[tuple[Part, Scored]]:
+    """What ``work`` makes of each part, in their order. Threads suffice: the models and Arrow let each other run."""
+    threads = os.cpu_count() or 1
+    waiting: deque[tuple[Part, Future[Scored]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for part in parts:
+            waiting.append((part, pool.submit(work, part)))
+            if len(waiting) > threads:
+                first, done = waiting.popleft()
+                yield first, done.result()
+        for first, done in waiting:
+            yield first, done.result()
 
 
 class _Draft:

@@ -81,7 +81,7 @@ class Dataset(msgspec.Struct, frozen=True):
 
 
 def read_table(use_case: UseCase, location: str) -> Dataset:
-    """Read and check a CSV or Parquet file, or a folder of Parquet files.
+    """Read and check a CSV or Parquet file, a folder of Parquet files, or a Delta table.
 
     ``location`` is a path or a URI that pandas can open; on Databricks a path below ``/Volumes`` is best.
     Raises ``DataError`` with every fault found.

@@ -1,4 +1,4 @@
-"""A data file as it is: CSV or Parquet, by its name."""
+"""A data file as it is: CSV, Parquet or Delta, by its name."""
 
 import gzip
 import io
@@ -12,12 +12,12 @@ import pandas as pd
 
 from serving.scoring.csv_lines import BadLine, is_utf_8, read_lines
 from training.data.data_error import DataError, DataFault
+from training.data.delta import DELTA_LOG, DeltaUnread, in_delta, is_delta, open_delta
 from training.data.table import RawTable
 
 _TEXT_SUFFIXES = (".csv", ".csv.gz")
 _WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 _LINES_SHOWN = 5
-_DELTA_LOG = "_delta_log"
 
 
 def read_raw(location: str) -> RawTable:
@@ -31,24 +31,26 @@ def read_raw(location: str) -> RawTable:
                 return _read_csv(location, file)
         if path.lower().endswith(_WORKBOOKS):
             raise _Unread("it is a workbook of a spreadsheet: save it as CSV UTF-8")
-        if _in_delta_table(path):
-            raise _Unread(
-                "it is a Delta table, whose folder keeps the files of deleted rows: write its current rows to a "
-                "Parquet file, and name that"
-            )
-        return _typed(pd.read_parquet(path))
+        return _typed(_read_delta(path) if _is_delta(path) else pd.read_parquet(path))
     except DataError:
         raise
     except (OSError, EOFError, ValueError, KeyError, ImportError, OverflowError) as error:
         raise DataError(location, [DataFault("file", None, _plain(error))]) from error
 
 
-def _in_delta_table(path: str) -> bool:
-    """Whether the path is a Delta table or lies in one."""
+def _is_delta(path: str) -> bool:
+    """Whether the path is a Delta table; raises ``_Unread`` for a file of one, which may hold deleted rows."""
     if "://" in path:
         remote = _remote(path)
-        return bool(remote.fs.isdir(f"{remote.path}/{_DELTA_LOG}"))
-    return any((folder / _DELTA_LOG).is_dir() for folder in (Path(path), *Path(path).absolute().parents))
+        return bool(remote.fs.isdir(f"{remote.path}/{DELTA_LOG}"))
+    if in_delta(Path(path)):
+        raise _Unread("it is a file of a Delta table, and may hold deleted rows: name the table's folder")
+    return is_delta(Path(path))
+
+
+def _read_delta(path: str) -> pd.DataFrame:
+    frame: pd.DataFrame = open_delta(path).to_table().to_pandas()
+    return frame
 
 
 class _Unread(ValueError):
@@ -77,7 +79,7 @@ _JARGON = (
 
 def _plain(error: Exception) -> str:
     """A library's words in those of people, where they are known."""
-    if isinstance(error, _Unread):
+    if isinstance(error, _Unread | DeltaUnread):
         return str(error)
     for kind, words in _PLAIN:
         if isinstance(error, kind):

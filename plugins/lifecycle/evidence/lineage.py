@@ -81,7 +81,7 @@ def deployed(use_case: str, image: ImageReference, target: str) -> "Lineage":
     )
 
 
-def scored(use_case: str, pinned: dict[str, str], tables: str) -> "Lineage":
+def scored(use_case: str, pinned: dict[str, Any], tables: str) -> "Lineage":
     """A table and a model version became the scores of a date."""
     from airflow.providers.openlineage.extractors import OperatorLineage
 

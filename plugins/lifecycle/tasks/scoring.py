@@ -19,8 +19,8 @@ from training.registry import tags
 _DATE_MARK = "{date}"
 
 
-def what_to_score(use_case: str, context: Any) -> dict[str, str]:
-    """Table, date, version and bundle digest of this DAG run: ``{"source", "day", "version", "bundle_digest"}``."""
+def what_to_score(use_case: str, context: Any) -> dict[str, Any]:
+    """What this DAG run scores: ``{"source", "day", "version", "bundle_digest", "explain"}``."""
     from training.registry.content import folder_digest
 
     run, params = context["dag_run"], context["params"]
@@ -40,17 +40,18 @@ def what_to_score(use_case: str, context: Any) -> dict[str, str]:
         "day": date.fromisoformat(day).isoformat(),
         "version": version.version,
         "bundle_digest": digest,
+        "explain": bool(params.get("explain")),
     }
 
 
 @task
-def pin_model(use_case: str) -> dict[str, str]:
+def pin_model(use_case: str) -> dict[str, Any]:
     """Decide once what this run scores and with which model. A repeated run finds what it had decided."""
     context: Any = get_current_context()
     run = context["dag_run"]
     key = action_key(dag_id=run.dag_id, run_id=run.run_id, task_id="pin_model", purpose="pin")
     file = tables_path(use_case) / "runs" / f"{key}.json"
-    pinned: dict[str, str] | None = layout.read_json(file)
+    pinned: dict[str, Any] | None = layout.read_json(file)
     if pinned is None:
         pinned = what_to_score(use_case, context)
         layout.write_json(file, pinned)
@@ -58,7 +59,7 @@ def pin_model(use_case: str) -> dict[str, str]:
 
 
 @task
-def announce_scores(use_case: str, pinned: dict[str, str]) -> dict[str, Any]:
+def announce_scores(use_case: str, pinned: dict[str, Any]) -> dict[str, Any]:
     """Update the asset with the partition that was replaced, and write the run's note."""
     # Imported here: pyarrow takes a while, and DAG files import this module.
     from training.batch.record import read_batch

@@ -47,7 +47,7 @@ def context(run_id="r1", **params):
     run = SimpleNamespace(
         dag_id="score", run_id=run_id, logical_date=None, run_after=datetime(2026, 11, 3, 5, tzinfo=UTC)
     )
-    return {"dag_run": run, "params": {"input": "", "date": None, "version": None, **params}}
+    return {"dag_run": run, "params": {"input": "", "date": None, "version": None, "explain": False, **params}}
 
 
 def pin(monkeypatch, **given):
@@ -64,6 +64,8 @@ def test_run_takes_the_settings_table_of_its_date_and_the_champion(tables, champ
 def test_params_count_more_than_the_settings(tables, champion, monkeypatch):
     pinned = pin(monkeypatch, input="/other/{date}.csv", date="2026-10-01", version=2)
     assert (pinned["source"], pinned["day"], pinned["version"]) == ("/other/2026-10-01.csv", "2026-10-01", "2")
+    assert not pinned["explain"]
+    assert pin(monkeypatch, run_id="r2", explain=True)["explain"]
 
 
 def test_repeated_run_scores_with_what_it_had_pinned_although_the_champion_has_changed(tables, champion, monkeypatch):

@@ -1,24 +1,31 @@
 """A table in, two partitions out: the same answers as the server's, every row in one of them, whatever is killed."""
 
 import hashlib
+import itertools
 import json
+import shutil
 import subprocess
 import sys
-from datetime import date
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from serving.scoring.bundle import Bundle
+from serving.scoring.bundle import Bundle, NoReasonsError
+from serving.scoring.contract import REASONS_FILE
 from serving.scoring.records import RecordReader
+from serving.scoring.spelling import Refusal, hold, typed
 from tests.support.bundles import make_bundle
 from training.batch import source, tables
 from training.batch.record import read_batch
 from training.batch.run import score_table
-from training.batch.score import Pinned
+from training.batch.score import Pinned, score_rows
 from training.data.data_error import DataError
 from training.data.synthetic import make_rows
 from training.use_case import load
@@ -133,6 +140,43 @@ def test_columns_that_the_model_does_not_know_are_left_out_and_named(bundle, fra
     assert "desk" in batch.note
 
 
+def test_values_of_every_type_of_a_table_are_taken_as_the_table_of_spellings_says(bundle, frame):
+    use_case, loaded = load("attrition"), Bundle.load(bundle)
+    number = next(field for field in use_case.features if field.kind == "integer" and not field.minimum)
+    word = next(field for field in use_case.features if field.kind == "category")
+    first = frame.head(1).to_dict("records")[0]
+    for name, value in itertools.product(
+        (number.name, word.name),
+        (1, 1.0, 1.5, True, None, "1", "x", Decimal(1), date(2026, 9, 30), datetime(2026, 9, 30, 1), [1], {"a": 1}),
+    ):
+        field = {number.name: number, word.name: word}[name]
+        try:
+            hold(expected := typed(value, field), field)
+        except Refusal as refusal:
+            expected = f"{name}: {refusal}"
+        rows = pa.RecordBatch.from_pylist([{**first, name: value}])
+        done = score_rows(loaded, use_case, PINNED, rows, as_text=False)
+        told = done.rejected["reasons"].to_pylist() or done.scores[use_case.columns[name]].to_pylist()
+        assert str(told[0]).split(" (given")[0] == str(expected) or told[0] == expected, (name, value)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_columns_are_found_as_the_training_file_spells_them(bundle, frame, tmp_path, suffix):
+    key = load("attrition").key
+    frame.to_parquet(tmp_path / "in.parquet")
+    score(bundle, tmp_path / "in.parquet", tmp_path / "expected")
+    other = frame.rename(columns={key: "employee_number"}).rename(columns=str.lower)
+    getattr(other, f"to_{suffix}")(tmp_path / f"other.{suffix}", index=False)
+    score(bundle, tmp_path / f"other.{suffix}", tmp_path / "tables")
+    assert scores(tmp_path / "tables").equals(scores(tmp_path / "expected"))
+    twice = frame.assign(employee_number=1)
+    getattr(twice, f"to_{suffix}")(tmp_path / f"twice.{suffix}", index=False)
+    with pytest.raises(
+        DataError, match=f"{key}: the columns {key}, employee_number are all this one: keep one of them"
+    ):
+        score(bundle, tmp_path / f"twice.{suffix}", tmp_path / "tables")
+
+
 def test_delta_table_is_read_as_it_is_now_and_not_as_its_files_lie_there(bundle, frame, tmp_path):
     from deltalake import DeltaTable, write_deltalake
 
@@ -185,7 +229,7 @@ import os, sys
 from datetime import date
 from pathlib import Path
 from training.batch.run import score_table
-from training.batch.score import Pinned
+from training.batch.score import Pinned, score_rows
 from training.use_case import load
 
 left = int(sys.argv[4])
@@ -225,3 +269,31 @@ def test_killed_anywhere_and_run_again_leaves_the_same_tables(bundle, frame, tmp
         score(bundle, table, folder)
         assert written(folder) == expected
     assert died >= 3
+
+
+def test_reasons_on_request_are_those_of_the_registered_model(bundle, frame, tmp_path, monkeypatch):
+    from training.registry.pyfunc_model import ScoringModel
+
+    monkeypatch.setattr("serving.scoring.explain.NAMED", len(frame.columns))
+    asked = frame.head(30).astype(object)
+    asked.loc[3, [field.name for field in load("attrition").features if field.kind == "category"]] = "nobody knows it"
+    asked.to_parquet(tmp_path / "in.parquet")
+    score(bundle, tmp_path / "in.parquet", tmp_path / "tables", msgspec.structs.replace(PINNED, explain=True))
+    found = scores(tmp_path / "tables").to_pandas()
+    model = ScoringModel()
+    model.load_context(SimpleNamespace(artifacts={"bundle": str(bundle)}))
+    expected = model.predict(None, asked, {"explain": True})
+    assert found["reasons"].tolist() == expected["reasons"].tolist()
+    assert "'nobody knows it', which the model does not know" in found["reasons"][3]
+    effects = [sum(reason["effect"] for reason in json.loads(text)) for text in found["reasons"]]
+    log_odds = found["base"] + found["other"] + effects
+    np.testing.assert_allclose(1 / (1 + np.exp(-log_odds)), found["prediction"], rtol=0, atol=1e-6)
+
+
+def test_reasons_of_a_model_that_has_none_are_refused_before_anything_is_written(bundle, frame, tmp_path):
+    without = tmp_path / "bundle"
+    shutil.copytree(bundle, without, ignore=shutil.ignore_patterns(REASONS_FILE))
+    frame.to_parquet(tmp_path / "in.parquet")
+    with pytest.raises(NoReasonsError, match="version 7 gives no reasons: score without explain"):
+        score(without, tmp_path / "in.parquet", tmp_path / "tables", msgspec.structs.replace(PINNED, explain=True))
+    assert not (tmp_path / "tables").exists()

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
 from training.data.data_error import DataError
 from training.data.dataset import (
@@ -13,6 +14,7 @@ from training.data.dataset import (
     read_table,
     write_snapshot,
 )
+from training.data.synthetic import make_rows
 from training.use_case import load
 
 ATTRITION = load("attrition")
@@ -327,13 +329,37 @@ def test_columns_without_a_name_are_told_by_their_place(synthetic_frame, tmp_pat
     assert faults(tmp_path / "excel.csv") == [f"table: columns 36, 37 have {message}"]
 
 
-def test_delta_table_is_refused_by_name_and_so_is_a_file_of_it(synthetic_frame, tmp_path):
+def test_delta_table_is_read_without_the_rows_that_were_deleted_from_it(tmp_path):
+    rows = make_rows(ATTRITION, 1470, 3)
+    folder = str(tmp_path / "employees")
+    write_deltalake(folder, rows)
+    key = ATTRITION.key
+    erased = sorted(rows[key])[:300]
+    DeltaTable(folder).delete(f"{key} <= {erased[-1]}")
+    number = next(field for field in ATTRITION.features if field.kind == "integer" and field.maximum)
+    DeltaTable(folder).update({number.name: str(int(number.maximum))}, predicate=f"{key} > {erased[-1]}")
+    found = read_table(ATTRITION, folder).frame
+    assert len(pd.read_parquet(folder)) > 1470
+    assert len(found) == 1170
+    assert not set(found[key]) & set(erased)
+    assert set(found[number.name]) == {number.maximum}
+
+
+def test_file_of_a_delta_table_and_one_that_only_spark_reads_are_refused(synthetic_frame, tmp_path):
     folder = tmp_path / "employees"
-    (folder / "_delta_log").mkdir(parents=True)
-    synthetic_frame.to_parquet(folder / "part-0.parquet", index=False)
-    for place in (folder, folder / "part-0.parquet"):
-        (told,) = faults(place)
-        assert told.startswith("file: it is a Delta table, whose folder keeps the files of deleted rows")
+    write_deltalake(str(folder), synthetic_frame)
+    (told,) = faults(next(folder.glob("*.parquet")))
+    assert told.startswith("file: it is a file of a Delta table, and may hold deleted rows: name the table's folder")
+    (folder / "_delta_log" / "00000000000000000001.json").write_text(
+        '{"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["deletionVectors"], '
+        '"writerFeatures": ["deletionVectors"]}}'
+    )
+    (told,) = faults(folder)
+    assert told.startswith("file: it is a Delta table that cannot be read without Spark (")
+    assert told.endswith("write its current rows to a Parquet file, and name that")
+    (folder / "_delta_log" / "00000000000000000001.json").write_text("no log")
+    (told,) = faults(folder)
+    assert told.startswith("file: it is a Delta table that cannot be read without Spark (")
 
 
 @pytest.mark.parametrize(

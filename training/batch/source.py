@@ -135,8 +135,10 @@ def _open(source: Source) -> _Opened:
         table = dataset.dataset(source.location, format="parquet")
 
     def batches(names: list[str]) -> Iterator[pa.RecordBatch]:
-        scanner = table.scanner(columns=names, batch_size=PART_ROWS, batch_readahead=2, fragment_readahead=1)
-        return iter(scanner.to_batches())
+        # A row group after the other: Arrow reads a whole table ahead of somebody who is slower than it is.
+        for file in table.get_fragments():
+            for group in file.split_by_row_group():
+                yield from group.to_batches(schema=table.schema, columns=names, batch_size=PART_ROWS)
 
     return _Opened(table.schema, batches, deque())
 

@@ -12,7 +12,7 @@ from tests.support.definitions import define
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "dags").glob("*.py"))
-KINDS = ("train", "release", "rollback", "retrain_nightly", "stop", "resume")
+KINDS = ("train", "release", "rollback", "retrain_nightly", "stop", "resume", "score")
 HEAVY = {"mlflow", "numpy", "pandas", "pyarrow", "scipy", "sklearn"}
 PARSE_SECONDS = 1.0
 """Of the processor's time, for a file whose use cases are ten and more; Airflow itself is loaded before."""
@@ -95,7 +95,7 @@ def mixed(tmp_path_factory):
 
 def test_every_sound_definition_has_its_dags(mixed):
     own = {name for name in mixed["dags"] if not name.startswith("attrition_")}
-    assert own == {f"churn_{kind}" for kind in KINDS} | {"demand_train"}
+    assert own == {f"churn_{kind}" for kind in KINDS} | {"demand_train", "demand_score"}
     assert {f"attrition_{kind}" for kind in KINDS} < set(mixed["dags"])
 
 
@@ -107,6 +107,7 @@ def test_dags_of_a_use_case_carry_its_owner_tags_assets_and_name_alone(mixed):
         "retrain_nightly": ("retraining", []),
         "stop": ("release", []),
         "resume": ("release", []),
+        "score": ("scoring", ["churn_scores"]),
     }
     for kind, (tag, assets) in expected.items():
         dag = mixed["dags"][f"churn_{kind}"]

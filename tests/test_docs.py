@@ -80,7 +80,7 @@ SOURCES += [ROOT / name for name in ("Makefile", "docker-compose.yaml", "env.exa
 EXAMPLE = load(generator().EXAMPLE)
 IDS = (EXAMPLE.train_dag, EXAMPLE.release_dag, EXAMPLE.rollback_dag, EXAMPLE.retrain_dag)
 IDS += (EXAMPLE.stop_dag, EXAMPLE.resume_dag)
-IDS += (EXAMPLE.version_asset, EXAMPLE.production_asset)
+IDS += (EXAMPLE.score_dag, EXAMPLE.version_asset, EXAMPLE.production_asset, EXAMPLE.scores_asset)
 CODE = "\n".join([*(path.read_text() for path in SOURCES), generator().server(), *IDS])
 YOURS = "compose/own.env"  # ignored by git
 

@@ -236,6 +236,7 @@ def test_model_card_speaks_of_the_use_case(judged):
     card = write_card(config(), REPAIRS, TUNING.members, judged[0])
     assert REPAIRS.purpose in card
     assert REPAIRS.misuse in card
+    card = " ".join(card.split())
     for words in (
         *("600 machines", "by the field serial", "Accepted in requests and not used: serial, note."),
         *("Breakdowns among the 10% with the highest risk", "order, because the line wears machines out"),

@@ -114,7 +114,8 @@ def _linear_columns(graph: Graph, design: DesignMatrix) -> str:
     """The design matrix of a linear member, rounded to float32, ``[n, columns]``."""
     asked, answers = _answers(graph, design)
     level = graph.node("Not", graph.node("IsNaN", asked))
-    shared = graph.node("MatMul", answers, graph.constant(design.same_field_))
+    same_field = np.equal.outer(design.asked_, design.asked_).astype(np.float32)
+    shared = graph.node("MatMul", answers, graph.constant(same_field))
     category = graph.node("Greater", shared, graph.constant(0.0))
     known = _of_either(graph, design, level, category)
     filled = graph.node("Where", known, answers, graph.constant([design.fill_]))

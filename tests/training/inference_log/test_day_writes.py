@@ -52,6 +52,7 @@ class Recorder:
     def __init__(self):
         self.calls = []
         self.conf = self.read = self.write = self
+        self.dtypes = [("a", "int")]
 
     def __getattr__(self, name):
         def called(*arguments):
@@ -79,6 +80,7 @@ def test_day_on_delta_is_one_commit_that_replaces_that_day_only(delta, tmp_path)
         ("format", "delta"),
         ("mode", "overwrite"),
         ("partitionBy", "day"),
+        ("option", "mergeSchema", "true"),
         ("option", "replaceWhere", "day = DATE '2026-11-02'"),
         ("save", str(tmp_path / "inference")),
     ]
@@ -92,7 +94,7 @@ def test_delta_table_is_read_by_its_log_and_one_day_by_its_partition(delta, tmp_
         ("format", "delta"),
         ("load", str(tmp_path / "inference")),
         ("where", "day = DATE '2026-11-02'"),
-        ("select", "a"),
+        ("selectExpr", "a"),
         ("createOrReplaceTempView", "rows"),
     ]
 

@@ -205,7 +205,9 @@ def test_server_openapi_and_batch_take_the_same_typed_values(field: Field, count
     rng = random.Random(f"{field.name} {count}")
     position = [one.name for one in FLATS.fields].index(field.name)
     reader = RecordReader(bundle.contract)
-    document = json.loads(openapi_document(bundle.contract, Release("spelled", "1", ""), Settings(bundle=""), gives_reasons=True))
+    document = json.loads(
+        openapi_document(bundle.contract, Release("spelled", "1", ""), Settings(bundle=""), gives_reasons=True)
+    )
     schema = jsonschema.Draft202012Validator(document["components"]["schemas"]["Record"])
     model = ScoringModel()
     model.bundle = bundle

@@ -291,7 +291,8 @@ def test_published_code_runs_as_a_file_from_anywhere(synthetic_frame, tmp_path):
     )
     assert ended.returncode == 1
     assert ended.stderr.rstrip().endswith(
-        "has 1 fault; nothing is trained or registered:\n  - Age: 600 rows: not a number (lines 2, 3, 4, 5, 6, ...): 'old'"
+        "has 1 fault; nothing is trained or registered:\n"
+        "  - Age: 600 rows: not a number (lines 2, 3, 4, 5, 6, ...): 'old'"
     )
 
 

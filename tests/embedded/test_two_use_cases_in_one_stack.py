@@ -28,6 +28,7 @@ from embedded.demo.runs import Runs
 from embedded.demo.scoring import Scoring, ScoringError
 from embedded.environment import TARGETS, Stack
 from embedded.processes import leftovers
+from lifecycle.evidence import markdown
 from lifecycle.task_ids import AWAIT_APPROVAL
 from serving.scoring.bundle import Bundle
 from tests.support.every_use_case import OWN, found_in
@@ -233,10 +234,9 @@ def close_nights(desk, client):
     verdicts = [layout.read_json(layout.night_folder(tables, "nights", night) / layout.VERDICT) for night in NIGHTS]
     assert [one["status"] for one in verdicts] == ["quiet", "drifted", "drifted"]
     assert "MonthlyIncome" in verdicts[-1]["confirmed"]
-    note = airflow.run(nightly_dag, nightly)["note"]
-    assert note == verdicts[-1]["note"]
+    note = verdicts[-1]["note"]
     assert "drift confirmed over 2 windows" in note
-    assert "\n" not in note
+    assert airflow.run(nightly_dag, nightly)["note"].splitlines() == [one["note"] for one in reversed(verdicts)]
     experiment = client.get_experiment_by_name(f"{ATTRITION.experiment}-monitoring")
     runs = {run.data.tags[tags.WINDOW]: run.info.run_id for run in client.search_runs([experiment.experiment_id])}
     assert sorted(runs) == [night.isoformat() for night in NIGHTS]
@@ -316,7 +316,7 @@ def test_one_is_retrained_at_night_while_the_other_is_rolled_back(stack, airflow
     assert_challenger_is_better(client, newest, tmp_path)
     assert airflow.result(ATTRITION.release_dag, release, "resolve_candidate")["version"] == "2"
     question = airflow.question(ATTRITION.release_dag, release, AWAIT_APPROVAL)
-    assert f"- {NIGHTS[-1]}: {note} **Confirmed: " in question["body"]
+    assert f"- Drift in the night of {NIGHTS[-1]}: {markdown.text(note)} **Confirmed: " in question["body"]
 
     assert attrition.answers() == {"staging": (ATTRITION.model_name, "2"), "production": (ATTRITION.model_name, "1")}
     assert patients.answers() == {

@@ -64,7 +64,11 @@ def test_evidence_of_a_release_holds_every_item_and_who_decided(airflow, first):
     document = airflow.evidence(first.version)
     jsonschema.validate(document, json.loads((cluster.ROOT / "docs" / "evidence.schema.json").read_text()))
     built = airflow.result(first.run, "build_image")
-    assert document["image"] == {"reference": built["image"], "sbom_digest": built["sbom_digest"]}
+    assert document["image"] == {
+        "reference": built["image"],
+        "sbom_digest": built["sbom_digest"],
+        "base": built["base"],
+    }
     assert {check["name"] for check in document["staging_report"]["checks"]} >= {"golden answers", "no restart"}
     assert {"build_image", "deploy_staging", "verify_staging"} <= set(document["stage_seconds"])
     assert (document["decision"]["decided_by"], document["decision"]["comment"]) == ("admin", "looks fine")

@@ -268,8 +268,10 @@ def test_restore_to_nothing_removes_all_that_releases_made_and_may_be_repeated(s
     for run in ("l", "m"):
         do("restore", NOTHING, run=run)
         assert running() is None
-        for kind in ("deployments", "services", "ingresses", "networkpolicies"):
+        for kind in ("deployments", "services", "ingresses"):
             assert cluster.get(STEPS, kind) == []
+        # Those of the namespace itself stay: they deny what is not allowed.
+        assert "scoring" not in [policy["metadata"]["name"] for policy in cluster.get(STEPS, "networkpolicies")]
     settings_left = [found["metadata"]["name"] for found in cluster.get(STEPS, "configmaps")]
     assert not [name for name in settings_left if name.startswith("scoring")]
 

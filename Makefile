@@ -109,7 +109,7 @@ test-image-env: setup ## The server's tests, and the long fuzz of its HTTP, with
 	  $(RUN) -c 'import site; print(site.getsitepackages()[0])' \
 	    >"$$($(IMAGE_ENV) -c 'import site; print(site.getsitepackages()[0])')/beside.pth" && \
 	  cp serving/requirements.txt .venv-image/installed.txt; }
-	$(IMAGE_ENV) -m pytest -m "not docker" -n 2 --dist loadfile tests/serving $(ARGS)
+	$(IMAGE_ENV) -m pytest -m "not docker and not client" -n 2 --dist loadfile tests/serving $(ARGS)
 
 # The package shap comes first, and what else the tests need from the environment beside it.
 REASONS_ENV := .venv-reasons/bin/python

@@ -70,7 +70,7 @@ def test_base_image_is_named_by_its_id_even_when_its_name_has_moved_on(engine, b
     asked = inputs(bundles[0])
     assert builder().base(asked) == f"{asked.base_image}, image id {engine.images.get(asked.base_image).id}"
     renamed = msgspec.structs.replace(asked, base_image=f"{REPOSITORY}:moved")
-    engine.images.get(built.image).tag(REPOSITORY, "moved")
+    engine.images.get(str(built)).tag(REPOSITORY, "moved")
     assert "no longer knows" in builder().base(msgspec.structs.replace(asked, base_image=f"{REPOSITORY}:gone"))
     assert "of an earlier day" in builder().base(renamed)
 

@@ -268,7 +268,7 @@ def check_same(results: list[dict[str, Any]]) -> None:
 
 
 def write(results: list[dict[str, Any]]) -> None:
-    """Put results in the place of older ones of the same system and size, and the page's table anew."""
+    """Put results in the place of older ones of the same system and size, and write the page's table again."""
     kept = [
         {key: one[key] for key in ("system", "rows", "rows_per_s", "wall_s", "cpu_s", "peak_mib")} for one in results
     ]

@@ -1,6 +1,5 @@
 """Records as files: CSV and JSON by line, read as the JSON that they stand for, and written for answers."""
 
-import codecs
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,6 @@ from serving.scoring.csv_lines import BadLine, read_lines
 from serving.scoring.encode import encode_values
 from serving.scoring.spelling import SHOWN, find_columns, hold_column, read_column
 
-_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _raw = msgspec.json.Decoder(msgspec.Raw)
 _line_encoder = msgspec.json.Encoder()
@@ -138,7 +136,7 @@ def _read_rows(body: bytes, contract: Contract, limit: int) -> _Rows:
 
 
 def _text(body: bytes) -> str:
-    if body.startswith(_UTF_16) or b"\0" in body[:4]:
+    if validation.is_utf_16(body):
         raise Unparsable("the file is in UTF-16 or UTF-32: save it as CSV UTF-8")
     try:
         return body.decode("utf-8-sig")

@@ -16,6 +16,7 @@ from serving.keys import ApiKeys
 from serving.log_writer import LineWriter
 from serving.metrics import Metrics
 from serving.scoring.bundle import Bundle
+from serving.scoring.contract import RELEASE_CLIENT
 from serving.scoring.records import RecordReader
 from serving.settings import Release, Settings, read_release
 from serving.stop_switch import StopSwitch
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 STDOUT = 1
 NOBODY = "anonymous"
 """The client's name where authentication is off."""
-RELEASE_CLIENT = "release"
-"""Who verifies a release: the one client that needs no token where the others do."""
 
 
 @dataclass

@@ -51,12 +51,17 @@ def not_json(body: bytes, contract: Contract, error: Exception) -> Problem:
         return Unparsable("the body is nested too deeply; records are flat objects")
     if body.startswith(codecs.BOM_UTF8):
         return Unparsable("the body begins with a byte order mark (EF BB BF): send UTF-8 without one")
-    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in body[:4]:
+    if is_utf_16(body):
         return Unparsable("the body is in UTF-16 or UTF-32: send it in UTF-8")
     if shown := list(itertools.islice(_constants(body, contract), FAULTS_SHOWN)):
         detail = "NaN and Infinity are not JSON, though some libraries write them: send null for a missing value"
         return Unparsable(detail, shown, len(shown))
     return Unparsable(f"the body is not JSON in UTF-8: {error}")
+
+
+def is_utf_16(body: bytes) -> bool:
+    """Whether a text looks like UTF-16 or UTF-32."""
+    return body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in body[:4]
 
 
 class _Constant(str):

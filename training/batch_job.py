@@ -4,7 +4,6 @@
 date.
 """
 
-import argparse
 import logging
 import sys
 import tempfile
@@ -18,8 +17,8 @@ if __name__ == "__main__":
 
 import msgspec
 
-from training import trace
-from training.use_case import UseCase, UseCaseError, load
+from training import command_line
+from training.use_case import UseCase
 
 log = logging.getLogger("batch")
 
@@ -48,7 +47,7 @@ def score(config: BatchConfig, use_case: UseCase) -> None:
     """Fetch the pinned bundle and score the table with it."""
     from training.batch.run import score_table
     from training.batch.score import Pinned
-    from training.registry.content import folder_digest
+    from training.registry.content import content_digest
     from training.registry.tracking import Tracker
     from training.registry.versions import fetch_bundle
 
@@ -56,7 +55,7 @@ def score(config: BatchConfig, use_case: UseCase) -> None:
     version = tracker.client.get_model_version(config.model_name, config.version)
     with tempfile.TemporaryDirectory() as scratch:
         bundle = fetch_bundle(version.name, version.version, Path(scratch) / "bundle")
-        if (found := f"sha256:{folder_digest(bundle)}") != config.bundle_digest:
+        if (found := content_digest(bundle)) != config.bundle_digest:
             raise ValueError(
                 f"the bundle of version {config.version} has digest {found}, where {config.bundle_digest} was pinned "
                 "when the run started: somebody has changed the version's files. Register the model again"
@@ -67,19 +66,9 @@ def score(config: BatchConfig, use_case: UseCase) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one task."""
-    parser = argparse.ArgumentParser(prog="batch_job.py", description="Score one table.")
-    parser.add_argument("task", choices=["score"])
-    parser.add_argument("--run-key", required=True, help="names the job in the log")
-    parser.add_argument("--config", required=True, help="JSON, see BatchConfig")
-    trace.accept(parser)
-    parsed = parser.parse_args(arguments)
-    trace.take_up(parsed.trace_parent)
-    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
-    try:
-        config = msgspec.json.decode(parsed.config, type=BatchConfig)
-        use_case = load(config.use_case)
-    except (msgspec.MsgspecError, UseCaseError) as error:
-        parser.error(f"--config is wrong: {error}")
+    parser = command_line.make_parser("batch_job.py", "Score one table.", ["score"])
+    parsed = command_line.begin(parser, arguments)
+    config, use_case = command_line.read_config(parser, parsed.config, BatchConfig)
     log.info("%s for %s: %s", parsed.run_key, use_case.name, config.day)
     score(config, use_case)
 

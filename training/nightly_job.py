@@ -4,7 +4,6 @@
 again: it writes the same files. The tables are the hand-over from task to task.
 """
 
-import argparse
 import logging
 import sys
 from collections.abc import Iterator
@@ -20,11 +19,11 @@ if __name__ == "__main__":
 
 import msgspec
 
-from training import trace
+from training import command_line
 from training.drift.verdict import Limits
 from training.inference_log import day_tables, layout, parse
 from training.inference_log.sql_engine import Engine, open_engine
-from training.use_case import UseCase, UseCaseError, load
+from training.use_case import UseCase
 
 if TYPE_CHECKING:
     from training.registry.tracking import Tracker
@@ -118,19 +117,12 @@ def _engine(config: NightlyConfig, use_case: UseCase) -> Iterator[Engine]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one task."""
-    parser = argparse.ArgumentParser(prog="nightly_job.py", description="The nightly job, a task at a time.")
-    parser.add_argument("task", choices=[*TASKS])
-    parser.add_argument("--run-key", required=True, help="names the job in the log")
-    parser.add_argument("--config", required=True, help="JSON, see NightlyConfig")
-    trace.accept(parser)
-    parsed = parser.parse_args(arguments)
-    trace.take_up(parsed.trace_parent)
-    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
+    parser = command_line.make_parser("nightly_job.py", "The nightly job, a task at a time.", [*TASKS])
+    parsed = command_line.begin(parser, arguments)
+    config, use_case = command_line.read_config(parser, parsed.config, NightlyConfig)
     try:
-        config = msgspec.json.decode(parsed.config, type=NightlyConfig)
-        use_case = load(config.use_case)
         layout.check_nights(config.nights, datetime.now(UTC).date())
-    except (msgspec.MsgspecError, UseCaseError, layout.NightError) as error:
+    except layout.NightError as error:
         parser.error(f"--config is wrong: {error}")
     log.info("task %s of %s for %s: %s", parsed.task, parsed.run_key, use_case.name, ", ".join(config.nights))
     with _engine(config, use_case) as engine:

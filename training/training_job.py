@@ -6,7 +6,6 @@ task that is killed and run again goes on where it was, and makes no second run 
 MLflow is where ``MLFLOW_TRACKING_URI`` says.
 """
 
-import argparse
 import logging
 import os
 import sys
@@ -24,7 +23,7 @@ if __name__ == "__main__":
     ROOT = Path(__file__).resolve().parent.parent
     sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "training")]
 
-from training import trace
+from training import command_line
 from training.config import JobConfig, read_config
 from training.use_case import load
 
@@ -234,14 +233,8 @@ TASKS = {"prepare": prepare, "tune": tune, "evaluate": evaluate, "register": reg
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one task, or all."""
-    parser = argparse.ArgumentParser(prog="training_job.py", description="Train and register a model.")
-    parser.add_argument("task", choices=[*TASKS, "all"])
-    parser.add_argument("--run-key", required=True, help="names the job: the same key is the same job")
-    parser.add_argument("--config", required=True, help="JSON, see training/config.py")
-    trace.accept(parser)
-    parsed = parser.parse_args(arguments)
-    trace.take_up(parsed.trace_parent)
-    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
+    parser = command_line.make_parser("training_job.py", "Train and register a model.", [*TASKS, "all"])
+    parsed = command_line.begin(parser, arguments)
     config = read_config(parsed.config)
     for name in TASKS if parsed.task == "all" else [parsed.task]:
         log.info("task %s of %s", name, parsed.run_key)

@@ -462,7 +462,7 @@ TABLE = (
 NAMES = (
     ("column name", "Of a Parquet file: case, blanks and `_` do not count; two columns of one name are refused",
      "Of a header line: the same"),
-    ("JSON member", "Exactly the field's name; a member that is no field, or that is there twice, is refused", ""),
+    ("JSON member", "Exactly the field's name; a member that is not a field, or that is there twice, is refused", ""),
 )  # fmt: skip
 """The rest of the table: names are found and not read."""
 

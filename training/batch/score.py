@@ -212,7 +212,7 @@ def _arrow_type(field: Field) -> pa.DataType:
 
 
 def broken_rows(pinned: Pinned, lines: Sequence[BrokenLine]) -> pa.Table:
-    """Lines that are no rows, as table ``rejected`` keeps them."""
+    """Lines that are not rows, as table ``rejected`` keeps them."""
     texts = [(line.number, None, line.reason, line.text[:_RECORD_LIMIT]) for line in lines]
     rows = [dict(zip(REJECTED.names, (*text, pinned.version, pinned.bundle_digest), strict=True)) for text in texts]
     return pa.Table.from_pylist(rows, REJECTED)

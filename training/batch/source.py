@@ -33,7 +33,7 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class BrokenLine(msgspec.Struct, frozen=True):
-    """A line of a CSV file that is no row of its table."""
+    """A line of a CSV file that is not a row of its table."""
 
     number: int
     """Of the row that it would have been, from 1."""

@@ -19,7 +19,7 @@ class DataFault(msgspec.Struct, frozen=True):
 class DataError(ValueError):
     """Raised when a data file cannot be read or breaks the data contract; ``faults`` lists all of them.
 
-    ``consequence`` says what does not happen therefore.
+    ``consequence`` says what does not happen because of them.
     """
 
     def __init__(

@@ -25,3 +25,8 @@ def folder_digest(folder: Path, *names: str) -> str:
             content = hashlib.sha256(path.read_bytes()).hexdigest()
             digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
     return digest.hexdigest()
+
+
+def content_digest(folder: Path) -> str:
+    """The digest of a whole folder as images and evidence name it: ``sha256:`` and 64 hexadecimal digits."""
+    return f"sha256:{folder_digest(folder)}"

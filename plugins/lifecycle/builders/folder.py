@@ -16,7 +16,7 @@ import msgspec
 from lifecycle.builders import BuildError, Memory, build_failed
 from lifecycle.builders.context import Inputs
 from lifecycle.image_reference import ImageReference
-from training.registry.content import folder_digest
+from training.registry.content import content_digest
 
 _KEY_FILE = ".inputs"
 """Beside the images: ``<tag>.inputs`` holds the key and the digest of a finished one."""
@@ -51,7 +51,7 @@ class BundleBuilder:
             )
         if not folder.is_dir():
             return None
-        if (found := f"sha256:{folder_digest(folder)}") != record.digest:
+        if (found := content_digest(folder)) != record.digest:
             raise BuildError(
                 f"the image {folder} was changed after it was built: its digest is {found}, "
                 f"it was built as {record.digest}. Delete the folder, then run the task again"
@@ -66,7 +66,7 @@ class BundleBuilder:
             staged = Path(scratch) / "image"
             shutil.copytree(context, staged)
             self._verify(staged)
-            digest = f"sha256:{folder_digest(staged)}"
+            digest = content_digest(staged)
             if folder.exists():  # a build that was killed before it wrote its record, so nothing runs it
                 shutil.rmtree(folder)
             staged.rename(folder)

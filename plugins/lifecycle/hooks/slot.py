@@ -35,7 +35,7 @@ class Unit(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if ImageReference.parse(self.image).kind != "folder":
-            raise ImageReferenceError(f"{self.image!r} is no folder of this machine: give /folder@sha256:...")
+            raise ImageReferenceError(f"{self.image!r} is not a folder of this machine: give /folder@sha256:...")
 
     @property
     def folder(self) -> Path:

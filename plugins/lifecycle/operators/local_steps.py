@@ -16,7 +16,7 @@ from lifecycle import settings
 from lifecycle.hooks.slot import Desired, Running, Slot, SlotError, Unit
 from lifecycle.image_reference import ImageReference
 from lifecycle.operators.steps import SWITCH_SECONDS, StepError, Work, verify_arguments
-from training.registry.content import folder_digest
+from training.registry.content import content_digest
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class LocalSteps:
         folder = Path(image.place)
         if not folder.is_dir():
             raise StepError(f"there is no image {folder}: run the build again")
-        if (found := f"sha256:{folder_digest(folder)}") != image.digest:
+        if (found := content_digest(folder)) != image.digest:
             raise StepError(f"the image {folder} has digest {found}, not {image.digest}: it is not deployed")
         return Unit(image=str(image), version=self._work.version)
 

@@ -64,8 +64,8 @@ def _asked_about(record: dict[str, Any]) -> str:
 def recorded(context: Any, task_id: str) -> tuple[dict[str, Any], str]:
     """What Airflow's own record says of a gate of this run: an event as ``decided`` takes it, and what it asked about.
 
-    An XCom is no such record: who may write one could invent an answer. The event has no ``responded_at`` where nobody
-    has answered.
+    An XCom is not such a record: who may write one could invent an answer. The event has no ``responded_at`` where
+    nobody has answered.
     """
     run = context["dag_run"]
     found = airflow_api.question(run.dag_id, run.run_id, task_id, -1)

@@ -1,7 +1,7 @@
 """The tasks of the nightly DAG: which nights a run closes, their copy from the export, and what follows from them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,18 +85,31 @@ def _days(start: date, end: date) -> list[date]:
 
 def nights_of_run(tables: Any, context: Any) -> list[date]:
     """The nights that this DAG run closes: when it is repeated, the same ones, although they are judged by then."""
-    run, params = context["dag_run"], context["params"]
-    key = action_key(dag_id=run.dag_id, run_id=run.run_id, task_id="land_logs", purpose="nights")
+    nights = once_a_run(tables, context, "land_logs", "nights", lambda: _open_nights(tables, context))
+    return [date.fromisoformat(night) for night in nights]
+
+
+def once_a_run(tables: Any, context: Any, task_id: str, purpose: str, decide: Callable[[], Any]) -> Any:
+    """What a DAG run has decided about ``purpose``, as JSON: ``decide`` is asked in its first try alone."""
+    run = context["dag_run"]
+    key = action_key(dag_id=run.dag_id, run_id=run.run_id, task_id=task_id, purpose=purpose)
     file = tables / "runs" / f"{key}.json"
-    if known := layout.read_json(file):
-        return [date.fromisoformat(night) for night in known]
+    kept = layout.read_json(file)
+    if kept is None:
+        kept = decide()
+        layout.write_json(file, kept)
+    return kept
+
+
+def _open_nights(tables: Any, context: Any) -> list[str]:
+    run, params = context["dag_run"], context["params"]
     today = (run.logical_date or run.run_after).date()
-    nights = nights_to_close(tables, today=today, first=params.get("night_from"), last=params.get("night_to"))
+    found = nights_to_close(tables, today=today, first=params.get("night_from"), last=params.get("night_to"))
+    nights = [night.isoformat() for night in found]
     try:
-        layout.check_nights([night.isoformat() for night in nights], datetime.now(UTC).date())
+        layout.check_nights(nights, datetime.now(UTC).date())
     except layout.NightError as error:
         raise AirflowFailException(str(error)) from error
-    layout.write_json(file, [night.isoformat() for night in nights])
     return nights
 
 

@@ -10,10 +10,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle import settings
 from lifecycle.hooks import airflow_api, registry
-from lifecycle.idempotency import action_key
-from lifecycle.tasks.retraining import tables_path
+from lifecycle.tasks.retraining import once_a_run, tables_path
 from training import use_case as definitions
-from training.inference_log import layout
 from training.registry import tags
 
 _DATE_MARK = "{date}"
@@ -21,7 +19,7 @@ _DATE_MARK = "{date}"
 
 def what_to_score(use_case: str, context: Any) -> dict[str, Any]:
     """What this DAG run scores: ``{"source", "day", "version", "bundle_digest", "explain"}``."""
-    from training.registry.content import folder_digest
+    from training.registry.content import content_digest
 
     run, params = context["dag_run"], context["params"]
     day = params.get("date") or (run.logical_date or run.run_after).date().isoformat()
@@ -34,7 +32,7 @@ def what_to_score(use_case: str, context: Any) -> dict[str, Any]:
     version = registry.resolve(use_case, params.get("version"), alias=tags.CHAMPION)
     with tempfile.TemporaryDirectory() as scratch:
         bundle = registry.download_bundle(version.name, version.version, Path(scratch) / "bundle")
-        digest = f"sha256:{folder_digest(bundle)}"
+        digest = content_digest(bundle)
     return {
         "source": source.replace(_DATE_MARK, day),
         "day": date.fromisoformat(day).isoformat(),
@@ -48,13 +46,8 @@ def what_to_score(use_case: str, context: Any) -> dict[str, Any]:
 def pin_model(use_case: str) -> dict[str, Any]:
     """Decide once what this run scores and with which model. A repeated run finds what it had decided."""
     context: Any = get_current_context()
-    run = context["dag_run"]
-    key = action_key(dag_id=run.dag_id, run_id=run.run_id, task_id="pin_model", purpose="pin")
-    file = tables_path(use_case) / "runs" / f"{key}.json"
-    pinned: dict[str, Any] | None = layout.read_json(file)
-    if pinned is None:
-        pinned = what_to_score(use_case, context)
-        layout.write_json(file, pinned)
+    tables = tables_path(use_case)
+    pinned: dict[str, Any] = once_a_run(tables, context, "pin_model", "pin", lambda: what_to_score(use_case, context))
     return pinned
 
 

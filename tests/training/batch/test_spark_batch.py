@@ -1,12 +1,12 @@
 """Spark and the embedded engine make the same tables of the same batch: ``make test-spark``."""
 
 import os
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.spark import local_session
 from training.use_case import load
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(1200)]
@@ -14,16 +14,7 @@ pytestmark = [pytest.mark.spark, pytest.mark.timeout(1200)]
 
 @pytest.fixture(scope="module")
 def session():
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    from pyspark.sql import SparkSession
-
-    settings = {
-        "spark.ui.enabled": "false", "spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1",
-        "spark.sql.shuffle.partitions": "2", "spark.log.level": "ERROR",
-    }  # fmt: skip
-    opened = SparkSession.builder.master("local[2]").config(map=settings).getOrCreate()
-    yield opened
-    opened.stop()
+    yield from local_session()
 
 
 def rows(tables, table):

@@ -1,7 +1,5 @@
 """Spark and DuckDB make the same tables of the same messy export: ``make test-spark``."""
 
-import os
-import sys
 from datetime import timedelta
 
 import pyarrow as pa
@@ -10,6 +8,7 @@ import pytest
 
 from tests.support.nights import FIRST, curate, inference, open_duckdb, process, rows, unpaired
 from tests.support.simulate import CONTAINER, Export
+from tests.support.spark import local_session
 from tests.support.tenants import KEYLESS, TENANTS
 from training.data.dataset import Dataset
 from training.data.synthetic import make_rows
@@ -22,16 +21,7 @@ pytestmark = [pytest.mark.spark, pytest.mark.timeout(1200)]
 
 @pytest.fixture(scope="module")
 def session():
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    from pyspark.sql import SparkSession
-
-    settings = {
-        "spark.ui.enabled": "false", "spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1",
-        "spark.sql.shuffle.partitions": "2", "spark.log.level": "ERROR",
-    }  # fmt: skip
-    opened = SparkSession.builder.master("local[2]").config(map=settings).getOrCreate()
-    yield opened
-    opened.stop()
+    yield from local_session()
 
 
 def by_place(found):

@@ -1,26 +1,16 @@
 """Spark gives the same trials as local processes: ``make test-spark``."""
 
-import os
-import sys
-
 import numpy as np
 import pytest
+
+from tests.support.spark import local_session
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
 def session():
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    from pyspark.sql import SparkSession
-
-    settings = {
-        "spark.ui.enabled": "false", "spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1",
-        "spark.log.level": "ERROR",
-    }  # fmt: skip
-    opened = SparkSession.builder.master("local[2]").config(map=settings).getOrCreate()
-    yield opened
-    opened.stop()
+    yield from local_session()
 
 
 @pytest.fixture(scope="module")

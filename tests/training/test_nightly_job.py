@@ -16,6 +16,7 @@ from tests.support.bundles import make_bundle
 from tests.support.nightly import export_answers, register_champion, write_outcomes
 from tests.support.nights import END, START
 from tests.support.simulate import CONTAINER, Export
+from training import command_line
 from training import nightly_job as run
 from training.data.dataset import Dataset, read_table
 from training.drift.judge import read_verdicts
@@ -272,7 +273,7 @@ def test_use_case_without_a_key_counts_every_record_and_says_why_it_has_no_outco
     store, nights, monkeypatch, champion
 ):
     keyless = msgspec.structs.replace(ATTRITION, key=None)
-    monkeypatch.setattr(run, "load", lambda name: keyless)
+    monkeypatch.setattr(command_line, "load", lambda name: keyless)
     people = make_sample(300, 50).assign(EmployeeNumber=7)
     answers(nights, store, FIRST, people)
     write_outcomes(nights.feed, people, FIRST)
@@ -413,7 +414,7 @@ def test_champion_of_an_older_definition_is_judged_by_what_is_left_of_its_fields
         run.main([task, "--run-key", "k", "--config", json.dumps({**config, "nights": [night.isoformat()]})])
 
     run_task("curate", NIGHTS[0])  # by the definition that the champion was trained with
-    monkeypatch.setattr(run, "load", lambda name: now)
+    monkeypatch.setattr(command_line, "load", lambda name: now)
     run_task("label", NIGHTS[0])
     run_task("judge", NIGHTS[0])
     run_task("curate", NIGHTS[1])

@@ -104,6 +104,10 @@ def _worse(found: dict[str, Any]) -> bool:
     return bool(found["difference"]["value"] != 0 and found["better"] < _EVEN)
 
 
+_SHOWN_DIFFERENCE = 0.0005
+"""A smaller difference shows as 0.000."""
+
+
 def better_or_worse(evaluation: dict[str, Any]) -> str:
     """One sentence: which model is better by the first figure, and by how much on the same rows."""
     other, compared = _compared(evaluation)
@@ -114,6 +118,8 @@ def better_or_worse(evaluation: dict[str, Any]) -> str:
     paired = found["difference"]
     by = f"{title} is {abs(paired['value']):.3f} {'higher' if paired['value'] > 0 else 'lower'}"
     interval = f"95% interval of the difference {paired['low']:+.3f} to {paired['high']:+.3f}"
+    if abs(paired["value"]) < _SHOWN_DIFFERENCE:
+        return f"It is as good as the {other}: {title} is the same to three digits ({interval})."
     if paired["low"] <= 0 <= paired["high"]:
         return f"Neither it nor the {other} is clearly better: {by}, and chance alone may do that ({interval})."
     return f"It is {'worse' if _worse(found) else 'better'} than the {other}: {by} ({interval})."
@@ -197,9 +203,8 @@ def _band(evaluation: dict[str, Any]) -> list[str]:
         return []
     share = f"{100 * band['share']:g}%"
     return [
-        f"Answers say *top {share}* above a probability of {band['cut']:.4g}, where {band['records']} records of the "
+        f"- Answers say *top {share}* above a probability of {band['cut']:.4g}, where {band['records']} records of the "
         "hold-out lay: an aid to talk, and not a decision.",
-        "",
     ]
 
 

@@ -153,6 +153,10 @@ BETTER = {
         paired(0.004, -0.01, 0.02, 0.7),
         "Neither it nor the champion is clearly better: ROC AUC is 0.004 higher",
     ),
+    "the same": (
+        paired(-0.0001, -0.0003, 0.0002, 0.4),
+        "It is as good as the champion: ROC AUC is the same to three digits",
+    ),
 }
 
 
@@ -163,6 +167,17 @@ def test_first_line_says_what_replaces_what_and_which_is_better(found, says):
     assert first.startswith("7 version 7 asks to replace version 7 in production. ")
     assert says in first
     assert "95% interval of the difference" in first
+
+
+def test_band_is_an_item_of_its_own_and_leaves_the_table_a_table():
+    gap = {"attribute": "Age", "value": 0.1, "low": 0.0, "high": 0.2}
+    fairness = {"largest_gaps": dict.fromkeys(gate_body._GAPS, gap)}
+    body = render(document(band={"share": 0.2, "cut": 0.2557, "records": 62}, fairness=fairness))
+    tokens = READER.parse(body)
+    items = [tokens[place + 2].content for place, token in enumerate(tokens) if token.type == "list_item_open"]
+    said = "Answers say *top 20%* above a probability of 0.2557, where 62 records of the hold-out lay"
+    assert len([item for item in items if item.startswith(said)]) == 1
+    assert "table_open" in [token.type for token in tokens]
 
 
 def test_each_figure_that_got_worse_is_marked_and_no_other():

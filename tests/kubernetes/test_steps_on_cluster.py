@@ -219,7 +219,10 @@ def test_cluster_with_a_registry_takes_images_of_the_listed_repositories_alone(s
 def test_rollout_that_a_quota_stops_is_given_up_with_the_quotas_words(staging, images):
     """kubernetes/kubernetes#96634: there is no pod that could say why."""
     let_run(images["one"])
-    # Room for the pod of the step (two containers of 64Mi), not for another scoring server (192Mi).
+    # A pod that ends counts until it is gone.
+    until(lambda: not cluster.release_pods(STEPS), "the pods of the step before are gone")
+    until(lambda: len(cluster.get(STEPS, "pods")) == 1, "the scoring server that was replaced is gone")
+    # Room for that server (192Mi) and the pod of the step (two containers of 64Mi), not for another server.
     cluster.kubectl("-n", cluster.namespace(STEPS), "create", "quota", "small", "--hard=requests.memory=400Mi")
     try:
         began = time.monotonic()

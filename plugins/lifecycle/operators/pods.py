@@ -4,12 +4,14 @@ All of them meet the restricted pod security standard, mount no more than they n
 pods can talk to the cluster's API, as the service account of ``k8s/rbac``.
 """
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from kubernetes.client import models as k8s
+from kubernetes.client.exceptions import ApiException
 
 from lifecycle import images, settings
 from lifecycle.hooks import targets
@@ -187,6 +189,14 @@ def _client(work: Work) -> PodParts:
         service_account_name=CLIENT_ACCOUNT,
         automount_service_account_token=False,
     )
+
+
+def reason(error: ApiException) -> str:
+    """What Kubernetes says of a request that it refuses, in one line: a quota, an admission policy, missing rights."""
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):  # not an answer of its API server
+        return f"{error.status} {error.reason}"
 
 
 def waiting(pod: k8s.V1Pod | None) -> str:

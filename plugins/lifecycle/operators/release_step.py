@@ -215,7 +215,12 @@ class ScoringStepOperator(KubernetesPodOperator):
             if time.monotonic() > deadline:
                 raise AirflowException(f"pod {metadata.name} of an earlier try does not come to its end")
             time.sleep(1)
-        return super().get_or_create_pod(pod_request_obj, context)
+        try:
+            return super().get_or_create_pod(pod_request_obj, context)
+        except ApiException as error:
+            raise AirflowException(
+                f"Kubernetes refuses the pod {metadata.name} of {self.step} at {self.target}: {pods.reason(error)}"
+            ) from error
 
     def _is_ending(self, name: str, namespace: str) -> bool:
         try:

@@ -2,17 +2,21 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import kubernetes_validate
 import pytest
 import yaml
 from airflow.models.connection import Connection
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes.client import ApiClient
 from kubernetes.client import models as k8s
+from kubernetes.client.exceptions import ApiException
 
 from lifecycle.hooks import registry, targets
 from lifecycle.operators import pods
+from lifecycle.operators.release_step import ScoringStepOperator
 from tests.support.golden import check_golden
 from tests.support.image_names import image
 from tests.support.scoring_steps import IMAGE, STEPS, context, make
@@ -169,6 +173,30 @@ def test_pod_that_no_node_has_room_for_says_so():
     )
     found = k8s.V1Pod(status=k8s.V1PodStatus(conditions=[full]))
     assert pods.waiting(found) == "Unschedulable: 0/3 nodes are available: Insufficient cpu"
+
+
+REFUSALS = {
+    "forbidden: exceeded quota: small": '{"message": "forbidden: exceeded quota: small"}',
+    "403 Forbidden": "<html>a proxy's own words</html>",
+}
+
+
+@pytest.mark.parametrize("said", REFUSALS)
+def test_pod_that_the_cluster_refuses_fails_with_its_reason_alone_and_may_be_tried_again(monkeypatch, said):
+    """The client's own text is twelve lines of HTTP headers."""
+
+    def refuse(*arguments, **named):
+        raise ApiException(
+            http_resp=SimpleNamespace(status=403, reason="Forbidden", data=REFUSALS[said], getheaders=dict)
+        )
+
+    monkeypatch.setattr(KubernetesPodOperator, "get_or_create_pod", refuse)
+    monkeypatch.setattr(ScoringStepOperator, "_is_ending", lambda *_: False)
+    pod = k8s.V1Pod(metadata=k8s.V1ObjectMeta(name="deploy", namespace="staging"))
+    with pytest.raises(AirflowException) as raised:
+        make("deploy", "staging").get_or_create_pod(pod, {})
+    assert str(raised.value) == f"Kubernetes refuses the pod deploy of deploy at staging: {said}"
+    assert not isinstance(raised.value, AirflowFailException)
 
 
 def reentered(monkeypatch, operator, report, error=None):

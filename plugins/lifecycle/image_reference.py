@@ -8,12 +8,14 @@ from typing import Literal, Self
 
 import msgspec
 
-Kind = Literal["registry", "engine", "folder"]
+Kind = Literal["registry", "engine", "folder", "model"]
 _PART = "[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*"
 _REPOSITORY = f"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]+)?/)?{_PART}(/{_PART})*"
 """As registries write it. ``k8s/deploy.sh`` has the same pattern, and a test holds the two together."""
 _LONGEST_REPOSITORY = 255
 _FOLDER = "/[^\x00-\x1f\x7f]*"
+_MODELS = "models:/"
+_MODEL = f"{_MODELS}[^\x00-\x20\x7f/@]+"
 _DIGEST = "sha256:[0-9a-f]{64}"
 _OWN_ID = 12
 """Digits of the image id that the engine builder of 0.1.0 put at the end of a tag."""
@@ -24,15 +26,17 @@ class ImageReferenceError(ValueError):
 
 
 class ImageReference(msgspec.Struct, frozen=True):
-    """An image by its content. There are three kinds, and ``str`` and ``parse`` turn each into a text and back.
+    """An image by its content. There are four kinds, and ``str`` and ``parse`` turn each into a text and back.
 
     - ``registry``: ``repository@sha256:...``, which a registry keeps;
     - ``engine``: ``sha256:...``, an image id of an engine that no registry stands behind;
-    - ``folder``: ``/folder@sha256:...``, the content of a folder of this machine.
+    - ``folder``: ``/folder@sha256:...``, the content of a folder of this machine;
+    - ``model``: ``models:/name@sha256:...``, a bundle of a registered model together with the code that runs it: where
+      no server answers requests, nothing is built from the two.
     """
 
     place: str
-    """Repository or absolute folder; empty for an engine's image."""
+    """Repository, absolute folder or ``models:/name``; empty for an engine's image."""
     digest: str
     """``sha256:`` and 64 hexadecimal digits over the content."""
 
@@ -40,13 +44,13 @@ class ImageReference(msgspec.Struct, frozen=True):
         if not re.fullmatch(_DIGEST, self.digest) or not self._place_is_one():
             raise ImageReferenceError(
                 f"{str(self)!r} does not say which content an image has: give repository@sha256:..., an engine's "
-                "image id (sha256:...) or /folder@sha256:..., each with 64 hexadecimal digits"
+                "image id (sha256:...), /folder@sha256:... or models:/name@sha256:..., each with 64 hexadecimal digits"
             )
 
     def _place_is_one(self) -> bool:
         if self.kind == "registry":
             return len(self.place) <= _LONGEST_REPOSITORY and bool(re.fullmatch(_REPOSITORY, self.place))
-        return not self.place or bool(re.fullmatch(_FOLDER, self.place))
+        return not self.place or bool(re.fullmatch(_MODEL if self.kind == "model" else _FOLDER, self.place))
 
     def __str__(self) -> str:
         return f"{self.place}@{self.digest}" if self.place else self.digest
@@ -55,11 +59,13 @@ class ImageReference(msgspec.Struct, frozen=True):
     def kind(self) -> Kind:
         if not self.place:
             return "engine"
+        if self.place.startswith(_MODELS):
+            return "model"
         return "folder" if self.place.startswith("/") else "registry"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read one of the three texts; raises ``ImageReferenceError`` for any other."""
+        """Read one of the four texts; raises ``ImageReferenceError`` for any other."""
         place, at, digest = text.rpartition("@")
         if at and not place:
             raise ImageReferenceError(f"{text!r} names no repository before its @: give repository@sha256:...")

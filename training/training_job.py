@@ -3,16 +3,17 @@
 ``training_job.py TASK --run-key KEY --config JSON`` with TASK prepare, tune, evaluate or register (``all`` runs the
 four in one process). The tasks hand over through one parent run in MLflow, which is found by its key: a
 task that is killed and run again goes on where it was, and makes no second run and no second version.
+The first three follow from the kind of the use case's label (``training.kinds``), the last one is the same for all.
 MLflow is where ``MLFLOW_TRACKING_URI`` says.
 """
 
+import importlib
 import logging
 import os
 import sys
 import tempfile
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 # Trials run side by side in processes of one thread each. Set before NumPy and scikit-learn are imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,172 +26,21 @@ if __name__ == "__main__":
 
 from training import command_line
 from training.config import JobConfig, read_config
-from training.use_case import load
-
-if TYPE_CHECKING:
-    import numpy as np
-    from mlflow.entities import Run
-    from numpy.typing import NDArray
-
-    from training.data.dataset import Dataset
-    from training.registry.tracking import Tracker
+from training.use_case import UseCase, load
 
 log = logging.getLogger("training")
 
-TUNING_FILE = "tuning.json"
+TASKS = ("prepare", "tune", "evaluate", "register")
 BUNDLE = "bundle"
-
-
-def prepare(config: JobConfig, run_key: str) -> None:
-    """Check the data at the door, and keep a snapshot of it with the new parent run."""
-    from training.data.dataset import read_table, write_snapshot
-
-    # Before the run is made: a bad file leaves nothing behind.
-    use_case = load(config.use_case)
-    dataset = read_table(use_case, config.data)
-    log.info("%d %s, digest %s", len(dataset.frame), use_case.entities, dataset.digest)
-
-    from training.registry import tags
-    from training.registry.tracking import describe_environment
-
-    tracker = _tracker(config, run_key)
-    run = tracker.start(
-        {
-            tags.DATA_DIGEST: dataset.digest,
-            tags.GIT_REVISION: config.git_revision,
-            tags.CODE_HASH: config.code_hash,
-            "mlflow.source.git.commit": config.git_revision,
-        }
-    )
-    tracker.log(
-        run,
-        {"data.rows": len(dataset.frame), "data.positives": int(dataset.y.sum())},
-        {"trials": config.trials, "seed": config.seed, "force": config.force, "data": config.data},
-        {},
-    )
-    tracker.log_dataset(
-        run,
-        name=use_case.entities,
-        digest=dataset.digest,
-        source=config.data,
-        rows=len(dataset.frame),
-        context="training",
-    )
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / Path(tags.SNAPSHOT_FILE).name
-        write_snapshot(dataset, file)
-        tracker.client.log_artifact(run.info.run_id, str(file), str(Path(tags.SNAPSHOT_FILE).parent))
-    tracker.client.log_text(run.info.run_id, describe_environment(), "environment.txt")
-
-
-def tune(config: JobConfig, run_key: str) -> None:
-    """Search on the development rows, a nested run for each trial, and stack the best of each family."""
-    from training.search.executor import load_early, open_engine
-
-    load_early()
-
-    import msgspec
-
-    from training.data.dataset import holdout_rows
-    from training.search.space import space_of
-    from training.search.study import choose, search
-    from training.search.trial_result import REPEATS
-    from training.search.trials import TrialData, split_folds
-
-    tracker = _tracker(config, run_key)
-    with tracker.resume() as run:
-        dataset = _snapshot(config, tracker, run)
-        development = dataset.take(~holdout_rows(dataset.use_case, dataset.groups))
-        folds = split_folds(development.y, development.groups, REPEATS, config.seed)
-        data = TrialData(development.x, development.y, folds, space_of(dataset.use_case))
-        if data.space.make_features:  # only then the export is worth its import here
-            from training.export.own_features import check_convertible
-
-            check_convertible(data.space, data.x, data.y, config.seed)
-        recordings: list[Future[None]] = []
-        scored: dict[int, NDArray[np.float64]] = {}
-        # Trials are recorded while the next ones are computed.
-        with open_engine(data, config.parallel_trials) as engine, ThreadPoolExecutor(1) as recorder:
-            log.info("%d trials on engine %s", config.trials, engine.name)
-            results = search(
-                data,
-                engine,
-                trials=config.trials,
-                seed=config.seed,
-                recorded=tracker.recorded_trials(run),
-                record=lambda result: recordings.append(recorder.submit(tracker.record_trial, run, result)),
-                scored=scored,
-            )
-            members, bias = choose(data, engine, results, seed=config.seed, scored=scored)
-        for recording in recordings:
-            recording.result()
-        complete = [result for result in results if not result.pruned]
-        best = max(complete, key=lambda result: (result.score, -result.number))
-        tuning = {
-            "members": msgspec.to_builtins(members),
-            "bias": bias,
-            "trials": len(results),
-            "pruned": len(results) - len(complete),
-            "best_roc_auc": best.score,
-        }
-        log.info("best trial: number %d with ROC AUC %.4f in the folds", best.number, best.score)
-        tracker.write_json(run, TUNING_FILE, tuning)
-        tracker.log(
-            run,
-            {"tuning.roc_auc": best.score, "tuning.pruned": tuning["pruned"]},
-            {f"ensemble.{member.parameters['family']}": round(member.weight, 4) for member in members},
-            {},
-        )
-
-
-def evaluate(config: JobConfig, run_key: str) -> None:
-    """Fit, export, measure on the hold-out, and judge whether the challenger is acceptable."""
-    import msgspec
-
-    from training.evaluation.evaluate import Champion, Tuning
-    from training.evaluation.evaluate import evaluate as judge
-    from training.evaluation.model_card import write_card
-    from training.registry import tags
-    from training.registry.versions import fetch_bundle
-
-    tracker = _tracker(config, run_key)
-    with tracker.resume() as run:
-        dataset = _snapshot(config, tracker, run)
-        tuning = msgspec.convert(tracker.read_json(run, TUNING_FILE), type=Tuning)
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            champion = None
-            if version := tracker.champion():
-                bundle = fetch_bundle(version.name, version.version, folder / "champion")
-                champion = Champion(version.version, bundle)
-            made = folder / "made"
-            evaluation = judge(config, dataset, tuning, champion, made)
-            (made / tags.MODEL_CARD_FILE).write_text(write_card(config, dataset.use_case, tuning.members, evaluation))
-            tracker.client.log_artifacts(run.info.run_id, str(made))
-        metrics = {
-            f"{name}{suffix}": figure[part]
-            for name, figure in evaluation["challenger"].items()
-            for suffix, part in (("", "value"), ("_low", "low"), ("_high", "high"))
-        }
-        largest = evaluation["fairness"]["largest_gaps"] if "fairness" in evaluation else {}
-        gaps = {f"fairness_gap_{name}": gap["value"] for name, gap in largest.items()}
-        tracker.log(
-            run,
-            {**metrics, **gaps, **evaluation["latency"], "parity": evaluation["parity"]["probability"]},
-            {},
-            {tags.VERDICT: evaluation["verdict"], "lifecycle_reasons": "; ".join(evaluation["reasons"]) or "none"},
-        )
-        # Last: the file says that the evaluation is complete.
-        tracker.write_json(run, tags.EVALUATION_FILE, evaluation)
-        log.info("verdict: %s %s", evaluation["verdict"], "; ".join(evaluation["reasons"]))
 
 
 def register(config: JobConfig, run_key: str) -> None:
     """Make the model version, unless the challenger was not accepted and nobody forces it."""
     from training.registry import tags
     from training.registry.register import register as register_version
+    from training.registry.tracking import tracker_of
 
-    tracker = _tracker(config, run_key)
+    tracker = tracker_of(config, run_key)
     with tracker.resume() as run:
         evaluation = tracker.read_json(run, tags.EVALUATION_FILE)
         failed = evaluation["verdict"] == "failed"
@@ -208,27 +58,15 @@ def register(config: JobConfig, run_key: str) -> None:
         }
         with tempfile.TemporaryDirectory() as scratch:
             bundle = tracker.fetch(run, BUNDLE, Path(scratch))
-            version = register_version(tracker, run, bundle, version_tags)
+            arguments = _of_kind("model_arguments", load(config.use_case))
+            version = register_version(tracker, run, bundle, version_tags, arguments)
         tracker.client.set_terminated(run.info.run_id)
         log.info("registered %s version %s as %s", version.name, version.version, tags.CHALLENGER)
 
 
-def _tracker(config: JobConfig, run_key: str) -> "Tracker":
-    from training.registry.tracking import Tracker
-
-    return Tracker(experiment=config.experiment, model_name=config.model_name, run_key=run_key)
-
-
-def _snapshot(config: JobConfig, tracker: "Tracker", run: "Run") -> "Dataset":
-    """The checked data that ``prepare`` kept."""
-    from training.data.dataset import read_snapshot
-    from training.registry import tags
-
-    with tempfile.TemporaryDirectory() as scratch:
-        return read_snapshot(load(config.use_case), tracker.fetch(run, tags.SNAPSHOT_FILE, Path(scratch)))
-
-
-TASKS = {"prepare": prepare, "tune": tune, "evaluate": evaluate, "register": register}
+def _of_kind(name: str, use_case: UseCase) -> Any:
+    """A function for the kind of the use case's label."""
+    return getattr(importlib.import_module(use_case.kind.tasks), name)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -238,7 +76,8 @@ def main(arguments: list[str] | None = None) -> None:
     config = read_config(parsed.config)
     for name in TASKS if parsed.task == "all" else [parsed.task]:
         log.info("task %s of %s", name, parsed.run_key)
-        TASKS[name](config, parsed.run_key)
+        task = register if name == "register" else _of_kind(name, load(config.use_case))
+        task(config, parsed.run_key)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from typing import Literal
 import msgspec
 
 from serving.scoring.contract import Field
+from training.forecasting.definition import ForecastThresholds, Quantity, Series
+from training.kinds import KINDS, Kind
 
 Target = Literal["staging", "production"]
 """Where a release runs."""
@@ -114,11 +116,15 @@ class UseCase(msgspec.Struct, frozen=True, kw_only=True):
     """Who answers for it: the owner of its DAGs."""
     fields: tuple[Field, ...]
     """The fields of a request, in request order."""
-    label: Binary
+    label: Binary | Quantity
     key: str | None = None
     """The field that tells one entity from another. ``None``: rows have no identity, so outcomes cannot be joined."""
+    series: Series | None = None
+    """For a quantity: what tells one series from another, and which fields are known in advance."""
     groups: tuple[Group, ...] = ()
     thresholds: Thresholds = Thresholds()
+    forecast_thresholds: ForecastThresholds = ForecastThresholds()
+    """For a quantity, in place of ``thresholds``."""
     horizon_days: int = 365
     """A record older than this says nothing about an outcome."""
     purpose: str
@@ -134,6 +140,8 @@ class UseCase(msgspec.Struct, frozen=True, kw_only=True):
     """Registered model's plain name; the use case's name where it is empty."""
     data: str = ""
     """File of training data within the folder, if the definition brings one."""
+    plan: str = ""
+    """File of the plan within the folder, if the definition brings one: what is known of weeks to come."""
     trials: int = 30
     """Tuning trials where neither the run nor the settings say otherwise."""
     score_schedule: str | None = None
@@ -142,7 +150,7 @@ class UseCase(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a scoring server answers requests."""
 
     def __post_init__(self) -> None:
-        if faults := [*_name_faults(self), *_field_faults(self), *_group_faults(self)]:
+        if faults := [*_name_faults(self), *_field_faults(self), *_group_faults(self), *_kind_faults(self)]:
             raise UseCaseError(f"use case {self.name!r} contradicts itself: {'; '.join(faults)}")
 
     @property
@@ -151,9 +159,30 @@ class UseCase(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(field for field in self.fields if field.role == "feature")
 
     @property
+    def kind(self) -> Kind:
+        """What the rails do for labels of this kind."""
+        return KINDS[str(self.label.__struct_config__.tag)]
+
+    @property
+    def binary(self) -> Binary:
+        """The label of two values; raises ``UseCaseError`` where it is a quantity."""
+        if not isinstance(self.label, Binary):
+            raise UseCaseError(f"use case {self.name!r} forecasts a quantity: its label has no two values")
+        return self.label
+
+    @property
+    def forecast(self) -> Series:
+        """The series that are forecast; raises ``UseCaseError`` where the label has two values."""
+        if self.series is None:
+            raise UseCaseError(f"use case {self.name!r} estimates a probability: it has no series")
+        return self.series
+
+    @property
     def columns(self) -> dict[str, str]:
-        """Column of each field, and of the label, in SQL tables: the name itself where SQL takes it as it is."""
-        return {name: column_name(name) for name in (*(field.name for field in self.fields), self.label.field)}
+        """Column of each field, of the series' time, and of the label, in SQL tables: the name itself where SQL takes
+        it as it is."""
+        time = (self.series.time,) if self.series else ()
+        return {name: column_name(name) for name in (*(field.name for field in self.fields), *time, self.label.field)}
 
     # --- every name that follows from the use case ---
 
@@ -202,7 +231,7 @@ class UseCase(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def retrain_dag(self) -> str:
-        return f"{self.name}_retrain_nightly"
+        return f"{self.name}_{self.kind.retrain}"
 
     @property
     def score_dag(self) -> str:
@@ -275,8 +304,10 @@ def _field_faults(use_case: UseCase) -> list[str]:
     names = [field.name for field in use_case.fields]
     if label.field in names:
         faults.append(f"the label {label.field} is among the fields: a request cannot know it")
-    if label.positive == label.negative:
+    if isinstance(label, Binary) and label.positive == label.negative:
         faults.append(f"both values of the label are {label.positive!r}")
+    if use_case.series:
+        names.append(use_case.series.time)
     columns: dict[str, str] = {}
     for name in (*names, label.field):
         if NOT_IN_NAMES.search(name):
@@ -290,7 +321,7 @@ def _field_faults(use_case: UseCase) -> list[str]:
     faults += [
         f"the key {key} is a feature: give it role='carried'" for field in use_case.features if field.name == key
     ]
-    if not use_case.features:
+    if not use_case.features and not use_case.series:
         faults.append("no field has role='feature': the model would see nothing")
     for field in use_case.fields:
         faults += _range_faults(field)
@@ -330,6 +361,51 @@ def _group_faults(use_case: UseCase) -> list[str]:
         for field in use_case.fields
         if field.role == "compared" and field.name not in grouped
     ]
+    return faults
+
+
+def _kind_faults(use_case: UseCase) -> list[str]:
+    """What does not go with the kind of the label."""
+    label, series = use_case.label, use_case.series
+    if isinstance(label, Binary):
+        return ["series goes with a label that is a Quantity: remove it, or change the label"] if series else []
+    faults = []
+    if use_case.online:
+        faults.append("the label is a Quantity and online=True: forecasts have no scoring server, set online=False")
+    if use_case.groups:
+        faults.append("the label is a Quantity and has groups: forecasts are compared over series, remove them")
+    if use_case.key is not None:
+        faults.append(f"the label is a Quantity and key is {use_case.key}: the series say what tells rows apart")
+    if series is None:
+        return [*faults, "the label is a Quantity and series is missing: say what tells one series from another"]
+    if series.label != label:
+        faults.append(f"the label is {label.field}, and that of the series {series.label.field}: make them the same")
+    return faults + _series_faults(use_case, series)
+
+
+_OF_FORECASTS = (
+    "horizon", "forecast", "q10", "q50", "q90", "model", "plan_assumed", "short_history", "origin", "actual", "scale",
+    "level", "signal", "model_version", "bundle_digest", "day",
+)  # fmt: skip
+"""Columns that forecasts and their errors have beside those of the series."""
+
+
+def _series_faults(use_case: UseCase, series: Series) -> list[str]:
+    fields = {field.name: field for field in use_case.fields}
+    wanted = [name for name in series.columns if name not in (series.time, series.label.field)]
+    faults = [f"the series name {name}, which is not a field" for name in wanted if name not in fields]
+    faults += [f"{name} is a field and not in the series" for name in fields if name not in wanted]
+    faults += [
+        f"{name} is a column of every forecast: rename the field" for name in series.columns if name in _OF_FORECASTS
+    ]
+    if series.time in fields:
+        faults.append(f"the time {series.time} is among the fields: it is a date, and no field is one")
+    for name in wanted:
+        kind = fields[name].kind if name in fields else ""
+        if kind == "category" and name not in series.key:
+            faults.append(f"{name} is a category: outside the key, series take numbers alone")
+        if kind == "number" and name in series.key:
+            faults.append(f"{name} is a number and in the key: make it an integer or a category")
     return faults
 
 

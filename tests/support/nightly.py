@@ -11,7 +11,7 @@ from serving.scoring.bundle import Bundle
 from tests.support.simulate import Export, log_lines
 from training.data.dataset import Dataset, read_snapshot, write_snapshot
 from training.registry import tags
-from training.registry.register import register
+from training.registry.register import classifier_arguments, register
 from training.registry.tracking import Tracker
 from training.use_case import UseCase
 from use_cases.attrition import USE_CASE as ATTRITION
@@ -34,7 +34,7 @@ def register_champion(bundle: Path, data: Dataset, experiment: str, use_case: Us
         tags.TRAINING_RUN_ID: run.info.run_id,
         tags.DATA_DIGEST: digest,
     }
-    version = register(tracker, run, bundle, version_tags)
+    version = register(tracker, run, bundle, version_tags, classifier_arguments)
     tracker.client.set_registered_model_alias(use_case.model_name, tags.CHAMPION, version.version)
     return tracker.client
 

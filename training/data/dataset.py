@@ -53,7 +53,7 @@ class Dataset(msgspec.Struct, frozen=True):
     @property
     def y(self) -> NDArray[np.int64]:
         """1 for the label's positive value, 0 for the other, int64 ``[n]``."""
-        label = self.use_case.label
+        label = self.use_case.binary
         return np.asarray(self.frame[label.field].map(label.values), np.int64)
 
     @property
@@ -220,7 +220,7 @@ def _split_faults(dataset: Dataset) -> list[DataFault]:
         for field in use_case.features
         if not dataset.frame.loc[~held_out, field.name].notna().any()
     ]
-    label = use_case.label
+    label = use_case.binary
     for words, value in ((label.positives, 1), (label.negatives, 0)):
         tested = int((dataset.y[held_out] == value).sum())
         if tested < MINIMUM_HOLDOUT_CLASS:

@@ -49,7 +49,7 @@ def make_rows(use_case: UseCase, rows: int, seed: int) -> pd.DataFrame:
         if field.nullable and not field.required:
             values = pd.Series(values, dtype=object).where(rng.random(rows) >= _MISSING_SHARE, None).to_numpy()
         columns[field.name] = values
-    label = use_case.label
+    label = use_case.binary
     cut = np.quantile(log_odds, 1 - _POSITIVE_SHARE)
     positive = rng.random(rows) < 1 / (1 + np.exp(-(log_odds - cut)))
     return pd.DataFrame({**columns, label.field: np.where(positive, label.positive, label.negative)})

@@ -75,7 +75,7 @@ def split_table(use_case: UseCase, raw: RawTable) -> Table:
         values[name], refused[name] = _read(use_case, name, spelling.column_values(column), raw.text)
     dates = None
     if technical.count(EFFECTIVE_DATE) == 1:
-        dates, refused[EFFECTIVE_DATE] = _read_days(spelling.column_values(raw.frame[EFFECTIVE_DATE]))
+        dates, refused[EFFECTIVE_DATE] = read_days(spelling.column_values(raw.frame[EFFECTIVE_DATE]))
         given[EFFECTIVE_DATE] = raw.frame[EFFECTIVE_DATE]
     # As they are: pandas would make a type of its own of texts.
     read = {name: pd.Series(values[name], dtype=values[name].dtype) for name in columns if name in values}
@@ -107,11 +107,12 @@ def _read(use_case: UseCase, name: str, values: NDArray[Any], as_text: bool) -> 
     field = next((field for field in use_case.fields if field.name == name), None)
     if field is not None:
         return spelling.read_column(values, field, as_text=as_text)
-    known = list(use_case.label.values)
+    known = list(use_case.binary.values)
     return _each(values, lambda value: spelling.label(value, known, as_text=as_text))
 
 
-def _read_days(values: NDArray[Any]) -> tuple[NDArray[np.datetime64], dict[int, Refusal]]:
+def read_days(values: NDArray[Any]) -> tuple[NDArray[np.datetime64], dict[int, Refusal]]:
+    """Dates, datetime64[D] ``[n]`` (NaT: missing), and the refusals by row."""
     days, refused = _each(values, spelling.day)
     return days.astype("datetime64[D]"), refused
 

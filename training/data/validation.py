@@ -1,6 +1,7 @@
 """The data contract: what a table must be, and how a breach is told. Its rules for whole tables are in pandera."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from training.use_case import UseCase
 MINIMUM_ROWS = 200
 MINIMUM_CLASS = 25
 """Rows of each outcome: fewer leave folds and hold-out without cases."""
-_ROWS_SHOWN = 5
+ROWS_SHOWN = 5
 _VALUES_SHOWN = 3
 _EXCEL = "Excel seems to have shortened long ids to such numbers: format the column as text, and export it again"
 
@@ -32,7 +33,7 @@ def find_faults(use_case: UseCase, raw: RawTable) -> list[DataFault]:
     for name in (*use_case.columns, EFFECTIVE_DATE):
         refused = refusals(use_case, table, name)
         wrong |= {name} if refused else set()
-        faults += _told_values(name, refused, raw, table)
+        faults += told_values(name, refused, raw, table.given[name]) if refused else []
     try:
         _table_schema(use_case, raw, table, wrong).validate(table.frame, lazy=True)
     except SchemaErrors as errors:
@@ -100,16 +101,19 @@ def _held(field: Field, values: "np.ndarray[tuple[int], np.dtype[np.object_]]", 
     return {row: held[row] for row in held.keys() & set(known)}
 
 
-def _told_values(name: str, refused: Mapping[int, Refusal], raw: RawTable, table: Table) -> list[DataFault]:
-    """One fault for each reason, with the rows and some of the values that it is about."""
+def told_values(name: str, refused: Mapping[int, Refusal], raw: RawTable, given: "pd.Series[Any]") -> list[DataFault]:
+    """One fault for each reason, with the rows and some of the values that it is about.
+
+    ``given``: the column as the file has it.
+    """
     groups: dict[str, list[int]] = {}
     for row in sorted(refused):
         groups.setdefault(refused[row].reason, []).append(row)
     faults = []
     for reason, rows in groups.items():
-        message = f"{reason} ({raw.places(rows, _ROWS_SHOWN)})"
+        message = f"{reason} ({raw.places(rows, ROWS_SHOWN)})"
         if reason != "the value is missing":
-            message += f": {_values(table.given[name].iloc[row] for row in rows)}"
+            message += f": {_values(given.iloc[row] for row in rows)}"
         if hint := refused[rows[0]].hint:
             message += f"; {hint}"
         faults.append(DataFault(name, len(rows), message))
@@ -127,7 +131,7 @@ def _values(given: Iterable[object]) -> str:
 
 def _table_schema(use_case: UseCase, raw: RawTable, table: Table, wrong: set[str]) -> pa.DataFrameSchema:
     """What is asked of whole columns; a column that has faults already is not asked for more."""
-    label = use_case.label
+    label = use_case.binary
     checks = [
         _check(
             lambda frame: len(frame) >= MINIMUM_ROWS,
@@ -170,8 +174,8 @@ def _repeated_keys(use_case: UseCase, raw: RawTable, table: Table) -> list[DataF
     given = table.given[str(use_case.key)]
     groups = known.groupby(list(known.columns), dropna=False, sort=False).ngroup()
     earlier = np.flatnonzero(groups.isin(groups.iloc[rows]) & ~repeated).tolist()
-    message = f"{use_case.key} occurs more than once ({raw.places(rows, _ROWS_SHOWN)}): {_values(given.iloc[rows])}"
-    message += f", which stood in {raw.places(earlier, _ROWS_SHOWN)} before"
+    message = f"{use_case.key} occurs more than once ({raw.places(rows, ROWS_SHOWN)}): {_values(given.iloc[rows])}"
+    message += f", which stood in {raw.places(earlier, ROWS_SHOWN)} before"
     if any(_shortened(given.iloc[row]) for row in rows):
         message += f"; {_EXCEL}"
     return [DataFault("table", len(rows), message)]

@@ -78,7 +78,7 @@ def _unpaired(engine: Engine, tables: Path, night: date) -> dict[str, int]:
 
 
 def _quality(engine: Engine, use_case: UseCase, version: str, limits: Limits) -> Quality:
-    positive = f"{use_case.columns[use_case.label.field]} = {sql_text(use_case.label.positive)}"
+    positive = f"{use_case.columns[use_case.label.field]} = {sql_text(use_case.binary.positive)}"
     rows = engine.query(
         f"SELECT prediction, CASE WHEN {positive} THEN 1 ELSE 0 END AS y FROM labelled "
         f"WHERE model_version = '{version}' "

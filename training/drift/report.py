@@ -50,7 +50,7 @@ def render(
     """The page. ``earlier`` are the verdicts of the nights before, the latest last."""
     parts = [_head(verdict), _facts(use_case, verdict, window), _lost(lost), _rejected(rejected)]
     if verdict.quality:
-        parts.append(_quality(use_case.label, verdict.quality))
+        parts.append(_quality(use_case.binary, verdict.quality))
     if reference and verdict.findings:
         parts.append(_history([*earlier, verdict][-30:], limits))
         parts.append(_findings(verdict, window, reference, limits))

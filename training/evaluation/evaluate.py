@@ -13,10 +13,10 @@ from serving.scoring.encode import encode_columns
 from training.config import JobConfig
 from training.data.changes import changes, columns_as_before, told
 from training.data.dataset import Dataset, compared_rows, holdout_rows
+from training.evaluation import binary
 from training.evaluation.acceptance import check_thresholds, missed_thresholds, single_record_latency, worse_than
 from training.evaluation.binary import Comparison, calibration_error, roc_auc
 from training.evaluation.fairness import assess
-from training.evaluation.metrics import metrics_of
 from training.evaluation.plain import plain_probabilities
 from training.evaluation.plots import draw_all
 from training.export.bundle import as_records, write_bundle
@@ -82,10 +82,9 @@ def evaluate(
     bundle = Bundle.load(folder / "bundle")
     x, y = holdout.x, holdout.y
     p = bundle.probabilities(x)
-    metrics = metrics_of(use_case.label)
-    titles = metrics.titles(use_case.label)
-    judged = Judged(development, holdout, ensemble, p, metrics.resamples(y, config.seed), config.seed)
-    figures = metrics.measure(p, y, judged.weights)
+    titles = binary.titles(use_case.binary)
+    judged = Judged(development, holdout, ensemble, p, binary.resamples(y, config.seed), config.seed)
+    figures = binary.measure(p, y, judged.weights)
     fairness = assess(holdout, p, judged.weights) if use_case.groups else None
     latency = single_record_latency(bundle, as_records(holdout, np.arange(min(_TIMED_RECORDS, len(y)))))
     checks = check_thresholds(use_case.thresholds, figures, fairness, latency["latency_ms"])
@@ -100,7 +99,7 @@ def evaluate(
         old = Bundle.load(champion.bundle)
         columns = columns_as_before(holdout.columns(), old.contract.fields, use_case.fields)
         curves["champion"] = old.probabilities(encode_columns(columns, old.contract))
-        champion_figures = metrics.measure(curves["champion"], y, judged.weights)
+        champion_figures = binary.measure(curves["champion"], y, judged.weights)
         rows, found = _against_champion(judged, curves["champion"])
         reasons += worse_than(f"champion (version {champion.version})", found, titles)
         # What the champion has to do without here: it may look worse than it is.
@@ -120,7 +119,7 @@ def evaluate(
             "challenger": figures,
             "champion": champion_figures,
             "comparison": comparison,
-            "plain": {"metrics": metrics.measure(plain, y, judged.weights), "comparison": compared_with_plain},
+            "plain": {"metrics": binary.measure(plain, y, judged.weights), "comparison": compared_with_plain},
             "thresholds": checks,
             **({"fairness": fairness} if fairness else {}),
             **_without_protected(judged),
@@ -151,14 +150,14 @@ def _plain(judged: Judged) -> tuple[NDArray[np.float64], dict[str, Comparison]]:
     development, holdout = judged.development, judged.holdout
     use_case = holdout.use_case
     plain = plain_probabilities(use_case.features, development.x, development.y, holdout.x)
-    return plain, metrics_of(use_case.label).compare(judged.p, plain, holdout.y, judged.weights)
+    return plain, binary.compare(judged.p, plain, holdout.y, judged.weights)
 
 
 def _against_champion(judged: Judged, champion: NDArray[np.float64]) -> tuple[int, dict[str, Comparison]]:
     """How many hold-out rows both are compared on, and the comparison."""
     rows = compared_rows(judged.holdout)
-    y, metrics = judged.holdout.y[rows], metrics_of(judged.holdout.use_case.label)
-    return int(rows.sum()), metrics.compare(judged.p[rows], champion[rows], y, metrics.resamples(y, judged.seed))
+    y = judged.holdout.y[rows]
+    return int(rows.sum()), binary.compare(judged.p[rows], champion[rows], y, binary.resamples(y, judged.seed))
 
 
 def _band(bundle: Bundle, p: NDArray[np.float64]) -> dict[str, Any]:
@@ -178,12 +177,11 @@ def _without_protected(judged: Judged) -> dict[str, Any]:
     seen[:, fed] = unseen[:, fed] = np.nan
     ensemble = StackedEnsemble(judged.ensemble.space, judged.ensemble.members, judged.ensemble.bias, judged.seed)
     p = ensemble.fit(seen, judged.development.y).predict_proba(unseen)[:, 1]
-    metrics = metrics_of(use_case.label)
     return {
         "without_protected": {
             "reasons": {use_case.features[column].name: reasons[use_case.features[column].name] for column in fed},
-            "metrics": metrics.measure(p, holdout.y, judged.weights),
-            "comparison": metrics.compare(judged.p, p, holdout.y, judged.weights),
+            "metrics": binary.measure(p, holdout.y, judged.weights),
+            "comparison": binary.compare(judged.p, p, holdout.y, judged.weights),
             "fairness": assess(holdout, p, judged.weights),
         }
     }

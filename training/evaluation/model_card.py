@@ -15,7 +15,7 @@ _FAMILY = {
 
 def write_card(config: JobConfig, use_case: UseCase, members: list[Member], evaluation: dict[str, Any]) -> str:
     """The card as Markdown text."""
-    data, latency, label = evaluation["data"], evaluation["latency"], use_case.label
+    data, latency, label = evaluation["data"], evaluation["latency"], use_case.binary
     weights = "\n".join(
         f"| {_FAMILY.get(m.parameters['family'], m.parameters['family'])} | {m.weight:.2f} | "
         f"{', '.join(f'{k}={v}' for k, v in m.parameters.items() if k != 'family')} |"
@@ -124,7 +124,7 @@ def _not_seen(use_case: UseCase) -> str:
 
 def _fairness(use_case: UseCase, evaluation: dict[str, Any]) -> str:
     """The section about groups, with a blank line behind; empty where no groups are compared."""
-    fairness, label = evaluation.get("fairness"), use_case.label
+    fairness, label = evaluation.get("fairness"), use_case.binary
     if fairness is None:
         return ""
     titled = label.positives[:1].upper() + label.positives[1:]

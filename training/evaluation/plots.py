@@ -37,7 +37,7 @@ def draw_all(
     ``reference`` are the rows that requests are tested against for drift.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    y, label = holdout.y, holdout.use_case.label
+    y, label = holdout.y, holdout.use_case.binary
     draw_roc(folder / "roc.png", y, curves, label)
     draw_precision_recall(folder / "precision_recall.png", y, curves, label)
     draw_calibration(folder / "calibration.png", y, curves, label)

@@ -49,7 +49,7 @@ def label(
     outcomes: list[Outcome] = []
     rejected: list[Rejected] = []
     if key := key_column(use_case):
-        outcomes, rejected = read_feed(feed, listed.files, key, use_case.label) if feed else ([], [])
+        outcomes, rejected = read_feed(feed, listed.files, key, use_case.binary) if feed else ([], [])
         rejected = [*listed.unread, *rejected]
         _join(engine, tables, night, use_case, key, outcomes, work, labelled)
     else:

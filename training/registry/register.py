@@ -3,6 +3,7 @@
 import re
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,13 @@ _REGISTERED = "lifecycle_registered_version"
 _ANY = AnyType()  # type: ignore[no-untyped-call]
 
 
-def register(tracker: Tracker, run: Run, bundle: Path, version_tags: dict[str, str]) -> ModelVersion:
+ModelArguments = Callable[[Path, Path], dict[str, Any]]
+"""From a bundle's folder and a scratch folder to what ``mlflow.pyfunc.log_model`` is told: code, artifacts, pins."""
+
+
+def register(
+    tracker: Tracker, run: Run, bundle: Path, version_tags: dict[str, str], arguments: ModelArguments
+) -> ModelVersion:
     """Find or make this run's model version, and give it the alias ``challenger``.
 
     May be interrupted and repeated anywhere: a version is found by its run, a logged model that no version
@@ -39,7 +46,7 @@ def register(tracker: Tracker, run: Run, bundle: Path, version_tags: dict[str, s
     name = tracker.model_name
     version = version_of_run(tracker.client, name, run.info.run_id, tracker.run_key)
     if version is None:
-        source = _logged_model(run) or _log_model(run, bundle)
+        source = _logged_model(run) or _log_model(run, bundle, arguments)
         version = mlflow.register_model(source, name, tags=version_tags)
     if _REGISTERED not in run.data.tags:
         tracker.client.set_registered_model_alias(name, tags.CHALLENGER, version.version)
@@ -47,12 +54,12 @@ def register(tracker: Tracker, run: Run, bundle: Path, version_tags: dict[str, s
     return version
 
 
-def pinned_requirements(requirements: str) -> list[str]:
-    """``name==version`` of the runtime packages, from the text of a compiled requirements file."""
+def pinned_requirements(requirements: str, runtime: Sequence[str] = RUNTIME) -> list[str]:
+    """``name==version`` of the ``runtime`` packages, from the text of a compiled requirements file."""
     pins = dict(re.findall(r"^([\w.-]+)==([^\s\\;]+)", requirements, flags=re.MULTILINE))
-    if missing := [name for name in RUNTIME if name not in pins]:
+    if missing := [name for name in runtime if name not in pins]:
         raise ValueError(f"training/requirements.txt has no pin for {', '.join(missing)}: run make lock")
-    return [f"{name}=={pins[name]}" for name in RUNTIME]
+    return [f"{name}=={pins[name]}" for name in runtime]
 
 
 def signature(contract: Contract) -> ModelSignature:
@@ -83,19 +90,24 @@ def _logged_model(run: Run) -> str | None:
     return None
 
 
-def _log_model(run: Run, bundle: Path) -> str:
-    examples = msgspec.json.decode((bundle / EXAMPLES_FILE).read_bytes(), type=Examples)
+def _log_model(run: Run, bundle: Path, arguments: ModelArguments) -> str:
     with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run.info.run_id):
         logged: Any = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(PACKAGE / "registry" / "pyfunc_model.py"),
-            artifacts={"bundle": str(bundle)},
-            code_paths=[str(_scoring_code(Path(scratch)))],
-            pip_requirements=pinned_requirements((PACKAGE / "requirements.txt").read_text()),
-            signature=signature(read_contract(bundle)),
-            input_example=pd.DataFrame(list(examples.records[:_INPUT_EXAMPLES])),
+            name="model", artifacts={"bundle": str(bundle)}, **arguments(bundle, Path(scratch))
         )
     return str(logged.model_uri)
+
+
+def classifier_arguments(bundle: Path, scratch: Path) -> dict[str, Any]:
+    """How a classifier is logged: ``pyfunc_model.py`` with the scoring library."""
+    examples = msgspec.json.decode((bundle / EXAMPLES_FILE).read_bytes(), type=Examples)
+    return {
+        "python_model": str(PACKAGE / "registry" / "pyfunc_model.py"),
+        "code_paths": [str(_scoring_code(scratch))],
+        "pip_requirements": pinned_requirements((PACKAGE / "requirements.txt").read_text()),
+        "signature": signature(read_contract(bundle)),
+        "input_example": pd.DataFrame(list(examples.records[:_INPUT_EXAMPLES])),
+    }
 
 
 def _scoring_code(scratch: Path) -> Path:

@@ -23,6 +23,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from training.config import JobConfig
 from training.registry import tags
 from training.registry.runs import run_of_key, search_runs
 from training.registry.versions import version_of_alias
@@ -137,41 +138,70 @@ class Tracker:
 
     def recorded_trials(self, run: Run) -> dict[int, TrialResult]:
         """Trials that an earlier try of this job has finished, by number."""
-        results = {}
+        return {
+            number: TrialResult(
+                number=number,
+                parameters=json.loads(found[f"{TRIAL}.parameters"]),
+                scores=tuple(json.loads(found[f"{TRIAL}.scores"])),
+            )
+            for number, found in self.recorded(run).items()
+        }
+
+    def recorded(self, run: Run) -> dict[int, dict[str, str]]:
+        """Tags of the trials that an earlier try of this job has finished, by number."""
+        found = {}
         for nested in search_runs(self.client, self.experiment_id, f"tags.`{_PARENT}` = '{run.info.run_id}'"):
+            number = int(nested.data.tags[TRIAL])
             if nested.info.status != "FINISHED":
-                self._unfinished[int(nested.data.tags[TRIAL])] = nested.info.run_id
+                self._unfinished[number] = nested.info.run_id
             else:
-                result = TrialResult(
-                    number=int(nested.data.tags[TRIAL]),
-                    parameters=json.loads(nested.data.tags[f"{TRIAL}.parameters"]),
-                    scores=tuple(json.loads(nested.data.tags[f"{TRIAL}.scores"])),
-                )
-                results[result.number] = result
-        return results
+                found[number] = dict(nested.data.tags)
+        return found
 
     def record_trial(self, run: Run, result: TrialResult) -> None:
         """Log a trial as nested run: made, filled in one batch, and ended. No model is logged."""
         run_id = self._unfinished.get(result.number) or self._new_trial_run(run, result)
         now = int(time.time() * 1000)
         steps = [Metric("roc_auc_repeat", score, now, step) for step, score in enumerate(result.scores)]
+        self._fill(
+            run_id,
+            [Metric("roc_auc_cv", result.score, now, 0), Metric("seconds", result.seconds, now, 0), *steps],
+            result.parameters,
+            {
+                f"{TRIAL}.parameters": json.dumps(result.parameters),
+                f"{TRIAL}.scores": json.dumps(result.scores),
+                f"{TRIAL}.state": "pruned" if result.pruned else "complete",
+            },
+        )
+
+    def record(
+        self,
+        run: Run,
+        number: int,
+        metrics: Mapping[str, float],
+        params: Mapping[str, Any],
+        run_tags: Mapping[str, str],
+    ) -> None:
+        """Log any trial as ``record_trial`` does; ``recorded`` gives its tags back."""
+        run_id = self._unfinished.get(number) or self._new_nested(run, number, f"trial {number:02d}")
+        now = int(time.time() * 1000)
+        self._fill(run_id, [Metric(name, value, now, 0) for name, value in metrics.items()], params, run_tags)
+
+    def _fill(self, run_id: str, metrics: list[Metric], params: Mapping[str, Any], run_tags: Mapping[str, str]) -> None:
         self.client.log_batch(
             run_id,
-            metrics=[Metric("roc_auc_cv", result.score, now, 0), Metric("seconds", result.seconds, now, 0), *steps],
-            params=[Param(name, str(value)) for name, value in result.parameters.items()],
-            tags=[
-                RunTag(f"{TRIAL}.parameters", json.dumps(result.parameters)),
-                RunTag(f"{TRIAL}.scores", json.dumps(result.scores)),
-                RunTag(f"{TRIAL}.state", "pruned" if result.pruned else "complete"),
-            ],
+            metrics=metrics,
+            params=[Param(name, str(value)) for name, value in params.items()],
+            tags=[RunTag(name, value) for name, value in run_tags.items()],
         )
         self.client.set_terminated(run_id)
 
     def _new_trial_run(self, run: Run, result: TrialResult) -> str:
+        return self._new_nested(run, result.number, f"trial {result.number:02d} {result.parameters['family']}")
+
+    def _new_nested(self, run: Run, number: int, name: str) -> str:
         nested = self.client.create_run(
-            self.experiment_id,
-            run_name=f"trial {result.number:02d} {result.parameters['family']}",
-            tags={_PARENT: run.info.run_id, TRIAL: str(result.number)},
+            self.experiment_id, run_name=name, tags={_PARENT: run.info.run_id, TRIAL: str(number)}
         )
         return str(nested.info.run_id)
 
@@ -192,6 +222,11 @@ class Tracker:
             raise TrackingError(
                 f"run {run.info.run_id} has no artifact {name}: run the tasks before this one first ({error})"
             ) from error
+
+
+def tracker_of(config: JobConfig, run_key: str) -> Tracker:
+    """What keeps the parent run of a training job."""
+    return Tracker(experiment=config.experiment, model_name=config.model_name, run_key=run_key)
 
 
 def describe_environment() -> str:

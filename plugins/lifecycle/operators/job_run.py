@@ -19,7 +19,7 @@ MAX_ATTEMPTS = 10
 """Databricks runs that one Airflow task instance may start, one after the other has failed."""
 _OUTAGE_TRIES = 6
 """Calls before a Databricks that does not answer is a failure: after 1, 2, 4 ... s, one minute in all."""
-_PERMANENT = re.compile(r"^(\w+\.)*(DataError|ConfigError|UseCaseError): ", re.MULTILINE)
+_PERMANENT = re.compile(r"^(\w+\.)*(DataError|TableError|ConfigError|UseCaseError): ", re.MULTILINE)
 """Errors of the job that the next run would meet again."""
 _TOKEN_OF_DELETED = re.compile(r"\brun\b.*\bdeleted\b", re.IGNORECASE | re.DOTALL)
 """How Databricks refuses a token whose run somebody deleted in the workspace."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-from training.export.onnx_graph import INPUT, MISSING, Graph, Steps, Tree, balanced_trees, round_down
+from training.export.onnx_graph import INPUT, MISSING, Graph, Steps, Tree, balanced_trees, boosted_tree, round_down
 from training.search.design import DesignMatrix
 from training.search.ensemble import StackedEnsemble
 
@@ -61,7 +61,7 @@ def constant_and_trees(model: Any, weight: float) -> tuple[float, list[Tree]]:
     """
     if isinstance(model, HistGradientBoostingClassifier):
         constant = weight * float(model._baseline_prediction.item())
-        trees = [_boosted_tree(iteration[0], weight) for iteration in model._predictors]
+        trees = [boosted_tree(iteration[0], weight) for iteration in model._predictors]
     elif isinstance(model, ExtraTreesClassifier):
         constant, share = 0.0, weight / len(model.estimators_)
         trees = [_forest_tree(estimator.tree_, share) for estimator in model.estimators_]
@@ -170,15 +170,4 @@ def _forest_tree(tree: Any, share: float) -> Tree:
         left=tree.children_left,
         right=tree.children_right,
         value=share * tree.value[:, 0, 1],
-    )
-
-
-def _boosted_tree(predictor: Any, weight: float) -> Tree:
-    nodes = predictor.nodes
-    return Tree(
-        feature=np.where(nodes["is_leaf"], -1, nodes["feature_idx"]).astype(np.int64),
-        threshold=nodes["num_threshold"].astype(np.float64),
-        left=nodes["left"].astype(np.int64),
-        right=nodes["right"].astype(np.int64),
-        value=weight * nodes["value"].astype(np.float64),
     )

@@ -90,6 +90,18 @@ def _balanced_tree(column: int, cuts: NDArray[np.float32], leaves: NDArray[np.fl
     return Tree(feature, threshold, left, right, value)
 
 
+def boosted_tree(predictor: Any, weight: float) -> Tree:
+    """A tree of scikit-learn's histogram gradient boosting, what it adds multiplied by ``weight``."""
+    nodes = predictor.nodes
+    return Tree(
+        feature=np.where(nodes["is_leaf"], -1, nodes["feature_idx"]).astype(np.int64),
+        threshold=nodes["num_threshold"].astype(np.float64),
+        left=nodes["left"].astype(np.int64),
+        right=nodes["right"].astype(np.int64),
+        value=weight * nodes["value"].astype(np.float64),
+    )
+
+
 class Graph:
     """Nodes and constants of a graph under construction, with one input ``X`` float32 ``[n, features]``."""
 

@@ -1,13 +1,15 @@
 """Rolling origins: forecasts as they would have been made in the past, beside what came then."""
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 
+import numpy as np
 import pandas as pd
 
 from training.forecasting.definition import Series
 from training.forecasting.forecaster import Forecaster
 from training.forecasting.recipe import Recipe
+from training.forecasting.series import Panel, TableError, codes_of, last_week, make_panel, split
 
 BACKTEST = ("origin", "actual", "scale")
 """Columns that a backtest has beside those of a forecast: the last week that was known; the quantity that came; mean
@@ -17,7 +19,8 @@ that means unknown, or censored) are left out."""
 
 def rolling_origins(history: pd.DataFrame, definition: Series, count: int, step: int | None = None) -> list[date]:
     """The last ``count`` weeks, ``step`` (a horizon without it) apart, whose whole horizon lies in the history."""
-    raise NotImplementedError
+    newest = last_week(history, definition) - timedelta(weeks=definition.steps[-1])
+    return [newest - timedelta(weeks=place * (step or definition.horizon)) for place in range(count - 1, -1, -1)]
 
 
 def backtest(
@@ -26,20 +29,70 @@ def backtest(
     """Fit the recipe anew on the history up to each origin, and forecast from there.
 
     A champion is compared by its recipe (``read_recipe``), not by its fitted models: those may have seen the weeks.
+    Raises ``TableError``.
     """
-    raise NotImplementedError
+    parts = []
+    for origin in origins:
+        known, _ = split(history, definition, origin)
+        forecaster = Forecaster.fit(recipe, definition, known, plan)
+        parts.append(forecaster.forecast(known, plan).assign(origin=pd.Timestamp(origin)))
+    return with_actuals(pd.concat(parts, ignore_index=True), history, definition)
+
+
+def backtest_as_it_is(
+    forecaster: Forecaster, history: pd.DataFrame, plan: pd.DataFrame, origins: Sequence[date]
+) -> pd.DataFrame:
+    """A fitted forecaster from origins that are not before its ``trained_until``; raises ``TableError`` for others."""
+    definition = forecaster.definition
+    early = [str(origin) for origin in origins if str(origin) < forecaster.trained_until]
+    if early:
+        raise TableError(
+            f"the forecaster has seen the weeks up to {forecaster.trained_until}: {', '.join(early)} would flatter it"
+        )
+    parts = []
+    for origin in origins:
+        known, _ = split(history, definition, origin)
+        parts.append(forecaster.forecast(known, plan).assign(origin=pd.Timestamp(origin)))
+    return with_actuals(pd.concat(parts, ignore_index=True), history, definition)
 
 
 def with_actuals(forecast: pd.DataFrame, history: pd.DataFrame, definition: Series) -> pd.DataFrame:
-    """The rows of a forecast (or of several, with ``origin``) whose weeks have ended, with ``BACKTEST``'s columns.
+    """The rows of forecasts (with column ``origin``) whose weeks have ended, with the columns of ``BACKTEST``.
 
-    For monitoring: forecasts as they were written, once actuals arrive.
+    For monitoring too: forecasts as they were written, once actuals arrive. Raises ``TableError``.
     """
-    raise NotImplementedError
+    # Sums need no plan, and codes only number the series.
+    panel = make_panel(
+        history, pd.DataFrame(columns=definition.plan_columns), definition, codes_of(history, definition)
+    )
+    actual = panel.observed[["series", "t", "y"]].rename(columns={"y": "actual"})
+    numbers = panel.keys.assign(series=np.arange(len(panel.keys)))
+    rows = forecast.merge(numbers, how="inner", on=list(definition.key))
+    rows["t"] = _weeks(rows[definition.time])
+    rows = rows.merge(actual[actual["actual"].notna()], how="inner", on=["series", "t"])
+    rows = rows.merge(_scales(panel, np.unique(_weeks(rows["origin"]))), how="left", on=["series", "origin"])
+    return rows.drop(columns=["series", "t"]).sort_values(
+        ["origin", *definition.key, definition.time], ignore_index=True
+    )
 
 
-def champion_rows(
-    champion: Forecaster, definition: Series, history: pd.DataFrame, plan: pd.DataFrame, origins: Sequence[date]
-) -> pd.DataFrame:
-    """A fitted forecaster as it is, from origins that are not before its ``trained_until``."""
-    raise NotImplementedError
+def _scales(panel: Panel, origins: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> pd.DataFrame:
+    """Mean squared change from one known week to the next, of each series up to each origin."""
+    observed = panel.observed.sort_values(["series", "t"])
+    by_series = observed.groupby("series")
+    change = by_series["y"].diff().where(by_series["t"].diff() == 1) ** 2
+    observed = observed.assign(total=change.fillna(0.0), count=change.notna())
+    sums = observed.groupby("series")[["total", "count"]].cumsum().assign(series=observed["series"], t=observed["t"])
+    parts = []
+    for origin in origins:
+        latest = sums[sums["t"] <= origin].groupby("series").last()
+        scale = (latest["total"] / latest["count"].where(latest["count"] > 0)).rename("scale")
+        parts.append(scale.reset_index().assign(origin=pd.Timestamp(panel.date_of(np.array([origin]))[0])))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["series", "scale", "origin"])
+
+
+def _weeks(days: pd.Series) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    numbers: np.ndarray[tuple[int], np.dtype[np.int64]] = (
+        pd.to_datetime(days).to_numpy().astype("datetime64[D]").astype(np.int64) // 7
+    )
+    return numbers

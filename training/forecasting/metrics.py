@@ -3,9 +3,13 @@
 from typing import Any
 
 import msgspec
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from training.forecasting.definition import Series
+
+QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
 
 
 class Errors(msgspec.Struct, frozen=True):
@@ -19,7 +23,7 @@ class Errors(msgspec.Struct, frozen=True):
     bias: float
     """Sum of errors (forecast less actual) by sum of actuals: above zero, too much was forecast."""
     rmsse: float
-    """Root of mean squared error by ``scale``, the mean over series."""
+    """Root of mean squared error by ``scale``, of each series from each origin, and then their mean."""
     pinball: float
     """Pinball loss of the three quantiles by sum of actuals, their mean."""
     coverage: float
@@ -28,14 +32,57 @@ class Errors(msgspec.Struct, frozen=True):
 
 def errors(rows: pd.DataFrame, definition: Series) -> Errors:
     """The errors of all rows together."""
-    raise NotImplementedError
+    actual, forecast = rows["actual"].to_numpy(float), rows["forecast"].to_numpy(float)
+    off = forecast - actual
+    sold = actual > 0
+    return Errors(
+        rows=len(rows),
+        mape=_share(np.abs(off[sold] / actual[sold]).sum(), sold.sum()),
+        wape=_share(np.abs(off).sum(), actual.sum()),
+        bias=_share(off.sum(), actual.sum()),
+        rmsse=_rmsse(rows, definition),
+        pinball=_share(_pinball(rows).sum(), actual.sum()),
+        coverage=_share(((actual >= rows["q10"]) & (actual <= rows["q90"])).sum(), len(rows)),
+    )
 
 
 def errors_by(rows: pd.DataFrame, definition: Series, *columns: str) -> list[dict[str, Any]]:
     """Errors of each group of rows, with the group's values: by ``horizon``, by the time, by a field of the key."""
-    raise NotImplementedError
+    return [
+        {**dict(zip(columns, values, strict=True)), **msgspec.structs.asdict(errors(own, definition))}
+        for values, own in rows.groupby(list(columns), sort=True)
+    ]
 
 
 def tracking_signal(rows: pd.DataFrame, definition: Series) -> pd.DataFrame:
-    """Columns time, ``signal``: sum of errors so far by mean absolute error so far, over weeks; beyond 4 it is biased."""
-    raise NotImplementedError
+    """A row a week, with column ``signal``: the sum of the weeks' errors so far by their mean absolute value so far.
+
+    Beyond 4, or below -4, forecasts are persistently too high, or too low.
+    """
+    off = rows["forecast"] - rows["actual"]
+    weeks = off.groupby(rows[definition.time]).sum().sort_index()
+    mean = weeks.abs().expanding().mean()
+    signal = np.divide(weeks.cumsum(), mean, out=np.zeros(len(weeks)), where=mean > 0)
+    return pd.DataFrame({definition.time: weeks.index, "signal": signal})
+
+
+def _pinball(rows: pd.DataFrame) -> NDArray[np.float64]:
+    """The mean of the quantiles' losses, ``[rows]``."""
+    losses = []
+    for name, share in QUANTILES.items():
+        below = rows["actual"].to_numpy(float) - rows[name].to_numpy(float)
+        losses.append(np.maximum(share * below, (share - 1) * below))
+    mean: NDArray[np.float64] = np.mean(losses, axis=0)
+    return mean
+
+
+def _rmsse(rows: pd.DataFrame, definition: Series) -> float:
+    squared = (rows["forecast"] - rows["actual"]) ** 2
+    groups = [rows[name] for name in (*definition.key, "origin")]
+    ratio = squared.groupby(groups).mean() / rows["scale"].groupby(groups).first()
+    ratio = ratio[np.isfinite(ratio)]  # a series that never changed has no scale
+    return float(np.sqrt(ratio).mean()) if len(ratio) else float("nan")
+
+
+def _share(part: Any, whole: Any) -> float:
+    return float(part) / float(whole) if whole else float("nan")

@@ -13,7 +13,7 @@ class Boosting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     leaves: int = 31
     rows_in_leaf: int = 40
     l2: float = 0.0
-    features: float = 0.7
+    features: float = 0.5
     """Share of the features that each split may choose from."""
     bags: int = 1
     """Models, of different seeds, whose outcomes are averaged."""
@@ -29,8 +29,12 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     boosting: Boosting = Boosting()
     origins: int = 6
     """Rolling origins within the history that the intervals are calibrated on."""
+    per_week: int = 4
+    """Origins, of different distance, that each week of the history is learned from."""
+    intermittent: Literal["tsb", "croston"] = "tsb"
+    """What forecasts the series that mostly sell nothing."""
     intermittent_zeros: float = 0.4
-    """A series with more weeks of zero than this share is forecast by TSB instead of the boosting."""
+    """Share of weeks of zero, in the last half year, above which a series is one of those."""
     seed: int = 20
 
 

@@ -1,15 +1,34 @@
 """Sums of forecasts over parts of the key: what is forecast for a group is the sum of its series."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 
 from training.forecasting.definition import Series
+from training.forecasting.forecaster import Spread
+
+SERIES = "series"
+TOTAL = "total"
 
 
-def reconcile(forecast: pd.DataFrame, definition: Series) -> pd.DataFrame:
-    """The forecast with a row for each level's sum, and column ``level``: the level's fields, joined by ``+``.
+def reconcile(forecast: pd.DataFrame, definition: Series, spreads: Sequence[Spread]) -> pd.DataFrame:
+    """The forecast with a row for each sum of each level, and with column ``level`` in front.
 
-    Fields of the key that a level sums over are null; ``level`` of the series themselves has all fields, of the total it
-    is ``total``. Point forecasts add up exactly over series. Intervals of sums take the series' errors as partly
-    dependent (``Forecaster`` measures how much), so they do not add up.
+    ``level`` is ``series`` for the rows that were there, ``total`` for the sum of all, and otherwise the level's
+    fields joined by ``+``. Fields that a level sums over are null. Point forecasts add up exactly. Intervals do not:
+    those of sums are as wide as sums were off in the past (``Forecaster.manifest.spreads``). ``plan_assumed`` and
+    ``short_history`` of a sum say whether that holds of any of its series; ``model`` is ``sum``.
     """
-    raise NotImplementedError
+    parts = [forecast.assign(level=SERIES)]
+    for spread in spreads:
+        by = [*spread.level, definition.time, "horizon"]
+        sums = forecast.groupby(by, as_index=False).agg(
+            forecast=("forecast", "sum"), plan_assumed=("plan_assumed", "any"), short_history=("short_history", "any")
+        )
+        for name, move in (("q10", spread.low), ("q50", 0.0), ("q90", spread.high)):
+            sums[name] = np.maximum(np.expm1(np.log1p(sums["forecast"]) + move), 0.0)
+        sums["q10"], sums["q90"] = np.minimum(sums["q10"], sums["q50"]), np.maximum(sums["q90"], sums["q50"])
+        parts.append(sums.assign(level="+".join(spread.level) or TOTAL, model="sum"))
+    whole = pd.concat(parts, ignore_index=True)
+    return whole[["level", *forecast.columns]]

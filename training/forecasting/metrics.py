@@ -41,7 +41,7 @@ def errors(rows: pd.DataFrame, definition: Series) -> Errors:
         wape=_share(np.abs(off).sum(), actual.sum()),
         bias=_share(off.sum(), actual.sum()),
         rmsse=_rmsse(rows, definition),
-        pinball=_share(_pinball(rows).sum(), actual.sum()),
+        pinball=_share(pinball_losses(rows).sum(), actual.sum()),
         coverage=_share(((actual >= rows["q10"]) & (actual <= rows["q90"])).sum(), len(rows)),
     )
 
@@ -66,7 +66,7 @@ def tracking_signal(rows: pd.DataFrame, definition: Series) -> pd.DataFrame:
     return pd.DataFrame({definition.time: weeks.index, "signal": signal})
 
 
-def _pinball(rows: pd.DataFrame) -> NDArray[np.float64]:
+def pinball_losses(rows: pd.DataFrame) -> NDArray[np.float64]:
     """The mean of the quantiles' losses, ``[rows]``."""
     losses = []
     for name, share in QUANTILES.items():

@@ -1,0 +1,187 @@
+"""The training job's tasks for a quantity: check the history, tune on the weeks before the backtest, judge, and fit."""
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.config import JobConfig
+from training.use_case import UseCase, load
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.entities import Run
+
+    from training.forecasting.door import History
+    from training.registry.tracking import Tracker
+
+log = logging.getLogger("training")
+
+TUNING_FILE = "tuning.json"
+_RECIPE, _SCORE = "lifecycle_recipe", "lifecycle_score"
+"""Tags of a trial's run, by which a job that goes on knows it."""
+
+
+def prepare(config: JobConfig, run_key: str) -> None:
+    """Check the history at the door, and keep a snapshot of it with the new parent run."""
+    from training.forecasting.door import read_history
+
+    use_case = load(config.use_case)
+    # Before the run is made: a bad file leaves nothing behind.
+    history = read_history(use_case, config.data)
+    _before_the_backtest(use_case, history.frame)
+    log.info("%d %s, digest %s", len(history.frame), use_case.entities, history.digest)
+
+    from training.registry import tags
+    from training.registry.tracking import describe_environment, tracker_of
+
+    tracker = tracker_of(config, run_key)
+    run = tracker.start(
+        {
+            tags.DATA_DIGEST: history.digest,
+            tags.GIT_REVISION: config.git_revision,
+            tags.CODE_HASH: config.code_hash,
+            "mlflow.source.git.commit": config.git_revision,
+        }
+    )
+    series = len(history.frame[list(use_case.forecast.key)].drop_duplicates())
+    tracker.log(
+        run,
+        {"data.rows": len(history.frame), "data.series": series},
+        {"trials": config.trials, "seed": config.seed, "force": config.force, "data": config.data},
+        {},
+    )
+    tracker.log_dataset(
+        run, name=use_case.entities, digest=history.digest, source=config.data, rows=len(history.frame),
+        context="training",
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / Path(tags.SNAPSHOT_FILE).name
+        history.frame.to_parquet(file, index=False)
+        tracker.client.log_artifact(run.info.run_id, str(file), str(Path(tags.SNAPSHOT_FILE).parent))
+    tracker.client.log_text(run.info.run_id, describe_environment(), "environment.txt")
+
+
+def tune(config: JobConfig, run_key: str) -> None:
+    """Search on the weeks before those of the backtest, a nested run for each trial."""
+    import msgspec
+
+    from training.forecasting.door import planned_so_far
+    from training.forecasting.recipe import Recipe
+    from training.forecasting.tune import Trial, best
+    from training.forecasting.tune import tune as search
+    from training.registry.tracking import tracker_of
+
+    use_case, tracker = load(config.use_case), tracker_of(config, run_key)
+    with tracker.resume() as run:
+        history = _before_the_backtest(use_case, _snapshot(config, tracker, run).frame)
+        recorded = {
+            number: Trial(
+                number=number,
+                recipe=msgspec.json.decode(found[_RECIPE], type=Recipe),
+                score=float(found[_SCORE]),
+                seconds=0.0,
+            )
+            for number, found in tracker.recorded(run).items()
+        }
+
+        def record(trial: Trial) -> None:
+            tracker.record(
+                run,
+                trial.number,
+                {"score": trial.score, "seconds": trial.seconds},
+                msgspec.to_builtins(trial.recipe.boosting),
+                {_RECIPE: msgspec.json.encode(trial.recipe).decode(), _SCORE: repr(trial.score)},
+            )
+
+        trials = search(
+            Recipe(kind="boosted", seed=config.seed),
+            use_case.forecast,
+            history,
+            planned_so_far(use_case, history),
+            trials=config.trials,
+            seed=config.seed,
+            recorded=recorded,
+            record=record,
+        )
+        recipe, score = best(trials), min(trial.score for trial in trials)
+        log.info("best of %d trials: %.4f", len(trials), score)
+        handed = {"recipe": msgspec.to_builtins(recipe), "trials": len(trials), "score": score}
+        tracker.write_json(run, TUNING_FILE, handed)
+        tracker.log(run, {"tuning.score": score}, {}, {})
+
+
+def evaluate(config: JobConfig, run_key: str) -> None:
+    """Backtest beside the champion and seasonal naive, fit on all weeks, and judge."""
+    import msgspec
+
+    from training.forecasting.card import write_card
+    from training.forecasting.evaluate import Champion, Tuning
+    from training.forecasting.evaluate import evaluate as judge
+    from training.forecasting.forecaster import read_recipe
+    from training.registry import tags
+    from training.registry.tracking import tracker_of
+    from training.registry.versions import fetch_bundle
+
+    use_case, tracker = load(config.use_case), tracker_of(config, run_key)
+    with tracker.resume() as run:
+        history = _snapshot(config, tracker, run)
+        tuning = msgspec.convert(tracker.read_json(run, TUNING_FILE), type=Tuning)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            champion = None
+            if version := tracker.champion():
+                bundle = fetch_bundle(version.name, version.version, folder / "champion")
+                champion = Champion(version.version, read_recipe(bundle))
+            made = folder / "made"
+            evaluation = judge(config, use_case, history, tuning, champion, made)
+            (made / tags.MODEL_CARD_FILE).write_text(write_card(config, use_case, evaluation))
+            tracker.client.log_artifacts(run.info.run_id, str(made))
+        metrics = {
+            f"{name}{suffix}": figure[part]
+            for name, figure in evaluation["challenger"].items()
+            for suffix, part in (("", "value"), ("_low", "low"), ("_high", "high"))
+        }
+        reasons = "; ".join(evaluation["reasons"]) or "none"
+        tracker.log(run, metrics, {}, {tags.VERDICT: evaluation["verdict"], "lifecycle_reasons": reasons})
+        # Last: the file says that the evaluation is complete.
+        tracker.write_json(run, tags.EVALUATION_FILE, evaluation)
+        log.info("verdict: %s %s", evaluation["verdict"], "; ".join(evaluation["reasons"]))
+
+
+def model_arguments(bundle: Path, scratch: Path) -> dict[str, Any]:
+    """How the model is logged in MLflow (``training.registry.register``)."""
+    from training.forecasting.registered import arguments
+
+    return arguments(bundle, scratch)
+
+
+def _before_the_backtest(use_case: UseCase, history: "pd.DataFrame") -> "pd.DataFrame":
+    """The weeks that tuning may see; raises ``TableError`` where too few of them are left."""
+    from training.forecasting.backtest import rolling_origins
+    from training.forecasting.evaluate import ORIGINS
+    from training.forecasting.series import TableError, split
+
+    series = use_case.forecast
+    origins = rolling_origins(history, series, ORIGINS)
+    known, _ = split(history, series, origins[0])
+    weeks = len(known[series.time].drop_duplicates())
+    needed = series.season + 2 * series.steps[-1]
+    if weeks < needed:
+        raise TableError(
+            f"the history has {weeks} weeks up to {origins[0]}, where the backtest begins, and {needed} are needed "
+            f"(a season of {series.season} and twice the way to the last week that is forecast): give more weeks"
+        )
+    return known
+
+
+def _snapshot(config: JobConfig, tracker: "Tracker", run: "Run") -> "History":
+    """The checked history that ``prepare`` kept."""
+    import pandas as pd
+
+    from training.forecasting.door import History, frame_digest
+    from training.registry import tags
+
+    with tempfile.TemporaryDirectory() as scratch:
+        frame = pd.read_parquet(tracker.fetch(run, tags.SNAPSHOT_FILE, Path(scratch)))
+    return History(frame, frame_digest(frame))

@@ -49,8 +49,8 @@ def score(
         return score_rows(bundle, use_case, pinned, part.rows, part.numbers, as_text=source.as_text)
 
     read = outliers = 0
-    scores = _Draft(layout.day_folder(tables, SCORES, day), scores_schema(use_case, pinned))
-    rejected = _Draft(layout.day_folder(tables, REJECTED_ROWS, day), REJECTED)
+    scores = Draft(layout.day_folder(tables, SCORES, day), scores_schema(use_case, pinned))
+    rejected = Draft(layout.day_folder(tables, REJECTED_ROWS, day), REJECTED)
     with scores, rejected:
         for part, done in _in_order(scored, sources.read_parts(source, names)):
             read += part.rows.num_rows + len(part.broken)
@@ -77,8 +77,8 @@ def _in_order(work: Callable[[Part], Scored], parts: Iterable[Part]) -> Iterator
             yield first, done.result()
 
 
-class _Draft:
-    """A partition that is being written beside its place."""
+class Draft:
+    """A partition that is being written beside its place: the same rows give the same bytes."""
 
     def __init__(self, target: Path, schema: pa.Schema) -> None:
         self._target = target
@@ -88,7 +88,7 @@ class _Draft:
         self._rest = schema.empty_table()
         self.rows = 0
 
-    def __enter__(self) -> "_Draft":
+    def __enter__(self) -> "Draft":
         self._writer = parquet.ParquetWriter(self._folder / "part-00000.parquet", self._schema, compression="zstd")
         return self
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 from airflow.sdk import BaseHook
+from msgspec import UNSET, UnsetType
 
 from lifecycle import settings
 from lifecycle.evidence import signature
@@ -63,17 +64,24 @@ class Model(msgspec.Struct, kw_only=True):
 
 
 ImageText = Annotated[
-    str, msgspec.Meta(description="repository@sha256:..., an engine's image id, or /folder@sha256:...")
+    str,
+    msgspec.Meta(
+        description="repository@sha256:..., an engine's image id, /folder@sha256:..., or models:/name@sha256:..."
+    ),
 ]
 
 
 class Image(msgspec.Struct, kw_only=True):
-    """What was built for it."""
+    """What was built for it; or, where no server answers requests, the bundle and the code that runs it."""
 
     reference: ImageText
-    sbom_digest: str
-    base: str = ""
+    sbom_digest: str | UnsetType = UNSET
+    base: str | UnsetType = ""
     """What it was built from: the base image's name, and its id or digest as far as the builder knows it."""
+    bundle: str | UnsetType = UNSET
+    """Digest of the model's bundle, where nothing was built."""
+    code: str | UnsetType = UNSET
+    """Hash of the published code that runs it. ``reference`` has the digest of both."""
 
     @property
     def content(self) -> ImageReference:
@@ -158,7 +166,8 @@ class Evidence(msgspec.Struct, kw_only=True):
     model: Model
     evaluation: Evaluation
     image: Image
-    staging_report: StagingReport
+    staging_report: StagingReport | UnsetType = UNSET
+    """Absent where nothing runs in staging."""
     replaces: Running | None = None
     """What production runs, and a failed release puts back."""
     drift: list[Night] = []

@@ -3,9 +3,10 @@
 from typing import Any
 
 import msgspec
+from msgspec import UnsetType
 
 from lifecycle.evidence import links
-from lifecycle.evidence.document import Evidence, Night
+from lifecycle.evidence.document import Evidence, Image, Night, Running
 from lifecycle.evidence.markdown import code, table, text
 
 ROWS = 7
@@ -69,7 +70,7 @@ def metrics_table(evaluation: dict[str, Any], running: str) -> Table:
     then = _compared_version(evaluation)
     head = f"Version {then} ({'champion' if then == running else 'champion then'})" if then else "No champion then"
     models = {"Challenger": evaluation["challenger"], head: evaluation.get("champion")}
-    models |= {"Plain logistic regression": evaluation["plain"]["metrics"]}
+    models |= {_plain_title(evaluation): evaluation["plain"]["metrics"]}
     if without := evaluation.get("without_protected"):
         models[_without(without)] = without["metrics"]
     other, compared = _compared(evaluation)
@@ -88,7 +89,28 @@ def _compared(evaluation: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The model that the challenger is compared with, and the paired differences by metric."""
     if with_champion := (evaluation.get("comparison") or {}).get("metrics"):
         return "champion", with_champion
-    return "plain logistic regression", evaluation["plain"].get("comparison") or {}
+    title = _plain_title(evaluation)
+    return f"{title[:1].lower()}{title[1:]}", evaluation["plain"].get("comparison") or {}
+
+
+def _plain_title(evaluation: dict[str, Any]) -> str:
+    """What people call the simple model that every challenger is compared with."""
+    return str(evaluation["plain"].get("title", "Plain logistic regression"))
+
+
+def shown_tables(evaluation: dict[str, Any]) -> list[tuple[str, Table]]:
+    """Title and content of the tables that an evaluation wants shown beside its figures."""
+    return [(one["title"], Table(one["heads"], one["rows"])) for one in evaluation.get("tables", [])]
+
+
+def facts(evaluation: dict[str, Any]) -> list[str]:
+    """What the evaluation says in sentences, beside its figures."""
+    return list(evaluation.get("facts", []))
+
+
+def period(evaluation: dict[str, Any]) -> str:
+    """What people call the span of time that monitoring judges: ``night`` or ``week``."""
+    return str(evaluation.get("period", "night"))
 
 
 def _difference(found: dict[str, Any] | None) -> str:
@@ -153,6 +175,8 @@ def fed_because(evaluation: dict[str, Any]) -> list[str]:
 def trained_on(evaluation: dict[str, Any]) -> str:
     """The data that the challenger was trained on: its place, and its rows by where they come from."""
     data = evaluation["data"]
+    if "description" in data:
+        return str(data["description"])
     if "source" not in data:  # a version that an earlier release of this project trained
         return f"{data['rows']} rows"
     return f"{data['source']}: {data['original_rows']} original rows and {data['labelled_rows']} labelled by outcomes"
@@ -208,7 +232,9 @@ def _band(evaluation: dict[str, Any]) -> list[str]:
     ]
 
 
-def _staging(report: dict[str, Any]) -> list[str]:
+def _staging(report: dict[str, Any] | UnsetType) -> list[str]:
+    if isinstance(report, UnsetType):  # nothing runs in staging where no server answers requests
+        return []
     checks = report.get("checks", [])
     failed = [
         f"- **Failed in staging:** {text(check.get('name'))}: {text(check.get('detail') or '')}"
@@ -221,14 +247,30 @@ def _staging(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def _drift(nights: list[Night]) -> list[str]:
+def _drift(nights: list[Night], span: str) -> list[str]:
     if not nights:
-        return ["- Drift: no night has been judged yet"]
+        return [f"- Drift: no {span} has been judged yet"]
     return [
-        f"- Drift in the night of {text(night.window)}: {text(night.verdict)}"
+        f"- Drift in the {span} of {text(night.window)}: {text(night.verdict)}"
         + (f" **Confirmed: {text(night.confirmed)}.**" if night.confirmed else "")
         for night in nights
     ]
+
+
+def _shown(evaluation: dict[str, Any]) -> list[str]:
+    lines = []
+    for title, shown in shown_tables(evaluation):
+        lines += [f"**{text(title)}**", "", *shown.markdown(), ""]
+    return lines
+
+
+def _content(image: Image, replaced: Running | None) -> list[str]:
+    """What is approved, by its digest."""
+    instead = f", in place of {code(replaced.image)}" if replaced else ""
+    if isinstance(image.bundle, UnsetType) or isinstance(image.code, UnsetType):
+        return [f"- Image: {code(image.reference)}{instead}"]
+    parts = f"bundle {code(image.bundle)} with the code {code(image.code)}"
+    return [f"- Approved is {code(image.reference)}{instead}: {parts}"]
 
 
 def _note(note: str) -> list[str]:
@@ -257,11 +299,13 @@ def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str, response_
         *_groups(evaluation),
         *_band(evaluation),
         *_staging(evidence.staging_report),
-        *_drift(evidence.drift),
+        *_drift(evidence.drift, period(evaluation)),
+        *(f"- {text(fact)}" for fact in facts(evaluation)),
         "",
         *Table(figures.heads, figures.rows[:ROWS]).markdown(),
         "",
-        f"- Image: {code(evidence.image.reference)}" + (f", in place of {code(replaced.image)}" if replaced else ""),
+        *_shown(evaluation),
+        *_content(evidence.image, replaced),
         f"- [Training run]({run}), [model card]({run}/artifacts), code {code(model.git_revision)}",
         f"- Trained on {text(trained_on(evaluation))}, digest {code(model.data_digest)}",
         "- Time spent: "

@@ -222,6 +222,21 @@ def promote(use_case: str, version: Version, image: ImageReference) -> Version |
     return by_alias(use_case, tags.PREVIOUS_CHAMPION)
 
 
+def run_beside(use_case: str, version: Version, image: ImageReference) -> None:
+    """Let an approved version run beside the champion, in place of any other; the same call twice changes nothing."""
+    set_tags(version, {tags.IMAGE: str(image)})
+    client().set_registered_model_alias(version.name, tags.BESIDE, version.version)
+    challenger = by_alias(use_case, tags.CHALLENGER)
+    if challenger and challenger.version == version.version:
+        client().delete_registered_model_alias(version.name, tags.CHALLENGER)
+
+
+def end_beside(use_case: str) -> None:
+    """From here on no version runs beside the champion."""
+    if by_alias(use_case, tags.BESIDE):
+        client().delete_registered_model_alias(model_name(use_case), tags.BESIDE)
+
+
 def recent_windows(use_case: str, count: int) -> list["Run"]:
     """The MLflow runs of the newest nightly verdicts, newest first."""
     experiment = client().get_experiment_by_name(monitoring_experiment(use_case))

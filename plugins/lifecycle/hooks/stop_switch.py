@@ -31,7 +31,9 @@ def encode(stop: Stop) -> str:
 
 
 def stopped(use_case: str, target: Target) -> Stop | None:
-    """What the switch of a target says; ``None`` where it is not set."""
+    """What the switch of a target says; ``None`` where it is not set, or no server could obey it."""
+    if not definitions.load(use_case).online:
+        return None
     connection = BaseHook.get_connection(targets.CONNECTIONS[target])
     if connection.conn_type == "gunicorn":
         content = Slot(connection, use_case, target).stop_text()

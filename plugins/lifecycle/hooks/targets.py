@@ -5,9 +5,11 @@ from typing import Any
 from airflow.sdk import BaseHook
 
 from lifecycle import settings
-from lifecycle.hooks import image_registry
+from lifecycle.hooks import image_registry, registry
 from lifecycle.hooks.slot import Slot
 from lifecycle.image_reference import ImageReference, ImageReferenceError
+from training import use_case as definitions
+from training.registry import tags
 from training.use_case import Target
 
 CONNECTIONS: dict[Target, str] = {"staging": "scoring_staging", "production": "scoring_production"}
@@ -35,8 +37,10 @@ def current(use_case: str, target: Target) -> dict[str, str] | None:
 
     ``image`` is the text of an ``ImageReference``. A canary does not count. Raises ``TargetError`` for a connection
     of another type, and where what runs was not rolled out by its content; and what the Kubernetes client raises
-    when the cluster does not answer.
+    when the cluster does not answer. Where no server answers requests, production is the registry's champion.
     """
+    if not definitions.load(use_case).online:
+        return _champion(use_case) if target == "production" else None
     conn_id = CONNECTIONS[target]
     connection = _connection(target)
     if connection.conn_type == "gunicorn":
@@ -45,6 +49,14 @@ def current(use_case: str, target: Target) -> dict[str, str] | None:
             return None
         return {"image": stable.image, "version": stable.version}
     return _deployed(conn_id, settings_of(use_case, target).namespace)
+
+
+def _champion(use_case: str) -> dict[str, str] | None:
+    """The version in production of a use case without a server, by what was approved."""
+    champion = registry.by_alias(use_case, tags.CHAMPION)
+    if champion is None:
+        return None
+    return {"image": champion.tags.get(tags.APPROVED_IMAGE, ""), "version": champion.version}
 
 
 def _connection(target: Target) -> Any:
@@ -60,8 +72,12 @@ def refuse_foreign(use_case: str, target: Target, image: ImageReference) -> None
     """Take no image that this target is not meant to run; raises ``TargetError`` that says what it takes.
 
     The scoring host runs folders. A cluster runs images of the listed repositories, and those of its own engine
-    where there is no registry.
+    where there is no registry. Without a server, a model is what runs.
     """
+    if not definitions.load(use_case).online:
+        if image.kind != "model":
+            raise TargetError(f"{use_case} has no server and runs models:/name@sha256:..., and {image} is none")
+        return
     if _connection(target).conn_type == "gunicorn":
         if image.kind != "folder":
             raise TargetError(f"{target} runs folders of this machine, and {image} is none: run the build again")

@@ -4,13 +4,15 @@ Every task may be repeated: it looks up before it acts, and writes documents who
 """
 
 import logging
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import Asset, Metadata, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from msgspec import UNSET, UnsetType
 
-from lifecycle import four_eyes, settings
+from lifecycle import four_eyes, released_model, settings
 from lifecycle.evidence import document as evidence
 from lifecycle.evidence import gate_body
 from lifecycle.evidence.document import Decision, Evidence
@@ -119,8 +121,29 @@ def gather_evidence(
 
     Document and body are made once: another try uses them again, unless the facts have changed.
     """
-    context: Any = get_current_context()
     version = registry.resolve(use_case, candidate["version"])
+    image = _image(built)
+    asked = _gather(use_case, candidate, version, image, staging_report)
+    registry.set_tags(version, {tags.IMAGE: image.reference, tags.STAGED_AT: _now()})
+    registry.mark_staging(use_case, version.version)
+    return asked
+
+
+@task
+def gather_evidence_of_model(use_case: str, candidate: dict[str, Any], code: dict[str, Any]) -> dict[str, Any]:
+    """As ``gather_evidence``, where no server answers requests: what is approved is the bundle and the code."""
+    version = registry.resolve(use_case, candidate["version"])
+    return _gather(use_case, candidate, version, released_model.content(version, code["code_hash"]), UNSET)
+
+
+def _gather(
+    use_case: str,
+    candidate: dict[str, Any],
+    version: Version,
+    image: evidence.Image,
+    staging_report: dict[str, Any] | UnsetType,
+) -> dict[str, Any]:
+    context: Any = get_current_context()
     run = context["dag_run"]
     replaced = candidate["production"]
     document = Evidence(
@@ -143,7 +166,7 @@ def gather_evidence(
             verdict=version.tags.get(tags.VERDICT, ""),
         ),
         evaluation=registry.training_artifact(version.run_id, tags.EVALUATION_FILE),
-        image=_image(built),
+        image=image,
         staging_report=staging_report,
         replaces=evidence.Running(**replaced) if replaced["image"] else None,
         drift=recent_drift(use_case),
@@ -152,8 +175,6 @@ def gather_evidence(
     document, body = evidence.kept(document) or (document, _render(document))
     evidence.store_text(document, body)
     found = evidence.store(document)
-    registry.set_tags(version, {tags.IMAGE: document.image.reference, tags.STAGED_AT: _now()})
-    registry.mark_staging(use_case, version.version)
     subject = f"{definitions.load(use_case).title}: release {version.name} version {version.version} to production?"
     return {"subject": subject, "body": body, "digest": found}
 
@@ -302,6 +323,10 @@ def skip_unless_approved(context: Any) -> None:
 @task
 def promote(use_case: str, candidate: dict[str, Any], image: str) -> Any:
     """Move the aliases: from here on the registry says that this version is in production."""
+    yield from _promoted(use_case, candidate, image)
+
+
+def _promoted(use_case: str, candidate: dict[str, Any], image: str) -> Iterator[Metadata]:
     context: Any = get_current_context()
     version = registry.resolve(use_case, candidate["version"])
     reference = ImageReference.parse(image)
@@ -313,6 +338,30 @@ def promote(use_case: str, candidate: dict[str, Any], image: str) -> Any:
     extra: dict[str, Any] = {"name": version.name, "version": version.version}
     extra |= {"run_id": version.run_id, "image": image}
     yield Metadata(Asset(definitions.load(use_case).production_asset), extra)
+
+
+@task
+def bring_in(use_case: str, candidate: dict[str, Any], image: str) -> Any:
+    """Let an approved version run beside the champion; it is the champion at once where there is none to compare with.
+
+    For use cases without a server. Where forecasts of both cannot be compared, it is the champion at once as well.
+    """
+    definition = definitions.load(use_case)
+    champion = registry.by_alias(use_case, tags.CHAMPION)
+    if not definition.kind.runs_beside or champion is None or champion.version == candidate["version"]:
+        registry.end_beside(use_case)
+        yield from _promoted(use_case, candidate, image)
+        return
+    context: Any = get_current_context()
+    version = registry.resolve(use_case, candidate["version"])
+    registry.run_beside(use_case, version, ImageReference.parse(image))
+    beside = {"name": version.name, "version": version.version, "run_id": version.run_id, "image": image}
+    yield Metadata(Asset(definition.production_asset), {**beside, "beside": champion.version})
+    note = (
+        f"Version {version.version} runs beside version {champion.version} in the next run of {definition.score_dag}, "
+        "and takes over once the two were compared"
+    )
+    airflow_api.set_run_note(context["dag_run"].dag_id, context["dag_run"].run_id, note)
 
 
 @task

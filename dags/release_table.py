@@ -1,0 +1,96 @@
+"""
+# Release a model version that writes a table: $title
+
+Takes one registered version to production where no server answers requests: gathers the evidence, asks a person, and
+moves the registry's aliases. Starts by hand, or when `$train_dag` updates the asset `$version_asset`.
+
+What is approved is the digest of the version's bundle and of the code that this run has published: the scoring runs
+that code with that bundle, and nothing else, however the project's files change meanwhile.
+
+**Params.** `version`: registry version, empty for the `challenger`, whichever version the asset announced;
+`note`: shown to the approver. Example: `{"version": 7, "note": "spring data"}`.
+
+**Gate.** `await_approval` waits on *Browse > Required Actions* for one of the approvers in the settings, as in any
+release: no answer in time is a no, a rejection is a decision and not a failure, and only the signed approval of this
+digest counts.
+
+**After it.** Where a version of forecasts is in production, the new one gets the alias `beside`: the next run of
+`$score_dag` scores with both, compares them, and lets the new one take over. Otherwise it is the champion at once.
+
+**Beside a rollback.** Only one of them changes production: `record_approval` fails while `$rollback_dag` runs, and
+where production is no longer what the gate showed. Release again.
+
+**Safe to repeat.** Every task: code is published under its hash, and aliases are looked up before they are moved.
+
+**If it fails.** Nothing has changed in production before `promote`: read the red task's log, clear it.
+
+**Does not guard against** a model that is wrong in a way that neither the evaluation nor the comparison sees.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Asset, Param
+
+from lifecycle.defaults import RELEASE, START_DATE, default_args, runbook
+from lifecycle.sensors.approval import ManualGateSensor
+from lifecycle.task_ids import AWAIT_APPROVAL, PROMOTE, RECORD_APPROVAL, RECORD_REJECTION
+from lifecycle.tasks.release import (
+    bring_in,
+    gather_evidence_of_model,
+    record_approval,
+    record_rejection,
+    resolve_candidate,
+)
+from lifecycle.tasks.training import publish_code
+from training.use_case import UseCase, load_all
+
+
+def release_table(use_case: UseCase) -> None:
+    """The release DAG of one use case without a server."""
+    name = use_case.name
+    with DAG(
+        use_case.release_dag,
+        schedule=[Asset(use_case.version_asset)],
+        start_date=START_DATE,
+        catchup=False,
+        max_active_runs=1,
+        dagrun_timeout=timedelta(days=7),
+        tags=[name, RELEASE],
+        default_args=default_args(use_case),
+        doc_md=runbook(__doc__, use_case),
+        params={
+            "version": Param(
+                None,
+                type=["null", "integer"],
+                minimum=1,
+                description="Registry version. Empty: the challenger.",
+            ),
+            "note": Param("", type="string", maxLength=500, description="Shown to the approver."),
+        },
+    ):
+        candidate: Any = resolve_candidate(name)
+        evidence: Any = gather_evidence_of_model(name, candidate, publish_code(name))
+        await_approval = ManualGateSensor(
+            task_id=AWAIT_APPROVAL,
+            use_case=name,
+            subject=evidence["subject"],
+            body=evidence["body"],
+            digest=evidence["digest"],
+            version=candidate["version"],
+            approved_task_id=RECORD_APPROVAL,
+            rejected_task_id=RECORD_REJECTION,
+            # An answer within seconds of the question costs a try, and the next one goes on with it.
+            retries=5,
+            retry_delay=timedelta(seconds=3),
+            retry_exponential_backoff=False,
+        )
+        approved: Any = record_approval(name, candidate)
+        to_production = bring_in.override(task_id=PROMOTE, outlets=[Asset(use_case.production_asset)])
+        await_approval >> approved >> to_production(name, candidate, approved)
+        await_approval >> record_rejection(name, candidate)
+
+
+for found in load_all()[0]:
+    if not found.online:
+        release_table(found)

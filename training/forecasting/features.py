@@ -42,7 +42,7 @@ def calendar(panel: Panel) -> pd.DataFrame:
     t = np.arange(panel.described["first"].min(), panel.last + panel.definition.steps[-1] + 1)
     days = pd.DatetimeIndex(panel.date_of(t))
     return pd.DataFrame(
-        {"t": t, "year_week": (days.dayofyear - 1) // 7, "month": days.month, "month_week": (days.day - 1) // 7}
+        {"t": t, "year_week": (days.day_of_year - 1) // 7, "month": days.month, "month_week": (days.day - 1) // 7}
     )
 
 
@@ -98,21 +98,20 @@ def training_targets(panel: Panel, *, per_week: int, seed: int, first_age: int) 
             "t": np.repeat(weeks[:, 1], order.shape[1]),
         }
     )
-    first = panel.described["first"].to_numpy()[found["series"]]
+    first = found["series"].map(panel.described.set_index("series")["first"])
     return found[found["origin"] - first >= first_age].reset_index(drop=True)
 
 
 def future_targets(panel: Panel, origins: Sequence[int]) -> pd.DataFrame:
     """Every week of the horizon from each origin, for the series that have begun by then and not ended."""
     active = panel.active()
-    first = panel.described["first"].to_numpy()
     parts = [
         pd.DataFrame(
             {"series": np.repeat(begun, len(steps)), "origin": origin, "t": np.tile(origin + steps, len(begun))}
         )
         for steps in [np.array(panel.definition.steps)]
         for origin in origins
-        for begun in [active[first[active] <= origin]]
+        for begun in [active["series"][active["first"] <= origin].to_numpy(np.int64)]
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -128,8 +127,7 @@ def _grid(definition: Series, last: int) -> str:
     unknown = "".join(f", o.u{i}" for i in range(len(definition.unknown)))
     assumed = " OR ".join(f"p.{name} IS NULL" for name in names) or "FALSE"
     return f"""
-        SELECT d.series, w.t, {_codes("d", definition)}, {plan[2:] + "," if plan else ""} {unknown[2:] + "," if unknown else ""}
-            o.y, (w.t > {last} AND ({assumed})) AS assumed
+        SELECT d.series, w.t, {_codes("d", definition)}{plan}{unknown}, o.y, (w.t > {last} AND ({assumed})) AS assumed
         FROM described d
         JOIN weeks w ON w.t >= d.first
         LEFT JOIN observed o ON o.series = d.series AND o.t = w.t

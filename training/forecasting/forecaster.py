@@ -110,7 +110,7 @@ class Forecaster:
         rows = self._rows(panel)
         rows = rows[rows["horizon"] <= (weeks or definition.horizon)].reset_index(drop=True)
         result = panel.keys.iloc[rows["series"]].reset_index(drop=True)
-        result[definition.time] = pd.to_datetime(panel.date_of(rows["t"].to_numpy(np.int64)))
+        result[definition.time] = panel.date_of(rows["t"].to_numpy(np.int64)).astype("datetime64[us]")
         for name in OUTPUT:
             result[name] = rows[name]
         return result.sort_values([*definition.key, definition.time], ignore_index=True)

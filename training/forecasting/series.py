@@ -57,10 +57,9 @@ class Panel(msgspec.Struct, frozen=True):
         observed = observed[observed["written"] | ~observed["series"].isin(ended)]
         return msgspec.structs.replace(self, observed=observed, described=described, last=origin)
 
-    def active(self) -> NDArray[np.int64]:
-        """Numbers of the series that have not ended."""
-        ended = self.described["last"] <= self.last - self.definition.ended_after
-        return np.asarray(self.described["series"][~ended], np.int64)
+    def active(self) -> pd.DataFrame:
+        """The series that have not ended, as in ``described``."""
+        return self.described[self.described["last"] > self.last - self.definition.ended_after]
 
 
 def week_number(day: date) -> int:

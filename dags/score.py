@@ -78,4 +78,5 @@ def score(use_case: UseCase) -> None:
 
 
 for found in load_all()[0]:
-    score(found)
+    if not found.series:
+        score(found)

@@ -32,6 +32,12 @@ from lifecycle.tasks.training import announce_model_version, publish_code
 from training.use_case import UseCase, load_all
 
 
+def plan_param(use_case: UseCase) -> dict[str, Param]:
+    """The plan beside the data, where series are forecast."""
+    text = "What was and is planned, as the data. Empty: the settings'; -: none."
+    return {"plan": Param("", type="string", title="Plan", description=text)} if use_case.series else {}
+
+
 def train(use_case: UseCase) -> None:
     """The training DAG of one use case."""
     with DAG(
@@ -48,6 +54,7 @@ def train(use_case: UseCase) -> None:
             "data": Param(
                 "", type="string", title="Training data", description="CSV, Parquet or Delta. Empty: the settings'."
             ),
+            **plan_param(use_case),
             "trials": Param(
                 None,
                 type=["null", "integer"],

@@ -47,19 +47,13 @@ def score(config: BatchConfig, use_case: UseCase) -> None:
     """Fetch the pinned bundle and score the table with it."""
     from training.batch.run import score_table
     from training.batch.score import Pinned
-    from training.registry.content import content_digest
     from training.registry.tracking import Tracker
-    from training.registry.versions import fetch_bundle
+    from training.registry.versions import fetch_pinned
 
     tracker = Tracker(experiment=config.experiment, model_name=config.model_name, run_key="")
-    version = tracker.client.get_model_version(config.model_name, config.version)
     with tempfile.TemporaryDirectory() as scratch:
-        bundle = fetch_bundle(version.name, version.version, Path(scratch) / "bundle")
-        if (found := content_digest(bundle)) != config.bundle_digest:
-            raise ValueError(
-                f"the bundle of version {config.version} has digest {found}, where {config.bundle_digest} was pinned "
-                "when the run started: somebody has changed the version's files. Register the model again"
-            )
+        folder = Path(scratch) / "bundle"
+        bundle = fetch_pinned(tracker.client, config.model_name, config.version, config.bundle_digest, folder)
         pinned = Pinned(config.version, config.bundle_digest, config.explain)
         log.info(score_table(use_case, bundle, pinned, config.source, Path(config.tables), config.day).note)
 

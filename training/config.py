@@ -14,6 +14,8 @@ class JobConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Its name: a folder of ``use_cases/``, which also says what a challenger must reach."""
     data: str
     """CSV, Parquet or Delta, as path or URI that the job can read."""
+    plan: str = ""
+    """For a quantity: what was and is planned, as path or URI. Empty: what the history has of planned fields."""
     model_name: str
     """Registered model: ``name``, or ``catalog.schema.name`` with Unity Catalog."""
     experiment: str

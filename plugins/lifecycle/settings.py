@@ -26,9 +26,12 @@ import msgspec
 from lifecycle.evidence.signature import PublicKey
 from training import use_case as definitions
 from training.drift.limits import Limits
+from training.forecasting.limits import ForecastLimits
 from training.use_case import UseCase
 
 SETTINGS_VARIABLE = "LIFECYCLE_SETTINGS"
+NO_PLAN = "-"
+"""Value of a parameter ``plan``: nothing is planned, whatever the settings say."""
 NAME_MARK = "{use_case}"
 """Stands for the use case's name in the texts of ``[every_use_case]``."""
 
@@ -134,13 +137,23 @@ class UseCaseSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The curated tables as Airflow reaches them: a folder, or ``abfs://<connection>@<container>/<folder>``."""
     job_tables: str = ""
     """The same place as the Databricks job reaches it. Empty: as Airflow does."""
+    plan: str = ""
+    """For a quantity: the table of what is known of weeks to come, as the job reaches it. Default: the definition's own
+    file."""
     outcomes: str = ""
     """Folder where outcomes are dropped, as the job reaches it."""
     batch: str = ""
     """The table that the batch scoring reads, as the job reaches it: CSV, Parquet or Delta. ``{date}`` stands for the
     date that is scored."""
+    forecast: ForecastLimits = ForecastLimits()
+    """For a quantity, in place of ``drift``: when a new version takes over, and when a week is a poor one."""
     drift: Limits = Limits()
     """When the nightly run calls a difference drift, and when it starts a training."""
+
+    def planned(self, given: str | None) -> str:
+        """The plan to go by: as ``given``, or these settings' own; empty where there is none."""
+        plan = given or self.plan
+        return "" if plan == NO_PLAN else plan
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -182,6 +195,7 @@ def _defaults(use_case: UseCase) -> UseCaseSettings:
         model_name=use_case.model_name,
         experiment=use_case.experiment,
         data=str(use_case.folder / use_case.data) if use_case.data else "",
+        plan=str(use_case.folder / use_case.plan) if use_case.plan else "",
         trials=use_case.trials,
         repository=use_case.image,
         staging=Target(namespace=use_case.namespace("staging"), replicas=1),

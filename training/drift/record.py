@@ -1,5 +1,6 @@
 """Keep a night's verdict and report in MLflow, one run for each night, found by its night."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
@@ -19,13 +20,40 @@ def monitoring_tracker(model_name: str, experiment: str, night: date) -> Tracker
 
 def record(tracker: Tracker, tables: Path, night: date, verdict: Verdict) -> str:
     """Log verdict, report and figures; returns the run's id. The same night again replaces its own."""
+    folder = layout.night_folder(tables, "nights", night)
+    return keep(
+        tracker,
+        night,
+        f"night {night.isoformat()}",
+        _figures(verdict),
+        {
+            tags.NOTE: verdict.note,
+            tags.VERDICT: verdict.status,
+            tags.CONFIRMED: ", ".join(verdict.confirmed),
+            **trace_tags(),
+            "lifecycle_champion": verdict.champion,
+            "lifecycle_retrain": str(verdict.retrain).lower(),
+        },
+        [folder / name for name in (layout.VERDICT, layout.REPORT)],
+    )
+
+
+def keep(
+    tracker: Tracker,
+    night: date,
+    name: str,
+    figures: Mapping[str, float],
+    run_tags: Mapping[str, str],
+    files: Sequence[Path],
+) -> str:
+    """Find or make the run of a judged night (or date), and log what it says; returns the run's id."""
     run = tracker.find()
     if run is None:
         # Dated by the night, so that a night that is caught up later keeps its place in the list.
         closed = datetime.combine(night + timedelta(days=1), time(), UTC)
         run = tracker.client.create_run(
             tracker.experiment_id,
-            run_name=f"night {night.isoformat()}",
+            run_name=name,
             start_time=int(closed.timestamp() * 1000),
             tags={tags.RUN_KEY: tracker.run_key, tags.WINDOW: night.isoformat()},
         )
@@ -33,19 +61,11 @@ def record(tracker: Tracker, tables: Path, night: date, verdict: Verdict) -> str
     now = int(datetime.now(UTC).timestamp() * 1000)
     tracker.client.log_batch(
         run_id,
-        metrics=[Metric(name, value, now, 0) for name, value in _figures(verdict).items()],
-        tags=[
-            RunTag(tags.NOTE, verdict.note),
-            RunTag(tags.VERDICT, verdict.status),
-            RunTag(tags.CONFIRMED, ", ".join(verdict.confirmed)),
-            *(RunTag(name, value) for name, value in trace_tags().items()),
-            RunTag("lifecycle_champion", verdict.champion),
-            RunTag("lifecycle_retrain", str(verdict.retrain).lower()),
-        ],
+        metrics=[Metric(metric, value, now, 0) for metric, value in figures.items()],
+        tags=[RunTag(key, value) for key, value in run_tags.items()],
     )
-    folder = layout.night_folder(tables, "nights", night)
-    for name in (layout.VERDICT, layout.REPORT):
-        tracker.client.log_artifact(run_id, str(folder / name))
+    for file in files:
+        tracker.client.log_artifact(run_id, str(file))
     tracker.client.set_terminated(run_id)
     return run_id
 

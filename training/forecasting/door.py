@@ -23,6 +23,8 @@ from training.data.table import RawTable, is_nameless, read_days
 from training.data.validation import ROWS_SHOWN, told_values
 from training.use_case import UseCase
 
+CONSEQUENCE = "nothing is trained or registered"
+"""What does not happen because of a bad table, where a training reads it."""
 _WEEK = 7
 _EMPTY = Refusal("the value is missing")
 
@@ -36,7 +38,7 @@ class History(msgspec.Struct, frozen=True):
     """Sixteen hexadecimal digits over all values: equal histories have equal digests, whatever the file type."""
 
 
-def read_history(use_case: UseCase, location: str, consequence: str = "nothing is trained or registered") -> History:
+def read_history(use_case: UseCase, location: str, consequence: str) -> History:
     """Read and check a history; raises ``DataError`` with every fault found.
 
     ``consequence``: what does not happen because of faults.
@@ -53,15 +55,10 @@ def read_plan(use_case: UseCase, location: str, consequence: str) -> pd.DataFram
     return _read(use_case, location, columns, consequence)
 
 
-def planned_so_far(use_case: UseCase, history: pd.DataFrame) -> pd.DataFrame:
-    """What was planned for weeks that have ended: the history has it."""
-    return history[list(use_case.forecast.plan_columns)]
-
-
-def whole_plan(use_case: UseCase, history: pd.DataFrame, plan: pd.DataFrame) -> pd.DataFrame:
-    """The plan, and for weeks that it does not list what the history says of them."""
-    index = [*use_case.forecast.key, use_case.forecast.time]
-    return pd.concat([plan, planned_so_far(use_case, history)]).drop_duplicates(index).reset_index(drop=True)
+def plan_of(use_case: UseCase, history: pd.DataFrame, location: str, consequence: str) -> pd.DataFrame:
+    """The plan; where nobody keeps one, what came of planned fields stands for what was planned in ended weeks."""
+    plan = read_plan(use_case, location, consequence)
+    return plan if len(plan) else history[list(use_case.forecast.plan_columns)]
 
 
 def frame_digest(frame: pd.DataFrame) -> str:

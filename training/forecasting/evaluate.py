@@ -11,7 +11,7 @@ from training.forecasting import figures
 from training.forecasting.backtest import backtest, rolling_origins
 from training.forecasting.compare import compare
 from training.forecasting.definition import Series
-from training.forecasting.door import History, planned_so_far
+from training.forecasting.door import History
 from training.forecasting.figures import Shown, percent
 from training.forecasting.forecaster import Forecaster
 from training.forecasting.metrics import errors_by
@@ -42,14 +42,19 @@ class Tuning(msgspec.Struct, frozen=True):
 
 
 def evaluate(
-    config: JobConfig, use_case: UseCase, history: History, tuning: Tuning, champion: Champion | None, folder: Path
+    config: JobConfig,
+    use_case: UseCase,
+    history: History,
+    plan: pd.DataFrame,
+    tuning: Tuning,
+    champion: Champion | None,
+    folder: Path,
 ) -> dict[str, Any]:
     """Write ``bundle/`` and ``plots/`` into ``folder``; returns the content of ``evaluation.json``.
 
     Raises ``TableError`` for a history that is too short to be forecast.
     """
     series, frame, seed = use_case.forecast, history.frame, config.seed
-    plan = planned_so_far(use_case, frame)
     origins = rolling_origins(frame, series, ORIGINS)
     challenger = backtest(tuning.recipe, series, frame, plan, origins)
     naive = backtest(FIRST_CHAMPION, series, frame, plan, origins)

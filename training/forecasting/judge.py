@@ -84,8 +84,15 @@ class WeekVerdict(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(finding.name for finding in self.findings if finding.drifted)
 
 
+class Champion(msgspec.Struct, frozen=True):
+    """The version in production, and the last week that it has learned from."""
+
+    version: str
+    trained_until: str
+
+
 def judge(
-    use_case: UseCase, source: str, tables: Path, day: date, champion: "Champion | None", limits: ForecastLimits,
+    use_case: UseCase, source: str, tables: Path, day: date, champion: Champion | None, limits: ForecastLimits,
     *, by_hand: bool = False,
 ) -> WeekVerdict:  # fmt: skip
     """Write ``weeks/DATE.json`` and return it; raises ``DataError`` for a history that cannot be read."""
@@ -104,13 +111,6 @@ def judge(
     verdict = decide(base, read_verdicts(tables, before=day), limits, by_hand=by_hand)
     layout.write_json(verdict_file(tables, day), msgspec.to_builtins(verdict))
     return verdict
-
-
-class Champion(msgspec.Struct, frozen=True):
-    """The version in production, and the last week that it has learned from."""
-
-    version: str
-    trained_until: str
 
 
 def judge_weeks(rows: pd.DataFrame, history: pd.DataFrame, series: Series) -> tuple[Week, ...]:
@@ -267,3 +267,40 @@ def _forecasts(use_case: UseCase, tables: Path, until: date, version: str) -> pd
     rows = rows[rows["model_version"] == version]
     rows = rows.rename(columns={columns[name]: name for name in (*series.key, series.time)})
     return rows.assign(**{name: pd.to_datetime(rows[name]) for name in (series.time, "origin")})
+
+
+def record(model_name: str, experiment: str, tables: Path, day: date, verdict: WeekVerdict) -> str:
+    """Keep the verdict in MLflow as nightly verdicts are kept; returns the run's id."""
+    from training.drift.record import keep, monitoring_tracker
+    from training.registry import tags
+    from training.trace import trace_tags
+
+    last = verdict.weeks[-1] if verdict.weeks else None
+    figures: dict[str, float] = {tags.DRIFTED_FIELDS: len(verdict.drifted)}
+    shown = {}
+    if last:
+        named = {"wape": last.wape, "bias": last.bias, "coverage": last.coverage, "tracking_signal": last.signal}
+        figures |= {name: value for name, value in named.items() if value is not None}
+        shown = {
+            "Week": last.week,
+            "WAPE": percent(last.wape),
+            "Bias": percent(last.bias),
+            "Coverage": percent(last.coverage),
+            "Tracking signal": f"{last.signal:+.1f}",
+        }
+    return keep(
+        monitoring_tracker(model_name, experiment, day),
+        day,
+        f"week {last.week if last else day}",
+        figures,
+        {
+            tags.NOTE: verdict.note,
+            tags.VERDICT: verdict.status,
+            tags.CONFIRMED: ", ".join(verdict.confirmed),
+            tags.FIGURES: msgspec.json.encode(shown).decode(),
+            **trace_tags(),
+            "lifecycle_champion": verdict.champion,
+            "lifecycle_retrain": str(verdict.retrain).lower(),
+        },
+        [verdict_file(tables, day)],
+    )

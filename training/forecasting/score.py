@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from training.batch.score import ANSWER
 from training.forecasting.cycle import Compared, Cycle, Role, cycle_file
-from training.forecasting.door import read_history, read_plan, whole_plan
+from training.forecasting.door import plan_of, read_history
 from training.forecasting.forecaster import Forecaster
 from training.forecasting.limits import ForecastLimits
 from training.forecasting.series import last_week, split
@@ -83,7 +83,7 @@ def forecast(use_case: UseCase, bundle: Path, order: Order) -> pa.Table:
     history = read_history(use_case, order.source, CONSEQUENCE).frame
     if order.until:
         history, _ = split(history, series, date.fromisoformat(order.until))
-    plan = whole_plan(use_case, history, read_plan(use_case, order.plan, CONSEQUENCE))
+    plan = plan_of(use_case, history, order.plan, CONSEQUENCE)
     frame = Forecaster.load(bundle).forecast(history, plan)
     named = frame.rename(columns={name: columns[name] for name in (*series.key, series.time)})
     named[columns[series.time]] = named[columns[series.time]].dt.date

@@ -24,11 +24,12 @@ _RECIPE, _SCORE = "lifecycle_recipe", "lifecycle_score"
 
 def prepare(config: JobConfig, run_key: str) -> None:
     """Check the history at the door, and keep a snapshot of it with the new parent run."""
-    from training.forecasting.door import read_history
+    from training.forecasting.door import CONSEQUENCE, plan_of, read_history
 
     use_case = load(config.use_case)
     # Before the run is made: a bad file leaves nothing behind.
-    history = read_history(use_case, config.data)
+    history = read_history(use_case, config.data, CONSEQUENCE)
+    plan = plan_of(use_case, history.frame, config.plan, CONSEQUENCE)
     _before_the_backtest(use_case, history.frame)
     log.info("%d %s, digest %s", len(history.frame), use_case.entities, history.digest)
 
@@ -48,7 +49,7 @@ def prepare(config: JobConfig, run_key: str) -> None:
     tracker.log(
         run,
         {"data.rows": len(history.frame), "data.series": series},
-        {"trials": config.trials, "seed": config.seed, "force": config.force, "data": config.data},
+        {"trials": config.trials, "seed": config.seed, "force": config.force, "data": config.data, "plan": config.plan},
         {},
     )
     tracker.log_dataset(
@@ -56,9 +57,10 @@ def prepare(config: JobConfig, run_key: str) -> None:
         context="training",
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / Path(tags.SNAPSHOT_FILE).name
-        history.frame.to_parquet(file, index=False)
-        tracker.client.log_artifact(run.info.run_id, str(file), str(Path(tags.SNAPSHOT_FILE).parent))
+        for name, frame in ((tags.SNAPSHOT_FILE, history.frame), (tags.PLAN_FILE, plan)):
+            file = Path(scratch) / Path(name).name
+            frame.to_parquet(file, index=False)
+            tracker.client.log_artifact(run.info.run_id, str(file), str(Path(name).parent))
     tracker.client.log_text(run.info.run_id, describe_environment(), "environment.txt")
 
 
@@ -66,7 +68,6 @@ def tune(config: JobConfig, run_key: str) -> None:
     """Search on the weeks before those of the backtest, a nested run for each trial."""
     import msgspec
 
-    from training.forecasting.door import planned_so_far
     from training.forecasting.recipe import Recipe
     from training.forecasting.tune import Trial, best
     from training.forecasting.tune import tune as search
@@ -74,7 +75,7 @@ def tune(config: JobConfig, run_key: str) -> None:
 
     use_case, tracker = load(config.use_case), tracker_of(config, run_key)
     with tracker.resume() as run:
-        history = _before_the_backtest(use_case, _snapshot(config, tracker, run).frame)
+        history, plan = _snapshot(tracker, run)
         recorded = {
             number: Trial(
                 number=number,
@@ -97,8 +98,8 @@ def tune(config: JobConfig, run_key: str) -> None:
         trials = search(
             Recipe(kind="boosted", seed=config.seed),
             use_case.forecast,
-            history,
-            planned_so_far(use_case, history),
+            _before_the_backtest(use_case, history.frame),
+            plan,
             trials=config.trials,
             seed=config.seed,
             recorded=recorded,
@@ -125,7 +126,7 @@ def evaluate(config: JobConfig, run_key: str) -> None:
 
     use_case, tracker = load(config.use_case), tracker_of(config, run_key)
     with tracker.resume() as run:
-        history = _snapshot(config, tracker, run)
+        history, plan = _snapshot(tracker, run)
         tuning = msgspec.convert(tracker.read_json(run, TUNING_FILE), type=Tuning)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
@@ -134,7 +135,7 @@ def evaluate(config: JobConfig, run_key: str) -> None:
                 bundle = fetch_bundle(version.name, version.version, folder / "champion")
                 champion = Champion(version.version, read_recipe(bundle))
             made = folder / "made"
-            evaluation = judge(config, use_case, history, tuning, champion, made)
+            evaluation = judge(config, use_case, history, plan, tuning, champion, made)
             (made / tags.MODEL_CARD_FILE).write_text(write_card(config, use_case, evaluation))
             tracker.client.log_artifacts(run.info.run_id, str(made))
         metrics = {
@@ -175,13 +176,15 @@ def _before_the_backtest(use_case: UseCase, history: "pd.DataFrame") -> "pd.Data
     return known
 
 
-def _snapshot(config: JobConfig, tracker: "Tracker", run: "Run") -> "History":
-    """The checked history that ``prepare`` kept."""
+def _snapshot(tracker: "Tracker", run: "Run") -> "tuple[History, pd.DataFrame]":
+    """The checked history and plan that ``prepare`` kept."""
     import pandas as pd
 
     from training.forecasting.door import History, frame_digest
     from training.registry import tags
 
     with tempfile.TemporaryDirectory() as scratch:
-        frame = pd.read_parquet(tracker.fetch(run, tags.SNAPSHOT_FILE, Path(scratch)))
-    return History(frame, frame_digest(frame))
+        frame, plan = (
+            pd.read_parquet(tracker.fetch(run, name, Path(scratch))) for name in (tags.SNAPSHOT_FILE, tags.PLAN_FILE)
+        )
+    return History(frame, frame_digest(frame)), plan

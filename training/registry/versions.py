@@ -79,6 +79,20 @@ def fetch_bundle(model: str, version: str, destination: Path) -> Path:
     return destination
 
 
+def fetch_pinned(client: "MlflowClient", model: str, number: str, digest: str, destination: Path) -> Path:
+    """``fetch_bundle`` of a numbered version whose bundle must have this digest; raises ``RegistryError``."""
+    from training.registry.content import content_digest
+
+    version = client.get_model_version(model, number)
+    bundle = fetch_bundle(version.name, version.version, destination)
+    if (found := content_digest(bundle)) != digest:
+        raise RegistryError(
+            f"the bundle of version {number} has digest {found}, where {digest} was pinned "
+            "when the run started: somebody has changed the version's files. Register the model again"
+        )
+    return bundle
+
+
 def _if_there(ask: Callable[[], "ModelVersion"]) -> "ModelVersion | None":
     from mlflow.exceptions import MlflowException
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from lifecycle import settings
 from lifecycle.operators.job_run import JobRunOperator
+from training import use_case as definitions
 
 
 class TrainingRunOperator(JobRunOperator):
@@ -15,11 +16,12 @@ class TrainingRunOperator(JobRunOperator):
 
     def config(self, context: Any) -> dict[str, Any]:
         """The DAG's params over the settings; thresholds are the definition's own."""
-        configured = settings.load()
+        configured, definition = settings.load(), definitions.load(self.use_case)
         found, params = configured.of(self.use_case), context["params"]
         return {
             "use_case": self.use_case,
             "data": params.get("data") or found.data,
+            **({"plan": found.planned(params.get("plan"))} if definition.series else {}),
             "trials": params.get("trials") or found.trials,
             "seed": found.seed if params.get("seed") is None else params["seed"],
             "force": bool(params.get("force")),

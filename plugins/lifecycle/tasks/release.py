@@ -365,6 +365,13 @@ def bring_in(use_case: str, candidate: dict[str, Any], image: str) -> Any:
 
 
 @task
+def bring_back(use_case: str, earlier: dict[str, Any]) -> Any:
+    """Make an earlier version the champion again, and end the trial of one that runs beside."""
+    registry.end_beside(use_case)
+    yield from _promoted(use_case, earlier, earlier["image"])
+
+
+@task
 def record_staging_restored(use_case: str, restored: dict[str, str]) -> None:
     """Let alias ``staging`` name what staging runs again after a rejection."""
     registry.mark_staging(use_case, restored["version"] or None)

@@ -1,0 +1,95 @@
+"""
+# Forecast every series: $title
+
+Forecasts every series of the history that has not ended, with an interval for each week, by the version in production
+and the code that was approved with it. The result is one partition a date of table `scores`; version and bundle digest
+stand in every row. Known fields of weeks to come are read from the plan; where it has no row, the last value and no
+promotion are assumed, and the run's note counts such rows.
+
+**The first run after a release** forecasts with both versions. The new one's forecasts go to table `beside` and are
+compared with those of the version in production: change of the total, share within its intervals. Within the limits
+of the settings the new version takes over (the former partition is kept in table `former`); otherwise people are told,
+it runs beside again the next time, and nothing changes in production.
+
+**Params.** `input`: the history as the job reaches it, empty for the settings' `data`; `plan`: likewise, `-` for none;
+`date`: the partition that is replaced, empty for the run's own date; `take_over`: the version that runs beside takes
+over whatever the comparison says. Example: `{"input": "/Volumes/ml/sales", "date": "2026-11-02"}`.
+
+**Safe to repeat.** Every task. Versions are decided by the first task and kept with the run, and a partition is
+replaced as a whole: the same tables give the same rows, and the same bytes of Parquet.
+
+**If it fails.** `pin_versions`: no version is in production (release one), or its approval does not count. `find_code`:
+the workspace has lost the approved code. `score`: the job's log names table, line and fault. `score_beside` alone: the
+forecasts of the version in production stand; clear it, or roll back to end the trial.
+
+**Result.** The asset `$scores_asset` is updated with date, version and counts.
+
+**Does not guard against** a history or a plan that is well-formed and wrong.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Asset, Param
+
+from lifecycle.defaults import SCORING, START_DATE, default_args, runbook
+from lifecycle.operators.forecast_run import ForecastRunOperator
+from lifecycle.tasks.forecasting import announce_forecasts, approved_code, order_of, pin_versions, take_over
+from training.use_case import UseCase, load_all
+
+
+def forecast(use_case: UseCase) -> None:
+    """The forecast DAG of one use case."""
+    name = use_case.name
+    with DAG(
+        use_case.score_dag,
+        schedule=use_case.score_schedule,
+        start_date=START_DATE,
+        catchup=False,
+        max_active_runs=1,
+        dagrun_timeout=timedelta(hours=6),
+        tags=[name, SCORING],
+        default_args=default_args(use_case),
+        doc_md=runbook(__doc__, use_case),
+        params={
+            "input": Param(
+                "", type="string", title="History", description="CSV, Parquet or Delta. Empty: the settings'."
+            ),
+            "plan": Param(
+                "", type="string", title="Plan", description="As the history. Empty: the settings'; -: none."
+            ),
+            "date": Param(
+                None,
+                type=["null", "string"],
+                format="date",
+                description="Partition that is replaced. Empty: the run's own date (UTC).",
+            ),
+            "take_over": Param(
+                False,
+                type="boolean",
+                title="Take over",
+                description="The version that runs beside takes over whatever the comparison says.",
+            ),
+        },
+    ):
+        pinned: Any = pin_versions(name)
+        score = ForecastRunOperator(
+            task_id="score",
+            use_case=name,
+            code=approved_code.override(task_id="find_code")(name, pinned, "champion"),
+            order=order_of(pinned, "champion"),
+        )
+        score_beside = ForecastRunOperator(
+            task_id="score_beside",
+            use_case=name,
+            code=approved_code.override(task_id="find_code_beside")(name, pinned, "beside"),
+            order=order_of.override(task_id="order_of_beside")(pinned, "beside"),
+        )
+        announce: Any = announce_forecasts.override(outlets=[Asset(use_case.scores_asset)], trigger_rule="none_failed")
+        taken_over: Any = take_over.override(outlets=[Asset(use_case.production_asset)])
+        score >> score_beside >> announce(name, pinned) >> taken_over(name, pinned)
+
+
+for found in load_all()[0]:
+    if found.series:
+        forecast(found)

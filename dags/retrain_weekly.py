@@ -1,0 +1,87 @@
+"""
+# Judge the forecasts every week, and retrain if there is reason to: $title
+
+Closes the loop: compares what the version in production has forecast with the weeks that have ended since (WAPE, bias,
+coverage of the interval, tracking signal), and the inputs of the recent weeks with those that it has learned from. What
+is poor in the same way for several weeks is confirmed: people are told, and `$train_dag` is started on the history. Its
+challenger ends at the same gate as any other. No reason: `decide_weeks` is *skipped* and the run's note says why.
+
+**Params.** `input`: the history as the job reaches it, empty for the settings' `data`; `plan`: for the training, `-` for
+none; `date`: the date that is judged, empty for the run's own; `retrain`: train whatever the verdict.
+Example: `{"retrain": true}`.
+
+**Safe to repeat.** Every task. A date's verdict is written as a whole, starts at most one training run and sends each
+alert once.
+
+**If it fails.** `judge` shows the job's traceback in its log: a bad history is told line by line, an outage of storage
+or MLflow is over when the task is cleared.
+
+**Does not guard against** a history that is well-formed and wrong, and does not see what a week without stock hides.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import DAG, Param
+
+from lifecycle.defaults import RETRAINING, START_DATE, default_args, runbook
+from lifecycle.four_eyes import STARTED_BY
+from lifecycle.operators.forecast_run import JudgeRunOperator
+from lifecycle.tasks.forecasting import decide_weeks, order_of_judging
+from lifecycle.tasks.training import publish_code
+from training.use_case import UseCase, load_all
+
+
+def retrain_weekly(use_case: UseCase) -> None:
+    """The weekly DAG of one use case."""
+    name = use_case.name
+    with DAG(
+        use_case.retrain_dag,
+        schedule="0 4 * * 1",
+        start_date=START_DATE,
+        catchup=False,
+        max_active_runs=1,
+        dagrun_timeout=timedelta(hours=6),
+        tags=[name, RETRAINING],
+        default_args=default_args(use_case),
+        doc_md=runbook(__doc__, use_case),
+        params={
+            "input": Param(
+                "", type="string", title="History", description="CSV, Parquet or Delta. Empty: the settings'."
+            ),
+            "plan": Param(
+                "", type="string", title="Plan", description="As the history. Empty: the settings'; -: none."
+            ),
+            "date": Param(
+                None,
+                type=["null", "string"],
+                format="date",
+                description="Date that is judged. Empty: the run's own date (UTC).",
+            ),
+            "retrain": Param(False, type="boolean", description="Start a training run whatever the verdict."),
+        },
+    ):
+        order: Any = order_of_judging(name)
+        judged = JudgeRunOperator(task_id="judge", use_case=name, code=publish_code(name), order=order)
+        decided: Any = decide_weeks(name, order)
+        trigger_training = TriggerDagRunOperator(
+            task_id="trigger_training",
+            trigger_dag_id=use_case.train_dag,
+            # Named after the date: it starts one training run, however often and in how many runs it is judged.
+            trigger_run_id=decided["run_id"],
+            # Who is behind a training, and behind the release that follows, is who is behind this run.
+            conf={
+                "data": decided["data"],
+                "plan": decided["plan"],
+                STARTED_BY: {"dag_id": "{{ dag.dag_id }}", "run_id": "{{ run_id }}"},
+            },
+            reset_dag_run=False,
+            skip_when_already_exists=True,
+        )
+        judged >> decided >> trigger_training
+
+
+for found in load_all()[0]:
+    if found.series:
+        retrain_weekly(found)

@@ -6,8 +6,8 @@ coverage of the interval, tracking signal), and the inputs of the recent weeks w
 is poor in the same way for several weeks is confirmed: people are told, and `$train_dag` is started on the history. Its
 challenger ends at the same gate as any other. No reason: `decide_weeks` is *skipped* and the run's note says why.
 
-**Params.** `input`: the history as the job reaches it, empty for the settings' `data`; `plan`: for the training, `-` for
-none; `date`: the date that is judged, empty for the run's own; `retrain`: train whatever the verdict.
+**Params.** `input`: the history as the job reaches it, empty for the settings' `data`; `plan`: for the training, `-`
+for none; `date`: the date that is judged, empty for the run's own; `retrain`: train whatever the verdict.
 Example: `{"retrain": true}`.
 
 **Safe to repeat.** Every task. A date's verdict is written as a whole, starts at most one training run and sends each

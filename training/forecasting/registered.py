@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import AnyType
@@ -20,11 +21,13 @@ _SHIPPED = ("training/__init__.py", "training/export", "training/forecasting", "
 
 def arguments(bundle: Path, scratch: Path) -> dict[str, Any]:
     """For ``mlflow.pyfunc.log_model``; the bundle's digest stands in the model's metadata."""
+    forecaster = Forecaster.load(bundle)
     return {
         "python_model": str(PACKAGE / "forecasting" / "pyfunc_model.py"),
         "code_paths": _code(scratch),
         "pip_requirements": pinned_requirements((PACKAGE / "requirements.txt").read_text(), RUNTIME),
-        "signature": _signature(Forecaster.load(bundle).definition),
+        "signature": _signature(forecaster.definition),
+        "input_example": _example(forecaster),
         "metadata": {"bundle_digest": content_digest(bundle)},
     }
 
@@ -41,6 +44,15 @@ def _signature(definition: Series) -> ModelSignature:
     flags = [ColSpec(DataType.boolean, name) for name in FLAGS]
     answer = [ColSpec(DataType.long, "horizon"), *amounts, ColSpec(DataType.string, "model"), *flags]
     return ModelSignature(inputs=Schema([*key, time, label, *known, *others]), outputs=Schema([*key, time, *answer]))
+
+
+def _example(forecaster: Forecaster) -> pd.DataFrame:
+    """One row of a history, to show its columns."""
+    definition, codes = forecaster.definition, forecaster.manifest.codes
+    amounts = [name for name in definition.columns if name not in (*definition.key, definition.time)]
+    row = {name: codes[name][0] for name in definition.key} | dict.fromkeys(amounts, 1.0)
+    row[definition.time] = pd.Timestamp(forecaster.trained_until)
+    return pd.DataFrame([row])[list(definition.columns)]
 
 
 def _code(scratch: Path) -> list[str]:

@@ -151,7 +151,7 @@ use-case: setup ## A use case from a table (NAME=churn DATA=table.csv LABEL=chur
 ## ---- the embedded stack ----
 
 demo: setup ## From data to production, with your approval (USE_CASE=, DATA=, SYNTHETIC=yes, APPROVE=yes|no, KEEP=no)
-	@$(RUN) -m embedded demo --use-case "$(USE_CASE)" $(if $(DATA),--data "$(DATA)") \
+	@$(RUN) -m embedded demo --use-case "$(USE_CASE)" $(if $(DATA),--data "$(DATA)") $(if $(PLAN),--plan "$(PLAN)") \
 	  $(if $(SYNTHETIC),--synthetic "$(SYNTHETIC)") $(if $(APPROVE),--approve "$(APPROVE)") $(if $(KEEP),--keep "$(KEEP)")
 
 up: setup ## Start the stack and stay with it until Ctrl-C (DETACH=yes returns once it is up)

@@ -19,9 +19,17 @@ NOTICE = "<!-- Made by `make docs` from the DAGs' docstrings: change those. -->"
 
 EXAMPLE = "attrition"
 """The use case whose DAG ids and fields the pages show."""
+FORECASTS = {
+    "forecast": "score",
+    "release_table": "release",
+    "retrain_weekly": "retrain_weekly",
+    "rollback_table": "rollback",
+}
+"""DAG files of a use case without a server, with the end of the id of the DAG that each makes."""
+FORECAST_EXAMPLE = "demand"
 INTRODUCTION = (
     f"Each file of `dags/` makes one DAG for each folder in `use_cases/`; its id begins with the use case's name. "
-    f"This page shows those of `{EXAMPLE}`. A definition that does not hold has no DAGs: Airflow lists what is wrong "
+    f"This page shows those of `{EXAMPLE}`, and of `{FORECAST_EXAMPLE}` where the files differ. A definition that does not hold has no DAGs: Airflow lists what is wrong "
     "with it as an import error of [broken_use_cases.py](../dags/broken_use_cases.py), and all others keep theirs."
 )
 
@@ -31,15 +39,16 @@ def dags() -> str:
     from lifecycle.defaults import runbook
     from training.use_case import load
 
-    example = load(EXAMPLE)
     parts = ["# The DAGs", NOTICE, INTRODUCTION]
     for path in sorted((ROOT / "dags").glob("*.py")):
         docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
         if not docstring.startswith("# "):
             continue
+        example = load(FORECAST_EXAMPLE if path.stem in FORECASTS else EXAMPLE)
         title, _, body = runbook(docstring, example).strip().partition("\n")
         action = title.removeprefix("# ").partition(":")[0].lower()
-        parts += [f"## `{example.name}_{path.stem}`: {action}", f"[{path.name}](../dags/{path.name})", body.strip()]
+        ending = FORECASTS.get(path.stem, path.stem)
+        parts += [f"## `{example.name}_{ending}`: {action}", f"[{path.name}](../dags/{path.name})", body.strip()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -72,6 +81,7 @@ def _table(head: str, rows: Iterable[tuple[str, ...]]) -> str:
 def settings() -> str:
     """Every setting of ``config/*.toml``, by table."""
     classes = _classes("plugins/lifecycle/settings.py") | _classes("training/drift/limits.py")
+    classes |= _classes("training/forecasting/limits.py")
     tables = {
         "(top)": "Settings",
         "[training]": "Training",
@@ -81,6 +91,7 @@ def settings() -> str:
         "[every_use_case], [use_cases.<name>]": "UseCaseSettings",
         "[every_use_case.staging], [every_use_case.production]": "Target",
         "[every_use_case.drift]": "Limits",
+        "[every_use_case.forecast]": "ForecastLimits",
     }
     parts = []
     for title, name in tables.items():

@@ -28,6 +28,7 @@ def _arguments() -> argparse.Namespace:
     demo = commands.add_parser("demo", help="take a model from data to production")
     demo.add_argument("--use-case", required=True, help="name of a folder in use_cases/, or in a folder of USE_CASES")
     demo.add_argument("--data", help="CSV or Parquet; default: the use case's own file, synthetic rows without one")
+    demo.add_argument("--plan", help="with --data, where series are forecast: what is known of weeks to come")
     demo.add_argument("--synthetic", choices=("yes", "no"), default="no", help="train on synthetic rows (default no)")
     demo.add_argument("--approve", choices=("yes", "no"), help="answer the gate; default: ask")
     demo.add_argument("--keep", choices=("yes", "no"), default="yes", help="leave the stack up (default yes)")
@@ -117,6 +118,7 @@ def _run(arguments: argparse.Namespace) -> int:
         stack,
         _use_case(arguments.use_case),
         data=arguments.data,
+        plan=arguments.plan,
         synthetic=arguments.synthetic == "yes",
         approve=arguments.approve,
         keep=arguments.keep == "yes",

@@ -109,6 +109,14 @@ class Stack:
     def logs(self) -> Path:
         return self.home / "logs"
 
+    def tables(self, use_case: str) -> Path:
+        """Where ``config/embedded.toml`` has a use case's tables."""
+        return self.home / "tables" / use_case
+
+    def plan(self, use_case: str) -> Path:
+        """What is known of weeks to come, for a use case that forecasts."""
+        return self.home / "data" / f"{use_case}-plan.csv"
+
     def data(self, use_case: str) -> Path:
         """A use case's default training data, as ``config/embedded.toml`` names it."""
         return self.home / "data" / f"{use_case}.csv"

@@ -57,12 +57,17 @@ def own(stack: Stack, use_case: UseCase) -> Path | None:
 
 
 def synthetic(stack: Stack, use_case: UseCase) -> Path:
-    """Made-up rows, always the same; the use case's default data where it brings none of its own."""
+    """Made-up rows, always the same; the use case's default data where it brings none of its own.
+
+    Where series are forecast, the plan that goes with them is written too.
+    """
     default = stack.data(use_case.name)
     path = default.with_name(f"{use_case.name}-synthetic.csv") if use_case.data else default
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.csv")
     command = [sys.executable, "-m", "training.data.synthetic", use_case.name]
+    if use_case.series:
+        command += ["--plan", str(stack.plan(use_case.name))]
     done = subprocess.run(
         [*command, "--rows", str(_ROWS), "--seed", str(_SEED), "--out", str(part)],
         cwd=ROOT, env=stack.environment(), capture_output=True, text=True,

@@ -55,7 +55,7 @@ class Runs:
 
     def __init__(self, airflow: Airflow, use_case: UseCase, folder: Path) -> None:
         self._airflow = airflow
-        self._train, self._release = use_case.train_dag, use_case.release_dag
+        self._train, self._release, self._score = use_case.train_dag, use_case.release_dag, use_case.score_dag
         self._file = folder / f"demo-{use_case.name}.json"
 
     def _last(self) -> Started | None:
@@ -65,15 +65,28 @@ class Runs:
         except FileNotFoundError:
             return None
 
-    def train(self, data: Path) -> str:
-        """Start a training run; returns its id."""
-        run_id = f"demo__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}-{secrets.token_hex(2)}"
+    def train(self, data: Path, **params: str) -> str:
+        """Start a training run with these further params; returns its id."""
+        run_id = _new_id()
         self._file.parent.mkdir(parents=True, exist_ok=True)
         part = self._file.with_suffix(".part")
         # Before the run: a demo that is killed in between must know it again.
         part.write_bytes(msgspec.json.encode(Started(run_id, str(data), _digest(data))))
         part.replace(self._file)
-        self._airflow.trigger(self._train, run_id, {"data": str(data)})
+        self._airflow.trigger(self._train, run_id, {"data": str(data), **params})
+        return run_id
+
+    def data(self) -> str:
+        """The file that the demo's last training run was given."""
+        last = self._last()
+        if last is None:
+            raise RunError("no demo has trained a model here: run `make demo` again")
+        return last.data
+
+    def forecast(self, **params: str) -> str:
+        """Start a run of the forecasts; returns its id."""
+        run_id = _new_id()
+        self._airflow.trigger(self._score, run_id, params)
         return run_id
 
     def under_way(self, data: Path) -> str | None:
@@ -149,6 +162,10 @@ class Runs:
         """Updates of assets by a training run, oldest first."""
         made = {"source_dag_id": self._train, "source_run_id": train_run}
         return self._airflow.listed("/assets/events", "asset_events", order_by="timestamp", **made)
+
+
+def _new_id() -> str:
+    return f"demo__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}-{secrets.token_hex(2)}"
 
 
 def _digest(file: Path) -> str:

@@ -24,6 +24,7 @@ from embedded.addresses import Addresses
 from embedded.airflow_client import Airflow, AirflowError
 from embedded.demo import data as demo_data
 from embedded.demo.follow import Failure, Follower
+from embedded.demo.forecasts import ForecastTable
 from embedded.demo.prompt import ask
 from embedded.demo.runs import GATE, RunError, Runs
 from embedded.demo.scoring import Scoring, ScoringError
@@ -31,6 +32,7 @@ from embedded.demo.view import timing_table
 from embedded.environment import ROOT, Stack
 from embedded.preflight import PreflightError
 from embedded.stack import StackError
+from lifecycle.settings import NO_PLAN
 from training.use_case import Target, UseCase
 
 _DAGS_SECONDS = 240.0
@@ -53,12 +55,22 @@ class Demo:
     """One walk from data to production."""
 
     def __init__(
-        self, stack: Stack, use_case: UseCase, *, data: str | None, synthetic: bool, approve: str | None, keep: bool
+        self,
+        stack: Stack,
+        use_case: UseCase,
+        *,
+        data: str | None,
+        synthetic: bool,
+        approve: str | None,
+        keep: bool,
+        plan: str | None = None,
     ) -> None:
         self._stack = stack
         self._use_case = use_case
         self._train_dag, self._release_dag = use_case.train_dag, use_case.release_dag
         self._data = data
+        self._plan = plan
+        self._table = ForecastTable(use_case, stack.tables(use_case.name)) if use_case.series else None
         self._synthetic = synthetic
         self._approve = approve
         self._decision = None if approve is None else approve == "yes"
@@ -104,13 +116,17 @@ class Demo:
     def _walk(self) -> int:
         if self._approve is None and not sys.stdin.isatty():
             raise DemoError("nobody can type an answer here: give APPROVE=yes or APPROVE=no")
-        if not self._use_case.online:
-            raise DemoError(f"use case {self._use_case.name} has online=False: the demo releases a scoring server")
+        if not self._use_case.online and not self._table:
+            raise DemoError(
+                f"use case {self._use_case.name} has online=False and no series: the demo releases a scoring server, "
+                "or forecasts"
+            )
         data = self._prepare_data()
         self._start_stack()
         before = self._version()
         what = f"{self._use_case.name} in production"
-        self._say(f"{what} answers with version {before}" if before else f"{what} runs nothing yet")
+        does = "forecasts" if self._table else "answers"
+        self._say(f"{what} {does} with version {before}" if before else f"{what} runs nothing yet")
         train_run = self._train(data)
         return self._release(train_run, before)
 
@@ -120,7 +136,9 @@ class Demo:
         return Scoring(url, self._stack.credentials.api_keys[target]) if url else None
 
     def _version(self) -> str | None:
-        """The model version that answers in production; ``None`` where nothing does."""
+        """The model version that answers, or forecasts, in production; ``None`` where none does."""
+        if self._table:
+            return self._table.version()
         server = self._server("production")
         return server.version() if server else None
 
@@ -178,7 +196,7 @@ class Demo:
 
     def _await_dags(self) -> None:
         deadline = time.monotonic() + _DAGS_SECONDS
-        for dag_id in (self._train_dag, self._release_dag):
+        for dag_id in (self._train_dag, self._release_dag, *([self._use_case.score_dag] if self._table else [])):
             while True:
                 try:
                     self._airflow.patch(f"/dags/{dag_id}", {"is_paused": False})
@@ -200,7 +218,7 @@ class Demo:
         if run_id:
             self._say(f"going on with training run {run_id}, which an earlier demo started on this data")
         else:
-            run_id = self._runs.train(data)
+            run_id = self._runs.train(data, **self._planned())
         self._say(f"training:   {self._airflow.link(self._train_dag, run_id)}")
         self._say(f"experiment: {self._stack.mlflow_url}/#/experiments")
         if self._follower.wait(self._train_dag, run_id) == "failed":
@@ -212,6 +230,14 @@ class Demo:
                 f"the new model did not pass its evaluation, so nothing was registered or deployed.\n{note}"
             )
         return run_id
+
+    def _planned(self) -> dict[str, str]:
+        """The plan that goes with the data, as the DAGs' param; made-up rows come with their own."""
+        if self._table is None:
+            return {}
+        if self._plan:
+            return {"plan": str(demo_data.given(self._plan, self._use_case))}
+        return {"plan": NO_PLAN if self._data else str(self._stack.plan(self._use_case.name))}
 
     def _leave_others_alone(self, train_run: str | None) -> None:
         """Name what others have under way; raises ``DemoError`` where it stands before the demo's own release."""
@@ -250,7 +276,7 @@ class Demo:
     def _answer(self, train_run: str, run_id: str) -> None:
         """Answer the gate, or see it answered in Airflow; a gate that asks again gets the same answer."""
         version = self._own_version(train_run, run_id)
-        if not self._tested:
+        if not self._tested and not self._table:
             self._post_sample("staging")
             self._tested = True
         self._say(f"approval:   {self._airflow.link(self._release_dag, run_id, GATE)}/required_actions")
@@ -273,19 +299,38 @@ class Demo:
         approved = question["chosen_options"] == ["Approve"]
         who = (question["responded_by_user"] or {}).get("name", "nobody")
         version = self._own_version(train_run, run_id)
+        if self._table and approved:
+            self._forecast()
         now = self._version()
         expected = version if approved else before
         self._say(f"version {version} was {'approved' if approved else 'rejected'} by {who}")
         if now:
-            self._post_sample("production")
+            self._show()
         if now != expected:
-            raise DemoError(f"production answers with version {now}, expected was {expected}: "
+            raise DemoError(f"production has version {now}, expected was {expected}: "
                             f"see {self._airflow.link(self._release_dag, run_id)}")  # fmt: skip
         if self._decision not in (None, approved):
             raise DemoError(f"the answer given here was another, but {who} decided in Airflow")
-        outcome = f"answers with version {now}" if approved else f"was left untouched ({now or 'it runs nothing'})"
+        does = "forecasts" if self._table else "answers"
+        outcome = f"{does} with version {now}" if approved else f"was left untouched ({now or 'it runs nothing'})"
         self._console.print(f"[bold green]Done.[/] {self._use_case.name} in production {outcome}.")
         return 0
+
+    def _forecast(self) -> None:
+        """Let the approved version write its first forecasts, or run beside the one before it."""
+        run_id = self._runs.forecast(input=self._runs.data(), **self._planned())
+        dag_id = self._use_case.score_dag
+        self._say(f"forecasts:  {self._airflow.link(dag_id, run_id)}")
+        if self._follower.wait(dag_id, run_id) == "failed":
+            raise DemoError(self._explain(dag_id, run_id))
+        self._say(str(self._airflow.run(dag_id, run_id)["note"] or ""))
+
+    def _show(self) -> None:
+        """What production does."""
+        if self._table:
+            self._console.print(self._table.shown())
+        else:
+            self._post_sample("production")
 
     def _post_sample(self, target: Target) -> None:
         if (scoring := self._server(target)) is None:

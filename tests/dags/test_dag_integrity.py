@@ -11,8 +11,14 @@ from tests.support.scoring_steps import STEPS
 
 ROOT = Path(__file__).resolve().parents[2]
 _KINDS_OF_DAGS = ("train", "release", "rollback", "retrain_nightly", "stop", "resume", "score")
-DAGS = {f"attrition_{kind}" for kind in _KINDS_OF_DAGS}
-"""Of the one use case of this repository; ``test_use_cases.py`` has those of others."""
+DAGS = {f"attrition_{kind}": kind for kind in _KINDS_OF_DAGS} | {
+    "demand_train": "train",
+    "demand_release": "release_table",
+    "demand_score": "forecast",
+    "demand_rollback": "rollback_table",
+    "demand_retrain_weekly": "retrain_weekly",
+}
+"""Of the use cases of this repository, with the file that makes each; ``test_use_cases.py`` has those of others."""
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +29,12 @@ def dags():
 
 
 def test_the_list_of_dags_is_exact(dags):
-    assert set(dags) == DAGS
+    assert set(dags) == set(DAGS)
 
 
 @pytest.mark.parametrize("dag_id", sorted(DAGS))
 def test_dag_file_is_named_after_its_dag_and_is_short(dag_id):
-    lines = (ROOT / "dags" / f"{dag_id.removeprefix('attrition_')}.py").read_text().splitlines()
+    lines = (ROOT / "dags" / f"{DAGS[dag_id]}.py").read_text().splitlines()
     assert 40 < len(lines) <= 190
 
 
@@ -38,7 +44,8 @@ def test_dag_has_runbook_owner_tags_timeout_and_bounds(dags, dag_id):
     for part in ("**Params.**", "**Safe to repeat.**", "**If it fails.**", "**Does not guard against**"):
         assert part in dag.doc_md
     assert dag.owner == "mlops"
-    use_case, kind = "attrition", set(dag.tags) - {"attrition"}
+    use_case = dag_id.partition("_")[0]
+    kind = set(dag.tags) - {use_case}
     assert use_case in dag.tags
     assert len(kind) == 1
     assert kind < set(KINDS)
@@ -83,6 +90,30 @@ def test_nothing_reaches_production_but_through_the_gate(dags):
         assert {"await_approval", "record_approval", "verify_staging"} <= upstream, task.task_id
 
 
+def test_no_version_of_forecasts_reaches_production_but_through_the_gate(dags):
+    release = dags["demand_release"]
+    upstream = release.get_task("promote").get_flat_relative_ids(upstream=True)
+    assert {"await_approval", "record_approval", "gather_evidence_of_model"} <= upstream
+    downstream = {task: release.get_task(task) for task in release.get_task("record_approval").downstream_task_ids}
+    assert {task.trigger_rule.value for task in downstream.values()} == {"all_success"}
+    assert _production_tasks(release) == []
+
+
+def test_forecasts_are_made_by_approved_code_alone(dags):
+    for dag_id, task_id, found in (
+        ("demand_score", "score", "find_code"),
+        ("demand_score", "score_beside", "find_code_beside"),
+        ("demand_rollback", "restore", "approved_code"),
+    ):
+        task = dags[dag_id].get_task(task_id)
+        assert task.code.operator.task_id == found, f"{dag_id}.{task_id}"
+
+
+def test_forecasts_are_written_on_mondays_after_the_week_was_judged(dags):
+    assert dags["demand_score"].timetable.expression == "0 6 * * 1"
+    assert dags["demand_retrain_weekly"].timetable.expression == "0 4 * * 1"
+
+
 def test_no_trigger_rule_lets_a_rejected_release_go_on(dags):
     release = dags["attrition_release"]
     downstream = release.get_task("record_approval").get_flat_relative_ids(upstream=False)
@@ -111,13 +142,14 @@ def test_every_pod_that_a_dag_makes_has_its_checked_in_render(dags):
 
 
 def test_release_and_rollback_never_run_twice_at_once(dags):
-    assert dags["attrition_release"].max_active_runs == 1
-    assert dags["attrition_rollback"].max_active_runs == 1
+    for use_case in ("attrition", "demand"):
+        assert dags[f"{use_case}_release"].max_active_runs == 1
+        assert dags[f"{use_case}_rollback"].max_active_runs == 1
 
 
 def test_what_an_emergency_needs_is_never_paused_at_first(dags):
-    for kind in ("rollback", "stop", "resume"):
-        assert dags[f"attrition_{kind}"].is_paused_upon_creation is False
+    for dag_id in ("attrition_rollback", "attrition_stop", "attrition_resume", "demand_rollback"):
+        assert dags[dag_id].is_paused_upon_creation is False
 
 
 def test_nightly_retraining_is_due_at_two_and_never_runs_twice_at_once(dags):

@@ -3,7 +3,8 @@
 The rows follow from the seed alone. How the label depends on the features follows from the use case's name alone, so
 tables of one use case have the same pattern to learn. They say nothing about the real world.
 
-``python -m training.data.synthetic USE_CASE --rows 1470 --seed 7 --out table.csv``
+``python -m training.data.synthetic USE_CASE --rows 1470 --seed 7 --out table.csv``; with ``--plan plan.csv`` the plan
+of a use case that forecasts.
 """
 
 import argparse
@@ -55,6 +56,15 @@ def make_rows(use_case: UseCase, rows: int, seed: int) -> pd.DataFrame:
     return pd.DataFrame({**columns, label.field: np.where(positive, label.positive, label.negative)})
 
 
+def make_plan(use_case: UseCase, rows: int, seed: int) -> pd.DataFrame:
+    """The plan that goes with ``make_rows`` of the same arguments, by the definition's module ``sample``."""
+    own = use_case.part("sample")
+    if own is None:
+        raise use_cases.UseCaseError(f"use case {use_case.name!r} has no sample.py: series are made up there alone")
+    made: pd.DataFrame = own.make_plan(rows, seed)
+    return made
+
+
 def _effects(use_case: UseCase) -> dict[str, float]:
     """The features that the label depends on, and how strongly: the same for every table of a use case."""
     rng = np.random.default_rng(zlib.crc32(use_case.name.encode()))
@@ -96,13 +106,20 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1470)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--plan", type=Path, help="where series are forecast: the file for their plan")
     arguments = parser.parse_args()
-    frame = make_rows(use_cases.load(arguments.use_case), arguments.rows, arguments.seed)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    if arguments.out.suffix == ".parquet":
-        frame.to_parquet(arguments.out, index=False)
+    use_case = use_cases.load(arguments.use_case)
+    _write(make_rows(use_case, arguments.rows, arguments.seed), arguments.out)
+    if arguments.plan:
+        _write(make_plan(use_case, arguments.rows, arguments.seed), arguments.plan)
+
+
+def _write(frame: pd.DataFrame, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.suffix == ".parquet":
+        frame.to_parquet(file, index=False)
     else:
-        frame.to_csv(arguments.out, index=False)
+        frame.to_csv(file, index=False)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ RELEASED_AT = "lifecycle_released_at"
 STOPPED = "lifecycle_stopped"
 """On model versions: since when, by whom and why it scores nothing in production; empty where it has been resumed."""
 STAGED_AT = "lifecycle_staged_at"
-"""On model versions: when it came into staging last, UTC."""
+"""On model versions: when it came into staging last, or ran beside the champion first, UTC."""
 
 WINDOW = "lifecycle_window"
 """On the nightly runs in experiment ``<experiment>-monitoring``: the night that was judged, an ISO date."""

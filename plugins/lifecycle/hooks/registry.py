@@ -224,7 +224,7 @@ def promote(use_case: str, version: Version, image: ImageReference) -> Version |
 
 def run_beside(use_case: str, version: Version, image: ImageReference) -> None:
     """Let an approved version run beside the champion, in place of any other; the same call twice changes nothing."""
-    set_tags(version, {tags.IMAGE: str(image)})
+    set_tags(version, {tags.IMAGE: str(image), tags.STAGED_AT: datetime.now(UTC).isoformat(timespec="seconds")})
     client().set_registered_model_alias(version.name, tags.BESIDE, version.version)
     challenger = by_alias(use_case, tags.CHALLENGER)
     if challenger and challenger.version == version.version:

@@ -132,11 +132,8 @@ def _templates() -> Environment:
 
 
 def readable(user: Any) -> list[UseCase]:
-    """The use cases whose release DAG the user may read; nobody sees more here than in Airflow's own pages.
-
-    Without a scoring server there is nothing to release.
-    """
-    found = [use_case for use_case in load_all()[0] if use_case.online]
+    """The use cases whose release DAG the user may read; nobody sees more here than in Airflow's own pages."""
+    found = list(load_all()[0])
     allowed = get_auth_manager().filter_authorized_dag_ids(
         dag_ids={use_case.release_dag for use_case in found}, user=user, method="GET"
     )

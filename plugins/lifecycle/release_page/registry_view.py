@@ -18,6 +18,7 @@ from lifecycle.evidence.signature import SignatureError
 from lifecycle.hooks import registry
 from lifecycle.hooks.registry import Version
 from lifecycle.image_reference import ImageReferenceError
+from training import use_case as definitions
 from training.registry import tags
 from training.registry.versions import versions_of
 
@@ -31,6 +32,8 @@ VERSIONS = 25
 DOCUMENTS = 60
 """Evidence documents that are read at most."""
 NIGHTS = 30
+QUALITY = 8
+"""Periods whose quality is shown."""
 _READERS = 6
 
 
@@ -39,7 +42,7 @@ RunUrl = Callable[[str], str]
 
 
 class Target(msgspec.Struct, frozen=True):
-    """What runs in staging or production, as the registry says; no version where nothing does."""
+    """What runs at a place, as the registry says; no version where nothing does."""
 
     name: str
     version: str = ""
@@ -70,6 +73,10 @@ class Candidate(msgspec.Struct, frozen=True):
     gaps: Table | None
     fed_because: list[str]
     thresholds: list[tuple[str, str, str, bool, str]]
+    facts: list[str]
+    """What the evaluation says in sentences."""
+    shown: list[tuple[str, Table]]
+    """Further tables of the evaluation, by title."""
     run_url: str
 
 
@@ -93,6 +100,8 @@ class Night(msgspec.Struct, frozen=True):
     drifted: int
     """Fields that drifted in this night."""
     run_url: str
+    figures: dict[str, str] = {}
+    """What people read of the quality of its answers, by title; mostly empty, and for forecasts alone."""
 
     @property
     def kind(self) -> str:
@@ -111,6 +120,8 @@ class RegistryView(msgspec.Struct, frozen=True):
     releases: list[Release]
     nights: list[Night]
     """Oldest first."""
+    quality: Table | None
+    """The quality of the last periods' answers, the newest first; ``None`` where none say it."""
     unreadable: list[str]
     """Evidence that could not be read, and why."""
 
@@ -127,25 +138,41 @@ def read(use_case: str) -> RegistryView:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     client = registry.client()
     configured = settings.load().of(use_case)
-    staging, champion, challenger = (
-        registry.by_alias(use_case, alias) for alias in (tags.STAGING, tags.CHAMPION, tags.CHALLENGER)
-    )
+    champion, challenger = (registry.by_alias(use_case, alias) for alias in (tags.CHAMPION, tags.CHALLENGER))
     experiment = client.get_experiment_by_name(configured.experiment)
     run_url = functools.partial(
         links.mlflow_run, settings.load().mlflow_url, experiment.experiment_id if experiment else ""
     )
     releases, unreadable = _releases(client, configured.model_name, run_url)
+    nights = _nights(use_case)
     return RegistryView(
         model=configured.model_name,
         targets=[
-            _target("Staging", staging, tags.STAGED_AT, run_url, releases),
+            *_before_production(use_case, run_url, releases),
             _target("Production", champion, tags.RELEASED_AT, run_url, releases),
         ],
         candidate=_candidate(challenger, champion, run_url) if challenger else None,
         releases=releases,
-        nights=_nights(use_case),
+        nights=nights,
+        quality=_quality(nights),
         unreadable=unreadable,
     )
+
+
+def _before_production(use_case: str, run_url: RunUrl, releases: list[Release]) -> list[Target]:
+    """Staging; where no server answers requests, the version that runs beside the champion, if there is one."""
+    if definitions.load(use_case).online:
+        return [_target("Staging", registry.by_alias(use_case, tags.STAGING), tags.STAGED_AT, run_url, releases)]
+    beside = registry.by_alias(use_case, tags.BESIDE)
+    return [_target("Beside production", beside, tags.STAGED_AT, run_url, releases)] if beside else []
+
+
+def _quality(nights: list[Night]) -> Table | None:
+    told = [night.figures for night in reversed(nights) if night.figures][:QUALITY]
+    if not told:
+        return None
+    heads = list(dict.fromkeys(title for figures in told for title in figures))
+    return Table(heads, [[figures.get(title, "-") for title in heads] for figures in told])
 
 
 def _target(name: str, version: Version | None, since_tag: str, run_url: RunUrl, releases: list[Release]) -> Target:
@@ -202,6 +229,8 @@ def _candidate(challenger: Version, champion: Version | None, run_url: RunUrl) -
         gaps=gate_body.gaps_table(evaluation),
         fed_because=gate_body.fed_because(evaluation),
         thresholds=gate_body.threshold_rows(evaluation),
+        facts=gate_body.facts(evaluation),
+        shown=gate_body.shown_tables(evaluation),
         run_url=run_url(challenger.run_id),
     )
 
@@ -261,6 +290,7 @@ def _nights(use_case: str) -> list[Night]:
             confirmed=run.data.tags.get(tags.CONFIRMED, ""),
             drifted=int(run.data.metrics.get(tags.DRIFTED_FIELDS, 0)),
             run_url=links.mlflow_run(settings.load().mlflow_url, run.info.experiment_id, run.info.run_id),
+            figures=msgspec.json.decode(run.data.tags.get(tags.FIGURES, "{}"), type=dict[str, str]),
         )
         for run in reversed(registry.recent_windows(use_case, NIGHTS))
     ]

@@ -311,7 +311,7 @@ def test_going_back_where_nothing_was_kept_forecasts_again_from_the_same_weeks(
 def test_bundle_that_is_not_the_pinned_one_is_refused(version, shops, tmp_path):
     config = {
         "use_case": "demand", "source": str(shops / "history.csv"), "day": DAY.isoformat(),
-        "version": version.version, "bundle_digest": f"sha256:{'0' * 64}", "tables": str(tmp_path), "model_name": MODEL,
+        "version": str(version.version), "bundle_digest": f"sha256:{'0' * 64}", "tables": str(tmp_path), "model_name": MODEL,
         "experiment": "/Shared/demand", "later_setting": True,
     }  # fmt: skip
     with pytest.raises(ValueError, match="somebody has changed the version's files"):
@@ -385,11 +385,12 @@ def test_weeks_that_have_ended_are_judged_by_what_was_forecast_for_them(use_case
     assert json.loads(kept.data.tags[tags.FIGURES])["Week"] == "2026-11-16"
     assert kept.data.metrics["wape"] == pytest.approx(found.weeks[-1].wape)
     none = judging.judge(use_case, source, tmp_path / "tables", DAY, judging.Champion("2", cut), ForecastLimits())
-    assert none.status == "no actuals"
+    assert none.weeks == ()
+    assert "no week that version 2 has forecast has ended" in none.note
 
 
-def test_inputs_that_differ_from_those_a_season_before_are_found(use_case, shops):
-    history = read_history(use_case, str(shops / "history.csv"), "").frame
+def test_inputs_that_differ_from_those_a_season_before_are_found():
+    history = make_shops(5, 20, 156, 3).history
     trained = "2026-08-10"
     quiet = judging.input_drift(history, SERIES, trained, ForecastLimits())
     assert "price" not in {one.name for one in quiet if one.drifted}

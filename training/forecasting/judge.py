@@ -33,7 +33,7 @@ _RECENT = 13
 """Weeks whose inputs are compared with those of the year up to the last trained week."""
 _FEWEST = 4
 
-Status = Literal["quiet", "poor", "no actuals", "no champion"]
+Status = Literal["quiet", "poor", "drifted", "no actuals", "no champion"]
 
 
 class Week(msgspec.Struct, frozen=True):
@@ -214,7 +214,7 @@ def decide(
     retrain = bool(reasons)
     if not retrain:
         reasons.append(_why_not(confirmed, poor, started.day if started else ""))
-    status: Status = "poor" if poor or verdict.drifted else verdict.status
+    status: Status = "poor" if poor else "drifted" if verdict.drifted else verdict.status
     judged = msgspec.structs.replace(verdict, status=status, poor=poor, confirmed=confirmed, retrain=retrain)
     note = f"{_told(judged)}; {'retrain' if retrain else 'no retraining'}: {'; '.join(reasons)}"
     return msgspec.structs.replace(judged, reasons=tuple(reasons), note=note)

@@ -1,5 +1,6 @@
 """The registered MLflow model, as code: a history and a plan in one table in, forecasts with intervals out."""
 
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -15,7 +16,7 @@ class ForecastModel(PythonModel):
     """
 
     def load_context(self, context: Any) -> None:
-        self.forecaster = Forecaster.load(context.artifacts["bundle"])
+        self.forecaster = Forecaster.load(Path(context.artifacts["bundle"]))
 
     # MLflow takes type hints for a schema of its own; the signature is written in training/forecasting/registered.py.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]

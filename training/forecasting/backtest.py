@@ -5,6 +5,7 @@ from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from training.forecasting.definition import Series
 from training.forecasting.forecaster import Forecaster
@@ -70,29 +71,26 @@ def with_actuals(forecast: pd.DataFrame, history: pd.DataFrame, definition: Seri
     rows = forecast.merge(numbers, how="inner", on=list(definition.key))
     rows["t"] = _weeks(rows[definition.time])
     rows = rows.merge(actual[actual["actual"].notna()], how="inner", on=["series", "t"])
-    rows = rows.merge(_scales(panel, np.unique(_weeks(rows["origin"]))), how="left", on=["series", "origin"])
-    return rows.drop(columns=["series", "t"]).sort_values(
+    rows["until"] = _weeks(rows["origin"])
+    rows = rows.merge(_scales(panel, rows["until"].unique()), how="left", on=["series", "until"])
+    return rows.drop(columns=["series", "t", "until"]).sort_values(
         ["origin", *definition.key, definition.time], ignore_index=True
     )
 
 
-def _scales(panel: Panel, origins: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> pd.DataFrame:
-    """Mean squared change from one known week to the next, of each series up to each origin."""
+def _scales(panel: Panel, origins: NDArray[np.int64]) -> pd.DataFrame:
+    """``series, until, scale``: mean squared change between known weeks that follow each other, up to each origin."""
     observed = panel.observed.sort_values(["series", "t"])
     by_series = observed.groupby("series")
     change = by_series["y"].diff().where(by_series["t"].diff() == 1) ** 2
     observed = observed.assign(total=change.fillna(0.0), count=change.notna())
     sums = observed.groupby("series")[["total", "count"]].cumsum().assign(series=observed["series"], t=observed["t"])
-    parts = []
-    for origin in origins:
-        latest = sums[sums["t"] <= origin].groupby("series").last()
-        scale = (latest["total"] / latest["count"].where(latest["count"] > 0)).rename("scale")
-        parts.append(scale.reset_index().assign(origin=pd.Timestamp(panel.date_of(np.array([origin]))[0])))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["series", "scale", "origin"])
+    latest = [sums[sums["t"] <= origin].groupby("series").last().assign(until=origin) for origin in origins]
+    whole = pd.concat([sums.iloc[:0].set_index("series").assign(until=0), *latest]).reset_index()
+    whole["scale"] = whole["total"] / whole["count"].where(whole["count"] > 0)
+    return whole[["series", "until", "scale"]]
 
 
-def _weeks(days: pd.Series) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    numbers: np.ndarray[tuple[int], np.dtype[np.int64]] = (
-        pd.to_datetime(days).to_numpy().astype("datetime64[D]").astype(np.int64) // 7
-    )
+def _weeks(days: pd.Series) -> NDArray[np.int64]:
+    numbers: NDArray[np.int64] = pd.to_datetime(days).to_numpy().astype("datetime64[D]").astype(np.int64) // 7
     return numbers

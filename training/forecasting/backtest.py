@@ -73,9 +73,9 @@ def with_actuals(forecast: pd.DataFrame, history: pd.DataFrame, definition: Seri
     rows = rows.merge(actual[actual["actual"].notna()], how="inner", on=["series", "t"])
     rows["until"] = _weeks(rows["origin"])
     rows = rows.merge(_scales(panel, rows["until"].unique()), how="left", on=["series", "until"])
-    return rows.drop(columns=["series", "t", "until"]).sort_values(
-        ["origin", *definition.key, definition.time], ignore_index=True
-    )
+    order = ["origin", *definition.key, definition.time]
+    rows = rows.drop(columns=["series", "t", "until"])
+    return rows.sort_values(order, ignore_index=True)
 
 
 def _scales(panel: Panel, origins: NDArray[np.int64]) -> pd.DataFrame:
@@ -88,7 +88,8 @@ def _scales(panel: Panel, origins: NDArray[np.int64]) -> pd.DataFrame:
     latest = [sums[sums["t"] <= origin].groupby("series").last().assign(until=origin) for origin in origins]
     whole = pd.concat([sums.iloc[:0].set_index("series").assign(until=0), *latest]).reset_index()
     whole["scale"] = whole["total"] / whole["count"].where(whole["count"] > 0)
-    return whole[["series", "until", "scale"]]
+    scales: pd.DataFrame = whole[["series", "until", "scale"]]
+    return scales
 
 
 def _weeks(days: pd.Series) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from training.forecasting.definition import Series
 from training.forecasting.features import Rows, future_targets, make_rows
 from training.forecasting.forecaster import calibration_origins, training_rows
-from training.forecasting.models import fit_trees
+from training.forecasting.models import Goal, fit_trees
 from training.forecasting.recipe import Boosting, Recipe
 from training.forecasting.series import Panel, TableError, codes_of, make_panel
 
@@ -113,7 +113,7 @@ def _fold(recipe: Recipe, panel: Panel, origin: int) -> _Fold:
 
 
 def _score(recipe: Recipe, fold: _Fold) -> float:
-    goal = "percent" if recipe.point == "percent" else "q50"
+    goal: Goal = "percent" if recipe.point == "percent" else "q50"
     model = fit_trees(fold.train.x, fold.train.frame["y"].to_numpy(float), goal, recipe.boosting, recipe.seed)
     off = np.abs(np.maximum(np.expm1(model.predict(fold.test.x)), 0.0) - fold.actual)
     known = ~np.isnan(fold.actual)

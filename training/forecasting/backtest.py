@@ -1,6 +1,6 @@
 """Rolling origins: forecasts as they would have been made in the past, beside what came then."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 
 import numpy as np
@@ -32,12 +32,11 @@ def backtest(
     A champion is compared by its recipe (``read_recipe``), not by its fitted models: those may have seen the weeks.
     Raises ``TableError``.
     """
-    parts = []
-    for origin in origins:
-        known, _ = split(history, definition, origin)
-        forecaster = Forecaster.fit(recipe, definition, known, plan)
-        parts.append(forecaster.forecast(known, plan).assign(origin=pd.Timestamp(origin)))
-    return with_actuals(pd.concat(parts, ignore_index=True), history, definition)
+
+    def fit(known: pd.DataFrame) -> Forecaster:
+        return Forecaster.fit(recipe, definition, known, plan)
+
+    return _from_origins(fit, definition, history, plan, origins)
 
 
 def backtest_as_it_is(
@@ -50,10 +49,20 @@ def backtest_as_it_is(
         raise TableError(
             f"the forecaster has seen the weeks up to {forecaster.trained_until}: {', '.join(early)} would flatter it"
         )
+    return _from_origins(lambda known: forecaster, definition, history, plan, origins)
+
+
+def _from_origins(
+    forecaster_of: Callable[[pd.DataFrame], Forecaster],
+    definition: Series,
+    history: pd.DataFrame,
+    plan: pd.DataFrame,
+    origins: Sequence[date],
+) -> pd.DataFrame:
     parts = []
     for origin in origins:
         known, _ = split(history, definition, origin)
-        parts.append(forecaster.forecast(known, plan).assign(origin=pd.Timestamp(origin)))
+        parts.append(forecaster_of(known).forecast(known, plan).assign(origin=pd.Timestamp(origin)))
     return with_actuals(pd.concat(parts, ignore_index=True), history, definition)
 
 

@@ -192,7 +192,7 @@ def _distance(definition: Series, one: str, other: str) -> str:
         else f"3 * ABS({one}.k{i} - {other}.k{i})"
         for i, known in enumerate(definition.known)
     ]
-    return " + ".join(parts) or "0"
+    return f"LEAST({' + '.join(parts)}, 500)" if parts else "0"  # farther than that, EXP would be zero
 
 
 def _alike(definition: Series) -> str:

@@ -3,12 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+import sqlglot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.forecasting.conftest import PLAIN, days
-from training.forecasting.features import MISSING, future_targets, make_rows, training_targets
+from training.forecasting.definition import Quantity, Series
+from training.forecasting.features import MISSING, future_targets, make_rows, statements, training_targets
 from training.forecasting.series import codes_of, make_panel
+from use_cases.demand.fields import SERIES
 
 
 def features_of(table, plan, origin_week, week):
@@ -72,7 +75,7 @@ def test_a_plan_that_names_only_some_fields_is_assumed_for_the_others(table):
 FUTURE = ("amount", "cost", "offer", "visitors")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.data())
 def test_what_comes_after_the_origin_changes_no_feature(data):
     """Amounts, unknown fields and actual prices of the future are shifted: the planned ones stay."""
@@ -118,3 +121,34 @@ def _plain_table():
     frame["amount"] = np.arange(12) * 3 % 7 + 1.0
     frame["cost"], frame["offer"], frame["visitors"] = 2.0, 0, np.arange(12.0)
     return pd.concat([frame, frame.assign(place="B", amount=frame["amount"] * 4)], ignore_index=True)
+
+
+@pytest.mark.parametrize("definition", [PLAIN, SERIES, Series(key=("k",), time="t", label=Quantity("n"))])
+def test_the_statements_mean_the_same_to_duckdb_and_to_spark(definition):
+    for name, query in statements(definition, 100):
+        read = [sqlglot.parse_one(query, read=dialect) for dialect in ("duckdb", "spark")]
+        for tree in read:
+            for ordered in tree.find_all(sqlglot.exp.Ordered):
+                ordered.set("nulls_first", None)  # windows are ordered by weeks, none of which is null
+            for division in tree.find_all(sqlglot.exp.Div):
+                division.set("safe", None)  # no divisor is zero: weights are above it, and prices go through NULLIF
+        assert read[0] == read[1], name
+
+
+def test_the_smallest_definition_has_features(table):
+    definition = Series(key=("place",), time="day", label=Quantity("amount"), horizon=2, season=6)
+    small = table[["place", "day", "amount"]]
+    panel = make_panel(small, small.iloc[:0], definition, codes_of(small, definition))
+    rows = make_rows(panel, future_targets(panel, [panel.last]))
+    assert len(rows.frame) == 4
+    assert not rows.frame["assumed"].any()  # nothing is planned, so nothing has to be assumed
+    assert len(rows.names) == rows.x.shape[1] == len(set(rows.names))
+
+
+def test_prices_of_zero_and_plans_far_from_all_that_was_are_features_as_well(table):
+    for price in (0.0, 1e12):
+        planned = plan_of(table).assign(cost=lambda plan: plan["cost"].where(plan["day"] < days(12)[11], price))
+        panel = make_panel(table, planned, PLAIN, codes_of(table, PLAIN))
+        rows = make_rows(panel, future_targets(panel, [panel.last]))
+        assert np.isfinite(rows.x).all()
+        assert (rows.x[:, rows.names.index("alike")] > 0).all()

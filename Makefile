@@ -18,7 +18,7 @@ REQUIREMENTS := requirements serving/requirements serving/requirements-entra ser
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs pin-images namespaces monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
 	test-azurite test-spark test-postgres test-image-env test-reasons test-client \
-	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training bench-batch bench-large-table clean
+	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training bench-batch bench-demand bench-large-table clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -188,6 +188,9 @@ bench-serving: setup ## The scoring server against an empty route and the naive 
 
 bench-batch: setup ## Batch scoring beside MLflow's pyfunc, Spark UDF and scikit-learn (ROWS="100000 1000000")
 	$(RUN) -m benchmarks.batch $(if $(ROWS),--rows $(ROWS)) $(ARGS)
+
+bench-demand: setup ## Weekly forecasts of real sales beside published figures (ARGS="--trials 20" tunes as well)
+	$(RUN) -m benchmarks.demand $(ARGS)
 
 clean: down ## Stop the stack and delete its data (.lifecycle)
 	rm -rf "$${LIFECYCLE_HOME:-.lifecycle}"

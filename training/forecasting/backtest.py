@@ -1,10 +1,11 @@
 """Rolling origins: forecasts as they would have been made in the past, beside what came then."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from training.forecasting.definition import Series
 from training.forecasting.forecaster import Forecaster
@@ -31,12 +32,11 @@ def backtest(
     A champion is compared by its recipe (``read_recipe``), not by its fitted models: those may have seen the weeks.
     Raises ``TableError``.
     """
-    parts = []
-    for origin in origins:
-        known, _ = split(history, definition, origin)
-        forecaster = Forecaster.fit(recipe, definition, known, plan)
-        parts.append(forecaster.forecast(known, plan).assign(origin=pd.Timestamp(origin)))
-    return with_actuals(pd.concat(parts, ignore_index=True), history, definition)
+
+    def fit(known: pd.DataFrame) -> Forecaster:
+        return Forecaster.fit(recipe, definition, known, plan)
+
+    return _from_origins(fit, definition, history, plan, origins)
 
 
 def backtest_as_it_is(
@@ -49,10 +49,20 @@ def backtest_as_it_is(
         raise TableError(
             f"the forecaster has seen the weeks up to {forecaster.trained_until}: {', '.join(early)} would flatter it"
         )
+    return _from_origins(lambda known: forecaster, definition, history, plan, origins)
+
+
+def _from_origins(
+    forecaster_of: Callable[[pd.DataFrame], Forecaster],
+    definition: Series,
+    history: pd.DataFrame,
+    plan: pd.DataFrame,
+    origins: Sequence[date],
+) -> pd.DataFrame:
     parts = []
     for origin in origins:
         known, _ = split(history, definition, origin)
-        parts.append(forecaster.forecast(known, plan).assign(origin=pd.Timestamp(origin)))
+        parts.append(forecaster_of(known).forecast(known, plan).assign(origin=pd.Timestamp(origin)))
     return with_actuals(pd.concat(parts, ignore_index=True), history, definition)
 
 
@@ -70,29 +80,27 @@ def with_actuals(forecast: pd.DataFrame, history: pd.DataFrame, definition: Seri
     rows = forecast.merge(numbers, how="inner", on=list(definition.key))
     rows["t"] = _weeks(rows[definition.time])
     rows = rows.merge(actual[actual["actual"].notna()], how="inner", on=["series", "t"])
-    rows = rows.merge(_scales(panel, np.unique(_weeks(rows["origin"]))), how="left", on=["series", "origin"])
-    return rows.drop(columns=["series", "t"]).sort_values(
-        ["origin", *definition.key, definition.time], ignore_index=True
-    )
+    rows["until"] = _weeks(rows["origin"])
+    rows = rows.merge(_scales(panel, rows["until"].unique()), how="left", on=["series", "until"])
+    order = ["origin", *definition.key, definition.time]
+    rows = rows.drop(columns=["series", "t", "until"])
+    return rows.sort_values(order, ignore_index=True)
 
 
-def _scales(panel: Panel, origins: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> pd.DataFrame:
-    """Mean squared change from one known week to the next, of each series up to each origin."""
+def _scales(panel: Panel, origins: NDArray[np.int64]) -> pd.DataFrame:
+    """``series, until, scale``: mean squared change between known weeks that follow each other, up to each origin."""
     observed = panel.observed.sort_values(["series", "t"])
     by_series = observed.groupby("series")
     change = by_series["y"].diff().where(by_series["t"].diff() == 1) ** 2
     observed = observed.assign(total=change.fillna(0.0), count=change.notna())
     sums = observed.groupby("series")[["total", "count"]].cumsum().assign(series=observed["series"], t=observed["t"])
-    parts = []
-    for origin in origins:
-        latest = sums[sums["t"] <= origin].groupby("series").last()
-        scale = (latest["total"] / latest["count"].where(latest["count"] > 0)).rename("scale")
-        parts.append(scale.reset_index().assign(origin=pd.Timestamp(panel.date_of(np.array([origin]))[0])))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["series", "scale", "origin"])
+    latest = [sums[sums["t"] <= origin].groupby("series").last().assign(until=origin) for origin in origins]
+    whole = pd.concat([sums.iloc[:0].set_index("series").assign(until=0), *latest]).reset_index()
+    whole["scale"] = whole["total"] / whole["count"].where(whole["count"] > 0)
+    scales: pd.DataFrame = whole[["series", "until", "scale"]]
+    return scales
 
 
-def _weeks(days: pd.Series) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    numbers: np.ndarray[tuple[int], np.dtype[np.int64]] = (
-        pd.to_datetime(days).to_numpy().astype("datetime64[D]").astype(np.int64) // 7
-    )
+def _weeks(days: pd.Series) -> NDArray[np.int64]:
+    numbers: NDArray[np.int64] = pd.to_datetime(days).to_numpy().astype("datetime64[D]").astype(np.int64) // 7
     return numbers

@@ -57,6 +57,7 @@ def statements(definition: Series, last: int) -> list[tuple[str, str]]:
         ("states", _states(definition, known)),
         ("group_states", _group_states(keys)),
         ("alike", _alike(definition)),
+        ("group_alike", _group_alike(definition, keys)),
         ("features", _features(definition, known, keys)),
     ]
 
@@ -151,7 +152,11 @@ def _filled(definition: Series) -> str:
 def _around(known: range, keys: range) -> str:
     """Known fields of a week beside those of the other series of the same group, week by week."""
     means = "".join(f", AVG(k{i}) OVER (PARTITION BY c{j}, t) AS k{i}_c{j}" for i in known for j in keys)
-    before = "".join(f", LAG(k{i}, 1) OVER (PARTITION BY series ORDER BY t) AS k{i}_before" for i in known)
+    before = "".join(
+        f", LAG(k{i}, {weeks}) OVER (PARTITION BY series ORDER BY t) AS k{i}_before{name}"
+        for i in known
+        for weeks, name in ((1, ""), (2, "2"))
+    )
     return f"SELECT *{means}{before} FROM filled"
 
 
@@ -159,7 +164,7 @@ def _states(definition: Series, known: range) -> str:
     """What is known of a series at the end of a week: lags, means over windows, spread, zeros, what is planned less."""
     lags = "".join(f", LAG(ly, {lag}) OVER w AS lag{lag}" for lag in range(1, LAGS))
     means = "".join(f", AVG(ly) OVER ({_last(length)}) AS mean{length}" for length in MEANS)
-    prices = "".join(f", AVG(k{i}) OVER ({_last(26)}) AS k{i}_mean" for i in known)
+    prices = "".join(f", k{i} AS k{i}_now, AVG(k{i}) OVER ({_last(26)}) AS k{i}_mean" for i in known)
     unknown = "".join(f", u{i}, AVG(u{i}) OVER ({_last(4)}) AS u{i}_mean" for i in range(len(definition.unknown)))
     return f"""
         SELECT series, t, ly AS lag0{lags}{means}, AVG(ly) OVER ({_last(8)}) AS level,
@@ -179,22 +184,50 @@ def _group_states(keys: range) -> str:
     )
 
 
-def _alike(definition: Series) -> str:
-    """Mean of the weeks up to the origin, those most that were planned like the target and are not long ago."""
-    distance = [
-        # 5% of a price are as far as e-fold; a flag that differs is as far as three of these.
-        f"20 * ABS(LN((0.000001 + ABS(a.k{i})) / (0.000001 + ABS(b.k{i}))))"
+def _distance(definition: Series, one: str, other: str) -> str:
+    """How far two weeks are apart in what was planned: 5% of a price count one, a flag that differs counts three."""
+    parts = [
+        f"20 * ABS(LN((0.000001 + ABS({one}.k{i})) / (0.000001 + ABS({other}.k{i}))))"
         if known.without_plan == "last"
-        else f"3 * ABS(a.k{i} - b.k{i})"
+        else f"3 * ABS({one}.k{i} - {other}.k{i})"
         for i, known in enumerate(definition.known)
     ]
-    weight = f"EXP(-({' + '.join([*distance, '(g.origin - b.t) / 26.0'])}))"
+    return f"LEAST({' + '.join(parts)}, 500)" if parts else "0"  # farther than that, EXP would be zero
+
+
+def _alike(definition: Series) -> str:
+    """Means of a series' weeks up to the origin, those most that were planned like the target and are not long ago.
+
+    ``alike`` looks back for half a year or so, ``alike_late`` for six weeks.
+    """
+    distance = _distance(definition, "a", "b")
+    slow, fast = (f"EXP(-({distance} + (g.origin - b.t) / {weeks}.0))" for weeks in (26, 6))
     return f"""
-        SELECT g.series, g.origin, g.t, SUM({weight} * b.ly) / SUM({weight}) AS alike, LN(SUM({weight})) AS alike_weight
+        SELECT g.series, g.origin, g.t, SUM({slow} * b.ly) / SUM({slow}) AS alike, LN(SUM({slow})) AS alike_weight,
+            SUM({fast} * b.ly) / SUM({fast}) AS alike_late
         FROM targets g
         JOIN filled a ON a.series = g.series AND a.t = g.t
         JOIN filled b ON b.series = g.series AND b.t <= g.origin AND b.t > g.origin - {NEAREST} AND b.ly IS NOT NULL
         GROUP BY g.series, g.origin, g.t"""
+
+
+def _group_alike(definition: Series, keys: range) -> str:
+    """The same of the mean of all series that share a field of the key, by their mean plan."""
+    means = "".join(f", AVG(k{i}) AS k{i}" for i in range(len(definition.known)))
+    weight = f"EXP(-({_distance(definition, 'a', 'b')} + (g.origin - b.t) / 26.0))"
+    parts = []
+    for j in keys:
+        weeks = f"(SELECT c{j} AS code, t, AVG(ly) AS ly{means} FROM filled GROUP BY c{j}, t)"
+        wanted = (
+            f"(SELECT DISTINCT d.c{j} AS code, r.origin, r.t FROM targets r JOIN described d ON d.series = r.series)"
+        )
+        parts.append(f"""
+            SELECT {j} AS field, g.code, g.origin, g.t, SUM({weight} * b.ly) / SUM({weight}) AS alike
+            FROM {wanted} g
+            JOIN {weeks} a ON a.code = g.code AND a.t = g.t
+            JOIN {weeks} b ON b.code = g.code AND b.t <= g.origin AND b.t > g.origin - {NEAREST} AND b.ly IS NOT NULL
+            GROUP BY g.code, g.origin, g.t""")
+    return " UNION ALL ".join(parts)
 
 
 def _features(definition: Series, known: range, keys: range) -> str:
@@ -204,21 +237,24 @@ def _features(definition: Series, known: range, keys: range) -> str:
     ]
     columns = [f"s.{name}" for name in states]
     for i, field in enumerate(definition.known):
-        columns += [f"a.k{i}", f"a.k{i}_before"]
+        columns += [f"a.k{i}", f"a.k{i}_before", f"a.k{i}_before2", f"s.k{i}_now"]
         if field.without_plan == "last":  # a level, which says most beside what is usual
             columns += [f"a.k{i} / NULLIF(s.k{i}_mean, 0) AS k{i}_ratio"]
             columns += [f"a.k{i} / NULLIF(a.k{i}_c{j}, 0) AS k{i}_c{j}" for j in keys]
         else:
             columns += [f"s.k{i}_mean", *(f"a.k{i}_c{j}" for j in keys)]
-    columns += [f"g{j}.lag0 AS c{j}_lag0, g{j}.mean4 AS c{j}_mean4" for j in keys]
+    columns += [f"g{j}.lag0 AS c{j}_lag0, g{j}.mean4 AS c{j}_mean4, l{j}.alike AS c{j}_alike" for j in keys]
     columns += [f"d.s{i}" for i in range(len(definition.static))]
     groups = "".join(
-        f" LEFT JOIN group_states g{j} ON g{j}.field = {j} AND g{j}.code = d.c{j} AND g{j}.t = r.origin" for j in keys
+        f""" LEFT JOIN group_states g{j} ON g{j}.field = {j} AND g{j}.code = d.c{j} AND g{j}.t = r.origin
+        LEFT JOIN group_alike l{j} ON l{j}.field = {j} AND l{j}.code = d.c{j} AND l{j}.origin = r.origin
+            AND l{j}.t = r.t"""
+        for j in keys
     )
     return f"""
         SELECT r.series, r.origin, r.t, a.y, a.assumed, r.t - r.origin AS step, r.origin - d.first AS age,
             c.year_week, c.month, c.month_week, {_codes("d", definition)},
-            l.alike, l.alike_weight, y.ly AS same_week, n.ly AS week_after, {", ".join(columns)}
+            l.alike, l.alike_weight, l.alike_late, y.ly AS same_week, n.ly AS week_after, {", ".join(columns)}
         FROM targets r
         JOIN described d ON d.series = r.series
         JOIN weeks c ON c.t = r.t

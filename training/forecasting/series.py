@@ -190,7 +190,8 @@ def _check(table: pd.DataFrame, definition: Series, columns: tuple[str, ...], wh
             values = pd.to_numeric(table[name], errors="coerce")
             if unread := int((values.isna() & table[name].notna()).sum()):
                 raise TableError(f"{name} is not a number in {unread} rows of the {what}")
-    twice = table.duplicated([*definition.key, definition.time])
+    weeks = table[list(definition.key)].assign(**{definition.time: _days(table, definition, what)})
+    twice = weeks.duplicated()
     if twice.any():
         raise TableError(
             f"the {what} has {int(twice.sum())} rows whose key ({', '.join(definition.key)}) and {definition.time} "
@@ -199,7 +200,7 @@ def _check(table: pd.DataFrame, definition: Series, columns: tuple[str, ...], wh
 
 
 def _days(table: pd.DataFrame, definition: Series, what: str) -> NDArray[np.datetime64]:
-    days = pd.to_datetime(table[definition.time], errors="coerce")
+    days = pd.to_datetime(table[definition.time], errors="coerce", format="ISO8601")
     if days.isna().any():
         raise TableError(
             f"{definition.time} is not a date in {int(days.isna().sum())} rows of the {what}: write YYYY-MM-DD"

@@ -13,9 +13,13 @@ from numpy.typing import NDArray
 from training.forecasting.definition import Series
 from training.forecasting.features import Rows, future_targets, make_rows
 from training.forecasting.forecaster import calibration_origins, training_rows
-from training.forecasting.models import fit_trees
+from training.forecasting.models import Goal, fit_trees
 from training.forecasting.recipe import Boosting, Recipe
 from training.forecasting.series import Panel, TableError, codes_of, make_panel
+
+_WHOLE: dict[str, tuple[int, int]] = {"iterations": (50, 1200), "leaves": (8, 160), "rows_in_leaf": (10, 400)}
+_REAL: dict[str, tuple[float, float]] = {"learning_rate": (0.02, 0.2), "l2": (0.001, 10.0), "features": (0.2, 1.0)}
+"""The ranges that are searched, all on a logarithmic scale."""
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -48,7 +52,7 @@ def tune(
     recorded: Mapping[int, Trial] | None = None,
     record: Callable[[Trial], None] = lambda trial: None,
 ) -> list[Trial]:
-    """``trials`` trials, ``start`` being the first; the best has the lowest score.
+    """``trials`` trials, the first being ``start`` within the ranges that are searched; the best has the lowest score.
 
     Origins are the last ones of the history, a horizon apart: nothing after them is seen by what is fitted at them.
     ``recorded`` trials are not run again, new ones are given to ``record``. Raises ``TableError``.
@@ -89,22 +93,14 @@ def _study(seed: int) -> optuna.Study:
 
 
 def _suggest(trial: optuna.Trial, start: Boosting) -> Boosting:
-    return Boosting(
-        iterations=trial.suggest_int("iterations", 50, 800, log=True),
-        learning_rate=trial.suggest_float("learning_rate", 0.02, 0.2, log=True),
-        leaves=trial.suggest_int("leaves", 8, 160, log=True),
-        rows_in_leaf=trial.suggest_int("rows_in_leaf", 10, 400, log=True),
-        l2=trial.suggest_float("l2", 0.001, 10.0, log=True),
-        features=trial.suggest_float("features", 0.2, 1.0),
-        bags=start.bags,
-    )
+    whole = {name: trial.suggest_int(name, low, high, log=True) for name, (low, high) in _WHOLE.items()}
+    real = {name: trial.suggest_float(name, low, high, log=True) for name, (low, high) in _REAL.items()}
+    return msgspec.structs.replace(start, **whole, **real)
 
 
 def _settings(boosting: Boosting) -> dict[str, float]:
-    """The starting point as the search space has it."""
-    settings = msgspec.structs.asdict(boosting)
-    del settings["bags"]
-    return {**settings, "l2": max(boosting.l2, 0.001)}
+    """The starting point, within the ranges that are searched."""
+    return {name: min(max(getattr(boosting, name), low), high) for name, (low, high) in (_WHOLE | _REAL).items()}
 
 
 def _fold(recipe: Recipe, panel: Panel, origin: int) -> _Fold:
@@ -117,7 +113,7 @@ def _fold(recipe: Recipe, panel: Panel, origin: int) -> _Fold:
 
 
 def _score(recipe: Recipe, fold: _Fold) -> float:
-    goal = "percent" if recipe.point == "percent" else "q50"
+    goal: Goal = "percent" if recipe.point == "percent" else "q50"
     model = fit_trees(fold.train.x, fold.train.frame["y"].to_numpy(float), goal, recipe.boosting, recipe.seed)
     off = np.abs(np.maximum(np.expm1(model.predict(fold.test.x)), 0.0) - fold.actual)
     known = ~np.isnan(fold.actual)

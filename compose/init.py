@@ -213,8 +213,9 @@ def _hashed(keys: dict[str, str]) -> str:
 def prepare(use_cases: Iterable[UseCase], root: Path = MADE) -> None:
     """Write all files and hand the folders of our own services to their user."""
     use_cases = tuple(use_cases)
-    made = load_or_make(root / "secrets", (use_case.slug for use_case in use_cases))
-    cluster = of_the_cluster(use_cases, made.approval_keys)
+    served = [use_case for use_case in use_cases if use_case.online]
+    made = load_or_make(root / "secrets", (use_case.slug for use_case in served))
+    cluster = of_the_cluster(served, made.approval_keys)
     public = {f"cluster/{name}": (ROOT, content) for name, content in cluster.items()}
     for name, (owner, content) in {**files(made), **public}.items():
         path = root / name
@@ -230,7 +231,10 @@ def prepare(use_cases: Iterable[UseCase], root: Path = MADE) -> None:
 
 
 def put_data(use_case: UseCase, folder: Path) -> None:
-    """Give a use case ``NAME.csv``, which is left alone once it is there, and a folder for its outcomes."""
+    """Give a use case ``NAME.csv``, which is left alone once it is there, and a folder for its outcomes.
+
+    Where series are forecast, ``NAME-plan.csv`` is what is known of weeks to come.
+    """
     file = folder / f"{use_case.name}.csv"
     if not file.exists():
         part = file.with_name(f".{use_case.name}.part.csv")
@@ -239,7 +243,12 @@ def put_data(use_case: UseCase, folder: Path) -> None:
         else:
             # In a process of its own, as it is a command: it needs pandas, and this module needs none.
             command = [sys.executable, "-m", "training.data.synthetic", use_case.name]
+            if use_case.series:
+                plan = folder / f"{use_case.name}-plan.csv"
+                command += ["--plan", str(plan)]
             subprocess.run([*command, "--rows", str(ROWS), "--seed", str(SEED), "--out", str(part)], check=True)
+            if use_case.series:
+                os.chown(plan, APP, APP)
         os.chown(part, APP, APP)
         part.replace(file)
     for made in (folder / "outcomes", folder / "outcomes" / use_case.name):
@@ -249,7 +258,7 @@ def put_data(use_case: UseCase, folder: Path) -> None:
 
 def show(use_cases: Iterable[UseCase], root: Path = MADE) -> str:
     """Where to sign in, and address and API key of each scoring server."""
-    made = load_or_make(root / "secrets", (use_case.slug for use_case in use_cases))
+    made = load_or_make(root / "secrets", (use_case.slug for use_case in use_cases if use_case.online))
     port = os.environ.get("LIFECYCLE_AIRFLOW_PORT", "8080")
     first = int(os.environ.get("LIFECYCLE_SCORING_PORTS", "8090").partition("-")[0])
     lines = [("Airflow", f"http://127.0.0.1:{port}", f"{made.airflow_user} / {made.airflow_password}")]

@@ -29,7 +29,8 @@ FORECASTS = {
 FORECAST_EXAMPLE = "demand"
 INTRODUCTION = (
     f"Each file of `dags/` makes one DAG for each folder in `use_cases/`; its id begins with the use case's name. "
-    f"This page shows those of `{EXAMPLE}`, and of `{FORECAST_EXAMPLE}` where the files differ. A definition that does not hold has no DAGs: Airflow lists what is wrong "
+    f"This page shows those of `{EXAMPLE}`, and of `{FORECAST_EXAMPLE}` where the files differ. "
+    "A definition that does not hold has no DAGs: Airflow lists what is wrong "
     "with it as an import error of [broken_use_cases.py](../dags/broken_use_cases.py), and all others keep theirs."
 )
 

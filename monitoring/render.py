@@ -198,13 +198,13 @@ def rendered(use_case: UseCase) -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> None:
-    """Write the files of the named use cases, or of all, and print where."""
+    """Write the files of the named use cases, or of all that have a server, and print where."""
     parser = argparse.ArgumentParser(prog="python -m monitoring.render", description="Render dashboards and alerts.")
     parser.add_argument("use_cases", nargs="*", metavar="USE_CASE", help="all, where none is named")
     parser.add_argument("--out", type=Path, default=OUT, help="folder for a folder of each use case")
     given = parser.parse_args(arguments)
     try:
-        made = {name: rendered(load(name)) for name in given.use_cases or names()}
+        made = {name: rendered(load(name)) for name in given.use_cases or names() if load(name).online}
     except (UseCaseError, settings.SettingsError) as error:
         raise SystemExit(str(error)) from None
     for use_case, files in made.items():

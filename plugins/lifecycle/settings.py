@@ -255,8 +255,11 @@ def load() -> Settings:
 
 
 def namespaces(names: Sequence[str] = ()) -> list[tuple[str, str, str]]:
-    """Slug, target and namespace of each use case that is named, or of all; the settings say which namespace it is."""
-    found = [definitions.load(name) for name in names or definitions.names()]
+    """Slug, target and namespace of each use case that is named, or of all; the settings say which namespace it is.
+
+    A use case without a server has none.
+    """
+    found = [found for name in names or definitions.names() if (found := definitions.load(name)).online]
     return [
         (use_case.slug, target, namespace)
         for use_case in found

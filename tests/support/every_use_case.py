@@ -27,3 +27,9 @@ def found_in(folder: Path) -> Iterator[None]:
             if str(getattr(sys.modules[module], "__file__", "")).startswith(f"{folder}/"):
                 del sys.modules[module]
         definitions.load.cache_clear()
+
+
+def names_of(kind: str) -> list[str]:
+    """The names of those whose label is of a kind, by the tag of its type."""
+    with found_in(OWN):
+        return [name for name in NAMES if definitions.load(name).label.__struct_config__.tag == kind]

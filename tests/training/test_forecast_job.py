@@ -311,8 +311,8 @@ def test_going_back_where_nothing_was_kept_forecasts_again_from_the_same_weeks(
 def test_bundle_that_is_not_the_pinned_one_is_refused(version, shops, tmp_path):
     config = {
         "use_case": "demand", "source": str(shops / "history.csv"), "day": DAY.isoformat(),
-        "version": str(version.version), "bundle_digest": f"sha256:{'0' * 64}", "tables": str(tmp_path), "model_name": MODEL,
-        "experiment": "/Shared/demand", "later_setting": True,
+        "version": str(version.version), "bundle_digest": f"sha256:{'0' * 64}", "tables": str(tmp_path),
+        "model_name": MODEL, "experiment": "/Shared/demand", "later_setting": True,
     }  # fmt: skip
     with pytest.raises(ValueError, match="somebody has changed the version's files"):
         forecast_job.main(["score", "--run-key", "k", "--config", json.dumps(config)])

@@ -1,4 +1,7 @@
-"""Every use case holds on every part of the rails, from its table to its DAGs. New folders are found by themselves."""
+"""Every classifier holds on every part of the rails, from its table to its DAGs. New folders are found by themselves.
+
+``test_forecasts_conform.py`` has the use cases that forecast series.
+"""
 
 import json
 from datetime import date, datetime
@@ -15,7 +18,7 @@ from serving.scoring.contract import read_contract, write_contract
 from serving.scoring.encode import encode_fields, encode_records
 from serving.scoring.records import RecordReader
 from serving.settings import Settings
-from tests.support.every_use_case import NAMES, OWN, ROOT, found_in
+from tests.support.every_use_case import OWN, ROOT, found_in, names_of
 from tests.support.nights import curate, open_duckdb, rows
 from tests.support.simulate import Export, log_lines
 from training.config import JobConfig
@@ -49,7 +52,7 @@ def the_tests_own_use_case():
         yield
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=names_of("binary"))
 def use_case(request):
     return load(request.param)
 

@@ -39,7 +39,7 @@ def content(version: Version, code_hash: str) -> evidence.Image:
     with tempfile.TemporaryDirectory() as scratch:
         digest = content_digest(registry.download_bundle(version.name, version.version, Path(scratch) / "bundle"))
     found = reference(version.name, digest, code_hash)
-    return evidence.Image(reference=str(found), base=msgspec.UNSET, bundle=digest, code=code_hash)
+    return evidence.Image(reference=str(found), bundle=digest, code=code_hash)
 
 
 def approved(use_case: str, version: Version) -> Released:

@@ -76,7 +76,7 @@ class Image(msgspec.Struct, kw_only=True):
 
     reference: ImageText
     sbom_digest: str | UnsetType = UNSET
-    base: str | UnsetType = ""
+    base: str | UnsetType = UNSET
     """What it was built from: the base image's name, and its id or digest as far as the builder knows it."""
     bundle: str | UnsetType = UNSET
     """Digest of the model's bundle, where nothing was built."""

@@ -70,7 +70,8 @@ def release_table(use_case: UseCase) -> None:
         },
     ):
         candidate: Any = resolve_candidate(name)
-        evidence: Any = gather_evidence_of_model(name, candidate, publish_code(name))
+        code: Any = publish_code(name)
+        evidence: Any = gather_evidence_of_model(name, candidate, code)
         await_approval = ManualGateSensor(
             task_id=AWAIT_APPROVAL,
             use_case=name,

@@ -51,7 +51,7 @@ def read_plan(use_case: UseCase, location: str, consequence: str) -> pd.DataFram
     """Read and check a plan, as ``read_history`` does; no rows where ``location`` is empty: nothing is planned."""
     columns = use_case.forecast.plan_columns
     if not location:
-        return pd.DataFrame({name: pd.Series([], dtype=_dtype(use_case, name)) for name in columns})
+        return pd.DataFrame(columns=list(columns)).astype({name: _dtype(use_case, name) for name in columns})
     return _read(use_case, location, columns, consequence)
 
 
@@ -82,7 +82,9 @@ def _read(use_case: UseCase, location: str, columns: Sequence[str], consequence:
         read[name] = values
     if faults := faults or _row_faults(use_case, raw, read):
         raise DataError(location, faults, consequence)
-    frame = pd.DataFrame({name: pd.Series(read[name]).astype(_dtype(use_case, name)) for name in columns})
+    frame = pd.DataFrame({name: read[name] for name in columns}).astype(
+        {name: _dtype(use_case, name) for name in columns}
+    )
     return frame.sort_values([*use_case.forecast.key, use_case.forecast.time]).reset_index(drop=True)
 
 

@@ -95,7 +95,7 @@ def _sums(rows: pd.DataFrame, definition: Series) -> pd.DataFrame:
     sums = parts.groupby(key).sum()
     groups = [rows[name] for name in (*key, "origin")]
     ratio = (off**2).groupby(groups).mean() / rows["scale"].groupby(groups).first()
-    roots = np.sqrt(ratio[np.isfinite(ratio)]).groupby(level=key)
+    roots = (ratio[np.isfinite(ratio)] ** 0.5).groupby(level=key)
     return sums.assign(roots=roots.sum(), groups=roots.size()).fillna(0.0).astype(float)
 
 
@@ -109,7 +109,8 @@ def _figure(sums: pd.DataFrame, name: str, seed: int) -> tuple[float, _Drawn]:
 
 
 def _ratio(upper: _Drawn, lower: _Drawn) -> _Drawn:
-    return np.divide(upper, lower, out=np.full(len(upper), np.nan), where=lower > 0)
+    result: _Drawn = np.divide(upper, lower, out=np.full(len(upper), np.nan), where=lower > 0)
+    return result
 
 
 def _estimate(value: float, drawn: _Drawn) -> Estimate:

@@ -266,7 +266,8 @@ def _forecasts(use_case: UseCase, tables: Path, until: date, version: str) -> pd
     rows = pd.concat(parts, ignore_index=True)
     rows = rows[rows["model_version"] == version]
     rows = rows.rename(columns={columns[name]: name for name in (*series.key, series.time)})
-    return rows.assign(**{name: pd.to_datetime(rows[name]) for name in (series.time, "origin")})
+    dated: pd.DataFrame = rows.assign(**{name: pd.to_datetime(rows[name]) for name in (series.time, "origin")})
+    return dated
 
 
 def record(model_name: str, experiment: str, tables: Path, day: date, verdict: WeekVerdict) -> str:

@@ -151,7 +151,8 @@ def take_over(use_case: str, pinned: dict[str, Any]) -> Any:
     reference = released_model.reference(version.name, pinned["beside"]["bundle_digest"], pinned["beside"]["code_hash"])
     registry.promote(use_case, version, reference)
     registry.end_beside(use_case)
-    extra = {"name": version.name, "version": version.version, "run_id": version.run_id, "image": str(reference)}
+    extra: dict[str, Any] = {"name": version.name, "version": version.version, "run_id": version.run_id}
+    extra |= {"image": str(reference)}
     yield Metadata(Asset(definitions.load(use_case).production_asset), extra)
 
 

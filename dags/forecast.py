@@ -30,17 +30,19 @@ forecasts of the version in production stand; clear it, or roll back to end the 
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset, Param
+from airflow.sdk import DAG, Asset
 
+from lifecycle import settings
 from lifecycle.defaults import SCORING, START_DATE, default_args, runbook
 from lifecycle.operators.forecast_run import ForecastRunOperator
+from lifecycle.params import flag, optional, planned
 from lifecycle.tasks.forecasting import announce_forecasts, approved_code, order_of, pin_versions, take_over
 from training.use_case import UseCase, load_all
 
 
 def forecast(use_case: UseCase) -> None:
     """The forecast DAG of one use case."""
-    name = use_case.name
+    name, found = use_case.name, settings.load().of(use_case.name)
     with DAG(
         use_case.score_dag,
         schedule=use_case.score_schedule,
@@ -52,23 +54,15 @@ def forecast(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         doc_md=runbook(__doc__, use_case),
         params={
-            "input": Param(
-                "", type="string", title="History", description="CSV, Parquet or Delta. Empty: the settings'."
+            "input": optional(
+                "string", "History", "CSV, Parquet or Delta, as the job reaches it.", otherwise=found.data or "none"
             ),
-            "plan": Param(
-                "", type="string", title="Plan", description="As the history. Empty: the settings'; -: none."
+            "plan": planned(found.plan),
+            "date": optional(
+                "string", "Date", "Partition that is replaced.", otherwise="the run's own date (UTC)", format="date"
             ),
-            "date": Param(
-                None,
-                type=["null", "string"],
-                format="date",
-                description="Partition that is replaced. Empty: the run's own date (UTC).",
-            ),
-            "take_over": Param(
-                False,
-                type="boolean",
-                title="Take over",
-                description="The version that runs beside takes over whatever the comparison says.",
+            "take_over": flag(
+                "Take over", "The version that runs beside takes over whatever the comparison says."
             ),
         },
     ):

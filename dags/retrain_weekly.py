@@ -23,11 +23,13 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG
 
+from lifecycle import settings
 from lifecycle.defaults import RETRAINING, START_DATE, default_args, runbook
 from lifecycle.four_eyes import STARTED_BY
 from lifecycle.operators.forecast_run import JudgeRunOperator
+from lifecycle.params import flag, optional, planned
 from lifecycle.tasks.forecasting import decide_weeks, order_of_judging
 from lifecycle.tasks.training import publish_code
 from training.use_case import UseCase, load_all
@@ -35,7 +37,7 @@ from training.use_case import UseCase, load_all
 
 def retrain_weekly(use_case: UseCase) -> None:
     """The weekly DAG of one use case."""
-    name = use_case.name
+    name, found = use_case.name, settings.load().of(use_case.name)
     with DAG(
         use_case.retrain_dag,
         schedule="0 4 * * 1",
@@ -47,19 +49,14 @@ def retrain_weekly(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         doc_md=runbook(__doc__, use_case),
         params={
-            "input": Param(
-                "", type="string", title="History", description="CSV, Parquet or Delta. Empty: the settings'."
+            "input": optional(
+                "string", "History", "CSV, Parquet or Delta, as the job reaches it.", otherwise=found.data or "none"
             ),
-            "plan": Param(
-                "", type="string", title="Plan", description="As the history. Empty: the settings'; -: none."
+            "plan": planned(found.plan),
+            "date": optional(
+                "string", "Date", "Date that is judged.", otherwise="the run's own date (UTC)", format="date"
             ),
-            "date": Param(
-                None,
-                type=["null", "string"],
-                format="date",
-                description="Date that is judged. Empty: the run's own date (UTC).",
-            ),
-            "retrain": Param(False, type="boolean", description="Start a training run whatever the verdict."),
+            "retrain": flag("Train in any case", "Start a training run whatever the verdict."),
         },
     ):
         order: Any = order_of_judging(name)

@@ -24,10 +24,11 @@ that was never approved, or was rejected, is refused: release it with `$release_
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset, Param
+from airflow.sdk import DAG, Asset
 
 from lifecycle.defaults import RELEASE, START_DATE, default_args, runbook
 from lifecycle.operators.forecast_run import ForecastRunOperator
+from lifecycle.params import optional, required_text
 from lifecycle.task_ids import PROMOTE
 from lifecycle.tasks.forecasting import approved_code, order_of, pin_former
 from lifecycle.tasks.release import bring_back
@@ -50,13 +51,8 @@ def rollback_table(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         doc_md=runbook(__doc__, use_case),
         params={
-            "version": Param(
-                None,
-                type=["null", "integer"],
-                minimum=1,
-                description="Registry version. Empty: previous_champion.",
-            ),
-            "reason": Param(type="string", minLength=3, maxLength=500, description="Why the table goes back."),
+            "version": optional("integer", "Version", "Of the registry.", otherwise="previous_champion", minimum=1),
+            "reason": required_text("Reason", "Why production goes back."),
         },
     ):
         earlier: Any = resolve_earlier_release(name)

@@ -20,7 +20,7 @@ USE_CASE = UseCase(
     ),
     entities="weeks of sales",
     model="weekly_demand",
-    trials=8,
+    trials=4,
     score_schedule="0 6 * * 1",
     online=False,
 )

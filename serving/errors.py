@@ -185,6 +185,15 @@ class ContractViolated(Problem):
     title = "The records do not meet the feature contract"
 
 
+class Busy(Problem):
+    """Raised when somebody else has asked for what takes long, and only one at a time may have it."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    name = "busy"
+    title = "Others are served first"
+    headers = (("Retry-After", "10"),)
+
+
 class NotReady(Problem):
     """Raised when the server cannot answer now: it is starting, draining, or cannot write its log."""
 

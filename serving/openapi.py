@@ -9,6 +9,7 @@ from serving.answers import NOTE, REST, ScoredRecord
 from serving.errors import (
     FAULTS_SHOWN,
     MEDIA_TYPE,
+    Busy,
     ContractViolated,
     Document,
     InternalError,
@@ -51,6 +52,7 @@ _PREDICT_PROBLEMS: tuple[type[Problem], ...] = (
     TooLarge,
     UnsupportedMediaType,
     ContractViolated,
+    Busy,
     InternalError,
     NotReady,
     Stopped,

@@ -2,13 +2,16 @@
 
 import mmap
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from serving.errors import KeyRefused
+from serving.errors import Busy, KeyRefused
 from serving.extras import entra_tokens, span_exporter
 from serving.inference_log import InferenceLog
 from serving.json_logging import stderr_writer
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 STDOUT = 1
 NOBODY = "anonymous"
 """The client's name where authentication is off."""
+_TURN_SECONDS = 0.001  # a lock is his who asks first: long enough for those who wait, so that we are not
 
 
 @dataclass
@@ -77,9 +81,12 @@ class Service:
     log: InferenceLog
     metrics: Metrics
     lifecycle: Lifecycle
-    computing: threading.Lock
+    computing: threading.Lock = field(default_factory=threading.Lock)
     """Held by the request whose records are read, scored and worded for the log: one at a time, which is faster than
     threads that pass the interpreter to and fro, and bounds the memory."""
+    _explaining: threading.Lock = field(default_factory=threading.Lock)
+    at_work: set[Any] = field(default_factory=set)
+    """Sockets of clients that wait for us, and not we for them, however long that takes."""
 
     @classmethod
     def load(cls, settings: Settings, workers: int = 1) -> "Service":
@@ -102,7 +109,6 @@ class Service:
                 contract, release, 2 * workers + 2, lambda: stderr_writer().lost, lambda: switch.stop is not None
             ),
             lifecycle=Lifecycle(),
-            computing=threading.Lock(),
         )
 
     def caller(self, environ: "WSGIEnvironment") -> str:
@@ -120,6 +126,24 @@ class Service:
     def may_wait_for_keys(self, environ: "WSGIEnvironment") -> bool:
         """Whether the caller's token may need the key server's answer."""
         return self.tokens is not None and self.tokens.may_wait(environ.get("HTTP_AUTHORIZATION", ""))
+
+    @contextmanager
+    def long_work(self, client: Any) -> Iterator[None]:
+        """For the holder of ``computing`` whose work takes long: one at a time, or ``Busy``. ``client``: its socket."""
+        if not self._explaining.acquire(blocking=False):
+            raise Busy("the reasons of many records are being computed for somebody else: try again, or ask for fewer")
+        self.at_work.add(client)
+        try:
+            yield
+        finally:
+            self.at_work.discard(client)
+            self._explaining.release()
+
+    def let_others(self) -> None:
+        """For the holder of ``computing``: whoever waits for it has a turn."""
+        self.computing.release()
+        time.sleep(_TURN_SECONDS)
+        self.computing.acquire()
 
     def warm_up(self) -> None:
         """Score one made-up record, every field missing, and report ready: the models work in this process."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from serving.answers import ScoredRecord
 from serving.errors import Problem
-from serving.files import csv_answer, csv_table, read_csv
+from serving.files import csv_header, csv_lines, csv_table, read_csv
 from serving.media import MEDIA_TYPES, is_json
 from serving.scoring.bundle import DRIFT_KEYS, Bundle
 from serving.scoring.contract import Field
@@ -262,7 +262,7 @@ def test_main_thread_serves_plain_json_alone(kind: str, accept: str, expected: b
 def test_text_that_a_spreadsheet_would_compute_has_an_apostrophe_before_it() -> None:
     keys: list[Any] = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "a=1", -7, msgspec.UNSET]
     records = [ScoredRecord(key, 1e-05, True, msgspec.UNSET) for key in keys]
-    rows = list(csv.reader(io.StringIO(csv_answer(records, explain=False).decode(), newline="")))
+    rows = list(csv.reader(io.StringIO((csv_header(explain=False) + csv_lines(records)).decode(), newline="")))
     assert [row[0] for row in rows[1:]] == ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\t=1", "a=1", "-7", ""]
     assert rows[1][1:] == ["1e-05", "true", "", ""]
 

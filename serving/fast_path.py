@@ -132,7 +132,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             if force or wait.until <= now:
                 wait.give_up(conn)
         for conn, until in list(self._in_threads.items()):
-            if conn.sock in self.service.at_work:
+            if conn.sock in self.service.waiting_for_us:
                 self._in_threads[conn] = self._deadline
             elif until <= now:
                 _cut_off(conn.sock)

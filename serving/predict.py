@@ -52,9 +52,7 @@ class PredictEndpoint:
 
     def __call__(self) -> Response:
         service, environ = self._service, request.environ
-        identity: str = environ[REQUEST_ID]
-        client = service.caller(environ)
-        environ[CLIENT] = client
+        environ[CLIENT] = service.caller(environ)
         service.switch.refuse()
         if not service.lifecycle.warm:
             raise NotReady("the models are being loaded")
@@ -63,6 +61,14 @@ class PredictEndpoint:
         body = _read_body(environ, service.settings.max_body)
         if options.explain and not self._at_once:
             raise NoReasons("this model gives no reasons; /version says which does. Ask without explain=true")
+        socket = environ.get("gunicorn.socket")  # there is none where the main thread serves
+        with service.at_work(socket) if socket else _NOTHING:
+            return Response(self._score(environ, body, options, sent, wanted), content_type=_CONTENT_TYPES[wanted])
+
+    def _score(self, environ: "WSGIEnvironment", body: bytes, options: Options, sent: str, wanted: str) -> bytes:
+        """The answer to a request, which has been logged."""
+        service = self._service
+        identity, client = environ[REQUEST_ID], environ[CLIENT]
         with service.computing:
             fields, body = self._fields(body, sent)
             result = service.bundle.score_fields(fields, adjusted=self._adjusted)
@@ -70,7 +76,7 @@ class PredictEndpoint:
             unknown = _unknown(fields, self._categories)
             at_once = self._at_once if options.explain else 0
             many = at_once and len(fields) > _LONG * at_once
-            with service.long_work(environ.get("gunicorn.socket")) if many else _NOTHING:
+            with service.long_work() if many else _NOTHING:
                 said = self._said(self._records.parts(body, fields, result, bool(unknown), at_once), wanted)
             answer = self._answer(identity, said, _members(result, encoded, options), options, wanted)
             lines = service.log.lines(identity, client, body, result, encoded, environ.get(TRACE_ID, ""))
@@ -87,7 +93,7 @@ class PredictEndpoint:
             unknown,
             list(result.drift__p_value.values()),
         )
-        return Response(answer, content_type=_CONTENT_TYPES[wanted])
+        return answer
 
     def _said(self, parts: Iterable[list[ScoredRecord]], wanted: str) -> bytes:
         """What is said of each record in the form that is wanted. Of each part only the text is kept."""

@@ -85,8 +85,8 @@ class Service:
     """Held by the request whose records are read, scored and worded for the log: one at a time, which is faster than
     threads that pass the interpreter to and fro, and bounds the memory."""
     _explaining: threading.Lock = field(default_factory=threading.Lock)
-    at_work: set[Any] = field(default_factory=set)
-    """Sockets of clients that wait for us, and not we for them, however long that takes."""
+    waiting_for_us: set[Any] = field(default_factory=set)
+    """Sockets of clients whose requests are worked on: we do not wait for them, however long that takes."""
 
     @classmethod
     def load(cls, settings: Settings, workers: int = 1) -> "Service":
@@ -128,15 +128,22 @@ class Service:
         return self.tokens is not None and self.tokens.may_wait(environ.get("HTTP_AUTHORIZATION", ""))
 
     @contextmanager
-    def long_work(self, client: Any) -> Iterator[None]:
-        """For the holder of ``computing`` whose work takes long: one at a time, or ``Busy``. ``client``: its socket."""
-        if not self._explaining.acquire(blocking=False):
-            raise Busy("the reasons of many records are being computed for somebody else: try again, or ask for fewer")
-        self.at_work.add(client)
+    def at_work(self, client: Any) -> Iterator[None]:
+        """The client with this socket has sent its request and waits for the answer."""
+        self.waiting_for_us.add(client)
         try:
             yield
         finally:
-            self.at_work.discard(client)
+            self.waiting_for_us.discard(client)
+
+    @contextmanager
+    def long_work(self) -> Iterator[None]:
+        """For the holder of ``computing`` whose work takes long: one at a time, or ``Busy``."""
+        if not self._explaining.acquire(blocking=False):
+            raise Busy("the reasons of many records are being computed for somebody else: try again, or ask for fewer")
+        try:
+            yield
+        finally:
             self._explaining.release()
 
     def let_others(self) -> None:

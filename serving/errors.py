@@ -154,11 +154,11 @@ class MethodNotAllowed(Problem):
 
 
 class TooLarge(Problem):
-    """Raised when the body is larger than the setting allows."""
+    """Raised when the body, or what would be answered, is larger than is allowed."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     name = "too-large"
-    title = "The body is too large"
+    title = "The request is too large"
 
 
 class NotAcceptable(Problem):

@@ -24,13 +24,14 @@ from serving.scoring.bundle import DRIFT_KEYS, Result
 from serving.scoring.encode import UNKNOWN
 from serving.service import Service
 from serving.trace_context import TRACE_ID
+from serving.version import Model
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 _log = logging.getLogger(__name__)
 _DISCARDED = 4  # times the largest body: read and thrown away, so that the client sees the 413
-_LARGEST_ANSWER = 16 << 20
+LARGEST_ANSWER = 16 << 20
 """Bytes of what is said of the records: each thread may have such an answer in memory that its client does not take."""
 _LONG = 8
 """Parts of a request with reasons above which it goes on alone: about two seconds."""
@@ -43,9 +44,7 @@ class PredictEndpoint:
         self._service = service
         self._adjusted = service.settings.drift == "adjusted"
         contract = service.bundle.contract
-        self._model = msgspec.json.encode(
-            {"name": service.release.model_name, "version": service.release.model_version}
-        )
+        self._model = msgspec.json.encode(Model(service.release.model_name, service.release.model_version))
         self._categories = [p for p, field in enumerate(contract.fields) if field.kind == "category"]
         self._records = ScoredRecords(service.bundle, service.let_others)
         self._at_once = service.bundle.reasons.at_once if service.bundle.reasons else 0
@@ -103,9 +102,9 @@ class PredictEndpoint:
         for part in parts:
             said.append(encode(part))
             size += len(said[-1])
-            if size > _LARGEST_ANSWER:
+            if size > LARGEST_ANSWER:
                 raise TooLarge(
-                    f"the answer would have more than {_LARGEST_ANSWER} bytes; send fewer records a request, or score "
+                    f"the answer would have more than {LARGEST_ANSWER} bytes; send fewer records a request, or score "
                     "them in batch"
                 )
         return between.join(said)

@@ -228,6 +228,30 @@ def test_openapi_describes_every_member_of_answers_and_problems(server: Server) 
     assert "406" in predict["responses"]
 
 
+def test_openapi_names_what_people_and_tools_look_for(server: Server, bundle: Bundle) -> None:
+    document = server.request("GET", "/openapi.json").json
+    schemas = document["components"]["schemas"]
+    # Swagger UI shows members without a name as additionalProp1.
+    unnamed = [name for name, schema in schemas.items() if isinstance(schema.get("additionalProperties"), dict)]
+    assert unnamed == []
+    assert '"additionalProperties": {' not in json.dumps(document)
+    tested = [field.name for field in bundle.contract.drift_fields]
+    assert list(schemas["DriftFlags"]["properties"]) == list(schemas["DriftFigures"]["properties"]) == tested
+    assert "Document" not in schemas
+    assert schemas["ScoredRecord"]["properties"]["key"]["type"] == "integer"
+    assert document["servers"][0]["url"] == "/"
+    tags = {tag["name"] for tag in document["tags"] if tag["description"]}
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    assert {tag for operation in operations for tag in operation["tags"]} == tags
+    for operation in operations:
+        content = operation["responses"]["200"]["content"]["application/json"]["schema"]
+        assert content.keys() & {"$ref", "properties"}
+    refused = document["paths"]["/predict"]["post"]["responses"]
+    assert {refused[status]["headers"].keys() == {"Retry-After"} for status in ("429", "503")} == {True}
+    for figure in ("5,242,880 bytes", "16,777,216 bytes", "30 seconds"):
+        assert figure in document["info"]["description"]
+
+
 def test_key_that_is_text_comes_back_as_it_was_sent(bundle: Bundle) -> None:
     fields = (*bundle.contract.fields, Field("code", "category", "Code", "a", role="carried", required=False))
     contract = msgspec.structs.replace(bundle.contract, fields=fields, key="code")

@@ -173,8 +173,8 @@ def _limits(settings: Settings) -> str:
     return (
         f"## Limits\n\nA request has at most {settings.max_body:,} bytes, and so have its records as JSON in whatever "
         f"form they are sent. What is said of its records has at most {LARGEST_ANSWER:,} bytes. More of either is 413: "
-        f"send fewer records a request. A client has {settings.client_timeout} seconds to send its request, and as many "
-        "to take the answer. A request whose reasons take longer than about two seconds is 429 while another such "
+        f"send fewer records a request. A client has {settings.client_timeout} seconds to send its request, and as "
+        "many to take the answer. A request whose reasons take longer than about two seconds is 429 while another such "
         "request is worked on: try again after `Retry-After`."
     )
 

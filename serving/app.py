@@ -42,8 +42,10 @@ def _add_routes(app: Flask, service: Service) -> None:
 
     @app.get("/readyz")
     def readyz() -> dict[str, str]:
-        if not lifecycle.ready:
-            raise NotReady("the server is draining" if lifecycle.draining else "the models are being loaded")
+        if lifecycle.draining:
+            raise NotReady("the server is draining")
+        if not lifecycle.warm:  # under another WSGI server than gunicorn, whose workers are warm before they listen
+            service.warm_up()
         return {"status": "ready"}
 
     @app.get("/version")

@@ -195,7 +195,7 @@ class Busy(Problem):
 
 
 class NotReady(Problem):
-    """Raised when the server cannot answer now: it is starting, draining, or cannot write its log."""
+    """Raised when the server cannot answer now: it is draining, knows no keys, or cannot write its log."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     name = "not-ready"

@@ -53,8 +53,6 @@ class PredictEndpoint:
         service, environ = self._service, request.environ
         environ[CLIENT] = service.caller(environ)
         service.switch.refuse()
-        if not service.lifecycle.warm:
-            raise NotReady("the models are being loaded")
         options = read_options(environ.get("QUERY_STRING", ""))
         sent, wanted = sent_as(environ.get("CONTENT_TYPE", "")), wanted_as(environ.get("HTTP_ACCEPT", ""))
         body = _read_body(environ, service.settings.max_body)

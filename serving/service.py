@@ -58,10 +58,6 @@ class Lifecycle:
         """In the master: the server stops, and its sockets will be closed."""
         self._stopping[0] = 1
 
-    @property
-    def ready(self) -> bool:
-        return self.warm and not self.draining
-
 
 @dataclass
 class Service:

@@ -258,7 +258,7 @@ def ask(port: int, message: bytes) -> bytes:
 def payloads(employees: Dataset) -> dict[int, list[bytes]]:
     """For each size, different requests of real records with their keys, so that answers have every member."""
     random = np.random.default_rng(0)
-    name = employees.use_case.key
+    name = str(employees.use_case.key)
 
     def request(size: int) -> bytes:
         rows = random.integers(0, len(employees.frame), size)

@@ -20,7 +20,7 @@ class Scoring:
     def __init__(self) -> None:
         self._model = mlflow.pyfunc.load_model(os.environ["BENCHMARK_MODEL"])
 
-    @bentoml.api
+    @bentoml.api  # type: ignore[untyped-decorator, unused-ignore]
     def predict(self, records: list[dict[str, Any]]) -> dict[str, Any]:
         """``{"records": [...]}`` in, a list for each figure out."""
         answer: dict[str, Any] = self._model.predict(pd.DataFrame(records)).to_dict("list")

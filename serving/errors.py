@@ -186,11 +186,11 @@ class ContractViolated(Problem):
 
 
 class Busy(Problem):
-    """Raised when somebody else has asked for what takes long, and only one at a time may have it."""
+    """Raised when a request takes long, and another one that does is being worked on."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
     name = "busy"
-    title = "Others are served first"
+    title = "Another such request is being worked on"
     headers = (("Retry-After", "10"),)
 
 

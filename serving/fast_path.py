@@ -97,7 +97,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
     # ---- connections come, wait and go: gunicorn calls these ----
 
     def accept(self, listener: Any) -> None:
-        """Take a connection; a full house makes room first."""
+        """Take a connection. Where there are as many as may be, the one whose limit is next makes room."""
         if self.nr_conns >= self.worker_connections - 1 and self.waiting:
             self._drop(min(self.waiting, key=lambda conn: self.waiting[conn].until))
         super().accept(listener)

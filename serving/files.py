@@ -40,7 +40,7 @@ def as_list(body: bytes, contract: Contract) -> bytes:
             raise problem from error
         elements += line
         elements += b","
-    return b"[%b]" % elements[:-1]
+    return b"".join((b"[", elements[:-1], b"]"))
 
 
 def _lines(body: bytes) -> Iterator[tuple[int, bytes]]:

@@ -115,7 +115,7 @@ _MEMBERS: dict[str, dict[str, str]] = {
         "title": "The kind of problem, for people.",
         "status": "The answer's HTTP status.",
         "detail": "What is wrong with this request, and what to do.",
-        "request_id": "The request's X-Request-ID, or a new one: tell it whoever runs this server.",
+        "request_id": "The request's X-Request-ID, or a new one: name it to whoever runs this server.",
         "errors_total": "How many faults the request has.",
         "errors": f"Its faults, at most {FAULTS_SHOWN} of them.",
     },
@@ -322,7 +322,7 @@ def _paths(contract: Contract, settings: Settings, gives_reasons: bool) -> dict[
                 "name": "X-Request-ID",
                 "in": "header",
                 "required": False,
-                "description": "Comes back in the answer and in the log; one that is not sane is replaced.",
+                "description": "Comes back in the answer and in the log; one that is spelled otherwise is replaced.",
                 "schema": {"type": "string", "pattern": f"^{REQUEST_ID_PATTERN}$"},
             },
             _query("explain", False, explained),
@@ -350,7 +350,7 @@ def _paths(contract: Contract, settings: Settings, gives_reasons: bool) -> dict[
 
 
 def _status(said: str) -> dict[str, Any]:
-    status = {"type": "string", "const": said, "description": "What there is to say."}
+    status = {"type": "string", "const": said, "description": "The same in every answer of status 200."}
     return {"type": "object", "properties": {"status": status}, "required": ["status"]}
 
 

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 STDOUT = 1
 NOBODY = "anonymous"
 """The client's name where authentication is off."""
-_TURN_SECONDS = 0.001  # a lock is his who asks first: long enough for those who wait, so that we are not
+_TURN_SECONDS = 0.001
+"""For how long a lock is left to others. Without it whoever gives it up takes it again before they have noticed."""
 
 
 @dataclass

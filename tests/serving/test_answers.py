@@ -11,11 +11,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from serving import predict
 from serving.answers import ScoredRecord, ScoredRecords, record_keys
+from serving.app import create_app
 from serving.metrics import MANY_RECORDS
 from serving.scoring.bundle import DRIFT_KEYS, Bundle
 from serving.scoring.contract import Field
 from serving.scoring.records import RecordReader
+from serving.settings import read_settings
 from tests.serving.test_http import problem
 from tests.support.serving_bundles import ATTRITION, MODEL_NAME, Attrition
 from tests.support.serving_processes import KEY, Answer, Server
@@ -112,6 +115,29 @@ def test_reasons_that_are_made_part_by_part_are_the_same(bundle: Bundle, attriti
     plain = told(0)
     assert [record.warnings for record in plain] == [record.warnings for record in told(10)]
     assert {record.reasons for record in plain} == {msgspec.UNSET}
+
+
+@pytest.mark.parametrize("query", ["", "?explain=true"])
+def test_answer_that_would_be_too_large_is_refused_and_not_logged(
+    attrition: Attrition, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], query: str
+) -> None:
+    """Each thread may hold an answer that its client does not take."""
+    app = create_app(read_settings({"SCORING_BUNDLE": str(attrition.folder), "SCORING_AUTH": "off"}))
+    app.extensions["scoring"].warm_up()
+    client = app.test_client()
+    records = attrition.records(30)
+    answer = client.post(f"/predict{query}", json=records)
+    assert answer.status_code == 200
+    told = len(json.dumps(answer.json["records"], separators=(",", ":"))) - len("[]")
+    capfd.readouterr()
+    monkeypatch.setattr(predict, "LARGEST_ANSWER", told - 1)
+    refused = client.post(f"/predict{query}", json=records)
+    assert (refused.status_code, refused.content_type) == (413, "application/problem+json")
+    assert f"more than {told - 1} bytes; send fewer records" in refused.json["detail"]
+    assert capfd.readouterr().out == ""
+    monkeypatch.setattr(predict, "LARGEST_ANSWER", told)
+    assert client.post(f"/predict{query}", json=records).json["records"] == answer.json["records"]
+    assert "InputData" in capfd.readouterr().out
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from serving import validation
 from serving.accounting import CLIENT, REQUEST_ID
 from serving.answers import NOTE, ScoredRecord, ScoredRecords
-from serving.errors import NoReasons, NotReady, TooLarge, Unparsable, UnsupportedMediaType
+from serving.errors import NoReasons, NotReady, Problem, TooLarge, Unparsable, UnsupportedMediaType
 from serving.files import as_list, csv_header, csv_lines, json_lines, naming_lines, read_csv
 from serving.log_writer import LogUnavailable
 from serving.media import CSV, JSON, NDJSON, sent_as, wanted_as
@@ -116,7 +116,17 @@ class PredictEndpoint:
         return b'{"request_id":"%b","model":%b,%b,"records":[%b]}' % (identity.encode(), self._model, members, said)
 
     def _fields(self, body: bytes, sent: str) -> tuple[NDArray[np.float64], bytes]:
-        """The encoded records of a request, at least one, and its records as JSON, as the log is to have them."""
+        """The encoded records of a request, at least one, and its records as JSON, as the log is to have them.
+
+        A ``Problem`` holds nothing of what was read: that is free again before anybody else computes.
+        """
+        try:
+            return self._read(body, sent)
+        except Problem as problem:
+            problem.__context__ = None
+            raise problem.with_traceback(None) from None
+
+    def _read(self, body: bytes, sent: str) -> tuple[NDArray[np.float64], bytes]:
         contract = self._service.bundle.contract
         if sent == CSV:
             return read_csv(body, contract, self._service.settings.max_body)

@@ -347,6 +347,23 @@ def test_feed_that_stopped_or_lost_a_file_and_strange_files_of_the_export_are_to
     assert "hidden, or open in a program: ~$november.csv" in page
 
 
+def test_bytes_of_the_export_that_came_too_late_are_told_in_note_report_and_alert(store, nights):
+    answers(nights, store, FIRST, make_sample(300, 50))
+    folder = next((nights.export.root / CONTAINER).rglob("d=02"))
+    late = folder.with_name("d=01") / "h=09/m=05/PT05M.json"
+    late.parent.mkdir(parents=True)
+    late.write_text("{}\n")
+    landing.land(FolderSource(nights.export.root / CONTAINER), nights.tables, FIRST, FIRST, FIRST)
+    verdict = nights.run(FIRST)
+    said = (
+        "no night has read 3 bytes of the export, in 1 file of 2026-11-01, and none looks there again: set "
+        "lookback_days in [retraining] to 2 or more, and the next night reads them"
+    )
+    assert said in verdict.note
+    page = (layout.night_folder(nights.tables, "nights", FIRST) / layout.REPORT).read_text()
+    assert f"{escape(said)}</li>" in page
+
+
 @pytest.mark.parametrize(
     ("night", "said"), [("2999-01-01", "the night 2999-01-01 is still to come"), ("1.11.2026", "is not a date")]
 )

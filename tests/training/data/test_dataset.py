@@ -1,9 +1,12 @@
 """The data contract at the door: what is read, what is refused, and how it is told."""
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from training.data.data_error import DataError
 from training.data.dataset import (
@@ -244,6 +247,55 @@ def test_snapshot_gives_the_same_data_back(synthetic_frame, tmp_path):
     assert again.digest == employees.digest
     np.testing.assert_array_equal(again.x, employees.x)
     assert again.columns()["Department"][0] is None
+
+
+def renamed(use_case, before, after):
+    """The definition with another name for a field, its key and its label where they have that name."""
+    fields = tuple(
+        msgspec.structs.replace(field, name=after) if field.name == before else field for field in use_case.fields
+    )
+    label = use_case.label
+    return msgspec.structs.replace(
+        use_case,
+        fields=fields,
+        key=after if use_case.key == before else use_case.key,
+        label=msgspec.structs.replace(label, field=after if label.field == before else label.field),
+    )
+
+
+LEFT = msgspec.structs.replace(ATTRITION, label=msgspec.structs.replace(ATTRITION.label, positive="Left"))
+OTHER_DEFINITIONS = {
+    "label": (renamed(ATTRITION, "Attrition", "HasLeft"), "HasLeft: it is the label of the definition, and these rows"),
+    "key": (renamed(ATTRITION, "EmployeeNumber", "Id"), "Id: it is the key of the definition, and these rows have no"),
+    "values": (LEFT, r"Attrition: \d+ rows: not one of Left, No, .*: Yes; spell them as before"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_DEFINITIONS)
+def test_snapshot_whose_key_or_label_the_definition_calls_otherwise_by_now_is_refused_with_what_to_do(
+    case, synthetic, tmp_path
+):
+    use_case, said = OTHER_DEFINITIONS[case]
+    write_snapshot(synthetic, tmp_path / "snapshot.parquet")
+    with pytest.raises(DataError, match=said) as refused:
+        read_snapshot(use_case, tmp_path / "snapshot.parquet", "of version 3")
+    assert str(refused.value).startswith("the data file of version 3 has 1 fault; ")
+
+
+@given(missing=st.sets(st.sampled_from(sorted(ATTRITION.columns))), kind=st.sampled_from(["csv", "parquet"]))
+@settings(max_examples=25, deadline=None)
+def test_whichever_columns_a_table_lacks_it_is_read_or_each_is_named(missing, kind, synthetic_frame, tmp_path_factory):
+    path = tmp_path_factory.mktemp("table") / f"table.{kind}"
+    table = synthetic_frame.drop(columns=[*missing])
+    table.to_csv(path, index=False) if kind == "csv" else table.to_parquet(path, index=False)
+    try:
+        read_table(ATTRITION, str(path))
+        told = set()
+    except DataError as error:
+        told = {fault.column for fault in error.faults if fault.message == "the column is missing"}
+        told = set(ATTRITION.columns) if "none of the" in str(error) else told
+    optional = {field.name for field in ATTRITION.fields if not field.feature and not field.required}
+    assert missing - told <= optional - {ATTRITION.key}
 
 
 def faults(path):

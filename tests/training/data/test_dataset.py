@@ -1,5 +1,7 @@
 """The data contract at the door: what is read, what is refused, and how it is told."""
 
+import gzip
+
 import msgspec
 import numpy as np
 import pandas as pd
@@ -57,7 +59,7 @@ FAULTS = {
     "file is a picture": (raw(b"\x89PNG\r\n\x1a\n\x00\xff\xfe"), "file: it is not UTF-8 text"),
     "file is UTF-16": (
         lambda frame, path: frame.to_csv(path, index=False, encoding="utf-16"),
-        "file: it is not UTF-8 text",
+        "file: it is in UTF-16 or UTF-32: save it as CSV UTF-8",
     ),
     "lines of different length": (
         raw(b"Age,Attrition\n41,Yes\n41,Yes,3,4\n"),
@@ -418,6 +420,23 @@ def test_file_of_a_delta_table_and_one_that_only_spark_reads_are_refused(synthet
     ("name", "content", "words"),
     [
         ("a.xlsx", b"PK", "file: it is a workbook of a spreadsheet: save it as CSV UTF-8"),
+        (
+            "a.csv",
+            b"PK\x03\x04\x14",
+            "file: it is a zip archive or a workbook of a spreadsheet: unpack it, or save it as",
+        ),
+        (
+            "a.csv.gz",
+            gzip.compress(b"PK\x03\x04\x14", mtime=0),
+            "file: it is a zip archive or a workbook of a spreadsheet",
+        ),
+        ("a.csv", b"\xd0\xcf\x11\xe0\xa1\xb1", "file: it is a workbook of a spreadsheet: save it as CSV UTF-8"),
+        ("a.csv", gzip.compress(b"Age", mtime=0), "file: it is compressed with gzip: let its name end in .csv.gz"),
+        ("a.csv", b"PAR1\x15\x04", "file: it is a Parquet file: let its name end in .parquet"),
+        ("a.csv", "Age,Attrition".encode("utf-16-le"), "file: it is in UTF-16 or UTF-32: save it as CSV UTF-8"),
+        ("a.csv", "Age,Attrition".encode("utf-16-be"), "file: it is in UTF-16 or UTF-32: save it as CSV UTF-8"),
+        ("a.csv.zip", b"PK", "file: it is an archive or a compressed file: unpack it; only .csv.gz is read as it is"),
+        ("a.tgz", b"", "file: it is an archive or a compressed file: unpack it"),
         ("a.txt", b"Age,Attrition", "it is not a Parquet file, or not all of one"),
         ("a.parquet", b"PAR1 and nothing PAR1", "it is not a Parquet file, or not all of one"),
         ("a.csv.gz", b"Age", "file: it is not compressed with gzip, as its name says: name it .csv"),
@@ -430,6 +449,16 @@ def test_what_a_library_says_is_told_in_words_of_people(name, content, words, tm
     (tmp_path / name).write_bytes(content)
     (told,) = faults(tmp_path / name)
     assert words in told
+
+
+@pytest.mark.parametrize("content", [None, "_SUCCESS", ".part-0.parquet.crc"])
+def test_folder_without_files_is_told_so(content, tmp_path):
+    folder = tmp_path / "table.parquet"
+    folder.mkdir()
+    if content:
+        (folder / content).write_text("")
+    (told,) = faults(folder)
+    assert told == "file: the folder holds no files: name the folder that holds the Parquet files"
 
 
 def test_file_may_be_named_in_capitals_and_compressed_and_its_columns_spelled_in_other_ways(

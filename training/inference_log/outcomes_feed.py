@@ -132,10 +132,10 @@ def _read_file(path: Path, name: str, key: Column, label: Binary) -> tuple[list[
     return outcomes, rejected
 
 
-def _state(path: Path) -> tuple[int, int, int]:
-    """What changes when a file is written to or replaced."""
+def _state(path: Path) -> tuple[int, int]:
+    """What changes when a file is written to or replaced; a mounted object store need not keep its inode."""
     found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_size, found.st_mtime_ns
 
 
 def _plain(error: Exception) -> str:

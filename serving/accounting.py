@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 REQUEST_ID = "scoring.request_id"
 CLIENT = "scoring.client"
-"""Keys of the WSGI environment under which the access log finds both."""
+PROBLEM = "scoring.problem"
+"""Keys of the WSGI environment under which the access log finds these: the last is the kind of a refusal."""
 REQUEST_ID_PATTERN = "[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}"
 _PATTERN = re.compile(REQUEST_ID_PATTERN)
 

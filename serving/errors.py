@@ -9,7 +9,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WsgiResponse
 
-from serving.accounting import REQUEST_ID
+from serving.accounting import PROBLEM, REQUEST_ID
 
 _log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -231,6 +231,7 @@ def init_app(app: Flask) -> None:
 
 
 def _answer(problem: Problem) -> Response:
+    request.environ[PROBLEM] = problem.name
     return Response(
         problem.document(request.environ[REQUEST_ID]),
         int(problem.status),

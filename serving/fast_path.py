@@ -27,7 +27,7 @@ from gunicorn.http.wsgi import base_environ
 from gunicorn.util import http_date
 from gunicorn.workers.gthread import ThreadWorker
 
-from serving.accounting import request_id
+from serving.accounting import PROBLEM, request_id
 from serving.errors import MEDIA_TYPE, InternalError, Problem, Refused
 from serving.media import is_json
 from serving.request_head import Seen, arrived, be_readable_at, look
@@ -288,7 +288,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
 
     def _refuse(self, problem: Problem, client: Any, send: Callable[[bytes], None]) -> None:
         """Answer a request that no route has seen. The log has its line afterwards, so that it cannot be in the way."""
-        environ: dict[str, Any] = {"REMOTE_ADDR": client[0] if isinstance(client, tuple) else ""}
+        environ: dict[str, Any] = {"REMOTE_ADDR": client[0] if isinstance(client, tuple) else "", PROBLEM: problem.name}
         identity = request_id(environ)
         document = problem.document(identity)
         status = f"{int(problem.status)} {problem.status.phrase}"

@@ -13,7 +13,7 @@ from serving import validation
 from serving.answers import ScoredRecord
 from serving.errors import FAULTS_SHOWN, Fault, Problem, TooLarge, Unparsable
 from serving.scoring.contract import Contract, Field
-from serving.scoring.csv_lines import BadLine, read_lines
+from serving.scoring.csv_lines import BadLine, is_utf_16, read_lines
 from serving.scoring.encode import encode_values
 from serving.scoring.spelling import SHOWN, find_columns, hold_column, read_column
 
@@ -163,7 +163,7 @@ def _read_rows(
 
 
 def _check_text(body: bytes) -> None:
-    if validation.is_utf_16(body):
+    if is_utf_16(body):
         raise Unparsable("the file is in UTF-16 or UTF-32: save it as CSV UTF-8")
     try:
         body.decode()

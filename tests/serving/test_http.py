@@ -354,6 +354,7 @@ def test_access_lines_and_warnings_are_json_and_hold_no_payload(server: Server, 
     access = next(line for line in lines if line.get("request_id") == "access-line")
     assert (access["type"], access["path"], access["status"], access["client"]) == ("Access", "/predict", 200, CLIENT)
     assert access["duration_ms"] > 0
+    assert access["problem"] is None
     probes = [line for line in lines if line["type"] == "Access" and line["path"] == "/readyz"]
     assert all(line["status"] != 200 for line in probes)
     assert KEY not in server.stderr.read_text()

@@ -230,6 +230,7 @@ class Stack:
                             "password": secrets.airflow_password},
             "registry": {"conn_type": "fs", "extra": {"path": str(self.home / "images")}},
             "logs": {"conn_type": "fs", "extra": {"path": str(self.home / "exports")}},
+            "events": {"conn_type": "fs"},
         }  # fmt: skip
         for target in TARGETS:
             # Without host and port: each use case has an address of its own, which its slot's status names.

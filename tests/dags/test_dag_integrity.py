@@ -10,7 +10,7 @@ from lifecycle.defaults import KINDS, notify_failure
 from tests.support.scoring_steps import STEPS
 
 ROOT = Path(__file__).resolve().parents[2]
-_KINDS_OF_DAGS = ("train", "release", "rollback", "retrain_nightly", "stop", "resume", "score")
+_KINDS_OF_DAGS = ("train", "release", "rollback", "retrain_nightly", "stop", "resume", "score", "arrivals")
 DAGS = {f"attrition_{kind}" for kind in _KINDS_OF_DAGS}
 """Of the one use case of this repository; ``test_use_cases.py`` has those of others."""
 

@@ -12,12 +12,12 @@ USE_CASE ?= attrition
 TARGET ?= production
 
 # What `make test` leaves out: tests that take their time or need more than Python. Their own targets run them.
-NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz or reasons or client
-REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons requirements-client
+NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz or reasons or client or bus
+REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons requirements-client requirements-bus
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs pin-images namespaces monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
-	test-azurite test-spark test-postgres test-image-env test-reasons test-client \
+	test-azurite test-spark test-postgres test-image-env test-reasons test-client test-bus \
 	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training bench-batch bench-large-table clean
 
 help: ## List the targets
@@ -132,6 +132,17 @@ test-client: setup ## A typed Python client, made from the OpenAPI document in a
 	    >"$$($(CLIENT_ENV) -c 'import site; print(site.getsitepackages()[0])')/beside.pth" && \
 	  cp requirements-client.txt .venv-client/installed.txt; }
 	$(CLIENT_ENV) -m pytest -m client tests/serving/test_typed_client.py $(ARGS)
+
+# The AMQP server's packages come first, and what else the tests need from the environment beside it.
+BUS_ENV := .venv-bus/bin/python
+test-bus: setup ## Events through Azure's own Service Bus client and a double of the bus, in an environment of its own (requirements-bus.txt; needs gcc)
+	@[ -x $(BUS_ENV) ] || $(BIN)/uv venv --quiet --python $(RUN) .venv-bus
+	@cmp -s requirements-bus.txt .venv-bus/installed.txt || { \
+	  $(BIN)/uv pip install --quiet --python $(BUS_ENV) --require-hashes -r requirements-bus.txt && \
+	  $(RUN) -c 'import site; print(site.getsitepackages()[0])' \
+	    >"$$($(BUS_ENV) -c 'import site; print(site.getsitepackages()[0])')/beside.pth" && \
+	  cp requirements-bus.txt .venv-bus/installed.txt; }
+	$(BUS_ENV) -m pytest -m bus $(ARGS)
 
 test-postgres: setup ## Tests with Airflow on PostgreSQL
 	$(RUN) -m pytest -m postgres $(ARGS)

@@ -27,7 +27,8 @@ _MOST_DELIVERIES = 10
 """A message that came so often has something that no further try mends. A Service Bus queue has the same limit."""
 _MOST_WAITS = 3
 """Deliveries for which a message waits for a watcher that is not there: its DAG may be paused. The sweep finds it."""
-_LONGEST_PAUSE = 30.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+"""Seconds before a broker is asked again."""
 
 
 @dataclass
@@ -109,12 +110,12 @@ class EventProducer(SharedStreamProducer):
 
     async def open_stream(self) -> AsyncIterator[tuple[Delivery, Delivery]]:
         """Every message, twice: for the watchers, and for ``advance``. A broker that is away is waited for."""
-        pause = 1.0
+        pause = _FIRST_PAUSE
         while True:
             try:
                 self._broker = broker = await brokers.connect(self._queue)
                 async for message in broker.messages():
-                    pause = 1.0
+                    pause = _FIRST_PAUSE
                     delivery = _delivery(message, broker)
                     yield delivery, delivery
             except brokers.FAULTS as error:

@@ -13,18 +13,10 @@ from lifecycle.events import feeds
 from lifecycle.events.assets import watched
 from lifecycle.events.feeds import EventError, Feed, File
 from tests.support.airflow import USE_CASE, make_settings
-from tests.support.events import BRONZE, OUTCOMES, SUBJECTS, blob_created, cloud_event
+from tests.support.events import BRONZE, SUBJECTS, blob_created, cloud_event
 from training import use_case as definitions
 
 ATTRITION = definitions.load(USE_CASE)
-
-
-@pytest.fixture
-def starting(monkeypatch):
-    """Settings where new data and new outcomes start something."""
-    of = {"bronze": BRONZE, "outcomes_folder": OUTCOMES, "start_on_data": ["train"], "start_on_outcomes": True}
-    found = make_settings(of, events=settings.Events(listen=True))
-    monkeypatch.setattr(settings, "load", lambda: found)
 
 
 def told(name, event, prefix=SUBJECTS):

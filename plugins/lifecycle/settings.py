@@ -65,6 +65,11 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     canary_max_p95_ms: float = 500.0
     rollout_timeout: int = 300
     """Seconds that a rollout may take before it is rolled back."""
+    qa: Literal["", "aci"] = ""
+    """Where an image is tried before it comes to staging: ``aci`` is a group of Azure Container Instances, through
+    connection ``scoring_qa``. Empty: nowhere."""
+    qa_seconds: int = 900
+    """Seconds that trying it may take, the pull of the image included."""
 
     @property
     def response_timeout(self) -> timedelta:

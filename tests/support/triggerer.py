@@ -1,7 +1,7 @@
 """What Airflow's triggerer does with watchers: the real shared streams, with a file for its database.
 
-``python -m tests.support.triggerer FILE LOCK_SECONDS``: as a process of its own, which can be killed. It listens for both
-folders of the tests' use case through connection ``events``, and never says that it has stored what it has stored.
+``python -m tests.support.triggerer FILE LOCK_SECONDS``: as a process of its own, which can be killed. It listens for
+both folders of the tests' use case through connection ``events``, and never says that it has stored what it has stored.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _POLL_SECONDS = 0.05
 def watcher(feed: str = "data") -> ArrivalTrigger:
     """A watcher of one of the folders."""
     return ArrivalTrigger(
-        queue, feed, USE_CASE, SUBJECTS.replace("/bronze/", f"/{'bronze' if feed == 'data' else feed}/")
+        QUEUE, feed, USE_CASE, SUBJECTS.replace("/bronze/", f"/{'bronze' if feed == 'data' else feed}/")
     )
 
 

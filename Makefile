@@ -161,9 +161,10 @@ use-case: setup ## A use case from a table (NAME=churn DATA=table.csv LABEL=chur
 
 ## ---- the embedded stack ----
 
-demo: setup ## From data to production, with your approval (USE_CASE=, DATA=, SYNTHETIC=yes, APPROVE=yes|no, KEEP=no)
+demo: setup ## From data to production, with your approval (USE_CASE=, DATA=, SYNTHETIC=yes, APPROVE=yes|no, DROP=yes, KEEP=no)
 	@$(RUN) -m embedded demo --use-case "$(USE_CASE)" $(if $(DATA),--data "$(DATA)") \
-	  $(if $(SYNTHETIC),--synthetic "$(SYNTHETIC)") $(if $(APPROVE),--approve "$(APPROVE)") $(if $(KEEP),--keep "$(KEEP)")
+	  $(if $(SYNTHETIC),--synthetic "$(SYNTHETIC)") $(if $(APPROVE),--approve "$(APPROVE)") \
+	  $(if $(DROP),--drop "$(DROP)") $(if $(KEEP),--keep "$(KEEP)")
 
 up: setup ## Start the stack and stay with it until Ctrl-C (DETACH=yes returns once it is up)
 	@$(RUN) -m embedded up $(if $(filter yes,$(DETACH)),--detach)

@@ -113,6 +113,10 @@ class Stack:
         """A use case's default training data, as ``config/embedded.toml`` names it."""
         return self.home / "data" / f"{use_case}.csv"
 
+    def bronze(self, use_case: str) -> Path:
+        """Where a use case's new data arrives, as ``config/embedded.toml`` names it."""
+        return self.home / "bronze" / use_case
+
     @property
     def credentials(self) -> Credentials:
         return Credentials.load(self.home / "secrets", TARGETS)

@@ -9,6 +9,7 @@ import base64
 import binascii
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ LOCK_SECONDS = 300
 POISON = "{queue}-poison"
 _BATCH = 20
 _WAIT_SECONDS = 5.0
+_BACK_SECONDS = 600.0
 _LOOK_SECONDS = 1.0
 """Between two looks at a folder or an empty Storage queue."""
 
@@ -211,18 +213,19 @@ def _decoded(content: str) -> bytes:
 class Folders:
     """The watched folders of this machine: each new version of a file is a message. There is nothing to acknowledge.
 
-    What was there before is not told: the sweep knows it.
+    What came shortly before is told too, for the DAG may just have been unpaused; the sweep knows the rest.
     """
 
     async def messages(self) -> AsyncIterator[Message]:
-        known = {file.key for _, _, file in await asyncio.to_thread(_look)}
+        since = datetime.now(UTC) - timedelta(seconds=_BACK_SECONDS)
+        known = {file.key for _, _, file in await asyncio.to_thread(_look) if file.age[0] < since}
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
             seen = await asyncio.to_thread(_look)
             for feed, subjects, file in seen:
                 if file.key not in known:
                     yield Message(file.key, _told(feed, subjects, file), 1, None)
             known = {file.key for _, _, file in seen}
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def done(self, message: Message) -> None:
         """Nothing to do: a file stays where it is."""

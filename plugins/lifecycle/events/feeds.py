@@ -21,7 +21,9 @@ from training.use_case import UseCase
 BLOB_CREATED = "Microsoft.Storage.BlobCreated"
 _EMPTY_APIS = ("CreateFile",)
 """Calls that make a file without its content; another event follows when it is written."""
-_TABLES = (".csv", ".parquet")
+TABLES = (".csv", ".parquet")
+"""How the names of new data end."""
+_RUN_PREFIX = "arrival__"
 
 
 class EventError(ValueError):
@@ -68,6 +70,11 @@ class File(msgspec.Struct, frozen=True):
         """The same for the same version of the same file, whoever told of it; letters, digits and dashes."""
         digest = hashlib.sha256("\0".join((self.feed, self.name, self.version)).encode()).hexdigest()
         return f"{self.feed}-{digest[:20]}"
+
+    @property
+    def run_id(self) -> str:
+        """Of the runs that it starts: however often it is told of, it starts each of them once."""
+        return f"{_RUN_PREFIX}{self.key}"
 
     @property
     def age(self) -> tuple[datetime, str]:
@@ -188,7 +195,7 @@ def counts(feed: str, name: str) -> bool:
     parts = name.split("/")
     if not name or posixpath.normpath(name) != name or any(part.startswith((*LEFT_OUT, "..")) for part in parts):
         return False
-    return feed != "data" or name.endswith(_TABLES)
+    return feed != "data" or name.endswith(TABLES)
 
 
 def parse(body: bytes) -> list[Event]:

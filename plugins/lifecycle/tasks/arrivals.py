@@ -19,7 +19,6 @@ from training import use_case as definitions
 from training.inference_log import layout
 from training.use_case import UseCase
 
-RUN_PREFIX = "arrival__"
 MOST_FILES = 200
 """New files that one run looks at, the oldest first; the next run goes on with the rest."""
 _DATE = re.compile(r"(?<!\d)\d{4}-\d{2}-\d{2}(?!\d)")
@@ -30,7 +29,7 @@ class Start(msgspec.Struct, frozen=True):
 
     trigger_dag_id: str
     trigger_run_id: str
-    """Follows from the file: however often it is told of, it starts one run."""
+    """``File.run_id``."""
     conf: dict[str, Any]
 
 
@@ -76,7 +75,7 @@ def plan(use_case: UseCase, found: Sequence[File]) -> list[Start]:
 
 
 def _start(dag_id: str, file: File, conf: dict[str, Any]) -> Start:
-    return Start(dag_id, f"{RUN_PREFIX}{file.key}", conf)
+    return Start(dag_id, file.run_id, conf)
 
 
 def _date(name: str) -> str | None:
@@ -134,7 +133,6 @@ def remember_arrivals(use_case: str, found: list[dict[str, Any]], started: list[
     """Keep what was looked at, with what it started: nobody looks at it again."""
     tables = tables_path(use_case)
     for file in msgspec.convert(found, list[File]):
-        run_id = f"{RUN_PREFIX}{file.key}"
-        dags = [start["trigger_dag_id"] for start in started if start["trigger_run_id"] == run_id]
+        dags = [start["trigger_dag_id"] for start in started if start["trigger_run_id"] == file.run_id]
         kept = {**msgspec.to_builtins(file), "started": dags, "looked_at": datetime.now(UTC).isoformat()}
         layout.write_json(tables / "arrivals" / f"{file.key}.json", kept)

@@ -81,6 +81,7 @@ EXAMPLE = load(generator().EXAMPLE)
 IDS = (EXAMPLE.train_dag, EXAMPLE.release_dag, EXAMPLE.rollback_dag, EXAMPLE.retrain_dag)
 IDS += (EXAMPLE.stop_dag, EXAMPLE.resume_dag)
 IDS += (EXAMPLE.score_dag, EXAMPLE.version_asset, EXAMPLE.production_asset, EXAMPLE.scores_asset)
+IDS += (EXAMPLE.arrivals_dag, EXAMPLE.data_asset, EXAMPLE.outcomes_asset)
 CODE = "\n".join([*(path.read_text() for path in SOURCES), generator().server(), *IDS])
 YOURS = "compose/own.env"  # ignored by git
 

@@ -7,7 +7,7 @@ queue ``<name>-poison``. ``fs``: no queue, the watched folders of this machine t
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import msgspec
 from airflow.providers.common.compat.connection import get_async_connection
+from airflow.sdk.exceptions import AirflowNotFoundException
 from azure.core.exceptions import AzureError
 
 from lifecycle import settings
@@ -26,6 +27,7 @@ CONNECTION_ID = "events"
 LOCK_SECONDS = 300
 """For how long a message of a Storage queue is hidden, and what a Service Bus queue is to be set to: its maximum."""
 POISON = "{queue}-poison"
+_OFF = "listen = false in [events] of the settings file"
 _BATCH = 20
 _WAIT_SECONDS = 5.0
 _BACK_SECONDS = 600.0
@@ -75,18 +77,24 @@ class Broker(Protocol):
 
 async def connect(queue: str) -> Broker:
     """A connection to the queue, by the type of connection ``events``; raises one of ``FAULTS``."""
-    connection = await get_async_connection(CONNECTION_ID)
-    match connection.conn_type:
-        case "azure_service_bus":
-            return ServiceBus(connection, queue)
-        case "wasb":
-            return StorageQueue(connection, queue)
-        case "fs":
-            return Folders()
-    raise BrokerError(
-        f"connection {CONNECTION_ID!r} has type {connection.conn_type!r}: use azure_service_bus, wasb (a Storage "
-        "queue) or fs (this machine's folders), or set listen = false in [events]"
-    )
+    try:
+        connection = await get_async_connection(CONNECTION_ID)
+    except AirflowNotFoundException as error:
+        raise BrokerError(f"there is no connection {CONNECTION_ID!r}: make it, or set {_OFF}") from error
+    makers: dict[str, Callable[[], Broker]] = {
+        "azure_service_bus": lambda: ServiceBus(connection, queue),
+        "wasb": lambda: StorageQueue(connection, queue),
+        "fs": Folders,
+    }
+    if (make := makers.get(connection.conn_type)) is None:
+        raise BrokerError(
+            f"connection {CONNECTION_ID!r} has type {connection.conn_type!r}: use azure_service_bus, wasb (a Storage "
+            f"queue) or fs (this machine's folders), or set {_OFF}"
+        )
+    try:
+        return make()
+    except ValueError as error:  # of Azure's clients: a text that is no connection string
+        raise BrokerError(f"connection {CONNECTION_ID!r} cannot be used: {error}") from error
 
 
 def _identity(extra: dict[str, Any]) -> Any:

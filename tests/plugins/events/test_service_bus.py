@@ -8,7 +8,6 @@ import time
 import pytest
 from azure.servicebus import ServiceBusClient, ServiceBusMessage
 
-from lifecycle.events import trigger
 from tests.plugins.events import scenarios
 from tests.support.events import blob_created
 from tests.support.machine import free_port
@@ -136,23 +135,3 @@ def test_message_that_was_delivered_too_often_is_put_aside_by_the_bus(queue, bus
 
     asyncio.run(never_stored())
     assert queue.put_aside() == [json.dumps(blob_created("a.csv"))]
-
-
-@pytest.mark.parametrize(
-    ("values", "reason"),
-    [
-        ({"conn_type": "azure_service_bus", "schema": ""}, "names no bus"),
-        ({"conn_type": "kafka"}, "has type 'kafka': use azure_service_bus, wasb"),
-        ({"conn_type": "wasb"}, "names no account"),
-    ],
-)
-def test_connection_that_cannot_be_used_is_told_and_tried_again(connected, values, reason, caplog, monkeypatch):
-    caplog.set_level(logging.WARNING)
-    monkeypatch.setattr(trigger, "_FIRST_PAUSE", 0.05)
-    connected(values)
-
-    async def tries():
-        async with Triggerer(watcher()) as triggerer:
-            await triggerer.until(lambda: caplog.text.count(reason) >= 2)
-
-    asyncio.run(tries())

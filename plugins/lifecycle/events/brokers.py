@@ -86,7 +86,7 @@ async def connect(queue: str) -> Broker:
         "wasb": lambda: StorageQueue(connection, queue),
         "fs": Folders,
     }
-    if (make := makers.get(connection.conn_type)) is None:
+    if (make := makers.get(str(connection.conn_type))) is None:
         raise BrokerError(
             f"connection {CONNECTION_ID!r} has type {connection.conn_type!r}: use azure_service_bus, wasb (a Storage "
             f"queue) or fs (this machine's folders), or set {_OFF}"

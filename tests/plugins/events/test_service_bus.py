@@ -96,6 +96,7 @@ def test_lock_that_is_over_before_the_acknowledgement_costs_a_redelivery(queue, 
             await triggerer.until(lambda: len(triggerer.stored) == 1)
             triggerer.delay = 0.05  # the second time it is quick
             await triggerer.until(lambda: queue.left() == 0 and len(triggerer.stored) == 2)
+            await triggerer.until(lambda: "could not be settled and comes again" in caplog.text)
             assert triggerer.failures() == []
             return triggerer.stored
 

@@ -10,6 +10,7 @@ alert_mail      = "ml-team@example.com"
 cluster_admins  = "00000000-0000-0000-0000-000000000000"
 key_keeper      = "00000000-0000-0000-0000-000000000000"
 callers         = ["203.0.113.0/24"]
+vault_ranges    = ["203.0.113.7"]
 
 # The line that `make approval-key OUT=approval-key.json` prints.
 approval_keys = <<-TOML

@@ -123,6 +123,8 @@ module "vault" {
   tenant_id    = data.azurerm_client_config.current.tenant_id
   guarded      = local.size.guarded
   deleted_days = local.size.deleted_days
+  ranges       = var.vault_ranges
+  subnet_id    = module.network.subnets["production"]
   log_id       = module.logs.id
   tags         = local.tags
 }
@@ -137,6 +139,8 @@ module "workers_vault" {
   tenant_id    = data.azurerm_client_config.current.tenant_id
   guarded      = local.size.guarded
   deleted_days = local.size.deleted_days
+  ranges       = var.vault_ranges
+  subnet_id    = module.network.subnets["production"]
   log_id       = module.logs.id
   tags         = local.tags
 }

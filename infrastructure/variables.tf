@@ -79,6 +79,11 @@ variable "api_server_ranges" {
   default     = []
 }
 
+variable "vault_ranges" {
+  description = "Addresses and ranges of whoever applies and of the key keeper: the vaults take no other from outside."
+  type        = list(string)
+}
+
 variable "callers" {
   description = "Address ranges that may call the scoring servers through the clusters' ingress."
   type        = list(string)

@@ -53,9 +53,13 @@ def accepted(folder: Path = ROOT) -> list[Accepted]:
 
 
 def problems(tools: Path, folder: Path = ROOT) -> list[str]:
-    """What is not accepted, and what is accepted and does not occur. ``tools`` holds the programs."""
+    """What is wrong in one of the environments. ``tools`` holds the programs."""
     found = set().union(*(_judged(tools, folder, environment) for environment in ENVIRONMENTS))
-    listed = accepted(folder)
+    return unaccepted(found, accepted(folder))
+
+
+def unaccepted(found: set[Finding], listed: list[Accepted]) -> list[str]:
+    """Findings that nobody accepted, and what is accepted and does not occur."""
     return [
         *(str(finding) for finding in sorted(found) if not any(entry.covers(finding) for entry in listed)),
         *(
@@ -107,8 +111,10 @@ def _address(address: str) -> str:
 
 
 def _run(program: Path, arguments: list[str], environment: dict[str, str]) -> dict[str, Any]:
+    # Without the path of our own packages: checkov brings another module of the name hcl2.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [program, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, timeout=600
+        [program, *arguments], env={**inherited, **environment}, capture_output=True, text=True, timeout=600
     )
     try:
         loaded: dict[str, Any] = json.loads(done.stdout)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from infrastructure.checks import arguments, configuration, documented
 from infrastructure.checks.__main__ import main, problems
 from infrastructure.checks.configuration import ROOT, plain
-from infrastructure.checks.policies import ENVIRONMENTS, EXAMPLE, accepted
+from infrastructure.checks.policies import ENVIRONMENTS, EXAMPLE, Accepted, Finding, accepted, unaccepted
 
 PAGE = documented.PAGE
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -195,3 +195,13 @@ def test_every_variable_and_output_says_what_it_is():
 
 def test_accepted_findings_have_reasons():
     assert all(len(entry.reason) > 20 and entry.on for entry in accepted())
+
+
+def test_finding_has_to_be_accepted_and_an_acceptance_has_to_be_needed():
+    finding = Finding("trivy", "AZU-1", "module.lake", "too open")
+    needed = Accepted("trivy", "AZU-1", ("module.lake",), "a reason")
+    assert unaccepted({finding}, [needed]) == []
+    assert unaccepted({finding}, []) == ["trivy AZU-1 on module.lake: too open"]
+    assert unaccepted({finding}, [needed._replace(tool="checkov")]) != []
+    (rest,) = unaccepted({finding}, [needed._replace(on=("module.lake", "module.vault"))])
+    assert "accepts trivy AZU-1 on module.vault, which does not occur" in rest

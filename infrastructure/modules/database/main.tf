@@ -38,6 +38,15 @@ resource "azurerm_postgresql_flexible_server" "this" {
   }
 }
 
+# Who connects and when data reaches the disk is logged; whoever guesses passwords is slowed down.
+resource "azurerm_postgresql_flexible_server_configuration" "this" {
+  for_each = toset(["log_connections", "log_checkpoints", "connection_throttle.enable"])
+
+  name      = each.key
+  server_id = azurerm_postgresql_flexible_server.this.id
+  value     = "on"
+}
+
 resource "azurerm_postgresql_flexible_server_database" "airflow" {
   name      = "airflow"
   server_id = azurerm_postgresql_flexible_server.this.id

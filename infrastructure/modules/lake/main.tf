@@ -1,18 +1,19 @@
 # ADLS Gen2. Entra alone opens it: there are no keys, and nothing is public.
 resource "azurerm_storage_account" "this" {
-  name                            = var.name
-  resource_group_name             = var.group
-  location                        = var.location
-  account_tier                    = "Standard"
-  account_replication_type        = var.replication
-  is_hns_enabled                  = true
-  min_tls_version                 = "TLS1_2"
-  https_traffic_only_enabled      = true
-  shared_access_key_enabled       = false
-  default_to_oauth_authentication = true
-  local_user_enabled              = false
-  allow_nested_items_to_be_public = false
-  tags                            = var.tags
+  name                              = var.name
+  resource_group_name               = var.group
+  location                          = var.location
+  account_tier                      = "Standard"
+  account_replication_type          = var.replication
+  is_hns_enabled                    = true
+  min_tls_version                   = "TLS1_2"
+  https_traffic_only_enabled        = true
+  shared_access_key_enabled         = false
+  default_to_oauth_authentication   = true
+  local_user_enabled                = false
+  allow_nested_items_to_be_public   = false
+  infrastructure_encryption_enabled = true
+  tags                              = var.tags
 
   blob_properties {
     delete_retention_policy {

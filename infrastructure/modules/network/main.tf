@@ -9,9 +9,9 @@ resource "azurerm_virtual_network" "this" {
 
 locals {
   subnets = {
-    staging    = { range = "10.40.0.0/22", delegated_to = [] }
-    production = { range = "10.40.4.0/22", delegated_to = [] }
-    database   = { range = "10.40.8.0/27", delegated_to = ["Microsoft.DBforPostgreSQL/flexibleServers"] }
+    staging    = { range = "10.40.0.0/22", endpoints = [], delegated_to = [] }
+    production = { range = "10.40.4.0/22", endpoints = ["Microsoft.KeyVault"], delegated_to = [] }
+    database   = { range = "10.40.8.0/27", endpoints = [], delegated_to = ["Microsoft.DBforPostgreSQL/flexibleServers"] }
   }
 }
 
@@ -22,6 +22,7 @@ resource "azurerm_subnet" "this" {
   resource_group_name  = var.group
   virtual_network_name = azurerm_virtual_network.this.name
   address_prefixes     = [each.value.range]
+  service_endpoints    = each.value.endpoints
 
   dynamic "delegation" {
     for_each = each.value.delegated_to

@@ -8,6 +8,13 @@ resource "azurerm_key_vault" "this" {
   purge_protection_enabled   = var.guarded
   soft_delete_retention_days = var.deleted_days
   tags                       = var.tags
+
+  network_acls {
+    default_action             = "Deny"
+    bypass                     = "AzureServices"
+    ip_rules                   = var.ranges
+    virtual_network_subnet_ids = [var.subnet_id]
+  }
 }
 
 # Who read which secret, and when.

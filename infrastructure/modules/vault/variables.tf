@@ -33,6 +33,16 @@ variable "deleted_days" {
   type        = number
 }
 
+variable "ranges" {
+  description = "Addresses and ranges that may reach the vault from outside."
+  type        = list(string)
+}
+
+variable "subnet_id" {
+  description = "Resource id of the subnet that may reach the vault."
+  type        = string
+}
+
 variable "log_id" {
   description = "Resource id of the Log Analytics workspace that the audit goes to."
   type        = string

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,28 +35,28 @@ class Finding(NamedTuple):
 
 
 class Accepted(NamedTuple):
-    """Findings that stay, and why."""
+    """A finding that stays, and why."""
 
-    tool: str
-    id: str
-    on: tuple[str, ...]
-    """Ends of the resources' addresses."""
+    finding: str
+    """Program, policy and the end of the resource's address: ``trivy AZU-0012 on module.lake``."""
     reason: str
 
     def covers(self, finding: Finding) -> bool:
-        return (self.tool, self.id) == (finding.tool, finding.id) and finding.on.endswith(self.on)
+        policy, _, address = self.finding.partition(" on ")
+        return policy == f"{finding.tool} {finding.id}" and finding.on.endswith(address)
 
 
 def accepted(folder: Path = ROOT) -> list[Accepted]:
     """The list, from ``accepted.toml``."""
-    entries = tomllib.loads((folder / "accepted.toml").read_text())["finding"]
-    return [Accepted(entry["tool"], entry["id"], tuple(entry["on"]), entry["reason"]) for entry in entries]
+    entries = tomllib.loads((folder / "accepted.toml").read_text())["accepted"]
+    return [Accepted(finding, entry["reason"]) for entry in entries for finding in entry["findings"]]
 
 
 def problems(tools: Path, folder: Path = ROOT) -> list[str]:
     """What is wrong in one of the environments. ``tools`` holds the programs."""
-    found = set().union(*(_judged(tools, folder, environment) for environment in ENVIRONMENTS))
-    return unaccepted(found, accepted(folder))
+    with ThreadPoolExecutor(len(ENVIRONMENTS)) as pool:
+        found = pool.map(lambda environment: _judged(tools, folder, environment), ENVIRONMENTS)
+        return unaccepted(set().union(*found), accepted(folder))
 
 
 def unaccepted(found: set[Finding], listed: list[Accepted]) -> list[str]:
@@ -63,10 +64,9 @@ def unaccepted(found: set[Finding], listed: list[Accepted]) -> list[str]:
     return [
         *(str(finding) for finding in sorted(found) if not any(entry.covers(finding) for entry in listed)),
         *(
-            f"accepted.toml accepts {entry.tool} {entry.id} on {end}, which does not occur: take it out"
+            f"accepted.toml accepts {entry.finding}, which does not occur: take it out"
             for entry in listed
-            for end in entry.on
-            if not any(entry._replace(on=(end,)).covers(finding) for finding in found)
+            if not any(entry.covers(finding) for finding in found)
         ),
     ]
 

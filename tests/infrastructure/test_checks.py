@@ -194,14 +194,15 @@ def test_every_variable_and_output_says_what_it_is():
 
 
 def test_accepted_findings_have_reasons():
-    assert all(len(entry.reason) > 20 and entry.on for entry in accepted())
+    assert all(len(entry.reason) > 20 for entry in accepted())
+    assert len({entry.finding for entry in accepted()}) == len(accepted())
 
 
 def test_finding_has_to_be_accepted_and_an_acceptance_has_to_be_needed():
     finding = Finding("trivy", "AZU-1", "module.lake", "too open")
-    needed = Accepted("trivy", "AZU-1", ("module.lake",), "a reason")
+    needed = Accepted("trivy AZU-1 on module.lake", "a reason")
     assert unaccepted({finding}, [needed]) == []
     assert unaccepted({finding}, []) == ["trivy AZU-1 on module.lake: too open"]
-    assert unaccepted({finding}, [needed._replace(tool="checkov")]) != []
-    (rest,) = unaccepted({finding}, [needed._replace(on=("module.lake", "module.vault"))])
+    assert unaccepted({finding}, [Accepted("checkov AZU-1 on module.lake", "a reason")]) != []
+    (rest,) = unaccepted({finding}, [needed, Accepted("trivy AZU-1 on module.vault", "a reason")])
     assert "accepts trivy AZU-1 on module.vault, which does not occur" in rest

@@ -52,7 +52,7 @@ def test_public_container_open_account_and_public_database_fail(copy, tools):
     said = command(copy, tools)
     assert "azurerm_storage_container.this" in said
     assert "azurerm_storage_account.this" in said
-    assert "azurerm_postgresql_flexible_server.this" in said
+    assert "on module.database" in said
 
 
 def test_misspelling_fails_before_any_policy_is_asked(copy, tools):

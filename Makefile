@@ -12,12 +12,12 @@ USE_CASE ?= attrition
 TARGET ?= production
 
 # What `make test` leaves out: tests that take their time or need more than Python. Their own targets run them.
-NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz or reasons or client or browser or bus
-REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons requirements-client requirements-browser requirements-bus
+NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz or reasons or client or browser or bus or azure
+REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons requirements-client requirements-browser requirements-bus requirements-azure-check
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs pin-images namespaces monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
-	test-azurite test-spark test-postgres test-image-env test-reasons test-client test-browser test-bus browser-env pictures \
+	test-azurite test-spark test-postgres test-image-env test-reasons test-client test-browser test-bus azure-check azure-schemas browser-env pictures \
 	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training bench-batch bench-large-table clean
 
 help: ## List the targets
@@ -159,6 +159,24 @@ test-bus: setup ## Events through Azure's own Service Bus client and a double of
 	    >"$$($(BUS_ENV) -c 'import site; print(site.getsitepackages()[0])')/beside.pth" && \
 	  cp requirements-bus.txt .venv-bus/installed.txt; }
 	$(BUS_ENV) -m pytest -m bus $(ARGS)
+
+# Beside the policies, what is planted in copies: a misspelling, a public container, a right too many.
+AZURE := .venv-azure/bin
+azure-check: setup ## infrastructure/ without a cloud: arguments, names, rights, policies of trivy and checkov
+	@[ -x $(AZURE)/python ] || $(BIN)/uv venv --quiet --python $(RUN) .venv-azure
+	@cmp -s requirements-azure-check.txt .venv-azure/installed.txt || { \
+	  $(BIN)/uv pip install --quiet --python $(AZURE)/python --require-hashes -r requirements-azure-check.txt && \
+	  cp requirements-azure-check.txt .venv-azure/installed.txt; }
+	$(RUN) -m infrastructure.checks --tools $(AZURE)
+	AZURE_TOOLS=$(CURDIR)/$(AZURE) $(RUN) -m pytest -m azure tests/infrastructure $(ARGS)
+
+SCHEMAS := .venv-azure/schemas
+azure-schemas: setup ## Extract the providers' schemas again (infrastructure/schemas), from bindings that npm has
+	@mkdir -p $(SCHEMAS)
+	npm install --silent --no-save --no-audit --no-fund --legacy-peer-deps --prefix $(SCHEMAS) \
+	  @cdktn/provider-azurerm@16.1.0 @cdktn/provider-databricks@18.7.0
+	$(RUN) -m infrastructure.checks.extract $(SCHEMAS)/node_modules/@cdktn/provider-azurerm/.jsii \
+	  $(SCHEMAS)/node_modules/@cdktn/provider-databricks/.jsii
 
 test-postgres: setup ## Tests with Airflow on PostgreSQL
 	$(RUN) -m pytest -m postgres $(ARGS)

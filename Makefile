@@ -12,12 +12,12 @@ USE_CASE ?= attrition
 TARGET ?= production
 
 # What `make test` leaves out: tests that take their time or need more than Python. Their own targets run them.
-NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz or reasons or client or browser
-REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons requirements-client requirements-browser
+NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz or reasons or client or browser or bus or azure
+REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons requirements-client requirements-browser requirements-bus requirements-azure-check
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs pin-images namespaces monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
-	test-azurite test-spark test-postgres test-image-env test-reasons test-client test-browser browser-env pictures \
+	test-azurite test-spark test-postgres test-image-env test-reasons test-client test-browser test-bus azure-check azure-schemas browser-env pictures \
 	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training bench-batch bench-demand bench-large-table clean
 
 help: ## List the targets
@@ -149,6 +149,35 @@ test-browser: browser-env ## The screens of the stack that is up (make demo APPR
 pictures: browser-env ## Take the pictures of the docs anew, from the stack that is up (make demo APPROVE=yes)
 	@$(BROWSER_ENV) docs/pictures.py
 
+# The AMQP server's packages come first, and what else the tests need from the environment beside it.
+BUS_ENV := .venv-bus/bin/python
+test-bus: setup ## Events through Azure's own Service Bus client and a double of the bus, in an environment of its own (requirements-bus.txt; needs gcc)
+	@[ -x $(BUS_ENV) ] || $(BIN)/uv venv --quiet --python $(RUN) .venv-bus
+	@cmp -s requirements-bus.txt .venv-bus/installed.txt || { \
+	  $(BIN)/uv pip install --quiet --python $(BUS_ENV) --require-hashes -r requirements-bus.txt && \
+	  $(RUN) -c 'import site; print(site.getsitepackages()[0])' \
+	    >"$$($(BUS_ENV) -c 'import site; print(site.getsitepackages()[0])')/beside.pth" && \
+	  cp requirements-bus.txt .venv-bus/installed.txt; }
+	$(BUS_ENV) -m pytest -m bus $(ARGS)
+
+# Beside the policies, what is planted in copies: a misspelling, a public container, a right too many.
+AZURE := .venv-azure/bin
+azure-check: setup ## infrastructure/ without a cloud: arguments, names, rights, policies of trivy and checkov
+	@[ -x $(AZURE)/python ] || $(BIN)/uv venv --quiet --python $(RUN) .venv-azure
+	@cmp -s requirements-azure-check.txt .venv-azure/installed.txt || { \
+	  $(BIN)/uv pip install --quiet --python $(AZURE)/python --require-hashes -r requirements-azure-check.txt && \
+	  cp requirements-azure-check.txt .venv-azure/installed.txt; }
+	$(RUN) -m infrastructure.checks --tools $(AZURE)
+	AZURE_TOOLS=$(CURDIR)/$(AZURE) $(RUN) -m pytest -m azure tests/infrastructure $(ARGS)
+
+SCHEMAS := .venv-azure/schemas
+azure-schemas: setup ## Extract the providers' schemas again (infrastructure/schemas), from bindings that npm has
+	@mkdir -p $(SCHEMAS)
+	npm install --silent --no-save --no-audit --no-fund --legacy-peer-deps --prefix $(SCHEMAS) \
+	  @cdktn/provider-azurerm@16.1.0 @cdktn/provider-databricks@18.7.0
+	$(RUN) -m infrastructure.checks.extract $(SCHEMAS)/node_modules/@cdktn/provider-azurerm/.jsii \
+	  $(SCHEMAS)/node_modules/@cdktn/provider-databricks/.jsii
+
 test-postgres: setup ## Tests with Airflow on PostgreSQL
 	$(RUN) -m pytest -m postgres $(ARGS)
 
@@ -166,9 +195,10 @@ use-case: setup ## A use case from a table (NAME=churn DATA=table.csv LABEL=chur
 
 ## ---- the embedded stack ----
 
-demo: setup ## From data to production, with your approval (USE_CASE=, DATA=, SYNTHETIC=yes, APPROVE=yes|no, KEEP=no)
+demo: setup ## From data to production, with your approval (USE_CASE=, DATA=, SYNTHETIC=yes, APPROVE=yes|no, DROP=yes, KEEP=no)
 	@$(RUN) -m embedded demo --use-case "$(USE_CASE)" $(if $(DATA),--data "$(DATA)") $(if $(PLAN),--plan "$(PLAN)") \
-	  $(if $(SYNTHETIC),--synthetic "$(SYNTHETIC)") $(if $(APPROVE),--approve "$(APPROVE)") $(if $(KEEP),--keep "$(KEEP)")
+	  $(if $(SYNTHETIC),--synthetic "$(SYNTHETIC)") $(if $(APPROVE),--approve "$(APPROVE)") \
+	  $(if $(DROP),--drop "$(DROP)") $(if $(KEEP),--keep "$(KEEP)")
 
 up: setup ## Start the stack and stay with it until Ctrl-C (DETACH=yes returns once it is up)
 	@$(RUN) -m embedded up $(if $(filter yes,$(DETACH)),--detach)

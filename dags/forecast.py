@@ -61,9 +61,7 @@ def forecast(use_case: UseCase) -> None:
             "date": optional(
                 "string", "Date", "Partition that is replaced.", otherwise="the run's own date (UTC)", format="date"
             ),
-            "take_over": flag(
-                "Take over", "The version that runs beside takes over whatever the comparison says."
-            ),
+            "take_over": flag("Take over", "The version that runs beside takes over whatever the comparison says."),
         },
     ):
         pinned: Any = pin_versions(name)

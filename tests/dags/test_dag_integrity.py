@@ -7,17 +7,12 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 
 from lifecycle.defaults import KINDS, notify_failure
+from tests.support import names
 from tests.support.scoring_steps import STEPS
+from training.use_case import load
 
 ROOT = Path(__file__).resolve().parents[2]
-_KINDS_OF_DAGS = ("train", "release", "rollback", "retrain_nightly", "stop", "resume", "score")
-DAGS = {f"attrition_{kind}": kind for kind in _KINDS_OF_DAGS} | {
-    "demand_train": "train",
-    "demand_release": "release_table",
-    "demand_score": "forecast",
-    "demand_rollback": "rollback_table",
-    "demand_retrain_weekly": "retrain_weekly",
-}
+DAGS = names.files(load("attrition")) | names.files(load("demand"))
 """Of the use cases of this repository, with the file that makes each; ``test_use_cases.py`` has those of others."""
 
 

@@ -36,11 +36,10 @@ class Trees:
 
 def fit_trees(x: NDArray[np.float32], y: NDArray[np.float64], goal: Goal, boosting: Boosting, seed: int) -> Trees:
     """Fit ``LN(1 + y)``; ``x`` without NaN, ``[rows, features]``, ``y`` the quantity, ``[rows]``."""
-    # The median of rows weighted by 1 / y is where the mean of |forecast - y| / y is least, on any scale.
-    weights = 1 / np.maximum(y, 1.0) if goal == "percent" else None
     trees: list[Tree] = []
     base = 0.0
     for bag in range(boosting.bags):
+        drawn = _drawn(y, seed + bag) if goal == "percent" else slice(None)
         model = HistGradientBoostingRegressor(
             loss="absolute_error" if goal == "percent" else "quantile",
             quantile=None if goal == "percent" else _QUANTILES[goal],
@@ -53,9 +52,20 @@ def fit_trees(x: NDArray[np.float32], y: NDArray[np.float64], goal: Goal, boosti
             early_stopping=False,
             random_state=seed + bag,
         )
-        model.fit(x, np.log1p(y), sample_weight=weights)
+        model.fit(x[drawn], np.log1p(y[drawn]))
         base += float(model._baseline_prediction.item()) / boosting.bags
         trees += [boosted_tree(iteration[0], 1 / boosting.bags) for iteration in model._predictors]
     graph = Graph("forecast")
     total = graph.node("Add", graph.trees(trees, INPUT), graph.constant([[base]]))
     return Trees(graph.finish(total, "logarithm", x.shape[1]))
+
+
+def _drawn(y: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
+    """Rows to learn from where errors count as shares: as many as there are, each with a chance that goes by 1 / y.
+
+    The median of what is so drawn is where the mean of |forecast - y| / y is least, on any scale. Weights say the same,
+    but scikit-learn then takes minutes to find the bins.
+    """
+    chances = 1 / np.maximum(y, 1.0)
+    drawn = np.random.default_rng(seed).choice(len(y), len(y), p=chances / chances.sum())
+    return np.sort(drawn)

@@ -145,10 +145,11 @@ def test_the_smallest_definition_has_features(table):
     assert len(rows.names) == rows.x.shape[1] == len(set(rows.names))
 
 
-def test_prices_of_zero_and_plans_far_from_all_that_was_are_features_as_well(table):
-    for price in (0.0, 1e12):
-        planned = plan_of(table).assign(cost=lambda plan: plan["cost"].where(plan["day"] < days(12)[11], price))
-        panel = make_panel(table, planned, PLAIN, codes_of(table, PLAIN))
-        rows = make_rows(panel, future_targets(panel, [panel.last]))
-        assert np.isfinite(rows.x).all()
-        assert (rows.x[:, rows.names.index("alike")] > 0).all()
+@pytest.mark.parametrize("price", [0.0, 1e12])
+def test_prices_of_zero_and_plans_far_from_all_that_was_are_features_as_well(table, price):
+    planned = plan_of(table)
+    planned = planned.assign(cost=planned["cost"].where(planned["day"] < days(12)[11], price))
+    panel = make_panel(table, planned, PLAIN, codes_of(table, PLAIN))
+    rows = make_rows(panel, future_targets(panel, [panel.last]))
+    assert np.isfinite(rows.x).all()
+    assert (rows.x[:, rows.names.index("alike")] > 0).all()

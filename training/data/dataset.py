@@ -141,7 +141,7 @@ def snapshot_digest(file: Path) -> str:
 
 def _renamed(use_case: UseCase, frame: pd.DataFrame) -> list[DataFault]:
     """What the definition calls key or label and these rows do not have, and values that are not the label's."""
-    label = use_case.label
+    label = use_case.binary
     asked = {"key": use_case.key, "label": label.field}
     faults = [
         DataFault(

@@ -1,9 +1,10 @@
 """
 # Release a model version: $title
 
-Takes one registered version to production: builds its image, deploys and verifies it in staging, asks a
-person, lets a canary take a share of production's traffic, rolls out, verifies, and moves the registry's
-alias `champion`. Starts by hand, or when `$train_dag` updates the asset `$version_asset`.
+Takes one registered version to production: builds its image, deploys and verifies it in staging, previews on
+Databricks which records it would rank otherwise, asks a person, lets a canary take a share of production's traffic,
+rolls out, verifies, and moves the registry's alias `champion`. Starts by hand, or when `$train_dag` updates the asset
+`$version_asset`.
 
 **Params.** `version`: registry version, empty for the `challenger`, whichever version the asset announced;
 `note`: shown to the approver. Example: `{"version": 7, "note": "spring data"}`.
@@ -28,6 +29,8 @@ touched, while `$rollback_dag` runs and where production is no longer what the g
 **Safe to repeat.** Every task: image, pods and aliases are looked up before they are made.
 
 **If it fails.** Before `record_approval` nothing touches production: read the red task's log, clear it.
+`preview_impact` scores the newest batch, or the newest closed night's records, with challenger and champion, at most
+20,000 of them; where there are none, or nothing runs in production, the gate says so.
 After it, `restore_production` puts the previous image back, aliases stay as they were, staging is left
 for study, and the run's note has the reason. If `restore_production` itself fails, production needs a
 person at once: run `$rollback_dag`.
@@ -42,6 +45,7 @@ from airflow.sdk import DAG, Asset, Param
 
 from lifecycle.defaults import RELEASE, START_DATE, default_args, runbook
 from lifecycle.operators.build_image import BuildImageOperator
+from lifecycle.operators.preview_run import PreviewRunOperator
 from lifecycle.operators.release_step import ScoringStepOperator
 from lifecycle.sensors.approval import ManualGateSensor
 from lifecycle.task_ids import AWAIT_APPROVAL, RECORD_APPROVAL, RECORD_REJECTION, RESTORE_PRODUCTION
@@ -54,6 +58,7 @@ from lifecycle.tasks.release import (
     resolve_candidate,
     skip_unless_approved,
 )
+from lifecycle.tasks.training import publish_code
 from training.use_case import UseCase, load_all
 
 FOUND = "ti.xcom_pull('resolve_candidate')['production']"
@@ -99,7 +104,10 @@ def steps(use_case: UseCase) -> None:
     deploy_staging = ScoringStepOperator(task_id="deploy_staging", step="deploy", **to_staging, **image)
     verify_staging = ScoringStepOperator(task_id="verify_staging", step="verify", **to_staging, **image)
     verified: Any = verify_staging.output
-    evidence: Any = gather_evidence(name, candidate, built, verified)
+    code: Any = publish_code(name)
+    preview = PreviewRunOperator(task_id="preview_impact", use_case=name, code=code, candidate=candidate)
+    previewed: Any = preview.output
+    evidence: Any = gather_evidence(name, candidate, built, verified, previewed["run_key"])
     await_approval = ManualGateSensor(
         task_id=AWAIT_APPROVAL,
         use_case=name,
@@ -133,6 +141,7 @@ def steps(use_case: UseCase) -> None:
     ran_before: dict[str, Any] = {key: rejected[key] for key in ("image", "version")}
     restore_staging = ScoringStepOperator(task_id="restore_staging", step="restore", **to_staging, **ran_before)
 
+    candidate >> code
     candidate >> build_image >> deploy_staging >> verify_staging >> evidence >> await_approval
     await_approval >> approved >> deploy_canary >> watch_canary >> deploy_production >> verify_production >> promoted
     [deploy_canary, watch_canary, deploy_production, verify_production] >> restore_production

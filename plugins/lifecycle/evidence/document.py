@@ -17,6 +17,7 @@ from lifecycle.hooks import registry
 from lifecycle.hooks.registry import RegistryError, Version
 from lifecycle.image_reference import ImageReference, ImageReferenceError
 from training import use_case as definitions
+from training.impact.record import Preview
 from training.registry import tags
 
 SCHEMA_VERSION = 3
@@ -161,6 +162,8 @@ class Evidence(msgspec.Struct, kw_only=True):
     staging_report: StagingReport
     replaces: Running | None = None
     """What production runs, and a failed release puts back."""
+    preview: Preview | None = None
+    """What the release would change for the records at hand; none in documents of earlier releases."""
     drift: list[Night] = []
     """The last nights, newest first."""
     stage_seconds: dict[str, float] = {}

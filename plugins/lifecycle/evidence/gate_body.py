@@ -7,9 +7,12 @@ import msgspec
 from lifecycle.evidence import links
 from lifecycle.evidence.document import Evidence, Night
 from lifecycle.evidence.markdown import code, table, text
+from training.impact.record import GroupImpact, Impact, Preview
 
 ROWS = 7
 """Figures that the gate shows at most; the page *Model releases* shows all."""
+GROUPS = 2
+"""Compared groups whose impact the gate shows: those of which the top of the list would change most."""
 NOTE_LIMIT = 200
 """Characters of the requester's note that the gate shows."""
 INTERVALS = "Where the result names an interval, the low end of the interval is what the limit is compared with."
@@ -231,6 +234,27 @@ def _drift(nights: list[Night]) -> list[str]:
     ]
 
 
+def impact_table(impact: Impact, most: int | None = None) -> Table:
+    """Who would enter and leave the top of the list: all, then ``most`` groups, those that change most first."""
+
+    def moved(group: GroupImpact) -> float:
+        return abs(group.entering.value - group.leaving.value) / group.records
+
+    groups = sorted(impact.groups, key=moved, reverse=True)[:most]
+    counted: list[tuple[str, Impact | GroupImpact]] = [("all", impact)]
+    counted += [(f"{one.field}: {one.group}", one) for one in groups]
+    rows = [[name, f"{one.records:,}", f"{one.top:,}", str(one.entering), str(one.leaving)] for name, one in counted]
+    heads = [f"Impact on the {impact.share}", "Records", "In it now", "Would enter (95% interval)", "Would leave"]
+    return Table(heads, rows)
+
+
+def _impact(preview: Preview | None) -> list[str]:
+    if preview is None:
+        return []
+    shown = impact_table(preview.impact, GROUPS).markdown() if preview.impact else []
+    return ["", text(preview.sentence), "", *shown]
+
+
 def _note(note: str) -> list[str]:
     """Last, so that nothing stands below what the requester may write."""
     return ["", "The requester's note:", "", f"> {text(note, NOTE_LIMIT)}"] if note.strip() else []
@@ -260,6 +284,7 @@ def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str, response_
         *_drift(evidence.drift),
         "",
         *Table(figures.heads, figures.rows[:ROWS]).markdown(),
+        *_impact(evidence.preview),
         "",
         f"- Image: {code(evidence.image.reference)}" + (f", in place of {code(replaced.image)}" if replaced else ""),
         f"- [Training run]({run}), [model card]({run}/artifacts), code {code(model.git_revision)}",

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from lifecycle import four_eyes, settings
 from lifecycle.evidence import document as evidence
-from lifecycle.evidence import gate_body
+from lifecycle.evidence import gate_body, impact
 from lifecycle.evidence.document import Decision, Evidence
 from lifecycle.hooks import airflow_api, registry, targets
 from lifecycle.hooks.registry import Version
@@ -113,11 +113,16 @@ def recent_drift(use_case: str) -> list[evidence.Night]:
 
 @task
 def gather_evidence(
-    use_case: str, candidate: dict[str, Any], built: dict[str, Any], staging_report: dict[str, Any]
+    use_case: str,
+    candidate: dict[str, Any],
+    built: dict[str, Any],
+    staging_report: dict[str, Any],
+    preview_key: str,
 ) -> dict[str, Any]:
     """Write the evidence document and what the gate shows of it: ``{"subject", "body", "digest"}``.
 
-    Document and body are made once: another try uses them again, unless the facts have changed.
+    ``preview_key`` is that of the job that previewed the impact. Document and body are made once: another try uses them
+    again, unless the facts have changed.
     """
     context: Any = get_current_context()
     version = registry.resolve(use_case, candidate["version"])
@@ -146,6 +151,7 @@ def gather_evidence(
         image=_image(built),
         staging_report=staging_report,
         replaces=evidence.Running(**replaced) if replaced["image"] else None,
+        preview=impact.read_preview(use_case, version, candidate, preview_key),
         drift=recent_drift(use_case),
         stage_seconds=_stage_seconds(context),
     )

@@ -10,6 +10,7 @@ from markdown_it import MarkdownIt
 
 from lifecycle.evidence import gate_body, markdown
 from lifecycle.evidence.document import Evidence
+from training.impact.record import Change, Count, GroupImpact, Impact, Preview
 
 READER = MarkdownIt("gfm-like", {"html": True, "linkify": False})
 """Airflow's pages read tables and strike-through too."""
@@ -51,10 +52,35 @@ def document(hostile="x", note="", **evaluation):
             },
             "replaces": dict.fromkeys(("version", "image"), hostile),
             "drift": [{"window": hostile, "verdict": hostile, "confirmed": hostile}],
+            "preview": msgspec.to_builtins(impact(hostile)),
             "stage_seconds": {hostile: 1.0},
         },
         Evidence,
     )
+
+
+def impact(hostile="x"):
+    """A preview with many groups, of which the last changes most."""
+    few = Count(2, 0.5, 6.0)
+    groups = [
+        GroupImpact(
+            field=hostile,
+            group=f"{hostile} {number}",
+            records=100,
+            top=20,
+            entering=Count(number, 0.0, 9.0),
+            leaving=few,
+        )
+        for number in (2, 3, 9)
+    ]
+    return Preview(
+        challenger="8", champion="7",
+        impact=Impact(
+            source="the batch of 2026-11-02", entities=hostile, rows=1470, records=1470, top_share=0.2, top=294,
+            entering=Count(31, 21.9, 43.7), leaving=Count(31, 21.9, 43.7), groups=tuple(groups),
+            change=Change(0.002, 0.001, 0.003, 0.012, 0.081, 0.3), outliers_before=few, outliers=Count(12, 6.9, 20.9),
+        ),
+    )  # fmt: skip
 
 
 def render(found):
@@ -215,3 +241,34 @@ def test_gate_says_what_the_champion_had_to_do_without():
     body = texts(render(document(comparison=comparison)))
     assert "without fields that the definition has changed since: rooms (not a field any more)." in body
     assert "without fields" not in texts(render(document()))
+
+
+def test_impact_is_one_sentence_and_a_small_table():
+    body = render(document())
+    assert (
+        "Of 1,470 x in the batch of 2026-11-02, 31 (95% interval 22 to 44) of the 294 in the top 20% would be new "
+        "there, and as many would leave it. Scores change by 0.012 in the median, one in twenty by more than 0.081; "
+        "outliers: 12 instead of 2."
+    ) in texts(body)
+    lines = body.splitlines()
+    start = lines.index("| Impact on the top 20% | Records | In it now | Would enter (95% interval) | Would leave |")
+    assert lines[start + 2 : start + 6] == [
+        "| all | 1,470 | 294 | 31 (22 to 44) | 31 (22 to 44) |",
+        "| x: x 9 | 100 | 20 | 9 (0 to 9) | 2 (0 to 6) |",
+        "| x: x 3 | 100 | 20 | 3 (0 to 9) | 2 (0 to 6) |",
+        "",
+    ]
+
+
+def test_without_records_the_gate_has_a_sentence_and_no_empty_table():
+    found = document()
+    found.preview = Preview(challenger="8", champion="7", reason="nobody asked")
+    body = render(found)
+    assert "No preview of the impact: nobody asked." in body
+    assert "Would enter" not in body
+
+
+def test_evidence_of_an_earlier_release_has_no_preview_and_is_shown_without():
+    found = document()
+    found.preview = None
+    assert "preview" not in render(found)

@@ -22,6 +22,8 @@ from lifecycle.operators.steps import Work, refuse_unapproved
 from lifecycle.tasks import release, rollback
 from tests.support.airflow import USE_CASE, make_settings, run_task
 from tests.support.image_names import image
+from training.impact import record
+from training.impact.record import Preview
 from training.registry import tags
 
 AA, CC = (ImageReference.parse(image(letters)) for letters in ("aa", "cc"))
@@ -41,6 +43,8 @@ RING = KeyRing.new()
 BUILT = {"image": image("aa"), "sbom_digest": "sha256:bb"}
 RITA = {"id": "12", "name": "rita"}
 REPORT = {"passed": True, "checks": [{"name": "health", "passed": True, "detail": "200"}]}
+KEY = "preview-key"
+"""Of the job that previewed the impact."""
 CHANGES = {
     "image": ({**BUILT, "image": image("dd")}, REPORT),
     "what staging found": (BUILT, {**REPORT, "passed": False}),
@@ -199,8 +203,8 @@ def test_version_that_a_person_made_of_the_same_run_is_not_taken_for_the_jobs(mo
 
 def test_gather_evidence_twice_leaves_one_document_and_the_staging_alias(model):
     version = model.add()
-    first = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT)
-    assert run(release.gather_evidence, context(), candidate(version), BUILT, REPORT) == first
+    first = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
+    assert run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY) == first
     stored = evidence.read(version.run_id, release.release_key(context()))
     assert stored.stage_seconds == {"build_image": 2.0}
     assert stored.release.requested_by == "omar"
@@ -219,21 +223,23 @@ def later(monkeypatch):
 
 def test_text_and_evidence_are_made_once_and_used_again_by_a_later_try(model, answered, monkeypatch):
     version = model.add()
-    first = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT)
+    first = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
     assert registry.training_text(version.run_id, evidence.text_path(release.release_key(context()))) == first["body"]
     again = later(monkeypatch)
     monkeypatch.setattr(gate_body, "render", lambda *arguments, **options: pytest.fail("the text is made once"))
-    assert run(release.gather_evidence, again, candidate(version), BUILT, REPORT) == first
+    assert run(release.gather_evidence, again, candidate(version), BUILT, REPORT, KEY) == first
     answered(first)
     run(release.record_approval, context(), candidate(version))
-    assert run(release.gather_evidence, again, candidate(version), BUILT, REPORT) == first, "also once it was decided"
+    assert run(release.gather_evidence, again, candidate(version), BUILT, REPORT, KEY) == first, (
+        "also once it was decided"
+    )
 
 
 @pytest.mark.parametrize(("built", "report"), CHANGES.values(), ids=CHANGES)
 def test_evidence_of_other_facts_is_made_again_with_its_text(model, monkeypatch, built, report):
     version = model.add()
-    first = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT)
-    second = run(release.gather_evidence, later(monkeypatch), candidate(version), built, report)
+    first = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
+    second = run(release.gather_evidence, later(monkeypatch), candidate(version), built, report, KEY)
     assert second["digest"] != first["digest"]
     assert "2026-11-22: nothing drifted" in second["body"]
     assert registry.training_text(version.run_id, evidence.text_path(release.release_key(context()))) == second["body"]
@@ -248,7 +254,7 @@ def test_evidence_holds_every_item_and_fits_the_published_schema(model, request)
     version = model.add()
     model.client.set_model_version_tag(model.name, version.version, tags.DATA_DIGEST, "d1")
     running = {"version": "1", "image": image("0a")}
-    body = run(release.gather_evidence, context(), candidate(version, running), BUILT, REPORT)["body"]
+    body = run(release.gather_evidence, context(), candidate(version, running), BUILT, REPORT, KEY)["body"]
     stored = registry.training_artifact(version.run_id, evidence.path(release.release_key(context())))
     schema = json.loads((request.config.rootpath / "docs" / "evidence.schema.json").read_text())
     jsonschema.validate(stored, schema)
@@ -271,10 +277,31 @@ def test_gate_body_shows_metrics_digest_checks_and_what_is_replaced(model):
     version = model.add()
     running = {"version": "1", "image": image("0a")}
     body = run_task(
-        release.gather_evidence, context(note="spring"), USE_CASE, candidate(version, running), BUILT, REPORT
+        release.gather_evidence, context(note="spring"), USE_CASE, candidate(version, running), BUILT, REPORT, KEY
     )["body"]
     for part in ("0.850 (0.800 to 0.900)", image("aa"), image("0a"), "health", "spring", "omar", "all thresholds met"):
         assert part in body
+
+
+PREVIEW = Preview(challenger="2", champion="1", reason="nobody asked")
+
+
+def test_evidence_and_gate_hold_what_the_preview_job_found(model):
+    model.configure(tables="/tables")
+    version, running = model.add(), {"version": "0", "image": image("0a")}
+    with pytest.raises(AirflowFailException, match=f"the preview job has left no previews/{KEY}.json"):
+        run(release.gather_evidence, context(), candidate(version, running), BUILT, REPORT, KEY)
+    model.client.log_text(version.run_id, msgspec.json.encode(PREVIEW).decode(), record.path(KEY))
+    shown = run(release.gather_evidence, context(), candidate(version, running), BUILT, REPORT, KEY)
+    assert "No preview of the impact: nobody asked." in shown["body"]
+    assert evidence.read(version.run_id, release.release_key(context())).preview == PREVIEW
+
+
+def test_first_release_says_that_there_is_nothing_to_compare_with(model):
+    version = model.add()
+    body = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)["body"]
+    assert "No preview of the impact: production runs no version yet that this one could be compared with." in body
+    assert "Would enter" not in body
 
 
 @pytest.fixture
@@ -308,7 +335,7 @@ def test_gate_says_that_the_schedule_asked(model, monkeypatch):
         extra={"version": version.version}, source_dag_id="attrition_train", source_run_id="training"
     )
     now["triggering_asset_events"] = {"asset": [announced]}
-    body = run(release.gather_evidence, now, candidate(version), BUILT, REPORT)["body"]
+    body = run(release.gather_evidence, now, candidate(version), BUILT, REPORT, KEY)["body"]
     assert r"- Asked by **the schedule (attrition\_retrain\_nightly)** at" in body
 
 
@@ -322,7 +349,7 @@ def _decide(
 ):
     """Gather the evidence of a release of a version and answer its gate."""
     now, given = context(run_id), candidate(version, production)
-    shown = run(release.gather_evidence, now, given, built, REPORT)
+    shown = run(release.gather_evidence, now, given, built, REPORT, KEY)
     answered(shown, "Approve" if approved else "Reject")
     return run(release.record_approval if approved else release.record_rejection, now, given)
 
@@ -341,7 +368,7 @@ def is_approved(version, digest):
 
 def test_approval_binds_this_digest_and_no_other(model, answered):
     version = model.add()
-    shown = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT)
+    shown = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
     assert not is_approved(version, AA)
     answered(shown)
     for _ in range(2):  # the second is another try of the same task
@@ -355,9 +382,9 @@ def test_approval_binds_this_digest_and_no_other(model, answered):
 @pytest.mark.parametrize(("built", "report"), CHANGES.values(), ids=CHANGES)
 def test_approval_of_other_evidence_than_there_is_by_now_binds_nothing(model, answered, built, report):
     version = model.add()
-    shown = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT)
+    shown = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
     answered(shown)
-    run(release.gather_evidence, context(), candidate(version), built, report)
+    run(release.gather_evidence, context(), candidate(version), built, report, KEY)
     with pytest.raises(AirflowFailException, match=f"rita approved evidence {shown['digest']}, and by now it is"):
         run(release.record_approval, context(), candidate(version))
     assert tags.APPROVAL not in registry.resolve(USE_CASE, version.version).tags
@@ -366,7 +393,7 @@ def test_approval_of_other_evidence_than_there_is_by_now_binds_nothing(model, an
 
 def test_evidence_that_was_rewritten_while_the_question_stood_is_refused(model, answered):
     version = model.add()
-    answered(run(release.gather_evidence, context(), candidate(version), BUILT, REPORT))
+    answered(run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY))
     document = evidence.read(version.run_id, release.release_key(context()))
     document.image.reference = image("ee", "evil.example/backdoor")
     place = evidence.path(release.release_key(context()))
@@ -394,7 +421,7 @@ def test_approval_is_read_from_airflows_own_record_and_counts_by_the_settings_of
 ):
     """An XCom of the gate could be written by hand, so none is read."""
     version = model.add()
-    answered(run(release.gather_evidence, context(), candidate(version), BUILT, REPORT), **answer)
+    answered(run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY), **answer)
     model.configure(**of)
     with pytest.raises(AirflowFailException, match=message):
         run(release.record_approval, context(), candidate(version))
@@ -403,7 +430,7 @@ def test_approval_is_read_from_airflows_own_record_and_counts_by_the_settings_of
 
 def test_release_whose_gate_never_asked_is_not_approved(model, monkeypatch):
     version = model.add()
-    run(release.gather_evidence, context(), candidate(version), BUILT, REPORT)
+    run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
     monkeypatch.setattr(airflow_api, "question", lambda *gate: None)
     with pytest.raises(AirflowFailException, match="no record of a question"):
         run(release.record_approval, context(), candidate(version))
@@ -412,7 +439,7 @@ def test_release_whose_gate_never_asked_is_not_approved(model, monkeypatch):
 @pytest.mark.parametrize("option", [None, "Approve"], ids=["silence", "an approval after the time was over"])
 def test_rejection_without_an_answer_in_time_is_nobodys(model, answered, option):
     version = model.add()
-    answered(run(release.gather_evidence, context(), candidate(version), BUILT, REPORT), option)
+    answered(run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY), option)
     run(release.record_rejection, context(), candidate(version))
     kept = evidence.read(version.run_id, release.release_key(context())).decision
     assert (kept.approved, kept.decided_by) == (False, "nobody")
@@ -589,7 +616,7 @@ def test_approval_goes_no_further_where_what_runs_could_not_be_put_back(model, c
 def test_approval_while_a_rollback_runs_goes_no_further(model, answered):
     version = model.add()
     now = context()
-    answered(run(release.gather_evidence, now, candidate(version), BUILT, REPORT))
+    answered(run(release.gather_evidence, now, candidate(version), BUILT, REPORT, KEY))
     now["ti"].get_dr_count = lambda dag_id, states: int((dag_id, states) == ("attrition_rollback", ["running"]))
     with pytest.raises(AirflowFailException, match="attrition_rollback is changing production"):
         run(release.record_approval, now, candidate(version))

@@ -1,0 +1,120 @@
+"""The impact preview as the evidence of a release keeps it and as people read it.
+
+Airflow's tasks read it too, so this module imports nothing heavy.
+"""
+
+import msgspec
+
+from training.registry import tags
+
+
+class Count(msgspec.Struct, frozen=True):
+    """How many records, with the 95% interval (Wilson's) that chance alone gives a count in a list of this size."""
+
+    value: int
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:,} ({self.low:,.0f} to {self.high:,.0f})"
+
+
+class GroupImpact(msgspec.Struct, frozen=True, kw_only=True):
+    """Who of one compared group would enter and leave the top of the list."""
+
+    field: str
+    group: str
+    records: int
+    top: int
+    """In the top as the champion has it."""
+    entering: Count
+    leaving: Count
+
+
+class Change(msgspec.Struct, frozen=True):
+    """The challenger's probabilities minus the champion's, over all records."""
+
+    mean: float
+    low: float
+    """The 95% interval of the mean."""
+    high: float
+    median: float
+    """Of the changes without their signs, as the two below."""
+    percentile_95: float
+    largest: float
+
+
+class Impact(msgspec.Struct, frozen=True, kw_only=True):
+    """What would change for the records of one list."""
+
+    source: str
+    """Which list, in words."""
+    entities: str
+    """What people call the records."""
+    rows: int
+    """Records of the list."""
+    records: int
+    """Records that were scored: all, or those that the hash of their key has chosen."""
+    top_share: float
+    top: int
+    """Records in the top: ``top_share`` of those that were scored."""
+    entering: Count
+    leaving: Count
+    groups: tuple[GroupImpact, ...] = ()
+    """Only groups of at least ten records."""
+    change: Change
+    outliers_before: Count
+    """Outliers as the champion's model has it."""
+    outliers: Count
+    lacking: str = ""
+    """Fields that a model knows and the definition has changed since, in words: they are missing to that model here."""
+    answered_otherwise: int = 0
+    """Records whose score by the champion is not the one that was recorded: something that it needs was not kept."""
+
+    @property
+    def share(self) -> str:
+        return f"top {100 * self.top_share:g}%"
+
+    @property
+    def sentence(self) -> str:
+        """What a person should know of it."""
+        sampled = f", of which a sample of {self.records:,} was scored" if self.records < self.rows else ""
+        text = (
+            f"Of {self.rows:,} {self.entities} in {self.source}{sampled}, {self.entering.value:,} "
+            f"(95% interval {self.entering.low:,.0f} to {self.entering.high:,.0f}) of the {self.top:,} in the "
+            f"{self.share} would be new there, and as many would leave it. Scores change by {self.change.median:.3f} "
+            f"in the median, one in twenty by more than {self.change.percentile_95:.3f}; outliers: "
+            f"{self.outliers.value:,} instead of {self.outliers_before.value:,}."
+        )
+        return " ".join(filter(None, (text, self._doubts)))
+
+    @property
+    def _doubts(self) -> str:
+        doubts = []
+        if self.lacking:
+            doubts.append(f"A model had to do without fields that the definition has changed since: {self.lacking}.")
+        if self.answered_otherwise:
+            doubts.append(
+                f"For {self.answered_otherwise:,} records the champion's score is not the recorded one, because the "
+                "records lack something that it was given."
+            )
+        return " ".join(doubts)
+
+
+class Preview(msgspec.Struct, frozen=True, kw_only=True):
+    """The impact of one release, or the reason why there is none to show."""
+
+    challenger: str
+    champion: str
+    """The version in production; empty where nothing runs there."""
+    reason: str = ""
+    impact: Impact | None = None
+
+    @property
+    def sentence(self) -> str:
+        return self.impact.sentence if self.impact else f"No preview of the impact: {self.reason}."
+
+
+def path(run_key: str) -> str:
+    """Where the preview of a job with this key lies among the artifacts of the challenger's training run."""
+    return f"{tags.PREVIEW_FOLDER}/{run_key}.json"

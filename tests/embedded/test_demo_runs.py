@@ -9,6 +9,7 @@ from embedded.demo.walk import Demo, DemoError
 from embedded.environment import Stack
 from training.use_case import load
 
+SENTENCE = "model version 3 asks to replace version 2 in production."
 TRAIN, RELEASE = "attrition_train", "attrition_release"
 
 
@@ -46,7 +47,7 @@ class AirflowDouble:
         return {"state": "awaiting_input" if task_id == GATE and run_id in self.waiting else "success"}
 
     def result(self, dag_id, run_id, task_id):
-        return {"version": self.candidates[run_id]}
+        return {"version": self.candidates[run_id], "sentence": SENTENCE}
 
     def listed(self, path, key, source_dag_id, source_run_id, **_):
         assert (path, key, source_dag_id) == ("/assets/events", "asset_events", TRAIN)
@@ -186,3 +187,12 @@ def test_own_release_that_offers_a_version_of_somebody_else_is_not_answered(airf
     with pytest.raises(DemoError, match="release-1 offers version 3, but this demo trained version 2"):
         demo._release(mine, None)
     assert airflow.answers == []
+
+
+def test_question_in_the_terminal_begins_with_the_sentence_of_the_gate(airflow, demo, data, capsys):
+    mine = demo._runs.train(data)
+    registers(airflow, mine, "2", "release-1")
+    demo._tested = True
+    demo._answer(mine, "release-1")
+    assert SENTENCE in " ".join(capsys.readouterr().out.split())
+    assert airflow.answers == [(RELEASE, "release-1", GATE, "Approve", "answered by APPROVE=yes")]

@@ -30,6 +30,11 @@ class GroupImpact(msgspec.Struct, frozen=True, kw_only=True):
     entering: Count
     leaving: Count
 
+    @property
+    def moved(self) -> float:
+        """How much of the group the top would have more or less of, as a share of its records."""
+        return abs(self.entering.value - self.leaving.value) / self.records
+
 
 class Change(msgspec.Struct, frozen=True):
     """The challenger's probabilities minus the champion's, over all records."""
@@ -79,26 +84,36 @@ class Impact(msgspec.Struct, frozen=True, kw_only=True):
     def sentence(self) -> str:
         """What a person should know of it."""
         sampled = f", of which a sample of {self.records:,} was scored" if self.records < self.rows else ""
-        text = (
+        return (
             f"Of {self.rows:,} {self.entities} in {self.source}{sampled}, {self.entering.value:,} "
             f"(95% interval {self.entering.low:,.0f} to {self.entering.high:,.0f}) of the {self.top:,} in the "
             f"{self.share} would be new there, and as many would leave it. Scores change by {self.change.median:.3f} "
             f"in the median, one in twenty by more than {self.change.percentile_95:.3f}; outliers: "
-            f"{self.outliers.value:,} instead of {self.outliers_before.value:,}."
+            f"{self.outliers.value:,} instead of {self.outliers_before.value:,}.{self._group}"
         )
-        return " ".join(filter(None, (text, self._doubts)))
 
     @property
-    def _doubts(self) -> str:
-        doubts = []
+    def _group(self) -> str:
+        """Of which compared group the top would change most, as a sentence; empty where of none."""
+        if not (moved := max(self.groups, key=lambda one: one.moved, default=None)) or not moved.moved:
+            return ""
+        return (
+            f" Of the groups, {moved.field} {moved.group} changes most: {moved.entering.value:,} would enter and "
+            f"{moved.leaving.value:,} leave."
+        )
+
+    @property
+    def doubts(self) -> str:
+        """What makes the preview less than the whole truth; empty where nothing does."""
+        found = []
         if self.lacking:
-            doubts.append(f"A model had to do without fields that the definition has changed since: {self.lacking}.")
+            found.append(f"the preview does without fields that the definition has changed since: {self.lacking}")
         if self.answered_otherwise:
-            doubts.append(
-                f"For {self.answered_otherwise:,} records the champion's score is not the recorded one, because the "
-                "records lack something that it was given."
+            found.append(
+                f"for {self.answered_otherwise:,} previewed records the champion's score is not the recorded one, "
+                "because the records lack something that it was given"
             )
-        return " ".join(doubts)
+        return "; ".join(found)
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):

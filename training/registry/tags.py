@@ -47,6 +47,8 @@ NOTE = "lifecycle_note"
 """On the same runs: the verdict in one line. Its status is ``VERDICT``: ``quiet``, ``drifted``, ``no records``..."""
 CONFIRMED = "lifecycle_confirmed"
 """On the same runs: what has drifted for several nights in a row, joined by commas."""
+ALERTS = "lifecycle_alerts"
+"""On the same runs: what people were alerted of about the night, as ``kind: text``, joined by ``; ``."""
 DRIFTED_FIELDS = "drifted_fields"
 """Metric of the same runs: how many fields drifted."""
 

@@ -241,7 +241,7 @@ def test_evidence_of_other_facts_is_made_again_with_its_text(model, monkeypatch,
     first = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
     second = run(release.gather_evidence, later(monkeypatch), candidate(version), built, report, KEY)
     assert second["digest"] != first["digest"]
-    assert "2026-11-22: nothing drifted" in second["body"]
+    assert "- Drift: nothing drifted, night of 2026-11-22" in second["body"]
     assert registry.training_text(version.run_id, evidence.text_path(release.release_key(context()))) == second["body"]
 
 
@@ -262,7 +262,7 @@ def test_evidence_holds_every_item_and_fits_the_published_schema(model, request)
         ("2026-11-20", 2),
         ("2026-11-19", 0),
     ]
-    assert "2026-11-20: 2 fields drifted **Confirmed: Age.**" in body
+    assert "- Drift: 2 fields drifted, night of 2026-11-20. **Confirmed: Age.**" in body
     assert stored["model"]["data_digest"] == "d1"
     assert stored["model"]["training_run_id"] == version.run_id
     assert stored["image"]["sbom_digest"] == "sha256:bb"
@@ -279,8 +279,19 @@ def test_gate_body_shows_metrics_digest_checks_and_what_is_replaced(model):
     body = run_task(
         release.gather_evidence, context(note="spring"), USE_CASE, candidate(version, running), BUILT, REPORT, KEY
     )["body"]
-    for part in ("0.850 (0.800 to 0.900)", image("aa"), image("0a"), "health", "spring", "omar", "all thresholds met"):
+    for part in ("| 0.850 |", AA.digest[7:19], "`0a0a0a0a0a0a`", "passed health", "> spring", "Asked by omar"):
         assert part in body
+    assert "until 2026" in body
+    page = f"http://airflow/lifecycle/evidence/{USE_CASE}/{version.run_id}/{release.release_key(context())}"
+    assert f"[All of the evidence]({page})" in body
+
+
+def test_terminal_has_the_sentence_that_the_gate_begins_with(model):
+    version = model.add()
+    shown = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
+    first = shown["body"].splitlines()[0].replace("**", "").replace("\\", "")
+    assert first == shown["sentence"]
+    assert shown["sentence"].startswith(f"{model.name} version {version.version} asks to go into production")
 
 
 PREVIEW = Preview(challenger="2", champion="1", reason="nobody asked")
@@ -336,7 +347,7 @@ def test_gate_says_that_the_schedule_asked(model, monkeypatch):
     )
     now["triggering_asset_events"] = {"asset": [announced]}
     body = run(release.gather_evidence, now, candidate(version), BUILT, REPORT, KEY)["body"]
-    assert r"- Asked by **the schedule (attrition\_retrain\_nightly)** at" in body
+    assert r"Asked by the schedule (attrition\_retrain\_nightly) at" in body
 
 
 def _decide(
@@ -751,7 +762,7 @@ def rendered(evaluation, running=""):
         },
         evidence.Evidence,
     )
-    return gate_body.render(document, mlflow_url="http://m", experiment_id="1", response_hours=48)
+    return gate_body.render(document, mlflow_url="http://m", airflow_url="http://a", experiment_id="1")
 
 
 def test_gate_body_marks_what_failed():
@@ -759,17 +770,24 @@ def test_gate_body_marks_what_failed():
     note = "Age, 95% interval 0.2 to 0.6"
     gap = {"title": "Fairness gap", "kind": "maximum", "value": 0.4, "limit": 0.3, "passed": True, "note": note}
     body = rendered({"thresholds": [brier, gap]})
-    assert "- **Limit missed:** Brier score is 1, allowed is at most 0.1\n" in body
-    assert "- Limits met: Fairness gap 0.4 (at most 0.3)\n" in body
-    assert "- **Failed in staging:** golden answers: 0.2 off\n" in body
+    assert (
+        "Unusual: Brier score is 1, which misses the limit of 0.1; golden answers failed in staging (0.2 off)" in body
+    )
+    assert "| Brier score | \\- | 1 | \\- | at most 0.1: MISSED |\n" in body
+    assert "| Fairness gap | \\- | 0.4 | \\- | at most 0.3: met |\n" in body
+    assert "- Staging: passed nothing; **failed golden answers**\n" in body
 
 
-FIGURES = {"champion": {"roc_auc": METRIC}, "comparison": {"champion_version": "2"}}
+PAIRED = {"difference": {"value": 0.01, "low": -0.01, "high": 0.03}, "better": 0.8}
+FIGURES = {
+    "champion": {"roc_auc": METRIC},
+    "comparison": {"champion_version": "2", "metrics": {"roc_auc": PAIRED}},
+}
 
 
 def test_gate_heads_figures_with_the_version_that_they_are_of():
     body = rendered(FIGURES, running="2")
-    assert "| Metric (95% interval) | Challenger | Version 2 (champion) |" in body
+    assert "| Figure | Version 2 (champion) | This version |" in body
     assert "The evaluation compared with" not in body
 
 
@@ -784,16 +802,14 @@ def test_gate_heads_figures_with_the_version_that_they_are_of():
 def test_gate_says_where_another_version_is_champion_by_now(evaluation, running, said):
     body = rendered(evaluation, running=running)
     assert f"The evaluation {said}: to compare with what runs now, train again." in body
-    assert "Challenger | Champion" not in body
     assert ("Version 2 (champion then)" in body) == bool(evaluation)
 
 
 def test_gate_names_the_data_that_the_challenger_was_trained_on():
     data = {"source": "tables/training/night=2026-11-02", "rows": 1500, "original_rows": 1470, "labelled_rows": 30}
     body = rendered({"data": data})
-    assert "1470 original rows and 30 labelled by outcomes, digest `x`" in body
-    assert "Trained on tables/training/night" in body
-    assert "- Trained on 1470 rows, digest" in rendered({}), "of a version that an earlier release trained"
+    assert "trained on tables/training/night=2026-11-02: 1470 original rows and 30 labelled by outcomes." in body
+    assert "trained on 1470 rows." in rendered({}), "of a version that an earlier release trained"
 
 
 def gaps(value):
@@ -801,20 +817,23 @@ def gaps(value):
     return {"largest_gaps": dict.fromkeys(("selection_rate", "true_positive_rate", "calibration"), gap)}
 
 
-def test_gate_body_shows_a_protected_field_that_is_fed_with_its_reason_and_both_sets_of_figures():
+def test_protected_field_that_is_fed_is_unusual_and_both_sets_of_figures_are_shown():
     without = {
         "reasons": {"Age": "pensions"},
         "metrics": {"roc_auc": {"value": 0.84, "low": 0.8, "high": 0.88}},
         "fairness": gaps(0.2),
     }
-    body = rendered({"fairness": gaps(0.3), "without_protected": without})
-    head = "Challenger | No champion then | Plain logistic regression | Challenger without Age |"
-    assert f"| Metric (95% interval) | {head}" in body
-    assert "| ROC AUC | 0.850 (0.800 to 0.900) | \\- | 0.800 (0.700 to 0.850) | 0.840 (0.800 to 0.880) |" in body
-    gap = "Challenger Age: 0.300 (0.100 to 0.500); Challenger without Age Age: 0.200 (0.100 to 0.500)"
-    assert f"- Largest gap between groups, Share picked out: {gap}" in body
-    assert "- The model sees Age: pensions" in body
+    evaluation = {**EVALUATION, "fairness": gaps(0.3), "without_protected": without}
+    assert "the model sees Age, by which groups are compared (pensions)" in rendered(evaluation)
+    figures, largest = gate_body.metrics_table(evaluation, ""), gate_body.gaps_table(evaluation)
+    assert figures.heads[1:] == [
+        "Challenger", "No champion then", "Plain logistic regression", "Challenger without Age",
+    ]  # fmt: skip
+    assert figures.rows == [
+        ["ROC AUC", "0.850 (0.800 to 0.900)", "-", "0.800 (0.700 to 0.850)", "0.840 (0.800 to 0.880)"]
+    ]
+    assert largest.rows[0] == ["Share picked out", "Age: 0.300 (0.100 to 0.500)", "Age: 0.200 (0.100 to 0.500)"]
 
 
-def test_gate_body_of_a_use_case_without_groups_has_no_table_of_gaps():
-    assert "Largest gap between groups" not in rendered({})
+def test_use_case_without_groups_has_no_table_of_gaps():
+    assert gate_body.gaps_table(EVALUATION) is None

@@ -193,7 +193,7 @@ def test_records_that_were_answered_otherwise_are_counted_and_told(bundles, peop
     altered = msgspec.structs.replace(found, columns=lost)
     impact = compare(ATTRITION, altered, *both(bundles, altered), "1")
     assert impact.answered_otherwise > 100
-    assert "the champion's score is not the recorded one" in impact.sentence
+    assert "the champion's score is not the recorded one" in impact.doubts
     assert compare(ATTRITION, altered, *both(bundles, altered), "9").answered_otherwise == 0, (
         "another version's answers"
     )
@@ -207,7 +207,7 @@ def test_field_that_the_definition_has_no_more_is_missing_to_the_model_and_told(
     challenger, champion = (score(now, Bundle.load(bundle), found) for bundle in bundles)
     impact = compare(now, found, challenger, champion, "1")
     assert impact.lacking == f"{gone.name} (not a field any more)"
-    assert impact.lacking in impact.sentence
+    assert impact.lacking in impact.doubts
 
 
 # --- the list ---

@@ -64,7 +64,7 @@ def test_quiet_night_skips_and_the_note_says_why(night):
 def test_confirmed_drift_starts_one_training_run_named_after_the_night(night):
     assert night.decide(DRIFTED) == {"run_id": "retrain__2026-11-03", "data": "/t/training/n"}
     assert [alert.kind for alert in night.sent] == ["drift"]
-    assert night.marked == {"2026-11-03": "drift: Drift is confirmed over 3 nights: Age"}, "for the release page"
+    assert night.marked == {"2026-11-03": "drift: Drift is confirmed over 2 nights: Age"}, "for the release page"
 
 
 def test_night_that_is_decided_again_repeats_no_alert(night):

@@ -58,7 +58,6 @@ from lifecycle.tasks.release import (
     resolve_candidate,
     skip_unless_approved,
 )
-from lifecycle.tasks.training import publish_code
 from training.use_case import UseCase, load_all
 
 FOUND = "ti.xcom_pull('resolve_candidate')['production']"
@@ -104,8 +103,7 @@ def steps(use_case: UseCase) -> None:
     deploy_staging = ScoringStepOperator(task_id="deploy_staging", step="deploy", **to_staging, **image)
     verify_staging = ScoringStepOperator(task_id="verify_staging", step="verify", **to_staging, **image)
     verified: Any = verify_staging.output
-    code: Any = publish_code(name)
-    preview = PreviewRunOperator(task_id="preview_impact", use_case=name, code=code, candidate=candidate)
+    preview = PreviewRunOperator(task_id="preview_impact", use_case=name, candidate=candidate)
     previewed: Any = preview.output
     evidence: Any = gather_evidence(name, candidate, built, verified, previewed["run_key"])
     await_approval = ManualGateSensor(
@@ -141,7 +139,6 @@ def steps(use_case: UseCase) -> None:
     ran_before: dict[str, Any] = {key: rejected[key] for key in ("image", "version")}
     restore_staging = ScoringStepOperator(task_id="restore_staging", step="restore", **to_staging, **ran_before)
 
-    candidate >> code
     candidate >> build_image >> deploy_staging >> verify_staging >> evidence >> await_approval
     await_approval >> approved >> deploy_canary >> watch_canary >> deploy_production >> verify_production >> promoted
     [deploy_canary, watch_canary, deploy_production, verify_production] >> restore_production

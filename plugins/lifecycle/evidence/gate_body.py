@@ -194,9 +194,11 @@ def _drift(nights: list[Night]) -> str:
 def _digests(evidence: Evidence, page: str, run: str) -> str:
     """One line: what is approved, short; the page has all of it."""
     replaced = f" in place of {code(_short(evidence.replaces.image))}" if evidence.replaces else ""
+    commit, changed, _ = evidence.model.git_revision.partition("+")
+    revision = f"{commit[:12]}{changed and '+changes'}"
     return (
         f"- Image {code(_short(evidence.image.reference))}{replaced}, data {code(_short(evidence.model.data_digest))}, "
-        f"code {code(evidence.model.git_revision[:12])}. [All of the evidence]({page}), "
+        f"code {code(revision)}. [All of the evidence]({page}), "
         f"[model card]({run}/artifacts/{tags.MODEL_CARD_FILE})"
     )
 

@@ -6,12 +6,14 @@ from lifecycle import settings
 from lifecycle.evidence.impact import nothing_to_preview
 from lifecycle.idempotency import action_key
 from lifecycle.operators.job_run import JobRunOperator
+from training import use_case as definitions
 
 
 class PreviewRunOperator(JobRunOperator):
     """Score the newest list of records with challenger and champion (see ``JobRunOperator``).
 
-    Where nothing can be compared, no job is started.
+    Where nothing can be compared, no job is started and no code is published. It publishes the code itself, so that
+    a first release does not wait for a task that it does not need.
 
     :param candidate: what ``lifecycle.tasks.release.resolve_candidate`` returned. (templated)
     """
@@ -22,7 +24,7 @@ class PreviewRunOperator(JobRunOperator):
     steps = ("preview",)
 
     def __init__(self, *, candidate: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(code=None, **kwargs)
         self.candidate = candidate
 
     def execute(self, context: Any) -> None:
@@ -31,6 +33,12 @@ class PreviewRunOperator(JobRunOperator):
             context["ti"].xcom_push(key="run_key", value=self.run_key(context["ti"]))
             self.log.info("no job is started: %s", reason)
             return
+        # Imported here: these take a while, and DAG files import this module.
+        from lifecycle.hooks.databricks import WorkspaceHook
+        from lifecycle.tasks import publish
+
+        found = definitions.load(self.use_case)
+        self.code = publish.publish(WorkspaceHook(), found, settings.load().training.code_root)
         super().execute(context)
 
     def run_key(self, instance: Any) -> str:

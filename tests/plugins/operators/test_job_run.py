@@ -12,10 +12,12 @@ from airflow.providers.databricks.hooks.databricks import RunState
 from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle import settings
+from lifecycle.hooks import databricks
 from lifecycle.operators.job_run import MAX_ATTEMPTS, JobRunOperator, job_tasks
 from lifecycle.operators.nightly_run import NightlyRunOperator
 from lifecycle.operators.preview_run import PreviewRunOperator
 from lifecycle.operators.training_run import TrainingRunOperator
+from lifecycle.tasks import publish
 from tests.support.airflow import USE_CASE, make_settings
 from training.config import JobConfig
 from training.drift.limits import Limits
@@ -65,12 +67,15 @@ def candidate(version, running):
 def previewed(monkeypatch, offered, tables="/tables"):
     """Run the preview's operator; returns the tasks that it submitted (or ``None``), and the key of the result."""
     monkeypatch.setattr(settings, "load", lambda: make_settings({"tables": tables, "job_tables": "/job"}))
-    operator = PreviewRunOperator(task_id="preview_impact", use_case=USE_CASE, code=CODE, candidate=offered)
+    monkeypatch.setattr(publish, "publish", lambda hook, use_case, root: CODE)
+    monkeypatch.setattr(databricks, "WorkspaceHook", lambda: None)
+    operator = PreviewRunOperator(task_id="preview_impact", use_case=USE_CASE, candidate=offered)
     operator.__dict__["_hook"], submitted, pushed = Workspace(), [], {}
     monkeypatch.setattr(JobRunOperator.__mro__[1], "execute", lambda self, context: submitted.append(self.tasks))
     instance = SimpleNamespace(dag_id="attrition_release", run_id="r1", task_id="preview_impact",
                                xcom_push=lambda key, value: pushed.update({key: value}))  # fmt: skip
     operator.execute({"ti": instance, "params": {}, "dag_run": SimpleNamespace(run_after=NOW)})
+    assert (operator.code == CODE) == bool(submitted), "nothing is published for nothing"
     return submitted[0] if submitted else None, pushed["run_key"]
 
 

@@ -82,14 +82,13 @@ class Impact(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sentence(self) -> str:
-        """What a person should know of it."""
-        sampled = f", of which a sample of {self.records:,} was scored" if self.records < self.rows else ""
+        """What a person should know of it, as what follows a colon."""
+        sampled = f", a sample of {self.records:,} scored" if self.records < self.rows else ""
         return (
-            f"Of {self.rows:,} {self.entities} in {self.source}{sampled}, {self.entering.value:,} "
-            f"(95% interval {self.entering.low:,.0f} to {self.entering.high:,.0f}) of the {self.top:,} in the "
-            f"{self.share} would be new there, and as many would leave it. Scores change by {self.change.median:.3f} "
-            f"in the median, one in twenty by more than {self.change.percentile_95:.3f}; outliers: "
-            f"{self.outliers.value:,} instead of {self.outliers_before.value:,}.{self._group}"
+            f"in {self.source} ({self.rows:,} {self.entities}{sampled}), {self.entering.value:,} (95% "
+            f"{self.entering.low:,.0f} to {self.entering.high:,.0f}) of the {self.top:,} in the {self.share} would be "
+            f"others. Scores move by {self.change.median:.3f} in the median, outliers are {self.outliers.value:,} "
+            f"instead of {self.outliers_before.value:,}.{self._group}"
         )
 
     @property
@@ -98,8 +97,7 @@ class Impact(msgspec.Struct, frozen=True, kw_only=True):
         if not (moved := max(self.groups, key=lambda one: one.moved, default=None)) or not moved.moved:
             return ""
         return (
-            f" Of the groups, {moved.field} {moved.group} changes most: {moved.entering.value:,} would enter and "
-            f"{moved.leaving.value:,} leave."
+            f" {moved.field} {moved.group} changes most: {moved.entering.value:,} enter, {moved.leaving.value:,} leave."
         )
 
     @property
@@ -127,7 +125,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sentence(self) -> str:
-        return self.impact.sentence if self.impact else f"No preview of the impact: {self.reason}."
+        """What a person should know of it, as what follows a colon."""
+        return self.impact.sentence if self.impact else f"no preview, because {self.reason}."
 
 
 def path(run_key: str) -> str:

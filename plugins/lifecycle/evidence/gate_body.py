@@ -11,11 +11,12 @@ from lifecycle.evidence.markdown import code, table, text
 from training.impact.record import GroupImpact, Impact, Preview
 from training.registry import tags
 
-ROWS = 7
-"""Figures that the gate shows at most; the page *Model releases* shows all."""
+ROWS = 5
+"""Figures that the gate shows at most: *Approve* is seen without scrolling at 1,280 x 900. The pages show all."""
 NOTE_LIMIT = 200
 """Characters of the requester's note that the gate shows."""
 INTERVALS = "Where the result names an interval, the low end of the interval is what the limit is compared with."
+_LOW_END = ", low end of the 95% interval"
 _GAPS = {
     "selection_rate": "Share picked out",
     "true_positive_rate": "Share found (true-positive rate)",
@@ -30,7 +31,12 @@ class Table(msgspec.Struct, frozen=True):
     rows: list[list[str]]
 
     def markdown(self) -> list[str]:
-        return table([text(head) for head in self.heads], [[text(cell) for cell in row] for row in self.rows])
+        """A table whose cells keep to one line; the first column alone may break."""
+        return table([*map(_unbroken, self.heads)], [[text(row[0]), *map(_unbroken, row[1:])] for row in self.rows])
+
+
+def _unbroken(cell: str) -> str:
+    return text(cell).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _figure(found: dict[str, Any] | None) -> str:
@@ -67,7 +73,7 @@ def metrics_table(evaluation: dict[str, Any], running: str) -> Table:
             *(_figure((metrics or {}).get(name)) for metrics in models.values()),
             *([_difference(compared.get(name))] if compared else []),
         ]
-        for name, title in evaluation["titles"].items()
+        for name, title in headline.titles(evaluation).items()
     ]
     return Table(["Metric (95% interval)", *models, *([f"Challenger minus {other}"] if compared else [])], rows)
 
@@ -127,7 +133,7 @@ def decisive(evaluation: dict[str, Any], running: str) -> Table:
     other, found = headline.compared(evaluation)
     with_champion = other == headline.CHAMPION
     against = (evaluation["champion"] if with_champion else evaluation["plain"]["metrics"]) or {}
-    titles = evaluation["titles"]
+    titles = headline.titles(evaluation)
     limits: dict[str, list[dict[str, Any]]] = {}
     for row in evaluation.get("thresholds", []):
         limits.setdefault(_judged_metric(row, titles), []).append(row)
@@ -140,14 +146,18 @@ def decisive(evaluation: dict[str, Any], running: str) -> Table:
         rows.append((_rank(judged, None), [title, "-", f"{judged[0]['value']:.4g}", "-", _limit(judged)]))
     chosen = sorted(sorted(range(len(rows)), key=lambda place: rows[place][0])[:ROWS])
     named = _champion(evaluation, running) if with_champion else other.capitalize()
-    heads = ["Figure", named, "This version", "Difference (95% interval)", "Limit"]
+    heads = ["Figure", named, "This version", "Difference (95%)", "Limit"]
     return Table(heads, [rows[place][1] for place in chosen])
 
 
 def _judged_metric(row: dict[str, Any], titles: dict[str, str]) -> str:
     """The metric that a threshold limits, or the threshold's own title."""
     name = re.sub(r"^(minimum|maximum)_|_low$", "", row.get("name", ""))
-    return name if name in titles else str(row["title"])
+    return name if name in titles else str(row["title"]).removesuffix(_LOW_END)
+
+
+def _is_low_end(row: dict[str, Any]) -> bool:
+    return row.get("name", "").endswith("_low") or str(row["title"]).endswith(_LOW_END)
 
 
 def _rank(judged: list[dict[str, Any]], found: dict[str, Any] | None) -> int:
@@ -161,12 +171,13 @@ def _value(figure: dict[str, Any] | None) -> str:
 
 
 def _limit(judged: list[dict[str, Any]]) -> str:
-    words = {"minimum": "at least", "maximum": "at most"}
-    return ", ".join(
-        f"{'low end ' if row.get('name', '').endswith('_low') else ''}{words[row['kind']]} {row['limit']:.4g}: "
-        f"{'met' if row['passed'] else 'MISSED'}"
+    signs = {"minimum": "≥", "maximum": "≤"}
+    told = [
+        f"{'low end ' if _is_low_end(row) else ''}{signs[row['kind']]} {row['limit']:.4g}"
+        f"{'' if row['passed'] else ' MISSED'}"
         for row in judged
-    )
+    ]
+    return f"{', '.join(told)}{': met' if judged and all(row['passed'] for row in judged) else ''}"
 
 
 def _impact(preview: Preview | None) -> list[str]:
@@ -193,12 +204,12 @@ def _drift(nights: list[Night]) -> str:
 
 def _digests(evidence: Evidence, page: str, run: str) -> str:
     """One line: what is approved, short; the page has all of it."""
-    replaced = f" in place of {code(_short(evidence.replaces.image))}" if evidence.replaces else ""
+    replaced = f" for {code(_short(evidence.replaces.image))}" if evidence.replaces else ""
     commit, changed, _ = evidence.model.git_revision.partition("+")
     revision = f"{commit[:12]}{changed and '+changes'}"
     return (
         f"- Image {code(_short(evidence.image.reference))}{replaced}, data {code(_short(evidence.model.data_digest))}, "
-        f"code {code(revision)}. [All of the evidence]({page}), "
+        f"code {code(revision)}. [All evidence]({page}), "
         f"[model card]({run}/artifacts/{tags.MODEL_CARD_FILE})"
     )
 

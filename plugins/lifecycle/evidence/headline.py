@@ -71,6 +71,12 @@ def trained_on(evaluation: dict[str, Any]) -> str:
 # --- better or worse ---
 
 
+def titles(evaluation: dict[str, Any]) -> dict[str, str]:
+    """What people call each figure, by name; in the evaluation's own order, the one that matters most first."""
+    found: dict[str, str] = evaluation["titles"]
+    return {name: found[name] for name in evaluation.get("figures", found)}
+
+
 def compared(evaluation: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The model that the challenger is compared with, and the paired differences by metric."""
     if with_champion := (evaluation.get("comparison") or {}).get("metrics"):
@@ -92,10 +98,11 @@ def clear(found: dict[str, Any]) -> bool:
 def better_or_worse(evaluation: dict[str, Any]) -> str:
     """Which model is better by the first figure, by how much on the same rows, and how many figures got worse."""
     other, found = compared(evaluation)
-    first = next((name for name in evaluation["titles"] if name in found), None)
+    named = titles(evaluation)
+    first = next((name for name in named if name in found), None)
     if first is None:
         return "No other model was compared with it on the same rows."
-    return f"{_by_the_first(evaluation['titles'][first], other, found[first])} {_all_figures(found)}"
+    return f"{_by_the_first(named[first], other, found[first])} {_all_figures(found)}"
 
 
 def _by_the_first(title: str, other: str, found: dict[str, Any]) -> str:

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from lifecycle.evidence import gate_body, markdown
+from lifecycle.evidence import document as evidence
+from lifecycle.evidence import gate_body, headline, markdown
 from lifecycle.evidence.document import Evidence
+from tests.support.image_names import image
 from training.impact.record import Change, Count, GroupImpact, Impact, Preview
 
 READER = MarkdownIt("gfm-like", {"html": True, "linkify": False})
@@ -207,7 +209,9 @@ def test_first_line_says_what_replaces_what_and_which_is_better(found, says):
 def table_of(body):
     """Cells of the text's first table by the first cell of their row, without the heads."""
     lines = [line.strip("| ").split(" | ") for line in body.splitlines() if line.startswith("|")]
-    return {texts(cells[0]): [*map(texts, cells[1:])] for cells in lines[2:]}
+    return {
+        texts(cells[0]): [texts(cell).replace("\N{NO-BREAK SPACE}", " ") for cell in cells[1:]] for cells in lines[2:]
+    }
 
 
 LIMITS = [
@@ -246,9 +250,9 @@ def test_each_figure_that_got_worse_is_marked_and_no_other():
         "title of brier",
     ]
     assert rows["title of roc_auc"] == [
-        "0.850", "0.850", "-0.010 (-0.020 to +0.001) WORSE", "at least 0.7: met, low end at least 0.82: MISSED",
+        "0.850", "0.850", "-0.010 (-0.020 to +0.001) WORSE", "≥ 0.7, low end ≥ 0.82 MISSED",
     ]  # fmt: skip
-    assert rows["Milliseconds"] == ["-", "7.2", "-", "at most 5: MISSED"]
+    assert rows["Milliseconds"] == ["-", "7.2", "-", "≤ 5 MISSED"]
     assert "2 of 4 figures got worse, none of them clearly." in texts(body)
 
 
@@ -262,6 +266,17 @@ def test_first_paragraph_says_what_is_unusual_and_until_when_an_answer_counts():
     assert first.endswith("An answer counts until 2026-11-27 05:51 UTC. Without one, the release is rejected.")
 
 
+def test_first_figure_of_the_evaluation_stays_the_first_in_evidence_that_was_stored():
+    """Stored evidence is sorted: the gate spoke of ROC AUC, and a later try and the pages of the Brier score."""
+    compared = {"roc_auc": paired(0.014, 0.002, 0.027, 0.99), "brier": paired(-0.01, -0.02, -0.001, 0.99)}
+    titles = {"roc_auc": "ROC AUC", "brier": "Brier score"}
+    found = document(titles=titles, figures=["roc_auc", "brier"], comparison={"metrics": compared})
+    found.image.reference = found.replaces.image = image("aa")
+    stored = evidence.decode(evidence.encode(found))
+    assert render(stored) == render(found)
+    assert "ROC AUC is 0.014 higher" in str(headline.headline(stored))
+
+
 def test_release_with_nothing_unusual_says_so():
     found = document(thresholds=[], comparison={"champion_version": "x", "metrics": {}})
     found.staging_report, found.drift, found.model.verdict = {"checks": []}, [], "passed"
@@ -272,7 +287,7 @@ def test_without_a_champion_the_plain_model_is_what_it_is_compared_with():
     plain = {"metrics": {}, "comparison": {"roc_auc": paired(0.05, 0.02, 0.08, 1.0)}}
     body = render(document(champion=None, comparison=None, plain=plain))
     assert "It is better than the plain logistic regression" in body
-    assert "| Figure | Plain logistic regression | This version |" in body
+    assert "| Figure | Plain logistic regression | This version |" in body.replace("\N{NO-BREAK SPACE}", " ")
 
 
 FIGURES = st.fixed_dictionaries(
@@ -281,7 +296,7 @@ FIGURES = st.fixed_dictionaries(
 
 
 @given(st.lists(FIGURES, min_size=1, max_size=14))
-def test_gate_shows_at_most_seven_figures_and_never_hides_a_graver_one_for_another(figures):
+def test_gate_shows_at_most_five_figures_and_never_hides_a_graver_one_for_another(figures):
     titles = {f"figure {number}": f"figure {number}" for number in range(len(figures))}
     compared, limits = {}, []
     for number, figure in enumerate(figures):
@@ -295,7 +310,7 @@ def test_gate_shows_at_most_seven_figures_and_never_hides_a_graver_one_for_anoth
         document(titles=titles, comparison={"metrics": compared}, thresholds=limits).evaluation, "7"
     ).rows
     shown = [int(row[0].removeprefix("figure ")) for row in rows]
-    assert len(shown) == min(7, len(figures))
+    assert len(shown) == min(gate_body.ROWS, len(figures))
     assert shown == sorted(shown)
 
     def grave(figure):
@@ -314,9 +329,8 @@ def test_gate_says_what_the_champion_had_to_do_without():
 
 def test_impact_is_one_line_and_its_table_has_the_groups_that_change_most_first():
     assert (
-        "Impact: Of 1,470 x in the batch of 2026-11-02, 31 (95% interval 22 to 44) of the 294 in the top 20% would be "
-        "new there, and as many would leave it. Scores change by 0.012 in the median, one in twenty by more than "
-        "0.081; outliers: 12 instead of 2. Of the groups, x x 9 changes most: 9 would enter and 2 leave."
+        "Impact: in the batch of 2026-11-02 (1,470 x), 31 (95% 22 to 44) of the 294 in the top 20% would be others. "
+        "Scores move by 0.012 in the median, outliers are 12 instead of 2. x x 9 changes most: 9 enter, 2 leave."
     ) in texts(render(document()))
     assert gate_body.impact_table(impact().impact).rows == [
         ["all", "1,470", "294", "31 (22 to 44)", "31 (22 to 44)"],
@@ -330,7 +344,7 @@ def test_without_records_the_gate_has_a_sentence_and_no_empty_table():
     found = document()
     found.preview = Preview(challenger="8", champion="7", reason="nobody asked")
     body = render(found)
-    assert "- Impact: No preview of the impact: nobody asked." in body
+    assert "- Impact: no preview, because nobody asked." in body
 
 
 def test_evidence_of_an_earlier_release_has_no_preview_and_is_shown_without():

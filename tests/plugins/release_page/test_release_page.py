@@ -541,7 +541,7 @@ def test_evidence_is_a_page_that_people_read(page, with_past):
         "0.861 (0.822 to 0.897)",
         "Share picked out Age: 0.380 (0.200 to 0.550)",
         "Latency in ms 7.2 at most 5 missed",
-        "3 (95% interval 1 to 9) of the 294 in the top 20% would be new there",
+        "3 (95% 1 to 9) of the 294 in the top 20% would be others",
         "Gender: Female 588 100 3 (1 to 9) 0 (0 to 4)",
         "golden answers failed &lt;b&gt;0.2 off&lt;/b&gt;",
         "2026-11-01 2 fields drifted Age",

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from serving.scoring.bundle import Bundle
 from serving.scoring.contract import RELEASE_CLIENT
@@ -178,10 +179,12 @@ def test_the_same_model_twice_changes_nothing(bundles, people, engine, tmp_path)
     assert impact.entering.high > 0, "nobody of a few says little about many"
 
 
-def test_interval_is_wilsons():
-    """Agresti and Coull (1998): 10 of 50 are 0.112 to 0.330."""
-    count = counted(10, 50)
-    assert (count.low / 50, count.high / 50) == (pytest.approx(0.1124, abs=2e-3), pytest.approx(0.3304, abs=2e-3))
+@given(st.integers(1, 20_000).flatmap(lambda of: st.tuples(st.integers(0, of), st.just(of))))
+def test_interval_is_wilsons(drawn):
+    value, of = drawn
+    expected = stats.binomtest(value, of).proportion_ci(0.95, method="wilson")
+    count = counted(value, of)
+    assert [count.low, count.high] == pytest.approx([of * expected.low, of * expected.high], abs=0.06)
 
 
 def test_records_that_were_answered_otherwise_are_counted_and_told(bundles, people, engine, tmp_path):
@@ -256,7 +259,7 @@ def test_long_list_is_sampled_by_the_hash_of_the_key_alone(bundles, people, engi
     assert first.rows == 400
     assert list(first.columns[KEY]) == list(second.columns[KEY])
     impact = compare(ATTRITION, first, *both(bundles, first), "1")
-    assert f"of which a sample of {len(first.answers)} was scored" in impact.sentence
+    assert f"a sample of {len(first.answers)} scored" in impact.sentence
     assert impact.top == round(0.2 * len(first.answers))
 
 
@@ -353,12 +356,12 @@ def test_without_records_or_champion_there_is_one_sentence(registry, bundles, pe
     found, _ = kept(registry, "nothing")
     assert found.impact is None
     assert found.sentence == (
-        "No preview of the impact: no batch has been scored yet, and no night was closed in which a client asked."
+        "no preview, because no batch has been scored yet, and no night was closed in which a client asked."
     )
     batch(bundles[1], people, tmp_path / "tables")
     job(tmp_path / "tables", "other", champion="9")
     assert kept(registry, "other")[0].sentence == (
-        "No preview of the impact: the registry no longer has version 9, which production runs."
+        "no preview, because the registry no longer has version 9, which production runs."
     )
 
 

@@ -12,12 +12,12 @@ USE_CASE ?= attrition
 TARGET ?= production
 
 # What `make test` leaves out: tests that take their time or need more than Python. Their own targets run them.
-NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz or reasons or client
-REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons requirements-client
+NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz or reasons or client or browser
+REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons requirements-client requirements-browser
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs pin-images namespaces monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
-	test-azurite test-spark test-postgres test-image-env test-reasons test-client \
+	test-azurite test-spark test-postgres test-image-env test-reasons test-client test-browser browser-env pictures \
 	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training bench-batch bench-large-table clean
 
 help: ## List the targets
@@ -132,6 +132,22 @@ test-client: setup ## A typed Python client, made from the OpenAPI document in a
 	    >"$$($(CLIENT_ENV) -c 'import site; print(site.getsitepackages()[0])')/beside.pth" && \
 	  cp requirements-client.txt .venv-client/installed.txt; }
 	$(CLIENT_ENV) -m pytest -m client tests/serving/test_typed_client.py $(ARGS)
+
+# What drives the browser comes first, and what else is needed from the environment beside it.
+BROWSER_ENV := .venv-browser/bin/python
+browser-env: setup
+	@[ -x $(BROWSER_ENV) ] || $(BIN)/uv venv --quiet --python $(RUN) .venv-browser
+	@cmp -s requirements-browser.txt .venv-browser/installed.txt || { \
+	  $(BIN)/uv pip install --quiet --python $(BROWSER_ENV) --require-hashes -r requirements-browser.txt && \
+	  $(RUN) -c 'import site; print(site.getsitepackages()[0])' \
+	    >"$$($(BROWSER_ENV) -c 'import site; print(site.getsitepackages()[0])')/beside.pth" && \
+	  cp requirements-browser.txt .venv-browser/installed.txt; }
+
+test-browser: browser-env ## The screens of the stack that is up (make demo APPROVE=yes), in Debian's Chromium
+	BROWSER_HOME="$${LIFECYCLE_HOME:-.lifecycle}" $(BROWSER_ENV) -m pytest -m browser tests/browser $(ARGS)
+
+pictures: browser-env ## Take the pictures of the docs anew, from the stack that is up (make demo APPROVE=yes)
+	@$(BROWSER_ENV) docs/pictures.py
 
 test-postgres: setup ## Tests with Airflow on PostgreSQL
 	$(RUN) -m pytest -m postgres $(ARGS)

@@ -64,13 +64,13 @@ def read_lines(file: Iterable[str]) -> Iterator[tuple[int, list[str] | BadLine]]
     while True:
         number = lines.line_num + 1
         try:
-            cells = [cell.strip() for cell in next(lines)]
+            row = next(lines)
         except StopIteration:
             return
         except csv.Error as error:
             yield number, BadLine(_explained(str(error)))
             continue
-        if any(cells):
+        if row and any(cells := [cell.strip() for cell in row]):
             yield number, cells
 
 

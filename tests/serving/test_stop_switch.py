@@ -106,6 +106,7 @@ def test_both_workers_obey_the_file_and_a_changed_key_file_within_a_second(
         refused = predict()
         assert refused.headers["content-type"] == "application/problem+json"
         assert refused.json["type"] == "urn:scoring:problem:stopped"
+        assert refused.headers["retry-after"] == "60"
         assert refused.json["detail"] == "this service has been stopped: salaries are wrong"
         assert {server.request("GET", path).status for path in ("/readyz", "/healthz") for _ in range(10)} == {200}
         said = server.request("GET", "/version").json["stopped"]

@@ -7,6 +7,7 @@ import msgspec
 from airflow.sdk import get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
+from lifecycle import four_eyes
 from lifecycle.hooks import airflow_api, registry, stop_switch, targets
 from lifecycle.hooks.stop_switch import Stop
 from lifecycle.tasks.release import release_key
@@ -18,11 +19,10 @@ log = logging.getLogger(__name__)
 
 def asked(context: Any) -> Stop:
     """Who asked for this run, when and why; the same in every try."""
-    run = context["dag_run"]
     return Stop(
         reason=str(context["params"]["reason"]),
-        by=run.triggering_user_name or f"Airflow ({getattr(run.run_type, 'value', run.run_type)})",
-        since=run.run_after.isoformat(timespec="seconds"),
+        by=four_eyes.behind(context).text,
+        since=context["dag_run"].run_after.isoformat(timespec="seconds"),
     )
 
 

@@ -12,12 +12,12 @@ USE_CASE ?= attrition
 TARGET ?= production
 
 # What `make test` leaves out: tests that take their time or need more than Python. Their own targets run them.
-NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz or reasons or client or bus
-REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons requirements-client requirements-bus
+NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz or reasons or client or browser or bus or azure
+REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons requirements-client requirements-browser requirements-bus requirements-azure-check
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs pin-images namespaces monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
-	test-azurite test-spark test-postgres test-image-env test-reasons test-client test-bus \
+	test-azurite test-spark test-postgres test-image-env test-reasons test-client test-browser test-bus azure-check azure-schemas browser-env pictures \
 	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training bench-batch bench-large-table clean
 
 help: ## List the targets
@@ -133,6 +133,22 @@ test-client: setup ## A typed Python client, made from the OpenAPI document in a
 	  cp requirements-client.txt .venv-client/installed.txt; }
 	$(CLIENT_ENV) -m pytest -m client tests/serving/test_typed_client.py $(ARGS)
 
+# What drives the browser comes first, and what else is needed from the environment beside it.
+BROWSER_ENV := .venv-browser/bin/python
+browser-env: setup
+	@[ -x $(BROWSER_ENV) ] || $(BIN)/uv venv --quiet --python $(RUN) .venv-browser
+	@cmp -s requirements-browser.txt .venv-browser/installed.txt || { \
+	  $(BIN)/uv pip install --quiet --python $(BROWSER_ENV) --require-hashes -r requirements-browser.txt && \
+	  $(RUN) -c 'import site; print(site.getsitepackages()[0])' \
+	    >"$$($(BROWSER_ENV) -c 'import site; print(site.getsitepackages()[0])')/beside.pth" && \
+	  cp requirements-browser.txt .venv-browser/installed.txt; }
+
+test-browser: browser-env ## The screens of the stack that is up (make demo APPROVE=yes), in Debian's Chromium
+	BROWSER_HOME="$${LIFECYCLE_HOME:-.lifecycle}" $(BROWSER_ENV) -m pytest -m browser tests/browser $(ARGS)
+
+pictures: browser-env ## Take the pictures of the docs anew, from the stack that is up (make demo APPROVE=yes)
+	@$(BROWSER_ENV) docs/pictures.py
+
 # The AMQP server's packages come first, and what else the tests need from the environment beside it.
 BUS_ENV := .venv-bus/bin/python
 test-bus: setup ## Events through Azure's own Service Bus client and a double of the bus, in an environment of its own (requirements-bus.txt; needs gcc)
@@ -143,6 +159,24 @@ test-bus: setup ## Events through Azure's own Service Bus client and a double of
 	    >"$$($(BUS_ENV) -c 'import site; print(site.getsitepackages()[0])')/beside.pth" && \
 	  cp requirements-bus.txt .venv-bus/installed.txt; }
 	$(BUS_ENV) -m pytest -m bus $(ARGS)
+
+# Beside the policies, what is planted in copies: a misspelling, a public container, a right too many.
+AZURE := .venv-azure/bin
+azure-check: setup ## infrastructure/ without a cloud: arguments, names, rights, policies of trivy and checkov
+	@[ -x $(AZURE)/python ] || $(BIN)/uv venv --quiet --python $(RUN) .venv-azure
+	@cmp -s requirements-azure-check.txt .venv-azure/installed.txt || { \
+	  $(BIN)/uv pip install --quiet --python $(AZURE)/python --require-hashes -r requirements-azure-check.txt && \
+	  cp requirements-azure-check.txt .venv-azure/installed.txt; }
+	$(RUN) -m infrastructure.checks --tools $(AZURE)
+	AZURE_TOOLS=$(CURDIR)/$(AZURE) $(RUN) -m pytest -m azure tests/infrastructure $(ARGS)
+
+SCHEMAS := .venv-azure/schemas
+azure-schemas: setup ## Extract the providers' schemas again (infrastructure/schemas), from bindings that npm has
+	@mkdir -p $(SCHEMAS)
+	npm install --silent --no-save --no-audit --no-fund --legacy-peer-deps --prefix $(SCHEMAS) \
+	  @cdktn/provider-azurerm@16.1.0 @cdktn/provider-databricks@18.7.0
+	$(RUN) -m infrastructure.checks.extract $(SCHEMAS)/node_modules/@cdktn/provider-azurerm/.jsii \
+	  $(SCHEMAS)/node_modules/@cdktn/provider-databricks/.jsii
 
 test-postgres: setup ## Tests with Airflow on PostgreSQL
 	$(RUN) -m pytest -m postgres $(ARGS)

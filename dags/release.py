@@ -41,12 +41,13 @@ person at once: run `$rollback_dag`.
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset, Param
+from airflow.sdk import DAG, Asset
 
 from lifecycle import settings
 from lifecycle.defaults import RELEASE, START_DATE, default_args, runbook
 from lifecycle.operators.build_image import BuildImageOperator
 from lifecycle.operators.release_step import ScoringStepOperator
+from lifecycle.params import optional
 from lifecycle.sensors.approval import ManualGateSensor
 from lifecycle.task_ids import AWAIT_APPROVAL, RECORD_APPROVAL, RECORD_REJECTION, RESTORE_PRODUCTION
 from lifecycle.tasks.release import (
@@ -78,13 +79,8 @@ def release(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         doc_md=runbook(__doc__, use_case),
         params={
-            "version": Param(
-                None,
-                type=["null", "integer"],
-                minimum=1,
-                description="Registry version. Empty: the challenger.",
-            ),
-            "note": Param("", type="string", maxLength=500, description="Shown to the approver."),
+            "version": optional("integer", "Version", "Of the registry.", otherwise="the challenger", minimum=1),
+            "note": optional("string", "Note", "For the approver.", otherwise="no note", maxLength=500),
         },
     ):
         steps(use_case)

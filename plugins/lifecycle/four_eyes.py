@@ -50,16 +50,19 @@ def find(context: Any, use_case: str, version: str) -> Requester:
     A run that an asset started leads to the runs behind its events and, as it may offer a version that other events
     announced, to the run behind that one. Raises ``requests.RequestException`` where Airflow's API does not answer.
     """
-    found = context["dag_run"]
-    run_type = str(getattr(found.run_type, "value", found.run_type))
-    run = _Run(found.dag_id, found.run_id, run_type, found.triggering_user_name, getattr(found, "conf", None))
-    if run.triggering_user_name or run_type != "asset_triggered":
+    run = _run(context)
+    if run.triggering_user_name or run.run_type != "asset_triggered":
         return _behind(run, use_case)
     events = [event for several in context["triggering_asset_events"].values() for event in several]
     sources = {(event.source_dag_id, event.source_run_id) for event in events}
     if version not in {str((event.extra or {}).get("version")) for event in events}:
         sources.add(_announcement(use_case, version))
     return _together([_source(*source, use_case) for source in sorted(sources, key=str)])
+
+
+def behind(context: Any, use_case: str) -> Requester:
+    """Who is behind this run, which no asset starts; raises ``requests.RequestException`` as ``find`` does."""
+    return _behind(_run(context), use_case)
 
 
 def same(one: Iterable[str | None], other: Iterable[str | None]) -> bool:
@@ -105,6 +108,12 @@ def shown(user: dict[str, Any]) -> str:
 
 def _folded(identities: Iterable[str | None]) -> set[str]:
     return {text.casefold() if "@" in text else text for text in identities if text}
+
+
+def _run(context: Any) -> _Run:
+    found = context["dag_run"]
+    run_type = str(getattr(found.run_type, "value", found.run_type))
+    return _Run(found.dag_id, found.run_id, run_type, found.triggering_user_name, getattr(found, "conf", None))
 
 
 def _behind(run: _Run, use_case: str, chain: int = 1) -> Requester:

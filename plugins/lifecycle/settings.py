@@ -84,7 +84,7 @@ class Scoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Image of the deploy pods; needs bash and jq beside kubectl."""
     extras: tuple[Literal["entra", "otlp"], ...] = ()
     """Optional requirements of the images: `entra` for `SCORING_AUTH=entra`, `otlp` for the export of spans."""
-    leave_out: tuple[Literal["ingress", "autoscaling", "disruption-budget", "network-policy"], ...] = ()
+    leave_out: tuple[Literal["ingress", "autoscaling", "disruption-budget"], ...] = ()
     """Parts of ``k8s/components`` that the clusters lack. Without autoscaling, ``replicas`` counts."""
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.definitions import define
+from tests.support.names import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "dags").glob("*.py"))
-KINDS = ("train", "release", "rollback", "retrain_nightly", "stop", "resume", "score", "arrivals")
 HEAVY = {"mlflow", "numpy", "pandas", "pyarrow", "scipy", "sklearn"}
 PARSE_SECONDS = 1.0
 """Of the processor's time, for a file whose use cases are ten and more; Airflow itself is loaded before."""

@@ -64,14 +64,15 @@ def test_messy_export_in_a_storage_account_equals_its_truth(logs, tmp_path):
     assert inference(tables, export.rows) == export.rows
 
 
-def test_blobs_of_other_days_are_not_listed_and_those_of_other_names_are_told_apart(logs):
+def test_blobs_of_later_days_are_not_listed_and_those_of_other_names_are_told_apart(logs):
     container = logs.create_container("am-listing")
     folder = "WorkspaceResourceId=/subscriptions/s/resourcegroups/g/providers/p/workspaces/w/y=2026/m=11"
-    for name in ("d=02/h=01/m=05/PT05M.json", "d=02/h=01/m=05/PT05M_1.json", "d=02/x.json", "d=03/h=0/m=0/PT05M.json"):
+    days = "d=01/h=01/m=05/PT05M.json", "d=02/h=01/m=05/PT05M_1.json", "d=02/x.json", "d=03/h=0/m=0/PT05M.json"
+    for name in days:
         container.upload_blob(f"{folder}/{name}", b"{}\n")
-    found = open_source("am-listing").blobs(FIRST, FIRST)
+    found = open_source("am-listing").blobs(FIRST)
     assert [(blob.name.removeprefix(folder), blob.size, blob.exported) for blob in found] == [
-        ("/d=02/h=01/m=05/PT05M.json", 3, True),
+        ("/d=01/h=01/m=05/PT05M.json", 3, True),
         ("/d=02/h=01/m=05/PT05M_1.json", 3, True),
         ("/d=02/x.json", 3, False),
     ]
@@ -79,7 +80,7 @@ def test_blobs_of_other_days_are_not_listed_and_those_of_other_names_are_told_ap
 
 def test_missing_container_says_what_to_check(logs):
     with pytest.raises(SourceError, match=r"there is no container 'am-missing'.*export rule"):
-        open_source("am-missing").blobs(FIRST, FIRST)
+        open_source("am-missing").blobs(FIRST)
 
 
 def test_tables_in_a_storage_account_take_the_landed_lines(logs, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import msgspec
 
 from lifecycle import settings
 from lifecycle.evidence import document as evidence
-from lifecycle.evidence import gate_body, links
+from lifecycle.evidence import gate_body, headline, links
 from lifecycle.evidence.document import Evidence
 from lifecycle.evidence.gate_body import Table
 from lifecycle.evidence.signature import SignatureError
@@ -102,6 +102,8 @@ class Night(msgspec.Struct, frozen=True):
     run_url: str
     figures: dict[str, str] = {}
     """What people read of the quality of its answers, by title; mostly empty, and for forecasts alone."""
+    alerts: str = ""
+    """What people were alerted of; mostly empty."""
 
     @property
     def kind(self) -> str:
@@ -117,6 +119,9 @@ class RegistryView(msgspec.Struct, frozen=True):
     model: str
     targets: list[Target]
     candidate: Candidate | None
+    """The challenger, as long as nobody has rejected it."""
+    rejected: str
+    """The challenger's version where it was rejected; empty otherwise."""
     releases: list[Release]
     nights: list[Night]
     """Oldest first."""
@@ -145,13 +150,15 @@ def read(use_case: str) -> RegistryView:
     )
     releases, unreadable = _releases(client, configured.model_name, run_url)
     nights = _nights(use_case)
+    rejected = bool(challenger and challenger.tags.get(tags.APPROVAL) == "rejected")
     return RegistryView(
         model=configured.model_name,
         targets=[
             *_before_production(use_case, run_url, releases),
             _target("Production", champion, tags.RELEASED_AT, run_url, releases),
         ],
-        candidate=_candidate(challenger, champion, run_url) if challenger else None,
+        candidate=_candidate(challenger, champion, run_url) if challenger and not rejected else None,
+        rejected=challenger.version if challenger and rejected else "",
         releases=releases,
         nights=nights,
         quality=_quality(nights),
@@ -219,9 +226,9 @@ def _candidate(challenger: Version, champion: Version | None, run_url: RunUrl) -
         version=challenger.version,
         champion=running,
         compared_with=" ".join(
-            filter(None, (gate_body.compared_with(evaluation, running), gate_body.champion_lacks(evaluation)))
+            filter(None, (headline.compared_with(evaluation, running), headline.champion_lacks(evaluation)))
         ),
-        trained_on=gate_body.trained_on(evaluation),
+        trained_on=headline.trained_on(evaluation),
         verdict=challenger.tags.get(tags.VERDICT, ""),
         decision=challenger.tags.get(tags.APPROVAL, ""),
         reasons=evaluation.get("reasons", []),
@@ -229,7 +236,7 @@ def _candidate(challenger: Version, champion: Version | None, run_url: RunUrl) -
         gaps=gate_body.gaps_table(evaluation),
         fed_because=gate_body.fed_because(evaluation),
         thresholds=gate_body.threshold_rows(evaluation),
-        facts=gate_body.facts(evaluation),
+        facts=headline.facts(evaluation),
         shown=gate_body.shown_tables(evaluation),
         run_url=run_url(challenger.run_id),
     )
@@ -291,6 +298,7 @@ def _nights(use_case: str) -> list[Night]:
             drifted=int(run.data.metrics.get(tags.DRIFTED_FIELDS, 0)),
             run_url=links.mlflow_run(settings.load().mlflow_url, run.info.experiment_id, run.info.run_id),
             figures=msgspec.json.decode(run.data.tags.get(tags.FIGURES, "{}"), type=dict[str, str]),
+            alerts=run.data.tags.get(tags.ALERTS, ""),
         )
         for run in reversed(registry.recent_windows(use_case, NIGHTS))
     ]

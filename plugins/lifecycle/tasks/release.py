@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from lifecycle import four_eyes, released_model, settings
 from lifecycle.evidence import document as evidence
-from lifecycle.evidence import gate_body
+from lifecycle.evidence import gate_body, headline, impact
 from lifecycle.evidence.document import Decision, Evidence
 from lifecycle.hooks import airflow_api, registry, targets
 from lifecycle.hooks.registry import Version
@@ -25,6 +25,7 @@ from lifecycle.sensors import approval
 from lifecycle.task_ids import AWAIT_APPROVAL, RECORD_APPROVAL
 from lifecycle.trace import trace_id
 from training import use_case as definitions
+from training.impact.record import Preview
 from training.registry import tags
 
 log = logging.getLogger(__name__)
@@ -115,15 +116,21 @@ def recent_drift(use_case: str) -> list[evidence.Night]:
 
 @task
 def gather_evidence(
-    use_case: str, candidate: dict[str, Any], built: dict[str, Any], staging_report: dict[str, Any]
+    use_case: str,
+    candidate: dict[str, Any],
+    built: dict[str, Any],
+    staging_report: dict[str, Any],
+    preview_key: str,
 ) -> dict[str, Any]:
-    """Write the evidence document and what the gate shows of it: ``{"subject", "body", "digest"}``.
+    """Write the evidence document and what people see of it: ``{"subject", "body", "digest", "sentence"}``.
 
-    Document and body are made once: another try uses them again, unless the facts have changed.
+    ``preview_key`` is that of the job that previewed the impact. Document and body are made once: another try uses them
+    again, unless the facts have changed.
     """
     version = registry.resolve(use_case, candidate["version"])
     image = _image(built)
-    asked = _gather(use_case, candidate, version, image, staging_report)
+    preview = impact.read_preview(use_case, version, candidate, preview_key)
+    asked = _gather(use_case, candidate, version, image, staging_report, preview)
     registry.set_tags(version, {tags.IMAGE: image.reference, tags.STAGED_AT: _now()})
     registry.mark_staging(use_case, version.version)
     return asked
@@ -133,7 +140,7 @@ def gather_evidence(
 def gather_evidence_of_model(use_case: str, candidate: dict[str, Any], code: dict[str, Any]) -> dict[str, Any]:
     """As ``gather_evidence``, where no server answers requests: what is approved is the bundle and the code."""
     version = registry.resolve(use_case, candidate["version"])
-    return _gather(use_case, candidate, version, released_model.content(version, code["code_hash"]), UNSET)
+    return _gather(use_case, candidate, version, released_model.content(version, code["code_hash"]), UNSET, None)
 
 
 def _gather(
@@ -142,6 +149,7 @@ def _gather(
     version: Version,
     image: evidence.Image,
     staging_report: dict[str, Any] | UnsetType,
+    preview: Preview | None,
 ) -> dict[str, Any]:
     context: Any = get_current_context()
     run = context["dag_run"]
@@ -169,14 +177,16 @@ def _gather(
         image=image,
         staging_report=staging_report,
         replaces=evidence.Running(**replaced) if replaced["image"] else None,
+        preview=preview,
         drift=recent_drift(use_case),
+        answer_by=(datetime.now(UTC) + settings.load().release.response_timeout).isoformat(timespec="seconds"),
         stage_seconds=_stage_seconds(context),
     )
     document, body = evidence.kept(document) or (document, _render(document))
     evidence.store_text(document, body)
     found = evidence.store(document)
     subject = f"{definitions.load(use_case).title}: release {version.name} version {version.version} to production?"
-    return {"subject": subject, "body": body, "digest": found}
+    return {"subject": subject, "body": body, "digest": found, "sentence": str(headline.headline(document))}
 
 
 def _render(document: Evidence) -> str:
@@ -185,8 +195,8 @@ def _render(document: Evidence) -> str:
     return gate_body.render(
         document,
         mlflow_url=configured.mlflow_url,
+        airflow_url=configured.airflow_url,
         experiment_id=experiment_id,
-        response_hours=configured.release.response_hours,
     )
 
 

@@ -79,7 +79,10 @@ def forecast(use_case: UseCase) -> None:
         )
         announce: Any = announce_forecasts.override(outlets=[Asset(use_case.scores_asset)], trigger_rule="none_failed")
         taken_over: Any = take_over.override(outlets=[Asset(use_case.production_asset)])
-        score >> score_beside >> announce(name, pinned) >> taken_over(name, pinned)
+        announced: Any = announce(name, pinned)
+        # Without a version beside, its task is skipped at once, and does not wait for the other one.
+        score >> announced
+        score >> score_beside >> announced >> taken_over(name, pinned)
 
 
 for found in load_all()[0]:

@@ -104,6 +104,13 @@ def test_forecasts_are_made_by_approved_code_alone(dags):
         assert task.code.operator.task_id == found, f"{dag_id}.{task_id}"
 
 
+def test_forecasts_are_announced_once_they_are_there_also_where_no_version_runs_beside(dags):
+    """A task is skipped as soon as one before it is, whatever the others still do."""
+    announce = dags["demand_score"].get_task("announce_forecasts")
+    assert {"score", "score_beside"} <= announce.upstream_task_ids
+    assert announce.trigger_rule.value == "none_failed"
+
+
 def test_forecasts_are_written_on_mondays_after_the_week_was_judged(dags):
     assert dags["demand_score"].timetable.expression == "0 6 * * 1"
     assert dags["demand_retrain_weekly"].timetable.expression == "0 4 * * 1"

@@ -74,8 +74,20 @@ def test_reference_lists_every_metric_of_the_server():
         assert name in text
 
 
-FOLDERS = ("compose", "config", "dags", "embedded", "k8s", "monitoring", "plugins", "serving", "tests", "training")
-KINDS = ("*.py", "*.sh", "*.toml", "*.yaml", "Dockerfile")
+FOLDERS = (
+    "compose",
+    "config",
+    "dags",
+    "embedded",
+    "infrastructure",
+    "k8s",
+    "monitoring",
+    "plugins",
+    "serving",
+    "tests",
+    "training",
+)
+KINDS = ("*.py", "*.sh", "*.tf", "*.toml", "*.yaml", "Dockerfile")
 SOURCES = [path for folder in FOLDERS if folder != "tests" for kind in KINDS for path in (ROOT / folder).rglob(kind)]
 SOURCES += [ROOT / name for name in ("Makefile", "docker-compose.yaml", "env.example")]
 EXAMPLE = load(generator().EXAMPLE)

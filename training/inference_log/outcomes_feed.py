@@ -19,13 +19,13 @@ from serving.scoring import spelling
 from serving.scoring.contract import Field
 from serving.scoring.csv_lines import BadLine, NotTextError, is_utf_8, open_text, read_lines
 from serving.scoring.spelling import Refusal, shown
+from training.inference_log.layout import LEFT_OUT
 from training.inference_log.sql_engine import Column
 from training.use_case import Binary, column_name
 
 EFFECTIVE_DATE = "effective_date"
 _TEXT_SUFFIXES = (".csv", ".csv.gz")
 _READ_SUFFIXES = (*_TEXT_SUFFIXES, ".parquet")
-_LEFT_OUT = (".", "_", "~$")
 _DELTA_LOG = "_delta_log"
 _DELTA = "it is a Delta table, whose files hold deleted rows too: save its rows as CSV or Parquet"
 _BATCH_ROWS = 10_000
@@ -84,12 +84,12 @@ def list_feed(feed: Path | None) -> Listing:
             unread.append(Rejected(_readable(place.as_posix()), 0, _DELTA))
             folders.clear()
             continue
-        linked = [name for name in folders if not name.startswith(_LEFT_OUT) and Path(folder, name).is_symlink()]
+        linked = [name for name in folders if not name.startswith(LEFT_OUT) and Path(folder, name).is_symlink()]
         link = "a link to a folder is not followed: put the folder itself here"
         unread += [Rejected(_readable((place / name).as_posix()), 0, link) for name in linked]
-        ignored += [_readable((place / name).as_posix()) for name in [*folders, *names] if name.startswith(_LEFT_OUT)]
-        folders[:] = [name for name in folders if not name.startswith(_LEFT_OUT) and name not in linked]
-        for name in (name for name in names if not name.startswith(_LEFT_OUT)):
+        ignored += [_readable((place / name).as_posix()) for name in [*folders, *names] if name.startswith(LEFT_OUT)]
+        folders[:] = [name for name in folders if not name.startswith(LEFT_OUT) and name not in linked]
+        for name in (name for name in names if not name.startswith(LEFT_OUT)):
             path = (place / name).as_posix()
             if Path(folder, name).is_file():
                 files.append(path)

@@ -203,7 +203,7 @@ def test_first_line_says_what_replaces_what_and_which_is_better(found, says):
     first = texts(body.splitlines()[0])
     assert first.startswith("7 version 7 asks to replace version 7 in production. ")
     assert says in first
-    assert "95% interval of the difference" in first
+    assert re.search(r"\(95% [+-]0.\d{3} to [+-]0.\d{3}\)", first)
 
 
 def table_of(body):
@@ -263,7 +263,7 @@ def test_first_paragraph_says_what_is_unusual_and_until_when_an_answer_counts():
     assert "Unusual: low end is 0.8, which misses the limit of 0.82; Milliseconds is 7.2," in first
     assert "x failed in staging (x)" in first
     assert "drift is confirmed for x" in first
-    assert first.endswith("An answer counts until 2026-11-27 05:51 UTC. Without one, the release is rejected.")
+    assert first.endswith("An answer counts until 2026-11-27 05:51 UTC; silence rejects the release.")
 
 
 def test_first_figure_of_the_evaluation_stays_the_first_in_evidence_that_was_stored():
@@ -280,7 +280,7 @@ def test_first_figure_of_the_evaluation_stays_the_first_in_evidence_that_was_sto
 def test_release_with_nothing_unusual_says_so():
     found = document(thresholds=[], comparison={"champion_version": "x", "metrics": {}})
     found.staging_report, found.drift, found.model.verdict = {"checks": []}, [], "passed"
-    assert "Nothing about it is unusual." in texts(render(found))
+    assert "Nothing is unusual." in texts(render(found))
 
 
 def test_without_a_champion_the_plain_model_is_what_it_is_compared_with():
@@ -296,7 +296,7 @@ FIGURES = st.fixed_dictionaries(
 
 
 @given(st.lists(FIGURES, min_size=1, max_size=14))
-def test_gate_shows_at_most_five_figures_and_never_hides_a_graver_one_for_another(figures):
+def test_gate_shows_at_most_four_figures_and_never_hides_a_graver_one_for_another(figures):
     titles = {f"figure {number}": f"figure {number}" for number in range(len(figures))}
     compared, limits = {}, []
     for number, figure in enumerate(figures):

@@ -11,7 +11,7 @@ from lifecycle.evidence.markdown import code, table, text
 from training.impact.record import GroupImpact, Impact, Preview
 from training.registry import tags
 
-ROWS = 4
+ROWS = 3
 """Figures that the gate shows at most: *Approve* is seen without scrolling at 1,280 x 900. The pages show all."""
 NOTE_LIMIT = 200
 """Characters of the requester's note that the gate shows."""
@@ -215,7 +215,7 @@ def _digests(evidence: Evidence, page: str, run: str) -> str:
         f"- Image {code(_short(evidence.image.reference))}{replaced}, data {code(_short(evidence.model.data_digest))}, "
         f"code {code(revision)}. [All evidence]({page}), "
         f"[model card]({run}/artifacts/{tags.MODEL_CARD_FILE})"
-        f"{'; the note of who asked:' if evidence.release.note.strip() else ''}"
+        f"{'; note:' if evidence.release.note.strip() else ''}"
     )
 
 

@@ -52,7 +52,7 @@ def until(evidence: Evidence) -> str:
     """Until when an answer counts, and what silence means; empty in evidence that does not say it."""
     if not evidence.answer_by:
         return ""
-    return f"An answer counts until {moment(evidence.answer_by)}; silence rejects the release."
+    return f"An answer counts until {moment(evidence.answer_by)}; silence is a no."
 
 
 def moment(time: str) -> str:
@@ -65,8 +65,8 @@ def trained_on(evaluation: dict[str, Any]) -> str:
     data = evaluation["data"]
     if "source" not in data:  # a version that an earlier release of this project trained
         return f"{data['rows']:,} rows"
-    labelled = f" and {data['labelled_rows']:,} labelled by outcomes" if data["labelled_rows"] else ""
-    return f"{data['source']} ({data['original_rows']:,} original rows{labelled})"
+    labelled = f" of the original and {data['labelled_rows']:,} labelled by outcomes" if data["labelled_rows"] else ""
+    return f"{data['source']} ({data['original_rows']:,} rows{labelled})"
 
 
 # --- better or worse ---
@@ -177,7 +177,8 @@ def unusual(evidence: Evidence) -> list[str]:
     )
     impact = evidence.preview.impact if evidence.preview else None
     doubts = [impact.doubts] if impact and impact.doubts else []
-    about = [compared_with(evaluation, running), champion_lacks(evaluation)]
+    same = running == evidence.model.version
+    about = ["" if same else compared_with(evaluation, running), champion_lacks(evaluation)]
     fed = (evaluation.get("without_protected") or {}).get("reasons", {})
     seen = [f"the model sees {name}, by which groups are compared ({reason})" for name, reason in fed.items()]
     said = [*missed, *failed, *forced, *confirmed, *filter(None, about), *doubts, *seen]

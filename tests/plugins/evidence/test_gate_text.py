@@ -263,7 +263,7 @@ def test_first_paragraph_says_what_is_unusual_and_until_when_an_answer_counts():
     assert "Unusual: low end is 0.8, which misses the limit of 0.82; Milliseconds is 7.2," in first
     assert "x failed in staging (x)" in first
     assert "drift is confirmed for x" in first
-    assert first.endswith("An answer counts until 2026-11-27 05:51 UTC; silence rejects the release.")
+    assert first.endswith("An answer counts until 2026-11-27 05:51 UTC; silence is a no.")
 
 
 def test_first_figure_of_the_evaluation_stays_the_first_in_evidence_that_was_stored():
@@ -275,6 +275,13 @@ def test_first_figure_of_the_evaluation_stays_the_first_in_evidence_that_was_sto
     stored = evidence.decode(evidence.encode(found))
     assert render(stored) == render(found)
     assert "ROC AUC is 0.014 higher" in str(headline.headline(stored))
+
+
+def test_version_that_runs_already_is_not_told_to_be_compared_with_itself():
+    found = document(comparison=None)
+    assert "to compare with what runs now, train again" not in texts(render(found)), "version x in place of version x"
+    found.replaces.version = "y"
+    assert "to compare with what runs now, train again" in texts(render(found))
 
 
 def test_release_with_nothing_unusual_says_so():
@@ -296,7 +303,7 @@ FIGURES = st.fixed_dictionaries(
 
 
 @given(st.lists(FIGURES, min_size=1, max_size=14))
-def test_gate_shows_at_most_four_figures_and_never_hides_a_graver_one_for_another(figures):
+def test_gate_shows_at_most_three_figures_and_never_hides_a_graver_one_for_another(figures):
     titles = {f"figure {number}": f"figure {number}" for number in range(len(figures))}
     compared, limits = {}, []
     for number, figure in enumerate(figures):

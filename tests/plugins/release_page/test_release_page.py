@@ -156,7 +156,7 @@ def test_page_shows_places_candidate_history_and_drift(page, with_past):
     for part in (
         "Version 4 beside champion version 3",
         "Version 3 (champion)",
-        "Trained on employees.csv (1,470 original rows and 30 labelled by outcomes)",
+        "Trained on employees.csv (1,470 rows of the original and 30 labelled by outcomes)",
         "0.861 (0.822 to 0.897)",
         "0.847 (0.806 to 0.884)",
         "Plain logistic regression",
@@ -536,7 +536,7 @@ def test_evidence_is_a_page_that_people_read(page, with_past):
     shown = text_of(answer)
     for part in (
         "version 4 asks to replace version 3 in production.",
-        "silence rejects the release.",
+        "silence is a no.",
         "Nothing has been decided yet",
         "0.861 (0.822 to 0.897)",
         "Share picked out Age: 0.380 (0.200 to 0.550)",

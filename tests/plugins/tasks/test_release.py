@@ -820,7 +820,9 @@ def test_gate_says_where_another_version_is_champion_by_now(evaluation, running,
 def test_gate_names_the_data_that_the_challenger_was_trained_on():
     data = {"source": "tables/training/night=2026-11-02", "rows": 1500, "original_rows": 1470, "labelled_rows": 30}
     body = rendered({"data": data})
-    assert "trained on tables/training/night=2026-11-02 (1,470 original rows and 30 labelled by outcomes)." in body
+    assert (
+        "trained on tables/training/night=2026-11-02 (1,470 rows of the original and 30 labelled by outcomes)." in body
+    )
     assert "trained on 1,470 rows." in rendered({}), "of a version that an earlier release trained"
 
 

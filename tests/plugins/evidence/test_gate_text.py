@@ -80,7 +80,7 @@ def impact(hostile="x"):
         challenger="8", champion="7",
         impact=Impact(
             source="the batch of 2026-11-02", entities=hostile, rows=1470, records=1470, top_share=0.2, top=294,
-            entering=Count(31, 21.9, 43.7), leaving=Count(31, 21.9, 43.7), groups=tuple(groups),
+            entering=Count(31, 21.9, 43.7), leaving=Count(31, 21.9, 43.7), groups=groups,
             change=Change(0.002, 0.001, 0.003, 0.012, 0.081, 0.3), outliers_before=few, outliers=Count(12, 6.9, 20.9),
         ),
     )  # fmt: skip

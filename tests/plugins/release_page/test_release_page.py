@@ -510,9 +510,9 @@ FEW = Count(3, 1.0, 8.7)
 IMPACT = Impact(
     source="the batch of 2026-11-02", entities="employees", rows=1470, records=1470, top_share=0.2, top=294,
     entering=FEW, leaving=FEW, change=Change(0.002, 0.001, 0.003, 0.01, 0.08, 0.3), outliers_before=FEW, outliers=FEW,
-    groups=(
+    groups=[
         GroupImpact(field="Gender", group="Female", records=588, top=100, entering=FEW, leaving=Count(0, 0.0, 3.8)),
-    ),
+    ],
 )  # fmt: skip
 
 

@@ -12,12 +12,12 @@ USE_CASE ?= attrition
 TARGET ?= production
 
 # What `make test` leaves out: tests that take their time or need more than Python. Their own targets run them.
-NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz or reasons or client or azure
-REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons requirements-client requirements-azure-check
+NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz or reasons or client or browser or bus or azure
+REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons requirements-client requirements-browser requirements-bus requirements-azure-check
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs pin-images namespaces monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
-	test-azurite test-spark test-postgres test-image-env test-reasons test-client azure-check azure-schemas \
+	test-azurite test-spark test-postgres test-image-env test-reasons test-client test-browser test-bus browser-env pictures azure-check azure-schemas \
 	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training bench-batch bench-large-table clean
 
 help: ## List the targets
@@ -133,6 +133,33 @@ test-client: setup ## A typed Python client, made from the OpenAPI document in a
 	  cp requirements-client.txt .venv-client/installed.txt; }
 	$(CLIENT_ENV) -m pytest -m client tests/serving/test_typed_client.py $(ARGS)
 
+# What drives the browser comes first, and what else is needed from the environment beside it.
+BROWSER_ENV := .venv-browser/bin/python
+browser-env: setup
+	@[ -x $(BROWSER_ENV) ] || $(BIN)/uv venv --quiet --python $(RUN) .venv-browser
+	@cmp -s requirements-browser.txt .venv-browser/installed.txt || { \
+	  $(BIN)/uv pip install --quiet --python $(BROWSER_ENV) --require-hashes -r requirements-browser.txt && \
+	  $(RUN) -c 'import site; print(site.getsitepackages()[0])' \
+	    >"$$($(BROWSER_ENV) -c 'import site; print(site.getsitepackages()[0])')/beside.pth" && \
+	  cp requirements-browser.txt .venv-browser/installed.txt; }
+
+test-browser: browser-env ## The screens of the stack that is up (make demo APPROVE=yes), in Debian's Chromium
+	BROWSER_HOME="$${LIFECYCLE_HOME:-.lifecycle}" $(BROWSER_ENV) -m pytest -m browser tests/browser $(ARGS)
+
+pictures: browser-env ## Take the pictures of the docs anew, from the stack that is up (make demo APPROVE=yes)
+	@$(BROWSER_ENV) docs/pictures.py
+
+# The AMQP server's packages come first, and what else the tests need from the environment beside it.
+BUS_ENV := .venv-bus/bin/python
+test-bus: setup ## Events through Azure's own Service Bus client and a double of the bus, in an environment of its own (requirements-bus.txt; needs gcc)
+	@[ -x $(BUS_ENV) ] || $(BIN)/uv venv --quiet --python $(RUN) .venv-bus
+	@cmp -s requirements-bus.txt .venv-bus/installed.txt || { \
+	  $(BIN)/uv pip install --quiet --python $(BUS_ENV) --require-hashes -r requirements-bus.txt && \
+	  $(RUN) -c 'import site; print(site.getsitepackages()[0])' \
+	    >"$$($(BUS_ENV) -c 'import site; print(site.getsitepackages()[0])')/beside.pth" && \
+	  cp requirements-bus.txt .venv-bus/installed.txt; }
+	$(BUS_ENV) -m pytest -m bus $(ARGS)
+
 # Beside the policies, what is planted in copies: a misspelling, a public container, a right too many.
 AZURE := .venv-azure/bin
 azure-check: setup ## infrastructure/ without a cloud: arguments, names, rights, policies of trivy and checkov
@@ -168,9 +195,10 @@ use-case: setup ## A use case from a table (NAME=churn DATA=table.csv LABEL=chur
 
 ## ---- the embedded stack ----
 
-demo: setup ## From data to production, with your approval (USE_CASE=, DATA=, SYNTHETIC=yes, APPROVE=yes|no, KEEP=no)
+demo: setup ## From data to production, with your approval (USE_CASE=, DATA=, SYNTHETIC=yes, APPROVE=yes|no, DROP=yes, KEEP=no)
 	@$(RUN) -m embedded demo --use-case "$(USE_CASE)" $(if $(DATA),--data "$(DATA)") \
-	  $(if $(SYNTHETIC),--synthetic "$(SYNTHETIC)") $(if $(APPROVE),--approve "$(APPROVE)") $(if $(KEEP),--keep "$(KEEP)")
+	  $(if $(SYNTHETIC),--synthetic "$(SYNTHETIC)") $(if $(APPROVE),--approve "$(APPROVE)") \
+	  $(if $(DROP),--drop "$(DROP)") $(if $(KEEP),--keep "$(KEEP)")
 
 up: setup ## Start the stack and stay with it until Ctrl-C (DETACH=yes returns once it is up)
 	@$(RUN) -m embedded up $(if $(filter yes,$(DETACH)),--detach)

@@ -8,6 +8,9 @@ alias `champion`. Starts by hand, or when `$train_dag` updates the asset `$versi
 **Params.** `version`: registry version, empty for the `challenger`, whichever version the asset announced;
 `note`: shown to the approver. Example: `{"version": 7, "note": "spring data"}`.
 
+**Trying.** Where `qa` of the settings is `aci`, `try_image` runs the image once in a group of Azure Container Instances
+before it comes to staging. Its answers, keys and speed are verified there, and the group is removed at the end.
+
 **Gate.** `await_approval` waits on *Browse > Required Actions* for one of the approvers in the settings.
 No answer in time is a no. A rejection skips production, puts the champion's image back in staging, tags
 the version `rejected` and is not a failure: the run ends green, with `record_rejection` run and its note
@@ -38,11 +41,13 @@ person at once: run `$rollback_dag`.
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset, Param
+from airflow.sdk import DAG, Asset
 
+from lifecycle import settings
 from lifecycle.defaults import RELEASE, START_DATE, default_args, runbook
 from lifecycle.operators.build_image import BuildImageOperator
 from lifecycle.operators.release_step import ScoringStepOperator
+from lifecycle.params import optional
 from lifecycle.sensors.approval import ManualGateSensor
 from lifecycle.task_ids import AWAIT_APPROVAL, RECORD_APPROVAL, RECORD_REJECTION, RESTORE_PRODUCTION
 from lifecycle.tasks.release import (
@@ -74,13 +79,8 @@ def release(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         doc_md=runbook(__doc__, use_case),
         params={
-            "version": Param(
-                None,
-                type=["null", "integer"],
-                minimum=1,
-                description="Registry version. Empty: the challenger.",
-            ),
-            "note": Param("", type="string", maxLength=500, description="Shown to the approver."),
+            "version": optional("integer", "Version", "Of the registry.", otherwise="the challenger", minimum=1),
+            "note": optional("string", "Note", "For the approver.", otherwise="no note", maxLength=500),
         },
     ):
         steps(use_case)
@@ -133,6 +133,8 @@ def steps(use_case: UseCase) -> None:
     ran_before: dict[str, Any] = {key: rejected[key] for key in ("image", "version")}
     restore_staging = ScoringStepOperator(task_id="restore_staging", step="restore", **to_staging, **ran_before)
 
+    if settings.load().release.qa:
+        build_image >> ScoringStepOperator(task_id="try_image", step="try", **to_staging, **image) >> deploy_staging
     candidate >> build_image >> deploy_staging >> verify_staging >> evidence >> await_approval
     await_approval >> approved >> deploy_canary >> watch_canary >> deploy_production >> verify_production >> promoted
     [deploy_canary, watch_canary, deploy_production, verify_production] >> restore_production

@@ -4,9 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from embedded.demo.runs import GATE, Runs
+from embedded.demo import runs as demo_runs
+from embedded.demo.runs import GATE, RunError, Runs
 from embedded.demo.walk import Demo, DemoError
 from embedded.environment import Stack
+from lifecycle.events import files
 from training.use_case import load
 
 TRAIN, RELEASE = "attrition_train", "attrition_release"
@@ -186,3 +188,27 @@ def test_own_release_that_offers_a_version_of_somebody_else_is_not_answered(airf
     with pytest.raises(DemoError, match="release-1 offers version 3, but this demo trained version 2"):
         demo._release(mine, None)
     assert airflow.answers == []
+
+
+def test_dropped_file_is_found_as_the_run_that_it_starts(airflow, demo, data, monkeypatch, tmp_path):
+    """The run's id follows from the file, so the demo knows it before there is a run."""
+    bronze = tmp_path / "bronze"
+    monkeypatch.setattr(files, "SETTLE_SECONDS", 0.0)
+
+    def find(dag_id, run_id):
+        found = [one.run_id for one in files.local("data", bronze)]
+        assert found == [run_id]
+        return {"dag_run_id": run_id, "state": "running"}
+
+    monkeypatch.setattr(airflow, "find_run", find)
+    run_id = demo._runs.drop(data, bronze)
+    assert [path.read_bytes() for path in bronze.iterdir()] == [data.read_bytes()]
+    assert demo._runs.under_way(data) == run_id
+
+
+def test_dropped_file_that_starts_nothing_is_told(airflow, demo, data, monkeypatch, tmp_path):
+    monkeypatch.setattr(demo_runs, "_DROP_SECONDS", 0.1)
+    with pytest.raises(RunError, match=r"has started no training run within 0.1 s.*attrition_arrivals"):
+        demo._runs.drop(data, tmp_path / "bronze")
+    with pytest.raises(RunError, match=r"would start nothing.*\.csv or \.parquet"):
+        demo._runs.drop(data.rename(data.with_suffix(".txt")), tmp_path / "bronze")

@@ -183,18 +183,15 @@ def alerts_of(use_case: str, verdict: "Verdict", *, service_up: bool) -> list[Al
     if verdict.quality and verdict.quality.lost and (auc := verdict.quality.roc_auc):
         interval = f"95% {auc.low:.3f} to {auc.high:.3f}"
         texts["quality"] = f"Live AUC is {auc.value:.3f} ({interval}), at least {limits.minimum_live_auc} is expected"
-    read = verdict.counts.get("read", 0)
-    share = verdict.counts.get("quarantined", 0) / read if read else 0.0
-    if share > configured.retraining.quarantine_share:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in verdict.counts["reasons"].items())
-        texts["quarantine"] = f"{share:.1%} of {read} log lines are unreadable ({reasons})"
     if not verdict.records and service_up:
         own = f", beside {verdict.own} of the release's own verification" if verdict.own else ""
         texts["silence"] = (
             f"The service is up, but no client's record was exported for the whole day{own}: check the export rule"
         )
+    lines, limit = verdict.counts.get("read", 0), configured.retraining.quarantine_share
+    unreadable = verdict.counts.get("quarantined", 0) > limit * lines
     for one in losses(verdict, limits):
-        if one.grave:
+        if one.grave or (one.kind == "quarantine" and unreadable):
             texts[one.kind] = f"{texts[one.kind]}; {one.text}" if one.kind in texts else one.text
     return [Alert(use_case, kind, verdict.night, text) for kind, text in texts.items()]
 

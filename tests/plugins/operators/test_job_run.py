@@ -105,15 +105,17 @@ class Workspace:
         return self.ends[run_id - 1] if run_id <= len(self.ends) else ("RUNNING", "")
 
     def get_run_state(self, run_id):
-        if self.end_of(run_id) == GONE:
-            raise refused("INVALID_PARAMETER_VALUE", f"Run {run_id} does not exist.")
+        if self.end_of(run_id) in GONE:
+            raise refused("INVALID_PARAMETER_VALUE", self.end_of(run_id)[1])
         life, result = self.end_of(run_id)
         return RunState(life_cycle_state=life, result_state=result)
 
 
 FAILED = ("TERMINATED", "FAILED")
-DELETED, GONE = ("DELETED", ""), ("GONE", "")
-"""Of a run that was deleted in the workspace: its token is refused, or answered and the run is not found."""
+DELETED = ("DELETED", "")
+GONE = (("GONE", "Run 2 does not exist."), ("GONE", "Run: 2 in job: 7 doesn't exist"))
+"""Of a run that was deleted in the workspace: its token is refused, or answered and the run is not found, in the words
+that Databricks' own SDK knows."""
 
 
 def refused(code, message, status=400):
@@ -174,7 +176,7 @@ def test_retry_after_a_failed_run_starts_exactly_one_more(start, end):
     assert all(len(token) <= 64 for token in workspace.runs)
 
 
-@pytest.mark.parametrize("gone", [DELETED, GONE], ids=["token refused", "run not found"])
+@pytest.mark.parametrize("gone", [DELETED, *GONE], ids=["token refused", "run not found", "not found in its job"])
 def test_retry_after_a_run_that_was_deleted_in_the_workspace_starts_exactly_one_more(start, gone):
     """ "If a run with the provided token is deleted, an error is returned": clearing the task never helped."""
     workspace = Workspace(FAILED, gone)

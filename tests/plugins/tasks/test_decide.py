@@ -135,6 +135,8 @@ FEED = Labels(night="2026-11-02", outcomes=95, later=0, rejected=5, labelled=90,
         ({"unpaired": {"input without output": 6}, "records": 94}, ["export"]),
         ({"counts": {"read": 1, "blobs": 19, "strange": ["x"]}}, []),
         ({"counts": {"read": 1, "blobs": 18, "strange": ["x"]}}, ["export"]),
+        ({"counts": {"read": 1, "bytes": 95, "unread": [{"day": "2026-10-01", "blobs": 1, "bytes": 5}]}}, []),
+        ({"counts": {"read": 1, "bytes": 94, "unread": [{"day": "2026-10-01", "blobs": 1, "bytes": 6}]}}, ["export"]),
     ],
 )
 def test_alert_for_what_is_lost_only_beyond_its_limit(verdict, expected):

@@ -20,6 +20,7 @@ from lifecycle.hooks import airflow_api, registry
 from lifecycle.image_reference import ImageReference
 from lifecycle.operators.steps import Work, refuse_unapproved
 from lifecycle.tasks import release, rollback
+from lifecycle.trace import trace_id
 from tests.support.airflow import USE_CASE, make_settings, run_task
 from tests.support.image_names import image
 from training.registry import tags
@@ -204,6 +205,7 @@ def test_gather_evidence_twice_leaves_one_document_and_the_staging_alias(model):
     stored = evidence.read(version.run_id, release.release_key(context()))
     assert stored.stage_seconds == {"build_image": 2.0}
     assert stored.release.requested_by == "omar"
+    assert stored.release.trace_id == trace_id(context()["ti"])
     assert alias(tags.STAGING) == version.version
     assert registry.resolve(USE_CASE, version.version).tags[tags.EVIDENCE_DIGEST] == first["digest"]
 

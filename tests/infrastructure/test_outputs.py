@@ -207,6 +207,19 @@ def test_images_are_tried_in_the_group_and_with_the_identity_that_are_made(conne
     assert connections["scoring_qa"].conn_type == group_step.CONNECTION_TYPE
 
 
+def test_password_is_written_where_it_is_given_and_stored_nowhere():
+    for module in ("secrets", "database"):
+        password = next(block for name, block in MODULES[module].of("variable").items() if name.endswith("password"))
+        assert (password.body["ephemeral"], password.body["sensitive"]) == (True, True)
+        bodies = [block.body for block in MODULES[module].blocks]
+        stored = {name for body in bodies for name, value in body.items() if f"var.{password.name}" in str(value)}
+        assert stored
+        assert {name for name in stored if not re.search("_wo(_version)?$", name)} == set()
+    # A later run gives none: a text with nothing in it would be an error.
+    secret = MODULES["secrets"].of("resource")["database"].body["value_wo"]
+    assert secret.startswith("${var.database_password == null ? null : ")
+
+
 def test_clusters_are_reached_without_a_secret(connections):
     assert json.loads(connections["scoring_staging"].extra_dejson["kube_config"])["current-context"] == "staging"
     written = MODULES["cluster"].of("output")["kube_config"].body["value"]

@@ -59,7 +59,7 @@ resource "azurerm_key_vault_secret" "database" {
   name             = "airflow-database"
   key_vault_id     = var.vault_id
   content_type     = "text/plain"
-  value_wo         = "postgresql+psycopg2://airflow:${var.database_password}@${var.database_host}/airflow?sslmode=require"
+  value_wo         = var.database_password == null ? null : "postgresql+psycopg2://airflow:${var.database_password}@${var.database_host}/airflow?sslmode=require"
   value_wo_version = var.database_password_version
 }
 

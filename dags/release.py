@@ -1,9 +1,10 @@
 """
 # Release a model version: $title
 
-Takes one registered version to production: builds its image, deploys and verifies it in staging, asks a
-person, lets a canary take a share of production's traffic, rolls out, verifies, and moves the registry's
-alias `champion`. Starts by hand, or when `$train_dag` updates the asset `$version_asset`.
+Takes one registered version to production: builds its image, deploys and verifies it in staging, previews on
+Databricks which records it would rank otherwise, asks a person, lets a canary take a share of production's traffic,
+rolls out, verifies, and moves the registry's alias `champion`. Starts by hand, or when `$train_dag` updates the asset
+`$version_asset`.
 
 **Params.** `version`: registry version, empty for the `challenger`, whichever version the asset announced;
 `note`: shown to the approver. Example: `{"version": 7, "note": "spring data"}`.
@@ -31,6 +32,8 @@ touched, while `$rollback_dag` runs and where production is no longer what the g
 **Safe to repeat.** Every task: image, pods and aliases are looked up before they are made.
 
 **If it fails.** Before `record_approval` nothing touches production: read the red task's log, clear it.
+`preview_impact` scores the newest batch, or the newest closed night's records, with challenger and champion, at most
+20,000 of them; where there are none, or nothing runs in production, the gate says so.
 After it, `restore_production` puts the previous image back, aliases stay as they were, staging is left
 for study, and the run's note has the reason. If `restore_production` itself fails, production needs a
 person at once: run `$rollback_dag`.
@@ -46,6 +49,7 @@ from airflow.sdk import DAG, Asset
 from lifecycle import settings
 from lifecycle.defaults import RELEASE, START_DATE, default_args, runbook
 from lifecycle.operators.build_image import BuildImageOperator
+from lifecycle.operators.preview_run import PreviewRunOperator
 from lifecycle.operators.release_step import ScoringStepOperator
 from lifecycle.params import optional
 from lifecycle.sensors.approval import ManualGateSensor
@@ -99,7 +103,9 @@ def steps(use_case: UseCase) -> None:
     deploy_staging = ScoringStepOperator(task_id="deploy_staging", step="deploy", **to_staging, **image)
     verify_staging = ScoringStepOperator(task_id="verify_staging", step="verify", **to_staging, **image)
     verified: Any = verify_staging.output
-    evidence: Any = gather_evidence(name, candidate, built, verified)
+    preview = PreviewRunOperator(task_id="preview_impact", use_case=name, candidate=candidate)
+    previewed: Any = preview.output
+    evidence: Any = gather_evidence(name, candidate, built, verified, previewed["run_key"])
     await_approval = ManualGateSensor(
         task_id=AWAIT_APPROVAL,
         use_case=name,

@@ -7,7 +7,7 @@ environment of ``requirements-browser.txt`` and a Chromium.
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,16 +65,24 @@ def waiting_gate(airflow: Airflow, use_case: UseCase) -> Iterator[str]:
     """The run of a release of version 1 that waits for its answer; rejected at the end."""
     run_id = f"pictures__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
     airflow.trigger(use_case.release_dag, run_id, {"version": 1, "note": "the figures of spring"})
-    deadline = time.monotonic() + _GATE_SECONDS
-    while airflow.task(use_case.release_dag, run_id, GATE)["state"] != "awaiting_input":
-        state = airflow.run(use_case.release_dag, run_id)["state"]
-        if state == "failed" or time.monotonic() > deadline:
-            sys.exit(f"the release {run_id} does not come to its gate: its run is {state}")
-        time.sleep(1)
+    _await(airflow, use_case, run_id, lambda run, gate: gate == "awaiting_input", "come to its gate")
     try:
         yield run_id
     finally:
         airflow.answer(use_case.release_dag, run_id, GATE, REJECT, "it was asked for a picture")
+        _await(airflow, use_case, run_id, lambda run, gate: run == "success", "end")
+
+
+def _await(airflow: Airflow, use_case: UseCase, run_id: str, reached: Callable[[str, str], bool], what: str) -> None:
+    """Wait until the states of a run and of its gate are such; ends the process where that takes too long."""
+    deadline = time.monotonic() + _GATE_SECONDS
+    while True:
+        run = airflow.run(use_case.release_dag, run_id)["state"]
+        if reached(run, airflow.task(use_case.release_dag, run_id, GATE)["state"]):
+            return
+        if run == "failed" or time.monotonic() > deadline:
+            sys.exit(f"the release {run_id} does not {what}: its run is {run}")
+        time.sleep(1)
 
 
 def gate_page(page: Page, airflow: Airflow, use_case: UseCase, run_id: str) -> None:

@@ -57,8 +57,8 @@ def is_utf_16(text: bytes) -> bool:
 def read_lines(file: Iterable[str]) -> Iterator[tuple[int, list[str] | BadLine]]:
     """Each line that says something, from the header on, with its number as an editor counts; cells without blanks.
 
-    ``file`` is what ``open_text`` gives. A cell in quotation marks may hold line
-    breaks: the next line's number is larger by those. A line whose cells are all empty says nothing.
+    ``file`` is what ``open_text`` gives. A cell in quotation marks may hold line breaks: the next line's number is
+    larger by those. A line whose cells are all empty says nothing.
     """
     lines = csv.reader(file, skipinitialspace=True, strict=True)
     while True:

@@ -11,6 +11,7 @@ from embedded.environment import Stack
 from lifecycle.events import files
 from training.use_case import load
 
+SENTENCE = "model version 3 asks to replace version 2 in production."
 TRAIN, RELEASE = "attrition_train", "attrition_release"
 
 
@@ -48,7 +49,7 @@ class AirflowDouble:
         return {"state": "awaiting_input" if task_id == GATE and run_id in self.waiting else "success"}
 
     def result(self, dag_id, run_id, task_id):
-        return {"version": self.candidates[run_id]}
+        return {"version": self.candidates[run_id], "sentence": SENTENCE}
 
     def listed(self, path, key, source_dag_id, source_run_id, **_):
         assert (path, key, source_dag_id) == ("/assets/events", "asset_events", TRAIN)
@@ -212,3 +213,12 @@ def test_dropped_file_that_starts_nothing_is_told(airflow, demo, data, monkeypat
         demo._runs.drop(data, tmp_path / "bronze")
     with pytest.raises(RunError, match=r"would start nothing.*\.csv or \.parquet"):
         demo._runs.drop(data.rename(data.with_suffix(".txt")), tmp_path / "bronze")
+
+
+def test_question_in_the_terminal_begins_with_the_sentence_of_the_gate(airflow, demo, data, capsys):
+    mine = demo._runs.train(data)
+    registers(airflow, mine, "2", "release-1")
+    demo._tested = True
+    demo._answer(mine, "release-1")
+    assert SENTENCE in " ".join(capsys.readouterr().out.split())
+    assert airflow.answers == [(RELEASE, "release-1", GATE, "Approve", "answered by APPROVE=yes")]

@@ -33,9 +33,11 @@ def read_raw(location: str) -> RawTable:
             raise _Unread("it is a workbook of a spreadsheet: save it as CSV UTF-8")
         if path.lower().endswith(_ARCHIVES):
             raise _Unread("it is an archive or a compressed file: unpack it; only .csv.gz is read as it is")
+        if _is_delta(path):
+            return _typed(_read_delta(path))
         if "://" not in path and Path(path).is_dir() and not _holds_files(Path(path)):
             raise _Unread("the folder holds no files: name the folder that holds the Parquet files")
-        return _typed(_read_delta(path) if _is_delta(path) else pd.read_parquet(path))
+        return _typed(pd.read_parquet(path))
     except DataError:
         raise
     except (OSError, EOFError, ValueError, KeyError, ImportError, OverflowError) as error:

@@ -1,5 +1,6 @@
 """The layout of a Log Analytics export of ContainerLogV2, and the export in a local folder."""
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from datetime import date
@@ -19,9 +20,12 @@ def is_export(name: str) -> bool:
 
 
 def blob_of(name: str, size: int) -> Blob:
-    """What the name of a blob says of it."""
-    day = _DAY.search(name)
-    return Blob(name, size, is_export(name), date(*map(int, day.groups()[1:])) if day else None)
+    """What the name of a blob says of it. A folder whose name is not a date has no day."""
+    day = None
+    if found := _DAY.search(name):
+        with contextlib.suppress(ValueError):
+            day = date(*map(int, found.groups()[1:]))
+    return Blob(name, size, is_export(name), day)
 
 
 def blobs_until(last: date, found: Iterable[tuple[str, int]]) -> list[Blob]:

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from lifecycle import settings
 from lifecycle.alerts import Alert, send_once
-from lifecycle.hooks import airflow_api, targets
+from lifecycle.hooks import airflow_api, registry, targets
 from lifecycle.idempotency import action_key
 from training.inference_log import layout
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_TAG_LIMIT = 4_000
+"""Characters of a tag that every MLflow server takes."""
 MAX_NIGHTS = 31
 """Nights that one run closes; the next run goes on with the rest."""
 
@@ -161,7 +163,11 @@ def decide(use_case: str, nights: Sequence[str]) -> dict[str, str]:
     silent = any(verdict.status == "no records" for verdict in verdicts)
     up = service_is_up(use_case) if silent else False
     for verdict in verdicts:
-        send_once(tables, alerts_of(use_case, verdict, service_up=up))
+        alerts = alerts_of(use_case, verdict, service_up=up)
+        send_once(tables, alerts)
+        if alerts:
+            text = "; ".join(f"{alert.kind}: {alert.text}" for alert in alerts)
+            registry.mark_alerts(use_case, verdict.night, text[:_TAG_LIMIT])
     if not (wanted := [verdict for verdict in verdicts if verdict.retrain]):
         raise AirflowSkipException(last.note)
     log.info(last.note)

@@ -244,8 +244,9 @@ def test_files_beside_the_folders_of_days_are_read_or_told_and_folders_of_a_stor
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "PT05M.json").write_text("{}\n")
     write(tmp_path, 2, "", name="h=09")  # as a storage with folders lists one
+    write(tmp_path, 40, "{}\n")  # the fortieth of November
     manifest = close(tmp_path, 2)
-    assert (manifest.strange, manifest.blobs, manifest.lines) == (("notes.txt",), 2, 2)
+    assert (manifest.strange, manifest.blobs, manifest.lines) == (("notes.txt",), 3, 3)
 
 
 BURSTS = st.lists(st.lists(st.tuples(st.integers(2, 9), st.integers(1, 3)), max_size=4), min_size=8, max_size=8)

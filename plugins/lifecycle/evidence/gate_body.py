@@ -12,11 +12,12 @@ from lifecycle.evidence.markdown import code, table, text
 from training.impact.record import GroupImpact, Impact, Preview
 from training.registry import tags
 
-ROWS = 5
+ROWS = 3
 """Figures that the gate shows at most: *Approve* is seen without scrolling at 1,280 x 900. The pages show all."""
 NOTE_LIMIT = 200
 """Characters of the requester's note that the gate shows."""
 INTERVALS = "Where the result names an interval, the low end of the interval is what the limit is compared with."
+_LAST = 3
 _LOW_END = ", low end of the 95% interval"
 _GAPS = {
     "selection_rate": "Share picked out",
@@ -130,7 +131,10 @@ def impact_table(impact: Impact) -> Table:
 
 
 def decisive(evaluation: dict[str, Any], running: str) -> Table:
-    """At most ``ROWS`` figures: what missed its limit or got clearly worse, what has a limit, and the first others."""
+    """At most ``ROWS`` figures: what missed its limit or got clearly worse, what has a limit, and the first others.
+
+    A limit that no figure of the comparison has, such as on the time for an answer, comes last where it is met.
+    """
     other, found = headline.compared(evaluation)
     with_champion = other == headline.CHAMPION
     against = (evaluation["champion"] if with_champion else evaluation["plain"]["metrics"]) or {}
@@ -144,7 +148,7 @@ def decisive(evaluation: dict[str, Any], running: str) -> Table:
         cells = [title, _value(against.get(name)), _value(evaluation["challenger"].get(name))]
         rows.append((_rank(judged, found.get(name)), [*cells, _difference(found.get(name)), _limit(judged)]))
     for title, judged in limits.items():
-        rows.append((_rank(judged, None), [title, "-", f"{judged[0]['value']:.4g}", "-", _limit(judged)]))
+        rows.append((_rank(judged, None) and _LAST, [title, "-", f"{judged[0]['value']:.4g}", "-", _limit(judged)]))
     chosen = sorted(sorted(range(len(rows)), key=lambda place: rows[place][0])[:ROWS])
     named = _champion(evaluation, running) if with_champion else other.capitalize()
     heads = ["Figure", named, "This version", "Difference (95%)", "Limit"]
@@ -194,29 +198,26 @@ def _shown(evaluation: dict[str, Any]) -> list[str]:
     lines = []
     for title, shown in shown_tables(evaluation):
         lines += ["", f"**{text(title)}**", "", *shown.markdown()]
-    return lines
+    return [*lines, ""] if lines else []
 
 
-def _staging(evidence: Evidence) -> list[str]:
-    """Empty where nothing runs in staging."""
+def _staging(evidence: Evidence) -> str:
+    """Empty where nothing runs in staging; otherwise a sentence and a blank."""
     if isinstance(evidence.staging_report, UnsetType):
-        return []
+        return ""
     checks = headline.staging_checks(evidence)
-    failed = [check.get("name") for check in checks if not check.get("passed")]
-    passed = [check.get("name") for check in checks if check.get("passed")]
-    named = ", ".join(map(str, passed)) or "nothing"
-    told = f"; **failed {text(', '.join(map(str, failed)))}**" if failed else ""
-    return [f"- Staging: {text(f'passed {named}')}{told}"]
+    failed = [text(check.get("name")) for check in checks if not check.get("passed")]
+    if failed:
+        return f"Staging: **failed {', '.join(failed)}** ({len(failed)} of {len(checks)} checks). "
+    return f"Staging: passed every check ({len(checks)}). " if checks else "Staging: nothing was checked. "
 
 
 def _drift(nights: list[Night], period: str) -> str:
     if not nights:
-        return f"- Drift: no {period} has been judged yet"
+        return f"Drift: no {period} has been judged yet."
     last = nights[0]
     confirmed = f" **Confirmed: {text(last.confirmed)}.**" if last.confirmed else ""
-    return (
-        f"- Drift: {text(last.verdict.removeprefix(f'{last.window}: '))}, {period} of {text(last.window)}.{confirmed}"
-    )
+    return f"Drift in the {period} of {text(last.window)}: {text(last.verdict.removeprefix(f'{last.window}: '))}.{confirmed}"
 
 
 def _digests(evidence: Evidence, page: str, run: str) -> str:
@@ -228,6 +229,7 @@ def _digests(evidence: Evidence, page: str, run: str) -> str:
         f"- {_content(evidence)}{replaced}, data {code(_short(evidence.model.data_digest))}, "
         f"code {code(revision)}. [All evidence]({page}), "
         f"[model card]({run}/artifacts/{tags.MODEL_CARD_FILE})"
+        f"{'; note:' if evidence.release.note.strip() else ''}"
     )
 
 
@@ -247,7 +249,7 @@ def _short(digest: str) -> str:
 
 def _note(note: str) -> list[str]:
     """Last, so that nothing stands below what the requester may write."""
-    return ["", "The requester's note:", "", f"> {text(note, NOTE_LIMIT)}"] if note.strip() else []
+    return ["", f"> {text(note, NOTE_LIMIT)}"] if note.strip() else []
 
 
 def render(evidence: Evidence, *, mlflow_url: str, airflow_url: str, experiment_id: str) -> str:
@@ -262,11 +264,10 @@ def render(evidence: Evidence, *, mlflow_url: str, airflow_url: str, experiment_
         *decisive(evidence.evaluation, evidence.replaces.version if evidence.replaces else "").markdown(),
         "",
         *_impact(evidence.preview),
-        *_staging(evidence),
-        _drift(evidence.drift, headline.period(evidence.evaluation)),
+        f"- {_staging(evidence)}{_drift(evidence.drift, headline.period(evidence.evaluation))}",
         *(f"- {text(fact)}" for fact in headline.facts(evidence.evaluation)),
-        _digests(evidence, page, run),
         *_shown(evidence.evaluation),
+        _digests(evidence, page, run),
         *_note(evidence.release.note),
     ]
     return "\n".join(lines)

@@ -12,12 +12,19 @@ USE_CASE ?= attrition
 TARGET ?= production
 
 # What `make test` leaves out: tests that take their time or need more than Python. Their own targets run them.
-NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz or reasons or client
-REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons requirements-client
+NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz or reasons or client or browser or bus or azure
+REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons requirements-client requirements-browser requirements-bus requirements-azure-check
+
+# $(call apart,FOLDER,FILE): an environment of its own, with the packages of a locked file.
+apart = { [ -x $(1)/bin/python ] || $(BIN)/uv venv --quiet --python $(RUN) $(1); } && { cmp -s $(2) $(1)/installed.txt || \
+	{ $(BIN)/uv pip install --quiet --python $(1)/bin/python --require-hashes -r $(2) && cp $(2) $(1)/installed.txt; }; }
+# $(call beside,FOLDER,FILE): the same, and what else is needed comes from $(VENV).
+SITE := import site; print(site.getsitepackages()[0])
+beside = $(call apart,$(1),$(2)) && $(RUN) -c '$(SITE)' >"$$($(1)/bin/python -c '$(SITE)')/beside.pth"
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs pin-images namespaces monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
-	test-azurite test-spark test-postgres test-image-env test-reasons test-client \
+	test-azurite test-spark test-postgres test-image-env test-reasons test-client test-browser test-bus azure-check azure-schemas browser-env pictures \
 	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training bench-batch bench-demand bench-large-table clean
 
 help: ## List the targets
@@ -92,10 +99,7 @@ test-azurite: setup ## Tests against Azurite, which npm installs below .venv-azu
 
 SPARK := .venv-spark/bin/python
 test-spark: setup ## Tests on local Spark, in an environment of its own (requirements-spark.txt; needs Java)
-	@[ -x $(SPARK) ] || $(BIN)/uv venv --quiet --python $(RUN) .venv-spark
-	@cmp -s requirements-spark.txt .venv-spark/installed.txt || { \
-	  $(BIN)/uv pip install --quiet --python $(SPARK) --require-hashes -r requirements-spark.txt && \
-	  cp requirements-spark.txt .venv-spark/installed.txt; }
+	@$(call apart,.venv-spark,requirements-spark.txt)
 	$(RUN) -m tests.support.batch_example .venv-spark/batch
 	BATCH_EXAMPLE=$(CURDIR)/.venv-spark/batch $(SPARK) -m pytest -m spark tests/training/inference_log/test_spark.py \
 	  tests/training/search/test_spark_executor.py tests/training/batch/test_spark_batch.py $(ARGS)
@@ -103,35 +107,52 @@ test-spark: setup ## Tests on local Spark, in an environment of its own (require
 # The image's packages come first, and what else the tests need from the environment beside it.
 IMAGE_ENV := .venv-image/bin/python
 test-image-env: setup ## The server's tests, and the long fuzz of its HTTP, with the image's own requirements
-	@[ -x $(IMAGE_ENV) ] || $(BIN)/uv venv --quiet --python $(RUN) .venv-image
-	@cmp -s serving/requirements.txt .venv-image/installed.txt || { \
-	  $(BIN)/uv pip install --quiet --python $(IMAGE_ENV) --require-hashes -r serving/requirements.txt && \
-	  $(RUN) -c 'import site; print(site.getsitepackages()[0])' \
-	    >"$$($(IMAGE_ENV) -c 'import site; print(site.getsitepackages()[0])')/beside.pth" && \
-	  cp serving/requirements.txt .venv-image/installed.txt; }
+	@$(call beside,.venv-image,serving/requirements.txt)
 	$(IMAGE_ENV) -m pytest -m "not docker and not client" -n 2 --dist loadfile tests/serving $(ARGS)
 
 # The package shap comes first, and what else the tests need from the environment beside it.
 REASONS_ENV := .venv-reasons/bin/python
 test-reasons: setup ## Reasons beside the package shap, on all rows, in an environment of its own (requirements-reasons.txt)
-	@[ -x $(REASONS_ENV) ] || $(BIN)/uv venv --quiet --python $(RUN) .venv-reasons
-	@cmp -s requirements-reasons.txt .venv-reasons/installed.txt || { \
-	  $(BIN)/uv pip install --quiet --python $(REASONS_ENV) --require-hashes -r requirements-reasons.txt && \
-	  $(RUN) -c 'import site; print(site.getsitepackages()[0])' \
-	    >"$$($(REASONS_ENV) -c 'import site; print(site.getsitepackages()[0])')/beside.pth" && \
-	  cp requirements-reasons.txt .venv-reasons/installed.txt; }
+	@$(call beside,.venv-reasons,requirements-reasons.txt)
 	$(REASONS_ENV) -m pytest -m reasons tests/training/export/test_reasons_oracle.py $(ARGS)
 
 # The generator and its client's packages come first, and what else the tests need from the environment beside it.
 CLIENT_ENV := .venv-client/bin/python
 test-client: setup ## A typed Python client, made from the OpenAPI document in an environment of its own (requirements-client.txt)
-	@[ -x $(CLIENT_ENV) ] || $(BIN)/uv venv --quiet --python $(RUN) .venv-client
-	@cmp -s requirements-client.txt .venv-client/installed.txt || { \
-	  $(BIN)/uv pip install --quiet --python $(CLIENT_ENV) --require-hashes -r requirements-client.txt && \
-	  $(RUN) -c 'import site; print(site.getsitepackages()[0])' \
-	    >"$$($(CLIENT_ENV) -c 'import site; print(site.getsitepackages()[0])')/beside.pth" && \
-	  cp requirements-client.txt .venv-client/installed.txt; }
+	@$(call beside,.venv-client,requirements-client.txt)
 	$(CLIENT_ENV) -m pytest -m client tests/serving/test_typed_client.py $(ARGS)
+
+# What drives the browser comes first, and what else is needed from the environment beside it.
+BROWSER_ENV := .venv-browser/bin/python
+browser-env: setup
+	@$(call beside,.venv-browser,requirements-browser.txt)
+
+test-browser: browser-env ## The screens of the stack that is up (make demo APPROVE=yes), in Debian's Chromium
+	BROWSER_HOME="$${LIFECYCLE_HOME:-.lifecycle}" $(BROWSER_ENV) -m pytest -m browser tests/browser $(ARGS)
+
+pictures: browser-env ## Take the pictures of the docs anew, from the stack that is up (make demo APPROVE=yes)
+	@$(BROWSER_ENV) docs/pictures.py
+
+# The AMQP server's packages come first, and what else the tests need from the environment beside it.
+BUS_ENV := .venv-bus/bin/python
+test-bus: setup ## Events through Azure's own Service Bus client and a double of the bus, in an environment of its own (requirements-bus.txt; needs gcc)
+	@$(call beside,.venv-bus,requirements-bus.txt)
+	$(BUS_ENV) -m pytest -m bus $(ARGS)
+
+# Beside the policies, what is planted in copies: a misspelling, a public container, a right too many.
+AZURE := .venv-azure/bin
+azure-check: setup ## infrastructure/ without a cloud: arguments, names, rights, policies of trivy and checkov
+	@$(call apart,.venv-azure,requirements-azure-check.txt)
+	$(RUN) -m infrastructure.checks --tools $(AZURE)
+	AZURE_TOOLS=$(CURDIR)/$(AZURE) $(RUN) -m pytest -m azure tests/infrastructure $(ARGS)
+
+SCHEMAS := .venv-azure/schemas
+azure-schemas: setup ## Extract the providers' schemas again (infrastructure/schemas), from bindings that npm has
+	@mkdir -p $(SCHEMAS)
+	npm install --silent --no-save --no-audit --no-fund --legacy-peer-deps --prefix $(SCHEMAS) \
+	  @cdktn/provider-azurerm@16.1.0 @cdktn/provider-databricks@18.7.0
+	$(RUN) -m infrastructure.checks.extract $(SCHEMAS)/node_modules/@cdktn/provider-azurerm/.jsii \
+	  $(SCHEMAS)/node_modules/@cdktn/provider-databricks/.jsii
 
 test-postgres: setup ## Tests with Airflow on PostgreSQL
 	$(RUN) -m pytest -m postgres $(ARGS)
@@ -150,9 +171,10 @@ use-case: setup ## A use case from a table (NAME=churn DATA=table.csv LABEL=chur
 
 ## ---- the embedded stack ----
 
-demo: setup ## From data to production, with your approval (USE_CASE=, DATA=, SYNTHETIC=yes, APPROVE=yes|no, KEEP=no)
+demo: setup ## From data to production, with your approval (USE_CASE=, DATA=, SYNTHETIC=yes, APPROVE=yes|no, DROP=yes, KEEP=no)
 	@$(RUN) -m embedded demo --use-case "$(USE_CASE)" $(if $(DATA),--data "$(DATA)") \
-	  $(if $(SYNTHETIC),--synthetic "$(SYNTHETIC)") $(if $(APPROVE),--approve "$(APPROVE)") $(if $(KEEP),--keep "$(KEEP)")
+	  $(if $(SYNTHETIC),--synthetic "$(SYNTHETIC)") $(if $(APPROVE),--approve "$(APPROVE)") \
+	  $(if $(DROP),--drop "$(DROP)") $(if $(KEEP),--keep "$(KEEP)")
 
 up: setup ## Start the stack and stay with it until Ctrl-C (DETACH=yes returns once it is up)
 	@$(RUN) -m embedded up $(if $(filter yes,$(DETACH)),--detach)

@@ -1,10 +1,10 @@
-"""``make bench-serving``: the scoring server, an empty route, ``mlflow models serve`` and the naive way, in one run.
+"""``make bench-serving``: the scoring server, an empty route, other model servers and the naive way, in one run.
 
     python -m benchmarks.serving [--data FILE] [--seconds 4] [--rounds 3]
 
 In the shape that is deployed: one worker on one CPU, to which the server is pinned; the client has another one. Same
 payloads, same machine, same threads. Rounds of the systems alternate, so that a slow minute of the machine hits all of
-them; a row is the median of its rounds. Writes
+them; a row is the median of its rounds. BentoML takes part where it is installed beside. Writes
 ``benchmarks/results/serving.json`` and the table of ``benchmarks/serving.md``.
 """
 
@@ -12,6 +12,7 @@ import argparse
 import functools
 import hashlib
 import http.client
+import importlib.util
 import json
 import os
 import pickle
@@ -49,8 +50,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE, RESULTS = ROOT / "benchmarks" / "serving.md", ROOT / "benchmarks" / "results" / "serving.json"
 OURS, CEILING, NAIVE = "this project", "empty Flask route", "Flask + pandas + scikit-learn + SciPy"
 MLFLOW = "mlflow models serve"
+BENTOML = "BentoML"
 EXPLAINED = "this project, with reasons"
-SLOW = (NAIVE, MLFLOW)
+SLOW = (NAIVE, MLFLOW, BENTOML)
 """Ten to a hundred times slower: one round says it."""
 SIZES, CONNECTIONS = (1, 10, 100, 1000), (1, 8)
 DISTINCT = 48
@@ -58,6 +60,8 @@ DISTINCT = 48
 THREADS = 8
 SEED = 1
 KEY = "benchmark"
+_ENVELOPES = {MLFLOW: b"dataframe_records", BENTOML: b"records"}
+"""Who wants the list of records in a member of an object, and in which."""
 
 
 class FrameEncoder:
@@ -83,7 +87,7 @@ class System:
     def request(self, records: bytes, answer_size: int = 0) -> bytes:
         """The HTTP message that asks for records (a JSON list); ``answer_size``: what the empty route answers."""
         path = f"{self.path}?bytes={answer_size}" if self.name == CEILING else self.path
-        body = b'{"dataframe_records":%b}' % records if self.name == MLFLOW else records
+        body = b'{"%b":%b}' % (_ENVELOPES[self.name], records) if self.name in _ENVELOPES else records
         return http_request(path, body, {"X-API-Key": KEY})
 
 
@@ -139,8 +143,9 @@ def systems(folder: Path) -> list[System]:
         "SCORING_THREADS": str(THREADS),
         "SCORING_MAX_REQUESTS": "0",
         "SCORING_RELEASE": str(folder / "release.json"),
+        "SCORING_STOP_FILE": str(folder / "stop.json"),  # which is not there, as in a pod that scores
     }
-    return [
+    found = [
         System(CEILING, [*gunicorn, "benchmarks.serving_rivals:ceiling()"], {}),
         System(
             OURS, [sys.executable, "-m", "gunicorn", "-c", "python:serving.gunicorn_config", "serving.wsgi:app"], ours
@@ -174,6 +179,17 @@ def systems(folder: Path) -> list[System]:
         ),
         System(NAIVE, [*gunicorn, f"benchmarks.serving_rivals:naive({str(folder / 'models.pickle')!r})"], {}),
     ]
+    if has_bentoml():
+        service = [sys.executable, "-m", "bentoml", "serve", "benchmarks.serving_bentoml:Scoring"]
+        service += ["--host", "127.0.0.1", "--port", "PORT"]
+        environ = {"BENCHMARK_MODEL": str(folder / "registered"), "BENTOML_DO_NOT_TRACK": "True"}
+        found.append(System(BENTOML, service, environ))
+    return found
+
+
+def has_bentoml() -> bool:
+    """Whether BentoML can take part."""
+    return importlib.util.find_spec("bentoml") is not None
 
 
 @contextmanager
@@ -240,16 +256,17 @@ def ask(port: int, message: bytes) -> bytes:
 
 
 def payloads(employees: Dataset) -> dict[int, list[bytes]]:
-    """For each size, different requests of real records."""
+    """For each size, different requests of real records with their keys, so that answers have every member."""
     random = np.random.default_rng(0)
-    rows = len(employees.frame)
-    return {
-        size: [
-            json.dumps(as_records(employees, random.integers(0, rows, size)), separators=(",", ":")).encode()
-            for _ in range(DISTINCT)
-        ]
-        for size in SIZES
-    }
+    name = str(employees.use_case.key)
+
+    def request(size: int) -> bytes:
+        rows = random.integers(0, len(employees.frame), size)
+        keys = employees.frame[name].iloc[rows].astype(int).tolist()
+        records = [record | {name: key} for record, key in zip(as_records(employees, rows), keys, strict=True)]
+        return json.dumps(records, separators=(",", ":")).encode()
+
+    return {size: [request(size) for _ in range(DISTINCT)] for size in SIZES}
 
 
 def run(folder: Path, employees: Dataset, seconds: float, rounds: int) -> list[dict[str, Any]]:
@@ -309,30 +326,38 @@ def summary(
     def rate(of: list[Measured]) -> float:
         return statistics.median(measured.requests_per_s for measured in of)
 
-    def percentile(share: float) -> float:
-        return round(statistics.median(measured.percentile_ms(share) for measured in found), 3)
+    def percentile(share: float, of: list[Measured] = found) -> float:
+        return statistics.median(measured.percentile_ms(share) for measured in of)
 
+    def tail(of: list[Measured]) -> float:
+        return percentile(0.99, of) / percentile(0.5, of)
+
+    ceiling = rows[CEILING, records, connections]
     return {
         "system": system,
         "records": records,
         "connections": connections,
         "requests_per_s": round(rate(found), 1),
-        "p50_ms": percentile(0.5),
-        "p95_ms": percentile(0.95),
-        "p99_ms": percentile(0.99),
-        "p99_to_p50": round(percentile(0.99) / percentile(0.5), 2),
-        "share_of_ceiling": round(rate(found) / rate(rows[CEILING, records, connections]), 3),
+        "p50_ms": round(percentile(0.5), 3),
+        "p95_ms": round(percentile(0.95), 3),
+        "p99_ms": round(percentile(0.99), 3),
+        "p99_to_p50": round(tail(found), 2),
+        "share_of_ceiling": round(rate(found) / rate(ceiling), 3),
+        "tail_to_ceiling": round(tail(found) / tail(ceiling), 2),
         "start_s": round(statistics.median(starts[system]), 2),
         "memory_mib": round(memory[system], 1),
     }
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """The results as a Markdown table."""
+    """The results as a Markdown table, and who is missing in it."""
     columns = list(results[0])
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     ordered = sorted(results, key=lambda row: (row["connections"], row["records"], -row["requests_per_s"]))
-    return "\n".join([*lines, *(f"| {' | '.join(str(row[column]) for column in columns)} |" for row in ordered)])
+    lines += [f"| {' | '.join(str(row[column]) for column in columns)} |" for row in ordered]
+    if BENTOML not in {row["system"] for row in results}:
+        lines += ["", "BentoML was not installed where this was measured."]
+    return "\n".join(lines)
 
 
 def write(results: list[dict[str, Any]]) -> None:

@@ -1,12 +1,16 @@
 """
 # Release a model version: $title
 
-Takes one registered version to production: builds its image, deploys and verifies it in staging, asks a
-person, lets a canary take a share of production's traffic, rolls out, verifies, and moves the registry's
-alias `champion`. Starts by hand, or when `$train_dag` updates the asset `$version_asset`.
+Takes one registered version to production: builds its image, deploys and verifies it in staging, previews on
+Databricks which records it would rank otherwise, asks a person, lets a canary take a share of production's traffic,
+rolls out, verifies, and moves the registry's alias `champion`. Starts by hand, or when `$train_dag` updates the asset
+`$version_asset`.
 
 **Params.** `version`: registry version, empty for the `challenger`, whichever version the asset announced;
 `note`: shown to the approver. Example: `{"version": 7, "note": "spring data"}`.
+
+**Trying.** Where `qa` of the settings is `aci`, `try_image` runs the image once in a group of Azure Container Instances
+before it comes to staging. Its answers, keys and speed are verified there, and the group is removed at the end.
 
 **Gate.** `await_approval` waits on *Browse > Required Actions* for one of the approvers in the settings.
 No answer in time is a no. A rejection skips production, puts the champion's image back in staging, tags
@@ -28,6 +32,8 @@ touched, while `$rollback_dag` runs and where production is no longer what the g
 **Safe to repeat.** Every task: image, pods and aliases are looked up before they are made.
 
 **If it fails.** Before `record_approval` nothing touches production: read the red task's log, clear it.
+`preview_impact` scores the newest batch, or the newest closed night's records, with challenger and champion, at most
+20,000 of them; where there are none, or nothing runs in production, the gate says so.
 After it, `restore_production` puts the previous image back, aliases stay as they were, staging is left
 for study, and the run's note has the reason. If `restore_production` itself fails, production needs a
 person at once: run `$rollback_dag`.
@@ -38,11 +44,14 @@ person at once: run `$rollback_dag`.
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset, Param
+from airflow.sdk import DAG, Asset
 
+from lifecycle import settings
 from lifecycle.defaults import RELEASE, START_DATE, default_args, runbook
 from lifecycle.operators.build_image import BuildImageOperator
+from lifecycle.operators.preview_run import PreviewRunOperator
 from lifecycle.operators.release_step import ScoringStepOperator
+from lifecycle.params import optional
 from lifecycle.sensors.approval import ManualGateSensor
 from lifecycle.task_ids import AWAIT_APPROVAL, RECORD_APPROVAL, RECORD_REJECTION, RESTORE_PRODUCTION
 from lifecycle.tasks.release import (
@@ -74,13 +83,8 @@ def release(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         doc_md=runbook(__doc__, use_case),
         params={
-            "version": Param(
-                None,
-                type=["null", "integer"],
-                minimum=1,
-                description="Registry version. Empty: the challenger.",
-            ),
-            "note": Param("", type="string", maxLength=500, description="Shown to the approver."),
+            "version": optional("integer", "Version", "Of the registry.", otherwise="the challenger", minimum=1),
+            "note": optional("string", "Note", "For the approver.", otherwise="no note", maxLength=500),
         },
     ):
         steps(use_case)
@@ -99,7 +103,9 @@ def steps(use_case: UseCase) -> None:
     deploy_staging = ScoringStepOperator(task_id="deploy_staging", step="deploy", **to_staging, **image)
     verify_staging = ScoringStepOperator(task_id="verify_staging", step="verify", **to_staging, **image)
     verified: Any = verify_staging.output
-    evidence: Any = gather_evidence(name, candidate, built, verified)
+    preview = PreviewRunOperator(task_id="preview_impact", use_case=name, candidate=candidate)
+    previewed: Any = preview.output
+    evidence: Any = gather_evidence(name, candidate, built, verified, previewed["run_key"])
     await_approval = ManualGateSensor(
         task_id=AWAIT_APPROVAL,
         use_case=name,
@@ -133,6 +139,8 @@ def steps(use_case: UseCase) -> None:
     ran_before: dict[str, Any] = {key: rejected[key] for key in ("image", "version")}
     restore_staging = ScoringStepOperator(task_id="restore_staging", step="restore", **to_staging, **ran_before)
 
+    if settings.load().release.qa:
+        build_image >> ScoringStepOperator(task_id="try_image", step="try", **to_staging, **image) >> deploy_staging
     candidate >> build_image >> deploy_staging >> verify_staging >> evidence >> await_approval
     await_approval >> approved >> deploy_canary >> watch_canary >> deploy_production >> verify_production >> promoted
     [deploy_canary, watch_canary, deploy_production, verify_production] >> restore_production

@@ -18,10 +18,11 @@ not know it yet: clear it.
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG
 
 from lifecycle.defaults import RELEASE, START_DATE, default_args, runbook
 from lifecycle.operators.release_step import ScoringStepOperator
+from lifecycle.params import required_text
 from lifecycle.tasks.switch import look_up_running, record_resume
 from training.use_case import UseCase, load_all
 
@@ -39,7 +40,7 @@ def resume(use_case: UseCase) -> None:
         tags=[use_case.name, RELEASE],
         default_args=default_args(use_case),
         doc_md=runbook(__doc__, use_case),
-        params={"reason": Param(type="string", minLength=3, maxLength=500, description="Why scoring goes on.")},
+        params={"reason": required_text("Reason", "Why scoring goes on.")},
     ):
         running: Any = look_up_running(use_case.name)
         what: dict[str, Any] = {key: running[key] for key in ("image", "version", "said")}

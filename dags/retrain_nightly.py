@@ -39,16 +39,15 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG
 
 from lifecycle.defaults import RETRAINING, START_DATE, default_args, runbook
 from lifecycle.four_eyes import STARTED_BY
 from lifecycle.operators.nightly_run import NightlyRunOperator
+from lifecycle.params import flag, optional
 from lifecycle.tasks.retraining import decide, land_logs
 from lifecycle.tasks.training import publish_code
 from training.use_case import UseCase, load_all
-
-NIGHT: dict[str, Any] = {"type": ["null", "string"], "format": "date"}
 
 
 def retrain_nightly(use_case: UseCase) -> None:
@@ -64,11 +63,11 @@ def retrain_nightly(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         doc_md=runbook(__doc__, use_case),
         params={
-            "night_from": Param(
-                None, **NIGHT, description="First day to close. Empty: the day after the last closed one."
+            "night_from": optional(
+                "string", "First day to close", "", otherwise="the day after the last closed one", format="date"
             ),
-            "night_to": Param(None, **NIGHT, description="Last day to close. Empty: yesterday (UTC)."),
-            "retrain": Param(False, type="boolean", description="Start a training run whatever the verdict."),
+            "night_to": optional("string", "Last day to close", "", otherwise="yesterday (UTC)", format="date"),
+            "retrain": flag("Retrain in any case", "Start a training run whatever the verdict."),
         },
     ):
         landed: Any = land_logs(use_case.name)

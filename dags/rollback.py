@@ -26,10 +26,11 @@ approved, was rejected, or has an *unsigned* approval (given before approvals we
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset, Param
+from airflow.sdk import DAG, Asset
 
 from lifecycle.defaults import RELEASE, START_DATE, default_args, runbook
 from lifecycle.operators.release_step import ScoringStepOperator
+from lifecycle.params import optional, required_text
 from lifecycle.tasks.release import promote
 from lifecycle.tasks.rollback import resolve_earlier_release
 from training.use_case import UseCase, load_all
@@ -49,13 +50,8 @@ def rollback(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         doc_md=runbook(__doc__, use_case),
         params={
-            "version": Param(
-                None,
-                type=["null", "integer"],
-                minimum=1,
-                description="Registry version. Empty: previous_champion.",
-            ),
-            "reason": Param(type="string", minLength=3, maxLength=500, description="Why production goes back."),
+            "version": optional("integer", "Version", "Of the registry.", otherwise="previous_champion", minimum=1),
+            "reason": required_text("Reason", "Why production goes back."),
         },
     ):
         earlier: Any = resolve_earlier_release(use_case.name)

@@ -27,10 +27,12 @@ fail nothing. Two runs of one date: the later one counts, and the earlier one fa
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset, Param
+from airflow.sdk import DAG, Asset
 
+from lifecycle import settings
 from lifecycle.defaults import SCORING, START_DATE, default_args, runbook
 from lifecycle.operators.batch_run import BatchRunOperator
+from lifecycle.params import flag, optional
 from lifecycle.tasks.scoring import announce_scores, pin_model
 from lifecycle.tasks.training import publish_code
 from training.use_case import UseCase, load_all
@@ -49,23 +51,18 @@ def score(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         doc_md=runbook(__doc__, use_case),
         params={
-            "input": Param(
-                "", type="string", title="Table", description="CSV, Parquet or Delta. Empty: the settings'."
+            "input": optional(
+                "string",
+                "Table",
+                "CSV, Parquet or Delta, as the job reaches it.",
+                otherwise=settings.load().of(use_case.name).batch or "none, so name one",
             ),
-            "date": Param(
-                None,
-                type=["null", "string"],
-                format="date",
-                description="Partition that is replaced. Empty: the run's own date (UTC).",
+            "date": optional(
+                "string", "Date", "Partition that is replaced.", otherwise="the run's own date (UTC)", format="date"
             ),
-            "version": Param(
-                None, type=["null", "integer"], minimum=1, description="Registry version. Empty: the champion."
-            ),
-            "explain": Param(
-                False,
-                type="boolean",
-                title="Reasons",
-                description="Columns base, reasons and other: why each row has its probability. Takes longer.",
+            "version": optional("integer", "Version", "Of the registry.", otherwise="the champion", minimum=1),
+            "explain": flag(
+                "Reasons", "Columns base, reasons and other: why each row has its probability. Takes longer."
             ),
         },
     ):

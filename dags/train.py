@@ -24,16 +24,19 @@ was *failed*: its log and the run's note say why.
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset, Param
+from airflow.sdk import DAG, Asset
 
+from lifecycle import settings
 from lifecycle.defaults import START_DATE, TRAINING, default_args, runbook
 from lifecycle.operators.training_run import TrainingRunOperator
+from lifecycle.params import flag, optional
 from lifecycle.tasks.training import announce_model_version, publish_code
 from training.use_case import UseCase, load_all
 
 
 def train(use_case: UseCase) -> None:
     """The training DAG of one use case."""
+    found = settings.load().of(use_case.name)
     with DAG(
         use_case.train_dag,
         schedule=None,
@@ -45,20 +48,22 @@ def train(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         doc_md=runbook(__doc__, use_case),
         params={
-            "data": Param(
-                "", type="string", title="Training data", description="CSV, Parquet or Delta. Empty: the settings'."
+            "data": optional(
+                "string",
+                "Training data",
+                "CSV, Parquet or Delta, as the job reaches it.",
+                otherwise=found.data or "none",
             ),
-            "trials": Param(
-                None,
-                type=["null", "integer"],
-                minimum=1,
-                maximum=1000,
-                description="Tuning trials. Empty: the settings'.",
+            "trials": optional("integer", "Tuning trials", "", otherwise=str(found.trials), minimum=1, maximum=1000),
+            "seed": optional(
+                "integer",
+                "Seed",
+                "The same seed gives the same trials.",
+                otherwise=str(found.seed),
+                minimum=0,
+                maximum=2**31 - 1,
             ),
-            "seed": Param(
-                None, type=["null", "integer"], minimum=0, maximum=2**31 - 1, description="Empty: the settings'."
-            ),
-            "force": Param(False, type="boolean", description="Register even when the verdict is 'failed'."),
+            "force": flag("Register in any case", "Also when the verdict is 'failed'."),
         },
     ):
         code = publish_code(use_case.name)
@@ -68,5 +73,5 @@ def train(use_case: UseCase) -> None:
         announce(use_case.name, outcome["run_key"])
 
 
-for found in load_all()[0]:
-    train(found)
+for each in load_all()[0]:
+    train(each)

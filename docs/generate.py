@@ -78,6 +78,7 @@ def settings() -> str:
         "[release]": "Release",
         "[scoring]": "Scoring",
         "[retraining]": "Retraining",
+        "[events]": "Events",
         "[every_use_case], [use_cases.<name>]": "UseCaseSettings",
         "[every_use_case.staging], [every_use_case.production]": "Target",
         "[every_use_case.drift]": "Limits",

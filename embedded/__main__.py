@@ -30,6 +30,7 @@ def _arguments() -> argparse.Namespace:
     demo.add_argument("--data", help="CSV or Parquet; default: the use case's own file, synthetic rows without one")
     demo.add_argument("--synthetic", choices=("yes", "no"), default="no", help="train on synthetic rows (default no)")
     demo.add_argument("--approve", choices=("yes", "no"), help="answer the gate; default: ask")
+    demo.add_argument("--drop", choices=("yes", "no"), default="no", help="start by a new file (default no)")
     demo.add_argument("--keep", choices=("yes", "no"), default="yes", help="leave the stack up (default yes)")
     return parser.parse_args()
 
@@ -120,6 +121,7 @@ def _run(arguments: argparse.Namespace) -> int:
         synthetic=arguments.synthetic == "yes",
         approve=arguments.approve,
         keep=arguments.keep == "yes",
+        drop=arguments.drop == "yes",
     ).run()
 
 

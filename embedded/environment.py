@@ -113,6 +113,10 @@ class Stack:
         """A use case's default training data, as ``config/embedded.toml`` names it."""
         return self.home / "data" / f"{use_case}.csv"
 
+    def bronze(self, use_case: str) -> Path:
+        """Where a use case's new data arrives, as ``config/embedded.toml`` names it."""
+        return self.home / "bronze" / use_case
+
     @property
     def credentials(self) -> Credentials:
         return Credentials.load(self.home / "secrets", TARGETS)
@@ -230,6 +234,7 @@ class Stack:
                             "password": secrets.airflow_password},
             "registry": {"conn_type": "fs", "extra": {"path": str(self.home / "images")}},
             "logs": {"conn_type": "fs", "extra": {"path": str(self.home / "exports")}},
+            "events": {"conn_type": "fs"},
         }  # fmt: skip
         for target in TARGETS:
             # Without host and port: each use case has an address of its own, which its slot's status names.

@@ -16,9 +16,9 @@ cd "$(dirname "$0")"
 REPORT=${REPORT:-/airflow/xcom/return.json}
 TERMINATION=${TERMINATION:-/dev/termination-log}
 RECORD=scoring-record # the ConfigMap that keeps the manifests of the last good release
-KINDS=deployment,service,serviceaccount,configmap,ingress,networkpolicy,horizontalpodautoscaler,poddisruptionbudget
+KINDS=deployment,service,serviceaccount,configmap,ingress,horizontalpodautoscaler,poddisruptionbudget
 OURS=app.kubernetes.io/managed-by=lifecycle-release
-PARTS='ingress autoscaling disruption-budget network-policy'
+PARTS='ingress autoscaling disruption-budget'
 DEPLOYMENT=scoring TRACK=stable
 [ "$STEP" = canary ] && DEPLOYMENT=scoring-canary TRACK=canary
 PACE=${PACE:-2} PATIENCE=${PATIENCE:-20}

@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     if not (arguments.bundle / "contract.json").is_file():
-        parser.error(f"{arguments.bundle} is no model bundle: it has no contract.json")
+        parser.error(f"{arguments.bundle} is not a model bundle: it has no contract.json")
     settings = {
         "BUNDLE": arguments.bundle,
         "RELEASE": arguments.release or arguments.bundle.parent / "release.json",

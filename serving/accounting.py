@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 
 REQUEST_ID = "scoring.request_id"
 CLIENT = "scoring.client"
-"""Keys of the WSGI environment under which the access log finds both."""
+PROBLEM = "scoring.problem"
+"""Keys of the WSGI environment under which the access log finds these: the last is the kind of a refusal."""
 REQUEST_ID_PATTERN = "[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}"
-_SANE = re.compile(REQUEST_ID_PATTERN)
+_PATTERN = re.compile(REQUEST_ID_PATTERN)
 
 
 def request_id(environ: "WSGIEnvironment") -> str:
-    """The client's ``X-Request-ID`` where it is sane, otherwise a new one; kept in the environment."""
+    """The client's ``X-Request-ID`` where it matches the pattern, otherwise a new one; kept in the environment."""
     given = environ.get("HTTP_X_REQUEST_ID", "")
-    chosen = given if _SANE.fullmatch(given) else secrets.token_hex(16)
+    chosen = given if _PATTERN.fullmatch(given) else secrets.token_hex(16)
     environ[REQUEST_ID] = chosen
     return str(chosen)
 

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from serving.metrics import MANY_RECORDS
 from serving.scoring.bundle import Bundle, Result
 from serving.scoring.contract import Contract
-from serving.scoring.explain import Reason, UnknownCategory
+from serving.scoring.explain import Given, Reason, UnknownCategory
 
 NOTE = f"Drift of fewer than {MANY_RECORDS} records means little: it compares a request with the training data."
 REST = "rest"
@@ -39,30 +39,43 @@ class ScoredRecord(msgspec.Struct, gc=False):
 class ScoredRecords:
     """Makes the member ``records`` of answers. Thread-safe."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, between: Callable[[], None] = lambda: None) -> None:
+        """``between`` is called between two parts of an answer."""
         self._bundle = bundle
+        self._between = between
         self._band = bundle.contract.band
         self._keys = record_keys(bundle.contract)
 
-    def make(
-        self, body: bytes, fields: NDArray[np.float64], result: Result, *, unknown: bool, explain: bool
-    ) -> list[ScoredRecord]:
-        """What is said of each record. ``unknown``: some record has an unknown category.
+    def parts(
+        self, body: bytes, fields: NDArray[np.float64], result: Result, unknown: bool, at_once: int
+    ) -> Iterator[list[ScoredRecord]]:
+        """What is said of each record, in the order of the request. ``unknown``: some record has an unknown category.
 
+        ``at_once``: with reasons, which are made for so many records at a time; 0: without them, and all in one part.
         Raises ``NoReasonsError`` where reasons are asked for and the model gives none.
         """
-        records = list(
-            map(
-                ScoredRecord,
-                self._keys(body, fields),
-                result.classifier__predictions,
-                result.outliers__is_outlier,
-                self._bands(result),
-            )
+        said = map(
+            ScoredRecord,
+            self._keys(body, fields),
+            result.classifier__predictions,
+            result.outliers__is_outlier,
+            self._bands(result),
         )
-        if unknown or explain:
-            self._add(records, body, fields, explain)
-        return records
+        if not (unknown or at_once):
+            yield list(said)
+            return
+        sent = functools.cache(lambda: msgspec.json.decode(body))  # few requests need it
+        step = at_once or len(fields)
+        for first in range(0, len(fields), step):
+            if first:
+                self._between()
+            records = list(itertools.islice(said, step))
+
+            def given(record: int, name: str, first: int = first) -> Any:
+                return sent()[first + record][name]
+
+            self._add(records, fields[first : first + step], given, bool(at_once))
+            yield records
 
     def _bands(self, result: Result) -> Iterable[str | UnsetType]:
         if self._band is None:
@@ -70,13 +83,8 @@ class ScoredRecords:
         cut, top = self._band.cut, self._band.title
         return [top if probability > cut else REST for probability in result.classifier__predictions]
 
-    def _add(self, records: list[ScoredRecord], body: bytes, fields: NDArray[np.float64], explain: bool) -> None:
+    def _add(self, records: list[ScoredRecord], fields: NDArray[np.float64], given: Given, explain: bool) -> None:
         """Warnings and reasons, which quote what was sent."""
-        sent = functools.cache(lambda: msgspec.json.decode(body))  # few requests need it
-
-        def given(record: int, name: str) -> Any:
-            return sent()[record][name]
-
         for record, warnings in self._bundle.unknown_categories(fields, given).items():
             records[record].warnings = warnings
         if explain:

@@ -5,10 +5,12 @@ from flask import Flask, Response, request
 
 from serving import accounting, docs, errors
 from serving.errors import NotFound, NotReady
+from serving.media import JSON
 from serving.openapi import openapi_document
 from serving.predict import PredictEndpoint
 from serving.service import Service
 from serving.settings import Settings
+from serving.version import Model, Version
 
 
 def create_app(settings: Settings, workers: int = 1) -> Flask:
@@ -40,25 +42,28 @@ def _add_routes(app: Flask, service: Service) -> None:
 
     @app.get("/readyz")
     def readyz() -> dict[str, str]:
-        if not lifecycle.ready:
-            raise NotReady("the server is draining" if lifecycle.draining else "the models are being loaded")
+        if lifecycle.draining:
+            raise NotReady("the server is draining")
+        if not lifecycle.warm:  # under another WSGI server than gunicorn, whose workers are warm before they listen
+            service.warm_up()
         return {"status": "ready"}
 
     @app.get("/version")
-    def version() -> dict[str, object]:
-        return {
-            "service": service.bundle.contract.title,
-            "model": {"name": release.model_name, "version": release.model_version},
-            "revision": release.revision,
-            "run_id": release.run_id,
-            "data_digest": release.data_digest,
-            "code_hash": release.code_hash,
-            "sbom_digest": release.sbom_digest,
-            "created": release.created,
-            "extras": list(release.extras),
-            "stopped": msgspec.to_builtins(service.switch.stop),
-            "reasons": gives_reasons,
-        }
+    def version() -> Response:
+        said = Version(
+            service=service.bundle.contract.title,
+            model=Model(release.model_name, release.model_version),
+            revision=release.revision,
+            run_id=release.run_id,
+            data_digest=release.data_digest,
+            code_hash=release.code_hash,
+            sbom_digest=release.sbom_digest,
+            created=release.created,
+            extras=release.extras,
+            stopped=service.switch.stop,
+            reasons=gives_reasons,
+        )
+        return Response(msgspec.json.encode(said), content_type=JSON)
 
     @app.get("/metrics")
     def metrics() -> Response:
@@ -68,4 +73,4 @@ def _add_routes(app: Flask, service: Service) -> None:
 
     @app.get("/openapi.json")
     def openapi() -> Response:
-        return Response(document, content_type="application/json")
+        return Response(document, content_type=JSON)

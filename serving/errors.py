@@ -9,7 +9,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WsgiResponse
 
-from serving.accounting import REQUEST_ID
+from serving.accounting import PROBLEM, REQUEST_ID
 
 _log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -154,11 +154,11 @@ class MethodNotAllowed(Problem):
 
 
 class TooLarge(Problem):
-    """Raised when the body is larger than the setting allows."""
+    """Raised when the body, or what would be answered, is larger than is allowed."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     name = "too-large"
-    title = "The body is too large"
+    title = "The request is too large"
 
 
 class NotAcceptable(Problem):
@@ -185,8 +185,17 @@ class ContractViolated(Problem):
     title = "The records do not meet the feature contract"
 
 
+class Busy(Problem):
+    """Raised when a request takes long, and another one that does is being worked on."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    name = "busy"
+    title = "Another such request is being worked on"
+    headers = (("Retry-After", "10"),)
+
+
 class NotReady(Problem):
-    """Raised when the server cannot answer now: it is starting, draining, or cannot write its log."""
+    """Raised when the server cannot answer now: it is draining, knows no keys, or cannot write its log."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     name = "not-ready"
@@ -222,6 +231,7 @@ def init_app(app: Flask) -> None:
 
 
 def _answer(problem: Problem) -> Response:
+    request.environ[PROBLEM] = problem.name
     return Response(
         problem.document(request.environ[REQUEST_ID]),
         int(problem.status),

@@ -56,7 +56,7 @@ openapi-python-client generate --url "$URL/openapi.json" --meta none --output-pa
 import os
 
 from scoring_client import {client}
-from scoring_client.api.default import predict
+from scoring_client.api.scoring import predict
 from scoring_client.models import Answer, Problem, Record
 
 records = {records}

@@ -27,7 +27,7 @@ from gunicorn.http.wsgi import base_environ
 from gunicorn.util import http_date
 from gunicorn.workers.gthread import ThreadWorker
 
-from serving.accounting import request_id
+from serving.accounting import PROBLEM, request_id
 from serving.errors import MEDIA_TYPE, InternalError, Problem, Refused
 from serving.media import is_json
 from serving.request_head import Seen, arrived, be_readable_at, look
@@ -97,7 +97,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
     # ---- connections come, wait and go: gunicorn calls these ----
 
     def accept(self, listener: Any) -> None:
-        """Take a connection; a full house makes room first."""
+        """Take a connection. Where there are as many as may be, the one whose limit is next makes room."""
         if self.nr_conns >= self.worker_connections - 1 and self.waiting:
             self._drop(min(self.waiting, key=lambda conn: self.waiting[conn].until))
         super().accept(listener)
@@ -132,7 +132,9 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             if force or wait.until <= now:
                 wait.give_up(conn)
         for conn, until in list(self._in_threads.items()):
-            if until <= now:
+            if conn.sock in self.service.waiting_for_us:
+                self._in_threads[conn] = self._deadline
+            elif until <= now:
                 _cut_off(conn.sock)
 
     def finish_request(self, conn: Any, fs: "Future[Any]") -> None:
@@ -195,11 +197,12 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
 
     def _may_serve(self, seen: Seen) -> bool:
         """Probes always; a prediction when no thread computes, and its log lines will be taken. Reasons and files take
-        long."""
+        long, and so may a query that is not spelled plainly."""
         service = self.service
         if seen.environ["REQUEST_METHOD"] == "GET":
             return True
-        if "explain" in seen.environ["QUERY_STRING"] or service.may_wait_for_keys(seen.environ):
+        query = seen.environ["QUERY_STRING"]
+        if "explain" in query or "%" in query or service.may_wait_for_keys(seen.environ):
             return False
         if not is_json(seen.environ.get("CONTENT_TYPE", ""), seen.environ.get("HTTP_ACCEPT", "")):
             return False
@@ -285,7 +288,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
 
     def _refuse(self, problem: Problem, client: Any, send: Callable[[bytes], None]) -> None:
         """Answer a request that no route has seen. The log has its line afterwards, so that it cannot be in the way."""
-        environ: dict[str, Any] = {"REMOTE_ADDR": client[0] if isinstance(client, tuple) else ""}
+        environ: dict[str, Any] = {"REMOTE_ADDR": client[0] if isinstance(client, tuple) else "", PROBLEM: problem.name}
         identity = request_id(environ)
         document = problem.document(identity)
         status = f"{int(problem.status)} {problem.status.phrase}"

@@ -13,10 +13,11 @@ from serving import validation
 from serving.answers import ScoredRecord
 from serving.errors import FAULTS_SHOWN, Fault, Problem, TooLarge, Unparsable
 from serving.scoring.contract import Contract, Field
-from serving.scoring.csv_lines import BadLine, read_lines
+from serving.scoring.csv_lines import BadLine, is_utf_16, read_lines
 from serving.scoring.encode import encode_values
 from serving.scoring.spelling import SHOWN, find_columns, hold_column, read_column
 
+_ROWS = 1000  # of a CSV file that are in memory as cells
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _raw = msgspec.json.Decoder(msgspec.Raw)
 _line_encoder = msgspec.json.Encoder()
@@ -27,8 +28,8 @@ _line_encoder = msgspec.json.Encoder()
 
 def as_list(body: bytes, contract: Contract) -> bytes:
     """JSON by line as one JSON list, an element for each line that is not blank; raises ``Unparsable``."""
-    lines = [line for line in io.BytesIO(body) if not line.isspace()]
-    for record, line in enumerate(lines):
+    elements = bytearray()
+    for record, (_, line) in enumerate(_lines(body)):
         try:
             _raw.decode(line)  # one value, and nothing after it
         except (msgspec.DecodeError, RecursionError) as error:
@@ -37,7 +38,14 @@ def as_list(body: bytes, contract: Contract) -> bytes:
             problem.faults = [msgspec.structs.replace(fault, record=record) for fault in faults]
             problem.total = len(problem.faults)
             raise problem from error
-    return b"[%b]" % b",".join(lines)
+        elements += line
+        elements += b","
+    return b"".join((b"[", elements[:-1], b"]"))
+
+
+def _lines(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and text of each line that is not blank."""
+    return ((number, line) for number, line in enumerate(io.BytesIO(body), start=1) if not line.isspace())
 
 
 @contextmanager
@@ -46,10 +54,12 @@ def naming_lines(body: bytes) -> Iterator[None]:
     try:
         yield
     except Problem as problem:
-        lines = [number for number, line in enumerate(io.BytesIO(body), start=1) if not line.isspace()]
+        faults = problem.faults or ()
+        asked = {fault.record for fault in faults}
+        lines = {record: number for record, (number, _) in enumerate(_lines(body)) if record in asked}
         problem.faults = [
             fault if fault.record is None else msgspec.structs.replace(fault, line=lines[fault.record])
-            for fault in problem.faults or ()
+            for fault in faults
         ] or None
         raise
 
@@ -57,89 +67,106 @@ def naming_lines(body: bytes) -> Iterator[None]:
 # --- CSV ---
 
 
-class _Rows:
-    """The lines of a file that say something."""
-
-    def __init__(self, header: list[str]) -> None:
-        self.header = header
-        self.cells: list[list[str]] = []
-        self.lines: list[int] = []
-        self.columns: dict[str, int] = {}
-        """Where each field of the contract stands that has a column."""
-
-    def column(self, name: str) -> list[str]:
-        """The cells of a field."""
-        place = self.columns[name]
-        return [cells[place] if place < len(cells) else "" for cells in self.cells]
-
-
 def read_csv(body: bytes, contract: Contract, limit: int) -> tuple[NDArray[np.float64], bytes]:
     """The encoded fields ``[n, fields]`` of a CSV file, and its records as JSON: what was understood.
 
     The table of spellings says what a cell means. ``limit``: bytes that the JSON may have. Raises the ``Problem`` with
-    a file that is not a table, does not meet the contract (every fault of it), or is too large.
+    a file that is not a table, does not meet the contract (every fault of it), or is too large. Of a file's rows few
+    are in memory as cells, which take many times as much as their text.
     """
-    rows = _read_rows(body, contract, limit)
-    if not rows.cells:
-        raise validation.no_records("a header line alone")
-    matrix = np.full((len(rows.cells), len(contract.fields)), np.nan)
-    values: dict[str, list[float | int | str | None]] = {}
+    _check_text(body)
+    lines = read_lines(io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline=""))
+    header = _header(lines)
+    columns = _columns(header, contract)
+    matrices: list[NDArray[np.float64]] = []
+    understood: list[bytes] = []
+    bad: list[Fault] = []
     faults: list[Fault] = []
-    for position, field in enumerate(contract.fields):
-        if field.name not in rows.columns:
-            continue
-        cells = rows.column(field.name)
-        column, refused = read_column(cells, field, as_text=True)
-        refused = hold_column(column, field) | refused  # a refused cell counts as missing, but why is known
-        faults += [validation.value_fault(row, field, cells[row], why, rows.lines[row]) for row, why in refused.items()]
+    records, size = 0, len("[]")
+    for rows in _blocks(lines, len(header), bad):
+        matrix, text, found = _read_rows(rows, records, columns, contract)
+        records += len(rows)
+        faults += found
         if len(faults) >= validation.COUNTED:
             break
-        matrix[:, position] = encode_values(column, field)
-        values[field.name] = _plain(column, field)
+        if not faults:
+            matrices.append(matrix)
+            understood.append(text)
+            size += len(text) + (len(understood) > 1)
+        if size > limit:
+            raise TooLarge(
+                f"the file's records are more than {limit} bytes as JSON, which is the limit of every request, and "
+                f"{records} of them have been read; send fewer records a request, or score them in batch"
+            )
+    if bad:
+        raise Unparsable("the body is not a table in CSV, or not all of it", bad, len(bad))
+    if not records:
+        raise validation.no_records("a header line alone")
     if faults:
-        faults.sort(key=lambda fault: fault.record or 0)
-        raise validation.violations(faults[: validation.COUNTED], len(rows.cells))
-    records = zip(*values.values(), strict=True)
-    understood = msgspec.json.encode([dict(zip(values, record, strict=True)) for record in records])
-    if len(understood) > limit:
-        raise _too_large(len(rows.cells), limit)
-    return matrix, understood
+        raise validation.violations(faults[: validation.COUNTED], records)
+    return np.concatenate(matrices), b"[%b]" % b",".join(understood)
 
 
-def _read_rows(body: bytes, contract: Contract, limit: int) -> _Rows:
-    lines = read_lines(io.StringIO(_text(body), newline=""))
+def _header(lines: Iterator[tuple[int, list[str] | BadLine]]) -> list[str]:
     _, header = next(lines, (1, BadLine("nothing")))
     if isinstance(header, BadLine):
         raise Unparsable("the header line cannot be read", [_bad_line(1, header.reason)], 1)
     while header and not header[-1]:  # spreadsheets write commas beyond the last column
         header.pop()
-    rows = _Rows(header)
-    rows.columns = _columns(header, contract)
-    # A record takes at least this much as JSON, so what is too large is known before all of it is in memory.
-    least = sum(len(msgspec.json.encode(name)) + 3 for name in rows.columns)
-    bad: list[Fault] = []
+    return header
+
+
+def _blocks(
+    lines: Iterator[tuple[int, list[str] | BadLine]], columns: int, bad: list[Fault]
+) -> Iterator[list[tuple[int, list[str]]]]:
+    """Some rows at a time, each with its line; what is not a row of so many columns goes to ``bad``, up to a limit."""
+    rows: list[tuple[int, list[str]]] = []
     for number, cells in lines:
         if isinstance(cells, BadLine):
             bad.append(_bad_line(number, cells.reason))
-        elif any(cells[len(header) :]):
-            bad.append(_bad_line(number, f"more cells than the header has columns ({len(header)})"))
+        elif any(cells[columns:]):
+            bad.append(_bad_line(number, f"more cells than the header has columns ({columns})"))
         else:
-            rows.cells.append(cells[: len(header)])
-            rows.lines.append(number)
+            rows.append((number, cells[:columns]))
         if len(bad) == FAULTS_SHOWN:
             break
-        if len(rows.cells) * least > limit:
-            raise _too_large(len(rows.cells), limit)
-    if bad:
-        raise Unparsable("the body is not a table in CSV, or not all of it", bad, len(bad))
-    return rows
+        if len(rows) == _ROWS:
+            yield rows
+            rows = []
+    if rows:
+        yield rows
 
 
-def _text(body: bytes) -> str:
-    if validation.is_utf_16(body):
+def _read_rows(
+    rows: list[tuple[int, list[str]]], first: int, columns: dict[str, int], contract: Contract
+) -> tuple[NDArray[np.float64], bytes, list[Fault]]:
+    """The encoded fields of some rows, the first of them record ``first``; their JSON without the brackets; faults."""
+    matrix = np.full((len(rows), len(contract.fields)), np.nan)
+    values: dict[str, list[float | int | str | None]] = {}
+    faults: list[Fault] = []
+    for position, field in enumerate(contract.fields):
+        if (place := columns.get(field.name)) is None:
+            continue
+        cells = [cells[place] if place < len(cells) else "" for _, cells in rows]
+        column, refused = read_column(cells, field, as_text=True)
+        refused = hold_column(column, field) | refused  # a refused cell counts as missing, but why is known
+        faults += [
+            validation.value_fault(first + row, field, cells[row], why, rows[row][0]) for row, why in refused.items()
+        ]
+        if not faults:
+            matrix[:, position] = encode_values(column, field)
+            values[field.name] = _plain(column, field)
+    if faults:
+        return matrix, b"", sorted(faults, key=lambda fault: fault.record or 0)
+    records = zip(*values.values(), strict=True)
+    return matrix, msgspec.json.encode([dict(zip(values, record, strict=True)) for record in records])[1:-1], []
+
+
+def _check_text(body: bytes) -> None:
+    if is_utf_16(body):
         raise Unparsable("the file is in UTF-16 or UTF-32: save it as CSV UTF-8")
     try:
-        return body.decode("utf-8-sig")
+        body.decode()
     except UnicodeDecodeError as error:
         line = body.count(b"\n", 0, error.start) + 1
         fault = Fault(line=line, given="a byte that is not UTF-8", allowed="text in UTF-8")
@@ -188,13 +215,6 @@ def _bad_line(number: int, reason: str) -> Fault:
     return Fault(line=number, given=reason, allowed="cells separated by commas, as many as the header line has")
 
 
-def _too_large(records: int, limit: int) -> TooLarge:
-    return TooLarge(
-        f"the file's records are more than {limit} bytes as JSON, which is the limit of every request, and {records} "
-        "of them have been read; send fewer records a request, or score them in batch"
-    )
-
-
 def _plain(column: NDArray[np.float64] | NDArray[np.object_], field: Field) -> list[float | int | str | None]:
     """A column as JSON has it: a whole number without a point."""
     if column.dtype == object:
@@ -210,20 +230,27 @@ CSV_COLUMNS = ("key", "probability", "outlier", "band", "warnings")
 REASONS_COLUMN = "reasons"
 
 
-def csv_answer(records: Iterable[ScoredRecord], *, explain: bool) -> bytes:
-    """Scored records as CSV with a header: a line for each, in the request's order.
+def csv_header(*, explain: bool) -> bytes:
+    """The first line of an answer as CSV."""
+    return _csv([[*CSV_COLUMNS, REASONS_COLUMN] if explain else CSV_COLUMNS])
+
+
+def csv_lines(records: Iterable[ScoredRecord]) -> bytes:
+    """Scored records as CSV: a line for each, in the request's order.
 
     Warnings and reasons are sentences, joined by ``; ``. A text that a spreadsheet would take for a formula comes with
     an apostrophe before it.
     """
+    return _csv(map(_cells, records))
+
+
+def _csv(rows: Iterable[Iterable[str | int | float]]) -> bytes:
     text = io.StringIO(newline="")
-    lines = csv.writer(text)
-    lines.writerow([*CSV_COLUMNS, REASONS_COLUMN] if explain else CSV_COLUMNS)
-    lines.writerows(_cells(record, explain) for record in records)
+    csv.writer(text).writerows(rows)
     return text.getvalue().encode()
 
 
-def _cells(record: ScoredRecord, explain: bool) -> list[str | int | float]:
+def _cells(record: ScoredRecord) -> list[str | int | float]:
     cells: list[str | int | float] = [
         _cell(record.key),
         record.probability,
@@ -231,8 +258,8 @@ def _cells(record: ScoredRecord, explain: bool) -> list[str | int | float]:
         _cell(record.band),
         _cell("; ".join(warning.text for warning in record.warnings or ())),
     ]
-    if explain:
-        cells.append(_cell("; ".join(reason.text for reason in record.reasons or ())))
+    if not isinstance(record.reasons, msgspec.UnsetType):
+        cells.append(_cell("; ".join(reason.text for reason in record.reasons)))
     return cells
 
 
@@ -242,6 +269,6 @@ def _cell(value: str | int | float | msgspec.UnsetType) -> str | int | float:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def ndjson_answer(records: Iterable[ScoredRecord]) -> bytes:
+def json_lines(records: Iterable[ScoredRecord]) -> bytes:
     """Scored records as JSON, a line for each, in the request's order."""
     return _line_encoder.encode_lines(list(records))

@@ -47,7 +47,7 @@ def when_ready(server: Any) -> None:
     ended_by_gunicorn: Any = signal.getsignal(signal.SIGTERM)
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if server.reexec_pid == 0:  # else a new master goes on with the same sockets
+        if server.reexec_pid == 0:  # otherwise a new master goes on with the same sockets
             _service(server).lifecycle.stop()
         ended_by_gunicorn(number, frame)
 

@@ -98,7 +98,7 @@ class InferenceLog:
 def _split(text: bytes, records: int) -> list[Chunk] | None:
     """Cut ``[{...}, {...}]`` after closing braces; ``None`` where texts hold braces or a record fills a line."""
     characters = np.frombuffer(text, np.uint8)
-    places = np.flatnonzero(characters >= ord("{"))  # few: braces, and what is no ASCII
+    places = np.flatnonzero(characters >= ord("{"))  # few: braces, and what is not ASCII
     starts = places[characters[places] == ord("{")]
     ends = places[characters[places] == ord("}")] + 1
     if not len(starts) == len(ends) == records:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from gunicorn.glogging import Logger
 
-from serving.accounting import CLIENT, REQUEST_ID
+from serving.accounting import CLIENT, PROBLEM, REQUEST_ID
 from serving.log_writer import LineWriter, LogUnavailable
 from serving.trace_context import TRACE_ID
 
@@ -109,6 +109,7 @@ class JsonLogger(Logger):  # type: ignore[misc]
             "method": method if method in _METHODS else "other",
             "path": path if path in _PATHS or (path.startswith(_ASSETS) and status < 400) else "other",
             "status": status,
+            "problem": environ.get(PROBLEM),
             "bytes": resp.sent,
             "duration_ms": round(request_time.total_seconds() * 1000, 3),
         }

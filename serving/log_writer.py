@@ -56,11 +56,14 @@ class LineWriter:
             fcntl.lockf(self._process_lock, fcntl.LOCK_EX)
             try:
                 self._write(lines)
-            except LogUnavailable:
-                self._lost[0] += 1
-                raise
             finally:
                 fcntl.lockf(self._process_lock, fcntl.LOCK_UN)
+        except LogUnavailable:
+            self._lost[0] += 1
+            raise
+        except OSError as error:  # the kernel has no locks left, or the like
+            self._lost[0] += 1
+            raise LogUnavailable(f"the log cannot be written: {error.strerror}") from error
         finally:
             self._thread_lock.release()
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 ENDPOINTS = ("predict", "healthz", "readyz", "version", "metrics", "openapi", "docs", "other")
-STATUSES = (200, 204, 301, 302, 304, 308, 400, 401, 403, 404, 405, 408, 413, 414, 415, 417, 422, 431, 500, 501, 503)
+STATUSES = (200, 204, 301, 302, 304, 308, 400, 401, 403, 404, 405, 408, 413, 414, 415, 417, 422, 429, 431,
+            500, 501, 503)  # fmt: skip
 BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Upper bounds of the latency histogram in seconds."""
 

@@ -9,6 +9,7 @@ from serving.answers import NOTE, REST, ScoredRecord
 from serving.errors import (
     FAULTS_SHOWN,
     MEDIA_TYPE,
+    Busy,
     ContractViolated,
     Document,
     InternalError,
@@ -31,12 +32,14 @@ from serving.examples import examples
 from serving.files import CSV_COLUMNS, REASONS_COLUMN, csv_table
 from serving.media import CSV, JSON, NDJSON
 from serving.metrics import MANY_RECORDS
+from serving.predict import LARGEST_ANSWER
 from serving.scoring.bundle import DRIFT_KEYS, Result
 from serving.scoring.contract import Contract, Field
 from serving.scoring.explain import NAMED
 from serving.scoring.spelling import limits, takes_truth, text_limit
 from serving.settings import Release, Settings
 from serving.validation import allowed
+from serving.version import Version
 
 _PREDICT_PROBLEMS: tuple[type[Problem], ...] = (
     Unparsable,
@@ -51,6 +54,7 @@ _PREDICT_PROBLEMS: tuple[type[Problem], ...] = (
     TooLarge,
     UnsupportedMediaType,
     ContractViolated,
+    Busy,
     InternalError,
     NotReady,
     Stopped,
@@ -79,7 +83,21 @@ _MEMBERS: dict[str, dict[str, str]] = {
         "outliers__is_outlier": "Whether the record is unlike the training data, one for each record.",
         "outliers__score": "Above 0 for an outlier; larger is stranger. One for each record.",
     },
-    "Model": {"name": "Registered model that answered.", "version": "Its version."},
+    "Model": {"name": "Name of the registered model.", "version": "Its version."},
+    "Version": {
+        "service": "Title of the service.",
+        "model": "The model that answers.",
+        "revision": "Git revision of the image; empty where there is no image.",
+        "run_id": "MLflow run that the model comes from.",
+        "data_digest": "Digest of the data that it was trained on.",
+        "code_hash": "Digest of the image's code.",
+        "sbom_digest": "Digest of the image's list of packages.",
+        "created": "When the image was built.",
+        "extras": "Optional packages of the image.",
+        "stopped": "Why nothing is scored; null where records are scored.",
+        "reasons": "Whether the model gives reasons: explain=true.",
+    },
+    "Stop": {"reason": "Why the service was stopped.", "since": "Since when, where that was written down."},
     "Reason": {
         "field": "Name of the field.",
         "value": "What the record has there; null where it is missing.",
@@ -97,7 +115,7 @@ _MEMBERS: dict[str, dict[str, str]] = {
         "title": "The kind of problem, for people.",
         "status": "The answer's HTTP status.",
         "detail": "What is wrong with this request, and what to do.",
-        "request_id": "The request's X-Request-ID, or a new one: tell it whoever runs this server.",
+        "request_id": "The request's X-Request-ID, or a new one: name it to whoever runs this server.",
         "errors_total": "How many faults the request has.",
         "errors": f"Its faults, at most {FAULTS_SHOWN} of them.",
     },
@@ -111,17 +129,19 @@ _MEMBERS: dict[str, dict[str, str]] = {
 }
 
 
-class Model(msgspec.Struct, frozen=True):
-    """The model that answered."""
-
-    name: str
-    version: str
+SCORING, SERVER = "Scoring", "Server"
+_TAGS = [
+    {"name": SCORING, "description": "Ask about records."},
+    {"name": SERVER, "description": "What runs here, and whether it answers."},
+]
 
 
 def openapi_document(contract: Contract, release: Release, settings: Settings, *, gives_reasons: bool) -> bytes:
     """The document as JSON; its example request works when pasted. ``gives_reasons``: the model has exact ones."""
     schemas = _component_schemas()
     schemas["Record"] = _record_schema(contract)
+    schemas["DriftFlags"] = _by_field(contract, "boolean", "A truth value for each field that drift is tested of.")
+    schemas["DriftFigures"] = _by_field(contract, "number", "A figure for each field that drift is tested of.")
     schemas["Answer"] = _answer_schema(schemas.pop("Result"))
     schemas["ScoredRecord"] = _scored_record_schema(schemas["ScoredRecord"], contract)
     document: dict[str, Any] = {
@@ -133,10 +153,13 @@ def openapi_document(contract: Contract, release: Release, settings: Settings, *
                 (
                     contract.description,
                     f"Model `{release.model_name}` version `{release.model_version}`.",
+                    _limits(settings),
                     examples(contract, settings, gives_reasons=gives_reasons),
                 )
             ),
         },
+        "servers": [{"url": "/", "description": "The server that this document comes from."}],
+        "tags": _TAGS,
         "paths": _paths(contract, settings, gives_reasons),
         "components": {"schemas": schemas},
     }
@@ -146,9 +169,19 @@ def openapi_document(contract: Contract, release: Release, settings: Settings, *
     return msgspec.json.encode(document)
 
 
+def _limits(settings: Settings) -> str:
+    return (
+        f"## Limits\n\nA request has at most {settings.max_body:,} bytes, and so have its records as JSON in whatever "
+        f"form they are sent. What is said of its records has at most {LARGEST_ANSWER:,} bytes. More of either is 413: "
+        f"send fewer records a request. A client has {settings.client_timeout} seconds to send its request, and as "
+        "many to take the answer. A request whose reasons take longer than about two seconds is 429 while another such "
+        "request is worked on: try again after `Retry-After`."
+    )
+
+
 def _component_schemas() -> dict[str, Any]:
     _, components = msgspec.json.schema_components(
-        (Result, Document, Model, ScoredRecord), ref_template="#/components/schemas/{name}"
+        (Result, Document, Version, ScoredRecord), ref_template="#/components/schemas/{name}"
     )
     components["Problem"] = components.pop("Document") | {"title": "Problem"}
     for schema, texts in _MEMBERS.items():
@@ -167,12 +200,36 @@ def _answer_schema(result: dict[str, Any]) -> dict[str, Any]:
         "items": {"$ref": "#/components/schemas/ScoredRecord"},
         "description": "What is said of each record, in the order of the request.",
     }
+    drift = {
+        name: {"$ref": f"#/components/schemas/{schema}", "description": result["properties"][name]["description"]}
+        for name, schema in _BY_FIELD.items()
+    }
     note = {"type": "string", "description": f"There when the request has fewer than {MANY_RECORDS} records: {NOTE}"}
     always = [name for name in result["required"] if name not in DRIFT_KEYS]
     return {
         "type": "object",
-        "properties": identity | result["properties"] | {"drift__note": note, "records": records},
+        "description": "What the model says of a request.",
+        "properties": identity | result["properties"] | drift | {"drift__note": note, "records": records},
         "required": [*identity, *always, "records"],
+    }
+
+
+_BY_FIELD = {
+    "drift__is_drift": "DriftFlags",
+    "drift__p_value": "DriftFigures",
+    "drift__adjusted_p_value": "DriftFigures",
+    "drift__magnitude": "DriftFigures",
+}
+
+
+def _by_field(contract: Contract, kind: str, text: str) -> dict[str, Any]:
+    names = {field.name: {"type": kind, "description": _sentence(field)} for field in contract.drift_fields}
+    return {
+        "type": "object",
+        "description": text,
+        "properties": names,
+        "required": list(names),
+        "additionalProperties": False,
     }
 
 
@@ -192,6 +249,8 @@ def _scored_record_schema(schema: dict[str, Any], contract: Contract) -> dict[st
         "other": "With explain=true: the effects of all other fields together.",
     }
     properties = {name: schema["properties"][name] | {"description": text} for name, text in texts.items()}
+    if kinds := [field.kind for field in contract.fields if field.name == contract.key]:
+        properties["key"] = {"type": _KINDS[kinds[0]], "description": texts["key"]}
     return schema | {"properties": properties, "required": ["probability", "outlier"]}
 
 
@@ -208,19 +267,27 @@ def _band_text(contract: Contract) -> str:
 def _record_schema(contract: Contract) -> dict[str, Any]:
     return {
         "type": "object",
+        "description": "One record, as the model's feature contract has it.",
         "properties": {field.name: _field_schema(field) for field in contract.fields},
         "required": [field.name for field in contract.fields if field.required],
         "additionalProperties": False,
     }
 
 
+def _sentence(field: Field) -> str:
+    return f"{field.description.rstrip('.')}."
+
+
+_KINDS = {"category": "string", "integer": "integer", "number": "number"}
+
+
 def _field_schema(field: Field) -> dict[str, Any]:
-    kinds = [{"category": "string", "integer": "integer", "number": "number"}[field.kind]]
+    kinds = [_KINDS[field.kind]]
     kinds += ["boolean"] if field.kind == "category" and takes_truth(field) else []
     kinds += ["null"] if field.nullable else []
     schema: dict[str, Any] = {
         "type": kinds if len(kinds) > 1 else kinds[0],
-        "description": f"{field.description.rstrip('.')}. Takes {allowed(field)}.",
+        "description": f"{_sentence(field)} Takes {allowed(field)}.",
         "examples": [field.example],
     }
     if field.kind == "category":
@@ -245,6 +312,7 @@ def _paths(contract: Contract, settings: Settings, gives_reasons: bool) -> dict[
     predict: dict[str, Any] = {
         "summary": "Score records",
         "operationId": "predict",
+        "tags": [SCORING],
         "description": (
             "Probabilities, drift against the training data, and outliers; records by their key. Bands, warnings and "
             "reasons are an aid to talk about a figure, and not a decision. Every request is logged."
@@ -254,7 +322,7 @@ def _paths(contract: Contract, settings: Settings, gives_reasons: bool) -> dict[
                 "name": "X-Request-ID",
                 "in": "header",
                 "required": False,
-                "description": "Comes back in the answer and in the log; one that is not sane is replaced.",
+                "description": "Comes back in the answer and in the log; one that is spelled otherwise is replaced.",
                 "schema": {"type": "string", "pattern": f"^{REQUEST_ID_PATTERN}$"},
             },
             _query("explain", False, explained),
@@ -267,17 +335,30 @@ def _paths(contract: Contract, settings: Settings, gives_reasons: bool) -> dict[
         predict["security"] = [{name: []} for name in _schemes(settings)]
     return {
         "/predict": {"post": predict},
-        "/healthz": {"get": _probe("Whether the process answers", "healthz")},
-        "/readyz": {"get": _probe("Whether the model is loaded and the server not draining", "readyz", NotReady)},
-        "/version": {"get": _probe("Service, model, image revision, and whether and why it is stopped", "version")},
+        "/healthz": {"get": _get("Whether the process answers", "healthz", _status("ok"))},
+        "/readyz": {
+            "get": _get("Whether the model is loaded and the server not draining", "readyz", _status("ready"), NotReady)
+        },
+        "/version": {
+            "get": _get(
+                "Service, model, image revision, and whether and why it is stopped",
+                "version",
+                {"$ref": "#/components/schemas/Version"},
+            )
+        },
     }
+
+
+def _status(said: str) -> dict[str, Any]:
+    status = {"type": "string", "const": said, "description": "The same in every answer of status 200."}
+    return {"type": "object", "properties": {"status": status}, "required": ["status"]}
 
 
 def _bodies(contract: Contract) -> dict[str, Any]:
     example = {field.name: field.example for field in contract.fields}
     csv = (
         "A header line with the names of the fields, in any order, and a line for each record. An empty cell is a "
-        "missing value. As JSON the records may have as many bytes as a request in JSON."
+        "missing value."
     )
     ndjson = "A line for each record, which is one JSON object."
     return {
@@ -308,9 +389,10 @@ def _answers() -> dict[str, Any]:
     return answer
 
 
-def _probe(summary: str, operation: str, *problems: type[Problem]) -> dict[str, Any]:
-    answer = {"description": summary, "content": {"application/json": {"schema": {"type": "object"}}}}
+def _get(summary: str, operation: str, schema: dict[str, Any], *problems: type[Problem]) -> dict[str, Any]:
+    answer = {"description": summary, "content": {JSON: {"schema": schema}}}
     return {
+        "tags": [SERVER],
         "summary": summary,
         "operationId": operation,
         "responses": {"200": answer} | {str(int(problem.status)): _problem_response(problem) for problem in problems},
@@ -324,8 +406,17 @@ def _json_response(description: str, schema: str, media_type: str = JSON) -> dic
     }
 
 
+_HEADERS: dict[str, dict[str, Any]] = {
+    "Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer"}},
+    "WWW-Authenticate": {"description": "What is asked for.", "schema": {"type": "string"}},
+}
+
+
 def _problem_response(*problems: type[Problem]) -> dict[str, Any]:
-    return _json_response("; ".join(problem.title for problem in problems), "Problem", MEDIA_TYPE)
+    answer = _json_response("; ".join(problem.title for problem in problems), "Problem", MEDIA_TYPE)
+    if headers := {name: _HEADERS[name] for problem in problems for name, _ in problem.headers}:
+        answer["headers"] = headers
+    return answer
 
 
 def _problem_responses(settings: Settings) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """``POST /predict``: read a body, score its records, log both, answer."""
 
 import logging
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,8 +14,8 @@ from numpy.typing import NDArray
 from serving import validation
 from serving.accounting import CLIENT, REQUEST_ID
 from serving.answers import NOTE, ScoredRecord, ScoredRecords
-from serving.errors import NoReasons, NotReady, TooLarge, Unparsable, UnsupportedMediaType
-from serving.files import as_list, csv_answer, naming_lines, ndjson_answer, read_csv
+from serving.errors import NoReasons, NotReady, Problem, TooLarge, Unparsable, UnsupportedMediaType
+from serving.files import as_list, csv_header, csv_lines, json_lines, naming_lines, read_csv
 from serving.log_writer import LogUnavailable
 from serving.media import CSV, JSON, NDJSON, sent_as, wanted_as
 from serving.metrics import MANY_RECORDS
@@ -22,12 +24,17 @@ from serving.scoring.bundle import DRIFT_KEYS, Result
 from serving.scoring.encode import UNKNOWN
 from serving.service import Service
 from serving.trace_context import TRACE_ID
+from serving.version import Model
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 _log = logging.getLogger(__name__)
 _DISCARDED = 4  # times the largest body: read and thrown away, so that the client sees the 413
+LARGEST_ANSWER = 16 << 20
+"""Bytes of what is said of the records: each thread may have such an answer in memory that its client does not take."""
+_LONG = 8
+"""Parts of a request with reasons above which it goes on alone: about two seconds."""
 
 
 class PredictEndpoint:
@@ -37,32 +44,38 @@ class PredictEndpoint:
         self._service = service
         self._adjusted = service.settings.drift == "adjusted"
         contract = service.bundle.contract
-        self._model = msgspec.json.encode(
-            {"name": service.release.model_name, "version": service.release.model_version}
-        )
+        self._model = msgspec.json.encode(Model(service.release.model_name, service.release.model_version))
         self._categories = [p for p, field in enumerate(contract.fields) if field.kind == "category"]
-        self._records = ScoredRecords(service.bundle)
+        self._records = ScoredRecords(service.bundle, service.let_others)
+        self._at_once = service.bundle.reasons.at_once if service.bundle.reasons else 0
 
     def __call__(self) -> Response:
         service, environ = self._service, request.environ
-        identity: str = environ[REQUEST_ID]
-        client = service.caller(environ)
-        environ[CLIENT] = client
+        environ[CLIENT] = service.caller(environ)
         service.switch.refuse()
-        if not service.lifecycle.warm:
-            raise NotReady("the models are being loaded")
         options = read_options(environ.get("QUERY_STRING", ""))
         sent, wanted = sent_as(environ.get("CONTENT_TYPE", "")), wanted_as(environ.get("HTTP_ACCEPT", ""))
         body = _read_body(environ, service.settings.max_body)
+        if options.explain and not self._at_once:
+            raise NoReasons("this model gives no reasons; /version says which does. Ask without explain=true")
+        socket = environ.get("gunicorn.socket")  # there is none where the main thread serves
+        with service.at_work(socket) if socket else _NOTHING:
+            return Response(self._score(environ, body, options, sent, wanted), content_type=_CONTENT_TYPES[wanted])
+
+    def _score(self, environ: "WSGIEnvironment", body: bytes, options: Options, sent: str, wanted: str) -> bytes:
+        """The answer to a request, which has been logged."""
+        service = self._service
+        identity, client = environ[REQUEST_ID], environ[CLIENT]
         with service.computing:
             fields, body = self._fields(body, sent)
-            if options.explain:
-                self._check_reasons(len(fields))
             result = service.bundle.score_fields(fields, adjusted=self._adjusted)
             encoded = msgspec.json.encode(result)
             unknown = _unknown(fields, self._categories)
-            records = self._records.make(body, fields, result, unknown=bool(unknown), explain=options.explain)
-            answer = self._answer(identity, records, _members(result, encoded, options), options, wanted)
+            at_once = self._at_once if options.explain else 0
+            many = at_once and len(fields) > _LONG * at_once
+            with service.long_work() if many else _NOTHING:
+                said = self._said(self._records.parts(body, fields, result, bool(unknown), at_once), wanted)
+            answer = self._answer(identity, said, _members(result, encoded, options), options, wanted)
             lines = service.log.lines(identity, client, body, result, encoded, environ.get(TRACE_ID, ""))
         try:
             service.log.write(lines)
@@ -77,35 +90,43 @@ class PredictEndpoint:
             unknown,
             list(result.drift__p_value.values()),
         )
-        return Response(answer, content_type=_CONTENT_TYPES[wanted])
+        return answer
 
-    def _answer(
-        self, identity: str, records: list[ScoredRecord], members: bytes, options: Options, wanted: str
-    ) -> bytes:
-        """The answer in the form that is wanted; CSV and JSON by line have only what is said of each record."""
+    def _said(self, parts: Iterable[list[ScoredRecord]], wanted: str) -> bytes:
+        """What is said of each record in the form that is wanted. Of each part only the text is kept."""
+        encode, between = _FORMS[wanted]
+        said: list[bytes] = []
+        size = 0
+        for part in parts:
+            said.append(encode(part))
+            size += len(said[-1])
+            if size > LARGEST_ANSWER:
+                raise TooLarge(
+                    f"the answer would have more than {LARGEST_ANSWER} bytes; send fewer records a request, or score "
+                    "them in batch"
+                )
+        return between.join(said)
+
+    def _answer(self, identity: str, said: bytes, members: bytes, options: Options, wanted: str) -> bytes:
+        """The whole answer; CSV and JSON by line have only what is said of each record."""
         if wanted == CSV:
-            return csv_answer(records, explain=options.explain)
+            return csv_header(explain=options.explain) + said
         if wanted == NDJSON:
-            return ndjson_answer(records)
-        return b'{"request_id":"%b","model":%b,%b,"records":%b}' % (
-            identity.encode(),
-            self._model,
-            members,
-            msgspec.json.encode(records),
-        )
-
-    def _check_reasons(self, records: int) -> None:
-        reasons = self._service.bundle.reasons
-        if reasons is None:
-            raise NoReasons("this model gives no reasons; /version says which does. Ask without explain=true")
-        if reasons.most_records is not None and records > reasons.most_records:
-            raise TooLarge(
-                f"{records} records, where this model gives reasons for at most {reasons.most_records} at once: send "
-                "fewer records a request, or score them in batch"
-            )
+            return said
+        return b'{"request_id":"%b","model":%b,%b,"records":[%b]}' % (identity.encode(), self._model, members, said)
 
     def _fields(self, body: bytes, sent: str) -> tuple[NDArray[np.float64], bytes]:
-        """The encoded records of a request, at least one, and its records as JSON, as the log is to have them."""
+        """The encoded records of a request, at least one, and its records as JSON, as the log is to have them.
+
+        A ``Problem`` holds nothing of what was read: that is free again before anybody else computes.
+        """
+        try:
+            return self._read(body, sent)
+        except Problem as problem:
+            problem.__context__ = None
+            raise problem.with_traceback(None) from None
+
+    def _read(self, body: bytes, sent: str) -> tuple[NDArray[np.float64], bytes]:
         contract = self._service.bundle.contract
         if sent == CSV:
             return read_csv(body, contract, self._service.settings.max_body)
@@ -128,6 +149,13 @@ class PredictEndpoint:
 
 
 _CONTENT_TYPES = {JSON: JSON, CSV: f"{CSV}; charset=utf-8; header=present", NDJSON: NDJSON}
+_FORMS: dict[str, tuple[Callable[[list[ScoredRecord]], bytes], bytes]] = {
+    JSON: (lambda records: msgspec.json.encode(records)[1:-1], b","),
+    CSV: (csv_lines, b""),
+    NDJSON: (json_lines, b""),
+}
+"""How some of an answer's records are written, and what stands between those and the next ones."""
+_NOTHING = nullcontext()
 _NOTE = b',"drift__note":%b' % msgspec.json.encode(NOTE)
 
 

@@ -2,13 +2,16 @@
 
 import mmap
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from serving.errors import KeyRefused
+from serving.errors import Busy, KeyRefused
 from serving.extras import entra_tokens, span_exporter
 from serving.inference_log import InferenceLog
 from serving.json_logging import stderr_writer
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 STDOUT = 1
 NOBODY = "anonymous"
 """The client's name where authentication is off."""
+_TURN_SECONDS = 0.001
+"""For how long a lock is left to others. Without it whoever gives it up takes it again before they have noticed."""
 
 
 @dataclass
@@ -54,10 +59,6 @@ class Lifecycle:
         """In the master: the server stops, and its sockets will be closed."""
         self._stopping[0] = 1
 
-    @property
-    def ready(self) -> bool:
-        return self.warm and not self.draining
-
 
 @dataclass
 class Service:
@@ -77,9 +78,12 @@ class Service:
     log: InferenceLog
     metrics: Metrics
     lifecycle: Lifecycle
-    computing: threading.Lock
+    computing: threading.Lock = field(default_factory=threading.Lock)
     """Held by the request whose records are read, scored and worded for the log: one at a time, which is faster than
     threads that pass the interpreter to and fro, and bounds the memory."""
+    _explaining: threading.Lock = field(default_factory=threading.Lock)
+    waiting_for_us: set[Any] = field(default_factory=set)
+    """Sockets of clients whose requests are worked on: we do not wait for them, however long that takes."""
 
     @classmethod
     def load(cls, settings: Settings, workers: int = 1) -> "Service":
@@ -102,7 +106,6 @@ class Service:
                 contract, release, 2 * workers + 2, lambda: stderr_writer().lost, lambda: switch.stop is not None
             ),
             lifecycle=Lifecycle(),
-            computing=threading.Lock(),
         )
 
     def caller(self, environ: "WSGIEnvironment") -> str:
@@ -120,6 +123,31 @@ class Service:
     def may_wait_for_keys(self, environ: "WSGIEnvironment") -> bool:
         """Whether the caller's token may need the key server's answer."""
         return self.tokens is not None and self.tokens.may_wait(environ.get("HTTP_AUTHORIZATION", ""))
+
+    @contextmanager
+    def at_work(self, client: Any) -> Iterator[None]:
+        """The client with this socket has sent its request and waits for the answer."""
+        self.waiting_for_us.add(client)
+        try:
+            yield
+        finally:
+            self.waiting_for_us.discard(client)
+
+    @contextmanager
+    def long_work(self) -> Iterator[None]:
+        """For the holder of ``computing`` whose work takes long: one at a time, or ``Busy``."""
+        if not self._explaining.acquire(blocking=False):
+            raise Busy("the reasons of many records are being computed for somebody else: try again, or ask for fewer")
+        try:
+            yield
+        finally:
+            self._explaining.release()
+
+    def let_others(self) -> None:
+        """For the holder of ``computing``: whoever waits for it has a turn."""
+        self.computing.release()
+        time.sleep(_TURN_SECONDS)
+        self.computing.acquire()
 
     def warm_up(self) -> None:
         """Score one made-up record, every field missing, and report ready: the models work in this process."""

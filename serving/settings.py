@@ -107,7 +107,9 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     values = {name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
     for name in values:
         if name not in Settings.__struct_fields__:
-            raise SettingsError(f"{PREFIX}{name.upper()} is no setting of the scoring server: see serving/settings.py")
+            raise SettingsError(
+                f"{PREFIX}{name.upper()} is not a setting of the scoring server: see serving/settings.py"
+            )
     try:
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:

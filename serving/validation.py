@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from serving.errors import FAULTS_SHOWN, ContractViolated, Fault, Problem, Unparsable
 from serving.scoring.contract import Contract, Field
+from serving.scoring.csv_lines import is_utf_16
 from serving.scoring.encode import as_columns, encode_fields
 from serving.scoring.spelling import SHOWN, Refusal, hold, limits, number_text, takes_truth, text_limit, typed
 
@@ -57,11 +58,6 @@ def not_json(body: bytes, contract: Contract, error: Exception) -> Problem:
         detail = "NaN and Infinity are not JSON, though some libraries write them: send null for a missing value"
         return Unparsable(detail, shown, len(shown))
     return Unparsable(f"the body is not JSON in UTF-8: {error}")
-
-
-def is_utf_16(body: bytes) -> bool:
-    """Whether a text looks like UTF-16 or UTF-32."""
-    return body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in body[:4]
 
 
 class _Constant(str):

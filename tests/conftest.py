@@ -3,6 +3,7 @@
 No test is skipped, on any machine: what needs more than Python has a marker, and a target of the Makefile.
 """
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -38,6 +39,22 @@ os.environ.setdefault("LIFECYCLE_HOME", f"{_HOME}/home")
 os.environ.setdefault("LIFECYCLE_AIRFLOW_PORT", "8080")
 os.environ.setdefault("LIFECYCLE_MLFLOW_PORT", "5050")
 os.environ.setdefault("LIFECYCLE_APPROVAL_KEYS", "[]")
+# What tests/support/guardian.py knows by who outlives a session that was killed. Setproctitle would write over the
+# environment that it is found in.
+os.environ["LIFECYCLE_TEST_SESSION"] = _HOME
+os.environ["SPT_NOENV"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_outlives_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A session that is killed leaves no server behind."""
+    if not importlib.util.find_spec("psutil"):  # the Spark environment has none, and starts no servers
+        yield
+        return
+    from tests.support.guardian import guarded
+
+    with guarded(_HOME, tmp_path_factory.getbasetemp()):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -220,6 +220,18 @@ class UseCase(msgspec.Struct, frozen=True, kw_only=True):
     def scores_asset(self) -> str:
         return f"{self.name}_scores"
 
+    @property
+    def arrivals_dag(self) -> str:
+        return f"{self.name}_arrivals"
+
+    @property
+    def data_asset(self) -> str:
+        return f"{self.name}_new_data"
+
+    @property
+    def outcomes_asset(self) -> str:
+        return f"{self.name}_new_outcomes"
+
     # --- what stands beside the definition ---
 
     @property

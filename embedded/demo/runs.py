@@ -6,6 +6,7 @@ was given. A release is the demo's own if that training run's new version starte
 
 import hashlib
 import secrets
+import shutil
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,11 +15,15 @@ from pathlib import Path
 import msgspec
 
 from embedded.airflow_client import Airflow, Json
+from lifecycle.events.feeds import TABLES, File
+from lifecycle.events.files import local_version
 from training.use_case import UseCase
 
 GATE = "await_approval"
 _ACTIVE = ("running", "queued")
 _ASSET_SECONDS = 60.0
+_DROP_SECONDS = 240.0
+"""The watcher takes a while after the arrivals DAG was unpaused, and two runs have to be scheduled."""
 
 
 class RunError(RuntimeError):
@@ -56,6 +61,7 @@ class Runs:
     def __init__(self, airflow: Airflow, use_case: UseCase, folder: Path) -> None:
         self._airflow = airflow
         self._train, self._release = use_case.train_dag, use_case.release_dag
+        self._arrivals = use_case.arrivals_dag
         self._file = folder / f"demo-{use_case.name}.json"
 
     def _last(self) -> Started | None:
@@ -67,14 +73,40 @@ class Runs:
 
     def train(self, data: Path) -> str:
         """Start a training run; returns its id."""
-        run_id = f"demo__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}-{secrets.token_hex(2)}"
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        part = self._file.with_suffix(".part")
-        # Before the run: a demo that is killed in between must know it again.
-        part.write_bytes(msgspec.json.encode(Started(run_id, str(data), _digest(data))))
-        part.replace(self._file)
+        run_id = f"demo__{_now()}"
+        self._remember(run_id, data)
         self._airflow.trigger(self._train, run_id, {"data": str(data)})
         return run_id
+
+    def drop(self, data: Path, bronze: Path) -> str:
+        """Put a copy where new data arrives, and wait until the training run that it starts is there; returns its id.
+
+        Raises ``RunError`` where no run comes, and for a file that would start none.
+        """
+        name = f"{_now()}{data.suffix}"
+        if not name.endswith(TABLES):
+            raise RunError(f"{data} would start nothing: what is dropped has to be named {' or '.join(TABLES)}")
+        bronze.mkdir(parents=True, exist_ok=True)
+        hidden = bronze / f".{name}"
+        shutil.copyfile(data, hidden)
+        run_id = File("data", name, local_version(hidden), "").run_id
+        self._remember(run_id, data)
+        hidden.replace(bronze / name)
+        deadline = time.monotonic() + _DROP_SECONDS
+        while time.monotonic() < deadline:
+            if self._airflow.find_run(self._train, run_id):
+                return run_id
+            time.sleep(0.5)
+        self._file.unlink()  # the next demo drops its file, instead of waiting for this run again
+        raise RunError(f"{bronze / name} has started no training run within {_DROP_SECONDS:g} s: "
+                       f"see {self._airflow.url}/dags/{self._arrivals}")  # fmt: skip
+
+    def _remember(self, run_id: str, data: Path) -> None:
+        """Before there is a run: a demo that is killed in between must know it again."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        part = self._file.with_suffix(".part")
+        part.write_bytes(msgspec.json.encode(Started(run_id, str(data), _digest(data))))
+        part.replace(self._file)
 
     def under_way(self, data: Path) -> str | None:
         """The demo's training run on this content, as long as it or the release that follows has not ended."""
@@ -149,6 +181,11 @@ class Runs:
         """Updates of assets by a training run, oldest first."""
         made = {"source_dag_id": self._train, "source_run_id": train_run}
         return self._airflow.listed("/assets/events", "asset_events", order_by="timestamp", **made)
+
+
+def _now() -> str:
+    """What tells one of the demo's runs from another."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}-{secrets.token_hex(2)}"
 
 
 def _digest(file: Path) -> str:

@@ -53,7 +53,15 @@ class Demo:
     """One walk from data to production."""
 
     def __init__(
-        self, stack: Stack, use_case: UseCase, *, data: str | None, synthetic: bool, approve: str | None, keep: bool
+        self,
+        stack: Stack,
+        use_case: UseCase,
+        *,
+        data: str | None,
+        synthetic: bool,
+        approve: str | None,
+        keep: bool,
+        drop: bool = False,
     ) -> None:
         self._stack = stack
         self._use_case = use_case
@@ -63,6 +71,7 @@ class Demo:
         self._approve = approve
         self._decision = None if approve is None else approve == "yes"
         self._keep = keep
+        self._drop = drop
         self._console = Console(highlight=False)
         self._tested = False
         self._began = datetime.now(UTC)
@@ -178,7 +187,8 @@ class Demo:
 
     def _await_dags(self) -> None:
         deadline = time.monotonic() + _DAGS_SECONDS
-        for dag_id in (self._train_dag, self._release_dag):
+        dropped = (self._use_case.arrivals_dag,) if self._drop else ()
+        for dag_id in (self._train_dag, self._release_dag, *dropped):
             while True:
                 try:
                     self._airflow.patch(f"/dags/{dag_id}", {"is_paused": False})
@@ -199,6 +209,11 @@ class Demo:
         self._leave_others_alone(run_id)
         if run_id:
             self._say(f"going on with training run {run_id}, which an earlier demo started on this data")
+        elif self._drop:
+            bronze = self._stack.bronze(self._use_case.name)
+            with self._stage("from a new file to its run"):
+                self._say(f"a copy of {data.name} goes to {bronze}, and starts a training run")
+                run_id = self._runs.drop(data, bronze)
         else:
             run_id = self._runs.train(data)
         self._say(f"training:   {self._airflow.link(self._train_dag, run_id)}")
@@ -254,6 +269,9 @@ class Demo:
             self._post_sample("staging")
             self._tested = True
         self._say(f"approval:   {self._airflow.link(self._release_dag, run_id, GATE)}/required_actions")
+        self._console.print(
+            self._airflow.result(self._release_dag, run_id, "gather_evidence")["sentence"], markup=False
+        )
         comment = "answered in the terminal" if self._approve is None else f"answered by APPROVE={self._approve}"
         if self._decision is None:
             with self._stage("your decision"):
@@ -295,8 +313,8 @@ class Demo:
         record_file = self._stack.home / "record.json"
         record_file.write_text(json.dumps(records, indent=1))
         self._console.rule(f"a sample record, answered by {self._use_case.name} in {target}", align="left")
-        shown = ("classifier__predictions", "outliers__is_outlier", "outliers__score", "model", "request_id")
-        self._console.print_json(json.dumps({key: answer[key] for key in shown}))
+        # Drift of a single record means little.
+        self._console.print_json(json.dumps({key: said for key, said in answer.items() if "drift__" not in key}))
         # The key is named, not shown: terminals are recorded.
         self._say(f'  curl -H "X-API-Key: $(make -s api-key TARGET={target})" -H "Content-Type: application/json" '
                   f"-d @{record_file} {scoring.url}/predict")  # fmt: skip

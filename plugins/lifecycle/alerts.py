@@ -4,8 +4,8 @@ The connection's type decides: ``smtp`` sends a mail, ``http`` posts JSON to a w
 connection, and two entries are ours: extra ``to`` names who gets the mails, extra ``path`` is part of the webhook's
 address.
 
-What was sent is kept beside the night's verdict, so a night that is decided again repeats nothing. Should the
-task die between sending and keeping, the repeated alert has the same key (``key``, Message-ID).
+What was sent about a night is kept beside the night's verdict, so a night that is decided again repeats nothing.
+Should the task die between sending and keeping, the repeated alert has the same key (``key``, Message-ID).
 """
 
 import html
@@ -29,23 +29,35 @@ log = logging.getLogger(__name__)
 CONNECTION_ID = "alerts"
 
 
-class Alert(msgspec.Struct, frozen=True):
+class Alert(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing that people should hear of."""
 
     use_case: str
+    """Empty where it is about no one use case."""
     kind: str
-    """``drift``, ``quality``, ``quarantine``, ``silence``, or the kind of a ``training.drift.losses.Loss``."""
+    """``drift``, ``quality``, ``quarantine``, ``silence``, or the kind of a ``training.drift.losses.Loss``;
+    or ``unreadable event``."""
     night: str
+    """Empty where it is about no night."""
     text: str
+    mark: str = ""
+    """What else tells it from others of its kind, such as a message's id."""
 
     @property
     def key(self) -> str:
         """The same for the same kind of alert about the same night of a use case."""
-        return f"{self.use_case}.{self.night}.{self.kind}"
+        return ".".join(filter(None, (self.use_case, self.night, self.kind, self.mark)))
 
     @property
     def subject(self) -> str:
-        return f"[{self.use_case}, {settings.load().environment}] {self.kind} in the night of {self.night}"
+        where = ", ".join(filter(None, (self.use_case, settings.load().environment)))
+        return f"[{where}] {self.kind}" + (f" in the night of {self.night}" if self.night else "")
+
+    @property
+    def link(self) -> str:
+        """Where to look further."""
+        base = settings.load().airflow_url
+        return f"{base}/dags/{definitions.load(self.use_case).retrain_dag}" if self.use_case else f"{base}/dags"
 
 
 def send_once(tables: Any, alerts: Iterable[Alert]) -> None:
@@ -85,12 +97,11 @@ def send(alert: Alert) -> bool:
 
 
 def _mail(alert: Alert) -> None:
-    dag = f"{settings.load().airflow_url}/dags/{definitions.load(alert.use_case).retrain_dag}"
     text = "<br>".join(html.escape(line) for line in alert.text.splitlines())
     connections.mail(
         CONNECTION_ID,
         alert.subject,
-        f'<p>{text}</p>\n<p><a href="{html.escape(dag)}">{html.escape(dag)}</a></p>\n',
+        f'<p>{text}</p>\n<p><a href="{html.escape(alert.link)}">{html.escape(alert.link)}</a></p>\n',
         {"Message-ID": f"<{alert.key}@{settings.load().environment}.lifecycle>"},
     )
 

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 START_DATE = datetime(2026, 1, 1)
 
-TRAINING, RELEASE, RETRAINING, SCORING = KINDS = ("training", "release", "retraining", "scoring")
+TRAINING, RELEASE, RETRAINING, SCORING, ARRIVALS = KINDS = ("training", "release", "retraining", "scoring", "arrivals")
 """What a DAG is for: its tag beside the use case's name."""
 
 
@@ -63,5 +63,7 @@ def runbook(docstring: str | None, use_case: UseCase) -> str:
         score_dag=use_case.score_dag,
         scores_asset=use_case.scores_asset,
         version_asset=use_case.version_asset,
+        data_asset=use_case.data_asset,
+        outcomes_asset=use_case.outcomes_asset,
         key=f"`{use_case.key}`" if use_case.key else "a key, and this use case has none: no outcome can be joined",
     )

@@ -2,6 +2,9 @@
 
 An auth manager gives a user an id and a name, and they differ in most: Airflow keeps the name of who triggers a run,
 and id and name of who answers a question. So people are compared by all that is known of them.
+
+A run that new files started has been asked for by whoever wrote them, and storage does not tell Airflow who that was,
+neither in an event nor in a listing. So everybody who may write there (``data_writers``) counts as the one who asked.
 """
 
 from collections.abc import Iterable
@@ -47,16 +50,19 @@ def find(context: Any, use_case: str, version: str) -> Requester:
     A run that an asset started leads to the runs behind its events and, as it may offer a version that other events
     announced, to the run behind that one. Raises ``requests.RequestException`` where Airflow's API does not answer.
     """
-    found = context["dag_run"]
-    run_type = str(getattr(found.run_type, "value", found.run_type))
-    run = _Run(found.dag_id, found.run_id, run_type, found.triggering_user_name, getattr(found, "conf", None))
-    if run.triggering_user_name or run_type != "asset_triggered":
-        return _behind(run)
+    run = _run(context)
+    if run.triggering_user_name or run.run_type != "asset_triggered":
+        return _behind(run, use_case)
     events = [event for several in context["triggering_asset_events"].values() for event in several]
     sources = {(event.source_dag_id, event.source_run_id) for event in events}
     if version not in {str((event.extra or {}).get("version")) for event in events}:
         sources.add(_announcement(use_case, version))
-    return _together([_source(*source) for source in sorted(sources, key=str)])
+    return _together([_source(*source, use_case) for source in sorted(sources, key=str)])
+
+
+def behind(context: Any, use_case: str) -> Requester:
+    """Who is behind this run, which no asset starts; raises ``requests.RequestException`` as ``find`` does."""
+    return _behind(_run(context), use_case)
 
 
 def same(one: Iterable[str | None], other: Iterable[str | None]) -> bool:
@@ -104,26 +110,44 @@ def _folded(identities: Iterable[str | None]) -> set[str]:
     return {text.casefold() if "@" in text else text for text in identities if text}
 
 
-def _behind(run: _Run, chain: int = 1) -> Requester:
-    """The person or the schedule at the beginning of a chain of runs."""
+def _run(context: Any) -> _Run:
+    found = context["dag_run"]
+    run_type = str(getattr(found.run_type, "value", found.run_type))
+    return _Run(found.dag_id, found.run_id, run_type, found.triggering_user_name, getattr(found, "conf", None))
+
+
+def _behind(run: _Run, use_case: str, chain: int = 1) -> Requester:
+    """The person, the new data or the schedule at the beginning of a chain of runs."""
     if run.triggering_user_name:
         return Requester(run.triggering_user_name, (run.triggering_user_name,))
+    if run.dag_id == definitions.load(use_case).arrivals_dag:
+        return _new_data(use_case)
     if run.run_type == "scheduled":
         return Requester(f"the schedule ({run.dag_id})")
     parent = (run.conf or {}).get(STARTED_BY) if run.run_type == "operator_triggered" else None
     # Only a task makes a run of this type, so nobody but a DAG's author can have written its conf.
     if isinstance(parent, dict) and chain < _LONGEST_CHAIN:
-        return _source(str(parent.get("dag_id")), str(parent.get("run_id")), chain + 1)
+        return _source(str(parent.get("dag_id")), str(parent.get("run_id")), use_case, chain + 1)
     return _unknown(f"run {run.run_id} of {run.dag_id} ({run.run_type}) names no user")
 
 
-def _source(dag_id: str | None, run_id: str | None, chain: int = 1) -> Requester:
+def _new_data(use_case: str) -> Requester:
+    """Everybody who may have written the files, whether an event told of them or the sweep found them."""
+    writers = settings.load().of(use_case).data_writers
+    if writers:
+        return Requester("new data", writers)
+    missing = f"data_writers of [use_cases.{use_case}] in the settings file does not say who may write there"
+    return Requester("new data", unknown=f"new data asked for it, and {missing}")
+
+
+def _source(dag_id: str | None, run_id: str | None, use_case: str, chain: int = 1) -> Requester:
     if not dag_id or not run_id:
         return _unknown("an asset event was posted to Airflow's API and not made by a task")
     found = airflow_api.dag_run(dag_id, run_id)
     if found is None:
         return _unknown(f"Airflow has no run {run_id} of {dag_id} any more")
-    return _behind(_Run(dag_id, run_id, found["run_type"], found["triggering_user_name"], found["conf"]), chain)
+    run = _Run(dag_id, run_id, found["run_type"], found["triggering_user_name"], found["conf"])
+    return _behind(run, use_case, chain)
 
 
 def _announcement(use_case: str, version: str) -> tuple[str | None, str | None]:

@@ -3,7 +3,8 @@
 ``LIFECYCLE_SETTINGS`` names a TOML file (``config/embedded.toml``, ``config/compose.toml``,
 ``config/azure.toml``). Addresses and secrets are not settings: they live in the Airflow connections
 ``databricks_default``, ``mlflow``, ``registry``, ``scoring_staging``, ``scoring_production``, ``logs``,
-``airflow_api`` and ``approval_key``. What builds an image or runs a scoring server follows from its connection's type.
+``events``, ``airflow_api`` and ``approval_key``. What builds an image, runs a scoring server or tells of new files
+follows from its connection's type.
 
 Most values hold for all use cases. Those that differ follow from the use case's definition, unless the file
 says otherwise: ``[every_use_case]`` for all of them, where ``{use_case}`` in a text stands for the name, and
@@ -64,6 +65,11 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     canary_max_p95_ms: float = 500.0
     rollout_timeout: int = 300
     """Seconds that a rollout may take before it is rolled back."""
+    qa: Literal["", "aci"] = ""
+    """Where an image is tried before it comes to staging: ``aci`` is a group of Azure Container Instances, through
+    connection ``scoring_qa``. Empty: nowhere."""
+    qa_seconds: int = 900
+    """Seconds that trying it may take, the pull of the image included."""
 
     @property
     def response_timeout(self) -> timedelta:
@@ -78,7 +84,7 @@ class Scoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Image of the deploy pods; needs bash and jq beside kubectl."""
     extras: tuple[Literal["entra", "otlp"], ...] = ()
     """Optional requirements of the images: `entra` for `SCORING_AUTH=entra`, `otlp` for the export of spans."""
-    leave_out: tuple[Literal["ingress", "autoscaling", "disruption-budget", "network-policy"], ...] = ()
+    leave_out: tuple[Literal["ingress", "autoscaling", "disruption-budget"], ...] = ()
     """Parts of ``k8s/components`` that the clusters lack. Without autoscaling, ``replicas`` counts."""
 
 
@@ -94,6 +100,17 @@ class Retraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: int = 2
     quarantine_share: float = 0.05
     """Share of unreadable lines that raises an alert."""
+
+
+class Events(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How new files are noticed: a queue tells of them at once, and a schedule looks for what it did not tell."""
+
+    listen: bool = False
+    """Whether the queue is listened to. False: the schedule alone finds new files, and finds all of them."""
+    queue: str = "lifecycle-events"
+    """Queue within connection ``events``."""
+    sweep: str = "*/15 * * * *"
+    """When the watched folders are looked through: cron, in UTC."""
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -136,6 +153,19 @@ class UseCaseSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The same place as the Databricks job reaches it. Empty: as Airflow does."""
     outcomes: str = ""
     """Folder where outcomes are dropped, as the job reaches it."""
+    outcomes_folder: str = ""
+    """The same folder as Airflow reaches it, as ``tables`` is written. Empty: as the job does."""
+    bronze: str = ""
+    """Folder where new data arrives, as Airflow reaches it, as ``tables`` is written. Each file is a whole table."""
+    job_bronze: str = ""
+    """The same folder as the job reaches it. Empty: as Airflow does."""
+    start_on_data: tuple[Literal["train", "score"], ...] = ()
+    """What a new file in ``bronze`` starts."""
+    start_on_outcomes: bool = False
+    """Whether new outcomes start the nightly run at once, and not only at night."""
+    data_writers: tuple[str, ...] = ()
+    """Who may write into ``bronze`` and ``outcomes``: ids or names of Airflow's users. Where ``requester_may_approve``
+    is false, they do not approve what new files have led to; while the list is empty, nobody does."""
     batch: str = ""
     """The table that the batch scoring reads, as the job reaches it: CSV, Parquet or Delta. ``{date}`` stands for the
     date that is scored."""
@@ -159,6 +189,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     release: Release = Release()
     scoring: Scoring = Scoring()
     retraining: Retraining = Retraining()
+    events: Events = Events()
     every_use_case: dict[str, Any] = {}
     """Values of ``UseCaseSettings`` for all use cases; ``{use_case}`` in a text stands for the name."""
     use_cases: dict[str, dict[str, Any]] = {}

@@ -19,7 +19,8 @@ MISSING = np.float32(-1e30)
 """Stands for what is missing, below all values."""
 _RECORDS = 256  # explained at a time
 _AT_A_TIME = 1 << 20  # numbers in the largest arrays of a step
-_WORK = 2_000_000  # leaves times records of one call: about two seconds
+_PART = 250_000  # leaves times records: about a quarter of a second
+_WORDS = 35  # what the words of a record cost, in leaves
 _LEAF = np.uint64(32)  # bits of a leaf's questions, below its number
 
 
@@ -37,8 +38,8 @@ class Reasons:
         self._steps = _Steps(arrays)
         self._hinges = _Hinges(arrays)
         self._trees = _Trees(arrays)
-        self.most_records = _WORK // leaves if (leaves := len(arrays["leaf_values"])) else None
-        """How many records a caller that others wait for explains at once; ``None``: as many as it likes."""
+        self.at_once = max(1, _PART // (len(arrays["leaf_values"]) + _WORDS))
+        """How many records a caller that others wait for explains before it lets them go on."""
         columns = [self._steps.columns, self._hinges.columns, self._trees.questions.columns]
         if self._means.shape != (features,) or np.concatenate(columns).max(initial=0) >= features:
             raise ReasonsError(f"{REASONS_FILE} does not fit the contract's {features} features: write both together")

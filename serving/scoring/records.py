@@ -52,7 +52,7 @@ class RecordReader:
     def read(self, body: bytes) -> NDArray[np.float64]:
         """A JSON list of records -> encoded fields ``[n, fields]``, as ``encode_fields`` makes them.
 
-        Raises ``msgspec.DecodeError`` for what is no JSON, and its subclass ``msgspec.ValidationError`` for
+        Raises ``msgspec.DecodeError`` for what is not JSON, and its subclass ``msgspec.ValidationError`` for
         records that do not meet the contract.
         """
         records = self._decoder.decode(body)
@@ -115,7 +115,7 @@ def _category_type(field: Field) -> Any:
 
 
 def _unlisted(codes: dict[str, float]) -> str:
-    """A text that is no category, as the name of all unknown ones."""
+    """A text that is not a category, as the name of all unknown ones."""
     name = "unknown"
     while name in codes:
         name += "_"

@@ -18,7 +18,7 @@ import onnxruntime
 
 
 class ModelError(ValueError):
-    """Raised when a file is no ONNX model of the shape that the contract asks for."""
+    """Raised when a file is not an ONNX model of the shape that the contract asks for."""
 
 
 def open_session(model: bytes) -> onnxruntime.InferenceSession:
@@ -30,7 +30,7 @@ def open_session(model: bytes) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no base of their own
-        raise ModelError(f"no model that ONNX Runtime can run: {error}") from error
+        raise ModelError(f"not a model that ONNX Runtime can run: {error}") from error
 
 
 class Model:

@@ -23,7 +23,7 @@ class Client:
     def __init__(self, url: str, key: str | None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SystemExit(f"{url!r} is no address: give http://host:port")
+            raise SystemExit(f"{url!r} is not an address: give http://host:port")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(parts.hostname, parts.port, timeout=_TIMEOUT)
         self._headers = {"X-API-Key": key} if key else {}

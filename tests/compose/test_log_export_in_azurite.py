@@ -104,7 +104,7 @@ def kubeconfigs(tmp_path, cluster):
 def test_lines_of_pods_come_through_azurite_to_the_nightly_run(storage, kubeconfigs):
     def exported():
         source = open_source(CONTAINER)
-        content = [b"".join(source.read(blob.name, 0, blob.size)) for blob in source.blobs(DAY, DAY)]
+        content = [b"".join(source.read(blob.name, 0, blob.size)) for blob in source.blobs(DAY)]
         return [json.loads(line) for line in b"".join(content).splitlines()]
 
     with running([sys.executable, "-c", EXPORTER, str(kubeconfigs)], PYTHONPATH=str(ROOT)) as exporter:

@@ -7,11 +7,12 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 
 from lifecycle.defaults import KINDS, notify_failure
+from tests.support import names
 from tests.support.scoring_steps import STEPS
+from training.use_case import load
 
 ROOT = Path(__file__).resolve().parents[2]
-_KINDS_OF_DAGS = ("train", "release", "rollback", "retrain_nightly", "stop", "resume", "score")
-DAGS = {f"attrition_{kind}" for kind in _KINDS_OF_DAGS}
+DAGS = names.dags(load("attrition"))
 """Of the one use case of this repository; ``test_use_cases.py`` has those of others."""
 
 

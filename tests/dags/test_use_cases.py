@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.definitions import define
+from tests.support.names import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "dags").glob("*.py"))
-KINDS = ("train", "release", "rollback", "retrain_nightly", "stop", "resume", "score")
 HEAVY = {"mlflow", "numpy", "pandas", "pyarrow", "scipy", "sklearn"}
 PARSE_SECONDS = 1.0
 """Of the processor's time, for a file whose use cases are ten and more; Airflow itself is loaded before."""
@@ -44,7 +44,10 @@ dags = {
         "tags": sorted(dag.tags),
         "doc": dag.doc_md,
         "assets": sorted({asset.name for task in dag.tasks for asset in task.outlets}),
-        "use_cases": sorted({task.use_case for task in dag.tasks if hasattr(task, "use_case")}),
+        "use_cases": sorted(
+            {task.use_case for task in dag.tasks if hasattr(task, "use_case")}
+            | {str(name) for task in dag.tasks for name in getattr(task, "op_args", ())[:1]}
+        ),
     }
     for dag in bag.dags.values()
 }
@@ -95,7 +98,7 @@ def mixed(tmp_path_factory):
 
 def test_every_sound_definition_has_its_dags(mixed):
     own = {name for name in mixed["dags"] if not name.startswith("attrition_")}
-    assert own == {f"churn_{kind}" for kind in KINDS} | {"demand_train", "demand_score"}
+    assert own == {f"churn_{kind}" for kind in KINDS} | {"demand_train", "demand_score", "demand_arrivals"}
     assert {f"attrition_{kind}" for kind in KINDS} < set(mixed["dags"])
 
 
@@ -108,6 +111,7 @@ def test_dags_of_a_use_case_carry_its_owner_tags_assets_and_name_alone(mixed):
         "stop": ("release", []),
         "resume": ("release", []),
         "score": ("scoring", ["churn_scores"]),
+        "arrivals": ("arrivals", []),
     }
     for kind, (tag, assets) in expected.items():
         dag = mixed["dags"][f"churn_{kind}"]

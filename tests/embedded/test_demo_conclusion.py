@@ -1,6 +1,7 @@
 """When the demo says that all went well: what was decided, and what production answers with after it."""
 
 import io
+import json
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -59,6 +60,18 @@ def test_demo_ends_with_0_when_production_is_what_was_decided(tmp_path, approve,
 def test_demo_fails_when_production_is_not_what_was_decided(tmp_path, approve, chosen, before, now, message):
     with pytest.raises(DemoError, match=message):
         make_demo(tmp_path, approve=approve, chosen=chosen, now=now)._conclude("train", "run", before)
+
+
+def test_sample_answer_shows_what_is_said_of_the_record(tmp_path):
+    demo, output = make_demo(tmp_path), io.StringIO()
+    demo._console = Console(file=output, width=100)
+    said = {"request_id": "r", "records": [{"key": 7, "probability": 0.25, "outlier": False, "band": "rest"}]}
+    answer = said | {"drift__p_value": {"Age": 0.5}, "drift__note": "means little"}
+    sample = [{"Age": 41}]
+    demo._server = lambda target: SimpleNamespace(url="http://x", sample=lambda: sample, predict=lambda records: answer)
+    Demo._post_sample(demo, "production")
+    assert json.JSONDecoder().raw_decode(output.getvalue()[output.getvalue().index("{") :])[0] == said
+    assert json.loads((demo._stack.home / "record.json").read_text()) == sample
 
 
 def test_time_that_an_earlier_demo_spent_is_not_told_again(tmp_path):

@@ -4,11 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from embedded.demo.runs import GATE, Runs
+from embedded.demo import runs as demo_runs
+from embedded.demo.runs import GATE, RunError, Runs
 from embedded.demo.walk import Demo, DemoError
 from embedded.environment import Stack
+from lifecycle.events import files
 from training.use_case import load
 
+SENTENCE = "model version 3 asks to replace version 2 in production."
 TRAIN, RELEASE = "attrition_train", "attrition_release"
 
 
@@ -46,7 +49,7 @@ class AirflowDouble:
         return {"state": "awaiting_input" if task_id == GATE and run_id in self.waiting else "success"}
 
     def result(self, dag_id, run_id, task_id):
-        return {"version": self.candidates[run_id]}
+        return {"version": self.candidates[run_id], "sentence": SENTENCE}
 
     def listed(self, path, key, source_dag_id, source_run_id, **_):
         assert (path, key, source_dag_id) == ("/assets/events", "asset_events", TRAIN)
@@ -186,3 +189,36 @@ def test_own_release_that_offers_a_version_of_somebody_else_is_not_answered(airf
     with pytest.raises(DemoError, match="release-1 offers version 3, but this demo trained version 2"):
         demo._release(mine, None)
     assert airflow.answers == []
+
+
+def test_dropped_file_is_found_as_the_run_that_it_starts(airflow, demo, data, monkeypatch, tmp_path):
+    """The run's id follows from the file, so the demo knows it before there is a run."""
+    bronze = tmp_path / "bronze"
+    monkeypatch.setattr(files, "SETTLE_SECONDS", 0.0)
+
+    def find(dag_id, run_id):
+        found = [one.run_id for one in files.local("data", bronze)]
+        assert found == [run_id]
+        return {"dag_run_id": run_id, "state": "running"}
+
+    monkeypatch.setattr(airflow, "find_run", find)
+    run_id = demo._runs.drop(data, bronze)
+    assert [path.read_bytes() for path in bronze.iterdir()] == [data.read_bytes()]
+    assert demo._runs.under_way(data) == run_id
+
+
+def test_dropped_file_that_starts_nothing_is_told(airflow, demo, data, monkeypatch, tmp_path):
+    monkeypatch.setattr(demo_runs, "_DROP_SECONDS", 0.1)
+    with pytest.raises(RunError, match=r"has started no training run within 0.1 s.*attrition_arrivals"):
+        demo._runs.drop(data, tmp_path / "bronze")
+    with pytest.raises(RunError, match=r"would start nothing.*\.csv or \.parquet"):
+        demo._runs.drop(data.rename(data.with_suffix(".txt")), tmp_path / "bronze")
+
+
+def test_question_in_the_terminal_begins_with_the_sentence_of_the_gate(airflow, demo, data, capsys):
+    mine = demo._runs.train(data)
+    registers(airflow, mine, "2", "release-1")
+    demo._tested = True
+    demo._answer(mine, "release-1")
+    assert SENTENCE in " ".join(capsys.readouterr().out.split())
+    assert airflow.answers == [(RELEASE, "release-1", GATE, "Approve", "answered by APPROVE=yes")]

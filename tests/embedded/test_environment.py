@@ -55,6 +55,7 @@ def test_connections_name_every_place_and_their_types_decide_what_runs_there(sta
         "airflow_api": "http",
         "registry": "fs",
         "logs": "fs",
+        "events": "fs",
         "scoring_staging": "gunicorn",
         "scoring_production": "gunicorn",
     }

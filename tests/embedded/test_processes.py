@@ -10,6 +10,9 @@ import psutil
 import pytest
 
 from embedded import processes
+from embedded.environment import MARKER, ROOT
+from tests.support.guardian import SESSION
+from tests.support.machine import eventually, runs
 
 
 @pytest.fixture
@@ -46,3 +49,48 @@ def test_group_of_somebody_else_is_alive(monkeypatch):
 
     monkeypatch.setattr(os, "killpg", killpg)
     assert processes.alive(os.getpgrp())
+
+
+SERVERS = """
+import os, subprocess, sys, time
+from pathlib import Path
+from tests.support.guardian import MARKER, SESSION, guarded
+
+folder = Path(sys.argv[1])
+os.environ[SESSION] = str(folder)
+sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+bare = {"PATH": os.environ["PATH"]}
+with guarded(str(folder), folder):
+    for environment in (None, bare | {MARKER: str(folder / "stack")}, bare | {MARKER: f"{folder}-of-another"}):
+        print(subprocess.Popen(sleep, start_new_session=True, env=environment, stdout=subprocess.DEVNULL).pid)
+    sys.stdout.flush()
+    if (forked := os.fork()) == 0:  # holds the guardian's pipe open
+        time.sleep(600)
+    print(forked)
+    print("started", flush=True)
+    if sys.argv[2] == "killed":
+        time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("end", ["killed", "normal"])
+def test_servers_of_a_test_session_end_with_it_however_it_ends_and_those_of_others_stay(tmp_path, end):
+    environment = {name: value for name, value in os.environ.items() if name not in (SESSION, MARKER)}
+    session = subprocess.Popen(
+        [sys.executable, "-c", SERVERS, str(tmp_path), end],
+        stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert session.stdout
+    pids = [int(line) for line in iter(session.stdout.readline, "started\n")]
+    *own, others, forked = pids
+    try:
+        assert all(map(runs, pids))
+        if end == "killed":
+            session.kill()
+        session.wait(30)
+        assert eventually(lambda: not any(map(runs, own)))
+        assert runs(others)
+    finally:
+        for pid in (others, forked):
+            os.kill(pid, signal.SIGKILL)
+        session.stdout.close()

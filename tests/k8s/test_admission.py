@@ -14,6 +14,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "k8s" / "admission.sh"
 REPOSITORY = "registry.example.com/attrition-scoring"
 KUBECTL = "registry.k8s.io/kubectl:v1.32.0"
 IMAGE = f"{REPOSITORY}@sha256:{'ab' * 32}"
+OF_AN_ENGINE = f"sha256:{'ab' * 32}"
 OPERATORS = Path(__file__).resolve().parents[1] / "plugins" / "operators" / "golden"
 MANIFESTS = Path(__file__).with_name("golden")
 
@@ -22,11 +23,20 @@ def printed(*given: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", str(SCRIPT), *given], capture_output=True, text=True, check=False)
 
 
-@pytest.fixture(scope="module")
-def policies() -> list[dict[str, Any]]:
-    found = printed("attrition-staging", REPOSITORY, KUBECTL)
+def applied(repository: str) -> list[dict[str, Any]]:
+    found = printed("attrition-staging", repository, KUBECTL)
     assert found.returncode == 0, found.stderr
     return [one for one in yaml.safe_load_all(found.stdout) if one]
+
+
+@pytest.fixture(scope="module")
+def policies() -> list[dict[str, Any]]:
+    return applied(REPOSITORY)
+
+
+@pytest.fixture(scope="module")
+def without_registry() -> list[dict[str, Any]]:
+    return applied("--engine")
 
 
 def refusals(policies: list[dict[str, Any]], name: str, made: dict[str, Any]) -> list[str]:
@@ -47,8 +57,8 @@ def pod(**spec: Any) -> dict[str, Any]:
     return {"spec": {"containers": [{"name": "base", "image": IMAGE}], **spec}}
 
 
-def test_policies_fit_the_schema_and_bind_one_namespace(policies):
-    for one in policies:
+def test_policies_fit_the_schema_and_bind_one_namespace(policies, without_registry):
+    for one in [*policies, *without_registry]:
         kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
     bindings = [one["spec"] for one in policies if one["kind"] == "ValidatingAdmissionPolicyBinding"]
     assert [one["policyName"] for one in bindings] == ["attrition-staging-pods", "attrition-staging-deployments"]
@@ -70,6 +80,35 @@ def test_what_a_release_makes_is_admitted(policies):
         for made in yaml.safe_load_all((MANIFESTS / f"{name}.yaml").read_text()):
             if made["kind"] == "Deployment":
                 assert refusals(policies, "attrition-staging-deployments", made) == [], name
+
+
+def test_images_of_an_engine_are_admitted_by_their_id_where_there_is_no_registry_and_nowhere_else(
+    policies, without_registry
+):
+    for path in sorted(OPERATORS.glob("*.yaml")):
+        made = yaml.safe_load(path.read_text())
+        for container in [*made["spec"]["containers"], *made["spec"].get("initContainers", [])]:
+            if container["image"] != KUBECTL:
+                container["image"] = OF_AN_ENGINE
+        assert refusals(without_registry, "attrition-staging-pods", made) == [], path.name
+    (made,) = (
+        one
+        for one in yaml.safe_load_all((MANIFESTS / "production-on-an-old-cluster.yaml").read_text())
+        if one["kind"] == "Deployment"
+    )
+    assert refusals(without_registry, "attrition-staging-deployments", made) == []
+    for image in (OF_AN_ENGINE, f"{OF_AN_ENGINE}0", f"x/{OF_AN_ENGINE}", f"{OF_AN_ENGINE}\n", "sha256:latest"):
+        given = pod(containers=[{"name": "a", "image": image}])
+        assert len(refusals(policies, "attrition-staging-pods", given)) == 1, image
+        found = refusals(without_registry, "attrition-staging-pods", given)
+        assert len(found) == (image != OF_AN_ENGINE), image
+
+
+def test_several_repositories_are_listed_with_commas():
+    both = applied(f"{REPOSITORY},other.example.com/scoring")
+    for repository in (REPOSITORY, "other.example.com/scoring"):
+        made = pod(containers=[{"name": "a", "image": f"{repository}@sha256:{'ab' * 32}"}])
+        assert refusals(both, "attrition-staging-pods", made) == []
 
 
 def from_secret(name: str) -> dict[str, Any]:
@@ -103,18 +142,29 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_no_release_makes_is_refused_with_the_reason(policies, case):
+def test_what_no_release_makes_is_refused_with_the_reason(policies, without_registry, case):
     made, reason = REFUSED[case]
     for name, given in (
         ("attrition-staging-pods", made),
         ("attrition-staging-deployments", {"spec": {"template": copy.deepcopy(made)}}),
     ):
-        found = refusals(policies, name, given)
-        assert any(reason in message for message in found), (name, found)
+        for applied_ones in (policies, without_registry):
+            found = refusals(applied_ones, name, given)
+            assert any(reason in message for message in found), (name, found)
 
 
 @pytest.mark.parametrize(
-    "given", [(), ("attrition-staging",), ("A", REPOSITORY, KUBECTL), ("a", "x'||true||'", KUBECTL), ("a", "b", "c d")]
+    "given",
+    [
+        (),
+        ("attrition-staging",),
+        ("A", REPOSITORY, KUBECTL),
+        ("a", "x'||true||'", KUBECTL),
+        ("a", "b", "c d"),
+        ("a", "--engines", KUBECTL),
+        ("a", "", KUBECTL),
+        ("a", "--engine"),
+    ],
 )
 def test_names_that_are_none_are_refused_with_how_to_call_it(given):
     found = printed(*given)

@@ -62,7 +62,7 @@ RENDERS = {
         "step": "deploy",
         "target": "production",
         "image": OF_AN_ENGINE,
-        "leave_out": "autoscaling disruption-budget ingress network-policy",
+        "leave_out": "autoscaling disruption-budget ingress",
     },
 }
 
@@ -200,25 +200,19 @@ def test_metrics_have_a_port_that_no_ingress_publishes(rendered):
         assert not {path["path"] for path in paths} & {"/metrics", "/healthz", "/readyz"}
 
 
-def test_network_lets_monitoring_at_the_metrics_alone(rendered):
-    for policy in of_kind(rendered, "NetworkPolicy"):
-        rules = policy["spec"]["ingress"]
-        open_to = {str(rule["from"]): [port["port"] for port in rule["ports"]] for rule in rules}
-        (monitoring,) = (ports for name, ports in open_to.items() if "monitoring" in name)
-        (controllers,) = (ports for name, ports in open_to.items() if "ingress-nginx" in name)
-        assert (monitoring, controllers) == (["metrics"], ["http"])
-
-
 @pytest.mark.parametrize("target", ["staging", "production"])
 def test_namespace_denies_what_its_policies_do_not_allow(target, tmp_path):
     policies = {one["metadata"]["name"]: one["spec"] for one in of_kind(rights("attrition", target), "NetworkPolicy")}
     assert set(policies) == {"default-deny", "scoring-callers", "release-pods", "deploy-pods"}
     assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     callers = policies["scoring-callers"]
-    (canary,) = of_kind(render(tmp_path, step="canary", target="production"), "Deployment")
-    assert callers["podSelector"]["matchLabels"].items() <= canary["spec"]["template"]["metadata"]["labels"].items()
-    release = of_kind(render(tmp_path / "release", step="deploy", target="production"), "NetworkPolicy")[0]["spec"]
-    assert callers["ingress"] == release["ingress"], "a canary is reached as what it becomes is"
+    for step in ("canary", "deploy"):
+        (made,) = of_kind(render(tmp_path / step, step=step, target="production"), "Deployment")
+        assert callers["podSelector"]["matchLabels"].items() <= made["spec"]["template"]["metadata"]["labels"].items()
+    open_to = {str(rule["from"]): [port["port"] for port in rule["ports"]] for rule in callers["ingress"]}
+    (monitoring,) = (ports for name, ports in open_to.items() if "monitoring" in name)
+    (controllers,) = (ports for name, ports in open_to.items() if "ingress-nginx" in name)
+    assert (monitoring, controllers) == (["metrics"], ["http"])
     outward = {
         name: [port["port"] for rule in one.get("egress", []) for port in rule["ports"]]
         for name, one in policies.items()
@@ -290,13 +284,12 @@ def test_left_out_parts_are_gone_and_replicas_are_set_instead(tmp_path):
     assert of_kind(text, "Deployment")[0]["spec"]["replicas"] == 2
 
 
-@pytest.mark.parametrize("part", ["autoscaling", "disruption-budget", "ingress", "network-policy"])
+@pytest.mark.parametrize("part", ["autoscaling", "disruption-budget", "ingress"])
 def test_leaving_one_part_out_leaves_the_others_in(tmp_path, part):
     kinds = {
         "autoscaling": "HorizontalPodAutoscaler",
         "disruption-budget": "PodDisruptionBudget",
         "ingress": "Ingress",
-        "network-policy": "NetworkPolicy",
     }
     found = {one["kind"] for one in objects(render(tmp_path, step="deploy", target="staging", leave_out=part))}
     assert found & set(kinds.values()) == set(kinds.values()) - {kinds[part]}
@@ -317,7 +310,7 @@ def test_rights_hold_no_wildcard_no_secret_and_no_further_rights(target):
             assert "rbac.authorization.k8s.io" not in rule["apiGroups"]
 
 
-def test_deployer_changes_every_kind_that_the_release_makes_and_starts_no_pod(tmp_path):
+def test_deployer_changes_the_kinds_that_the_release_makes_and_no_others(tmp_path):
     roles = {role["metadata"]["name"]: role for role in of_kind(rights("attrition", "production"), "Role")}
     allowed = {
         (group, resource)
@@ -326,7 +319,7 @@ def test_deployer_changes_every_kind_that_the_release_makes_and_starts_no_pod(tm
         for resource in rule["resources"]
         if "patch" in rule["verbs"]
     }
-    irregular = {"Ingress": "ingresses", "NetworkPolicy": "networkpolicies"}
+    irregular = {"Ingress": "ingresses"}
     made = {
         (
             found["apiVersion"].rpartition("/")[0],
@@ -334,5 +327,5 @@ def test_deployer_changes_every_kind_that_the_release_makes_and_starts_no_pod(tm
         )
         for found in objects(render(tmp_path, **RENDERS["production"]))
     }
-    assert made <= allowed
-    assert ("", "pods") not in allowed
+    # No pod, no Secret, no right, and no network policy: an administrator's stay as they are.
+    assert made == allowed

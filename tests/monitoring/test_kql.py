@@ -107,7 +107,18 @@ def test_requests_counts_failures_and_latency_of_predict_alone(workspace):
         workspace.answered(status, path=path)
     row = workspace.ask("requests")[0]
     assert (row["Requests"], row["Refused"], row["Failed"], row["FailedShare"]) == (20, 1, 1, 0.05)
+    assert row["Stopped"] == 0
     assert row["P95"] == pytest.approx(4.0)
+
+
+def test_what_the_stop_switch_refuses_is_no_failure_and_raises_no_alert_of_one(workspace):
+    workspace.answered(200, times=10)
+    workspace.answered(503, times=89, problem="stopped", trace_id="a" * 32, request_id="r")
+    workspace.answered(503, problem="not-ready")
+    row = workspace.ask("requests")[0]
+    assert (row["Requests"], row["Stopped"], row["Failed"], row["FailedShare"]) == (100, 89, 1, 0.01)
+    (trace,) = workspace.ask("trace")
+    assert (trace["Answers"], trace["Stopped"], trace["Failed"]) == (89, 89, 0)
 
 
 def test_trace_joins_what_was_asked_answered_and_refused_on_its_way(workspace):

@@ -85,7 +85,41 @@ def test_run_started_with_an_api_token_is_its_users(runs, user):
     assert "asked for this release" in four_eyes.objection(USE_CASE, answers, approves=True, requester=found)
 
 
+ARRIVALS = "attrition_arrivals"
+
+
+@pytest.mark.parametrize("run_type", ["asset_triggered", "scheduled"], ids=["event", "sweep"])
+def test_release_that_new_data_asked_for_is_not_approved_by_those_who_write_there(runs, monkeypatch, run_type):
+    """The sweep finds the same file, so a file that waits for it must not be anybody's way around the second person."""
+    writers = make_settings({"requester_may_approve": False, "data_writers": ["alice"]})
+    monkeypatch.setattr(settings, "load", lambda: writers)
+    runs[TRAIN, "t"] = triggered_by("a", ARRIVALS)
+    runs[ARRIVALS, "a"] = airflow_run(run_type)
+    found = four_eyes.forbidden_requester(context(event("3", "t")), USE_CASE, "3")
+    assert found == four_eyes.Requester("new data", ("alice",))
+    assert "asked for this release" in four_eyes.objection(USE_CASE, ALICE, approves=True, requester=found)
+    assert four_eyes.objection(USE_CASE, {"id": "8", "name": "rita"}, approves=True, requester=found) == ""
+
+
+def test_nightly_run_that_new_outcomes_started_is_new_datas_too(runs):
+    runs[TRAIN, "t"] = triggered_by("n")
+    runs[NIGHTLY, "n"] = triggered_by("a", ARRIVALS)
+    runs[ARRIVALS, "a"] = airflow_run("asset_triggered")
+    assert four_eyes.find(context(event("3", "t")), USE_CASE, "3").text == "new data"
+
+
+def test_sweep_by_hand_is_whose_hand_it_was(runs):
+    runs[TRAIN, "t"] = triggered_by("a", ARRIVALS)
+    runs[ARRIVALS, "a"] = airflow_run(user="alice")
+    assert four_eyes.find(context(event("3", "t")), USE_CASE, "3").people == ("alice",)
+
+
 UNKNOWN = {
+    "new data, and nobody said who writes it": (
+        context(event("3", "t")),
+        {(TRAIN, "t"): triggered_by("a", ARRIVALS), (ARRIVALS, "a"): airflow_run("asset_triggered")},
+        "data_writers of [use_cases.attrition] in the settings file does not say who may write there",
+    ),
     "posted event": (context(event("3")), {}, "an asset event was posted to Airflow's API"),
     "posted beside a training's event": (
         context(event("2", "t"), event("3")), {(TRAIN, "t"): airflow_run(user="alice")}, "was posted"

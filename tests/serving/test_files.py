@@ -6,18 +6,20 @@ import json
 import math
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serving.answers import ScoredRecord
-from serving.errors import Problem
-from serving.files import csv_answer, csv_table, read_csv
+from serving.errors import Problem, TooLarge
+from serving.files import csv_header, csv_lines, csv_table, read_csv
 from serving.media import MEDIA_TYPES, is_json
 from serving.scoring.bundle import DRIFT_KEYS, Bundle
-from serving.scoring.contract import Field
+from serving.scoring.contract import Contract, Field, OutlierRule
 from serving.scoring.spelling import MISSING, limits, text_limit
 from tests.serving.test_http import problem
 from tests.support.serving_bundles import FLATS, Attrition
@@ -262,7 +264,7 @@ def test_main_thread_serves_plain_json_alone(kind: str, accept: str, expected: b
 def test_text_that_a_spreadsheet_would_compute_has_an_apostrophe_before_it() -> None:
     keys: list[Any] = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "a=1", -7, msgspec.UNSET]
     records = [ScoredRecord(key, 1e-05, True, msgspec.UNSET) for key in keys]
-    rows = list(csv.reader(io.StringIO(csv_answer(records, explain=False).decode(), newline="")))
+    rows = list(csv.reader(io.StringIO((csv_header(explain=False) + csv_lines(records)).decode(), newline="")))
     assert [row[0] for row in rows[1:]] == ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\t=1", "a=1", "-7", ""]
     assert rows[1][1:] == ["1e-05", "true", "", ""]
 
@@ -345,6 +347,37 @@ def test_generated_records_mean_the_same_and_are_refused_alike_in_every_form(
             for answer in answers
         ]
         assert others == [first, first]
+
+
+@settings(max_examples=150, deadline=None, derandomize=True,
+          suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])  # fmt: skip
+@given(data=st.data(), at_once=st.integers(1, 4))
+def test_rows_mean_the_same_however_many_are_in_memory(data: st.DataObject, at_once: int) -> None:
+    line = st.tuples(*(values(field).map(lambda pair: pair[1]) for field in FLATS))
+    bad = st.sampled_from([",".join("1" * 9), '"never closed', '"a"b,1', "", ",,,,,"])
+    lines = [
+        csv_table([dict(zip((field.name for field in FLATS), cells, strict=True))]).splitlines()[1]
+        for cells in data.draw(st.lists(line, max_size=9))
+    ]
+    for _ in range(data.draw(st.integers(0, 2))):
+        lines.insert(data.draw(st.integers(0, len(lines))), data.draw(bad))
+    body = "\n".join([",".join(field.name for field in FLATS), *lines]).encode()
+    limit = data.draw(st.sampled_from([100, 400, LIMIT]))
+
+    def read(rows: int) -> Any:
+        with mock.patch("serving.files._ROWS", rows):
+            try:
+                matrix, understood = read_csv(body, CONTRACT, limit)
+            except Problem as problem:
+                return type(problem), problem.faults, problem.total
+            return np.nan_to_num(matrix, nan=-9).tolist(), json.loads(understood)
+
+    found, whole = read(at_once), read(1000)
+    # A file that is too large is told so before all of it has been read.
+    assert found == whole or found[0] is TooLarge
+
+
+CONTRACT = Contract(2, "flats", "Flat Finder", "Finds flats.", FLATS, OutlierRule(1, 1.0, -0.5), 400)
 
 
 @pytest.fixture(scope="module")

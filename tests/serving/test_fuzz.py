@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from serving.media import MEDIA_TYPES
 from tests.support.serving_bundles import Attrition
 from tests.support.serving_processes import KEY, ROOT, Server
 
@@ -98,8 +99,17 @@ def test_schemathesis_finds_no_fault_against_the_openapi_document(server: Server
         "-H", f"X-API-Key: {KEY}",
         "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
         "--max-examples", "15", "--seed", "1", "--phases", "examples,coverage,fuzzing",
+        "--report", "har", "--report-har-path", "calls.har",
     ]  # fmt: skip
     environ = os.environ | {"SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks", "PYTHONPATH": str(ROOT)}
     run = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=240)
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
-    assert "POST /predict" in run.stdout or "operations" in run.stdout.lower()
+    seen = set()
+    for entry in json.loads((tmp_path / "calls.har").read_text())["log"]["entries"]:
+        asked = entry["request"]
+        if "/predict" in asked["url"] and asked["method"] == "POST":
+            kind = next((h["value"] for h in asked["headers"] if h["name"].lower() == "content-type"), "")
+            query = {(pair["name"], pair["value"]) for pair in asked["queryString"]}
+            seen |= {(what, entry["response"]["status"]) for what in (kind, *query)}
+    assert seen >= {(kind, 200) for kind in MEDIA_TYPES}
+    assert seen >= {(("explain", "true"), 200), (("drift", "false"), 200)}

@@ -411,4 +411,4 @@ def test_development_server_needs_only_a_bundle(attrition: Attrition, tmp_path: 
         assert process.wait(timeout=30) == 0
     missing = subprocess.run([*command[:3], "--bundle", str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
     assert missing.returncode == 2
-    assert "is no model bundle" in missing.stderr
+    assert "is not a model bundle" in missing.stderr

@@ -1,15 +1,20 @@
 """The HTTP API of a real gunicorn process."""
 
+import http.client
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from serving.app import create_app
 from serving.metrics import MANY_RECORDS
 from serving.scoring.bundle import Bundle
+from serving.settings import read_settings
 from tests.support.serving_bundles import Attrition
 from tests.support.serving_processes import CLIENT, KEY, Server
 
@@ -274,8 +279,6 @@ def test_json_in_utf_8_is_taken_whatever_else_the_headers_say(server: Server, at
 
 
 def test_too_large_a_body_is_413_with_and_without_a_length(server: Server) -> None:
-    import http.client
-
     body = b"[" + b" " * (5 * 1024 * 1024) + b"]"
     assert "5242880" in problem(server.predict(body), 413)["detail"]
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
@@ -288,8 +291,6 @@ def test_too_large_a_body_is_413_with_and_without_a_length(server: Server) -> No
 
 
 def test_chunked_request_is_answered_like_any_other(server: Server, attrition: Attrition) -> None:
-    import http.client
-
     body = json.dumps(attrition.records(40)).encode()
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     pieces = (body[start : start + 1000] for start in range(0, len(body), 1000))
@@ -353,9 +354,43 @@ def test_access_lines_and_warnings_are_json_and_hold_no_payload(server: Server, 
     access = next(line for line in lines if line.get("request_id") == "access-line")
     assert (access["type"], access["path"], access["status"], access["client"]) == ("Access", "/predict", 200, CLIENT)
     assert access["duration_ms"] > 0
+    assert access["problem"] is None
     probes = [line for line in lines if line["type"] == "Access" and line["path"] == "/readyz"]
     assert all(line["status"] != 200 for line in probes)
     assert KEY not in server.stderr.read_text()
+
+
+def test_any_wsgi_server_can_run_the_application(attrition: Attrition, tmp_path: Path) -> None:
+    app = create_app(read_settings({"SCORING_BUNDLE": str(attrition.folder), "SCORING_AUTH": "off"}))
+    with make_server("127.0.0.1", 0, app, handler_class=QuietHandler) as plain:
+        thread = threading.Thread(target=plain.serve_forever)
+        thread.start()
+        try:
+            client = http.client.HTTPConnection("127.0.0.1", plain.server_port, timeout=20)
+            answers = {}
+            for method, path, body in (
+                ("POST", "/predict", json.dumps(attrition.records(2)).encode()),
+                ("POST", "/predict?explain=true", json.dumps(attrition.records(2)).encode()),
+                ("POST", "/predict", b"[]"),
+                ("GET", "/readyz", None),
+                ("GET", "/", None),
+            ):
+                client.request(method, path, body, {"Content-Type": "application/json"})
+                answer = client.getresponse()
+                answers[method, path, body] = answer.status
+                answer.read()
+            client.close()
+        finally:
+            plain.shutdown()
+            thread.join()
+    assert list(answers.values()) == [200, 200, 422, 200, 200]
+
+
+class QuietHandler(WSGIRequestHandler):
+    """The standard library's, without its lines on stderr."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
 
 
 def test_another_bundle_is_served_by_its_own_contract(flats: Path, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 import csv
 import json
 import re
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -52,6 +54,49 @@ def test_page_shows_what_python_does(server: Server, folder: Path) -> None:
     figures = [float(re.search(r"\b[01]\.\d+(e-\d+)?", line)[0]) for line in lines]
     assert f"count    {COUNT}" in described
     assert f"{max(figures):.6f}" in described
+
+
+@pytest.mark.parametrize(("name", "waits"), [("stop.json", [60.0]), ("keys.json", [1.0])], ids=["stopped", "not ready"])
+def test_page_shows_how_to_wait_as_the_server_says_and_ask_again(
+    attrition: Attrition,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    waits: list[float],
+) -> None:
+    """The wait is taken for the mending of what was wrong, so that the test need not wait a minute."""
+    _, (_, with_pandas) = blocks(PAGE, "python")
+    slept: list[float] = []
+
+    with Server(tmp_path, attrition.folder, STOP_FILE=tmp_path / "stop.json") as server:
+        keys = (tmp_path / "keys.json").read_bytes()
+        (tmp_path / name).write_text("")
+
+        def status() -> int:
+            return server.predict(attrition.records(1)).status
+
+        def until(wanted: int) -> None:
+            deadline = time.monotonic() + 20
+            while status() != wanted:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+
+        def mend(seconds: float) -> None:
+            slept.append(seconds)
+            (tmp_path / name).unlink()
+            (tmp_path / "keys.json").write_bytes(keys)
+            until(200)
+
+        until(503)
+        monkeypatch.setattr("urllib3.util.retry.time", SimpleNamespace(sleep=mend, time=time.time))
+        monkeypatch.chdir(folder)
+        for variable, value in environ(server).items():
+            monkeypatch.setenv(variable, value)
+        exec(with_pandas, {})  # noqa: S102 - the page's own
+    assert slept == waits
+    assert f"count    {COUNT}" in capsys.readouterr().out
 
 
 @pytest.mark.tools("curl")

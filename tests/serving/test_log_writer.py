@@ -98,6 +98,24 @@ def test_writer_without_patience_never_waits_and_processes_count_together() -> N
     os.close(writing)
 
 
+def test_system_without_locks_is_an_error_that_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever logs expects ``LogUnavailable`` and nothing else: an access line must not end a worker."""
+    reading, writing = os.pipe()
+    writer = LineWriter(writing, timeout=0)
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "lockf", no_locks)
+    with pytest.raises(LogUnavailable, match="No locks available"):
+        writer.write(b"line\n")
+    assert writer.lost == 1
+    monkeypatch.undo()
+    writer.write(b"line\n")
+    assert os.read(reading, 100) == b"line\n"
+    os.close(reading)
+
+
 def test_closed_pipe_is_an_error() -> None:
     reading, writing = os.pipe()
     writer = LineWriter(writing, timeout=0.2)

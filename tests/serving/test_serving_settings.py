@@ -41,7 +41,7 @@ def test_metrics_have_an_address_of_their_own() -> None:
         ({}, "SCORING_API_KEYS_FILE is not set"),
         ({"SCORING_AUTH": "maybe"}, r"SCORING_\* variable is wrong: Invalid enum value 'maybe' - at `\$.auth`"),
         ({"SCORING_AUTH": "off", "SCORING_THREADS": "0"}, r"at `\$.threads`"),
-        ({"SCORING_AUTH": "off", "SCORING_MAXBODY": "9"}, "SCORING_MAXBODY is no setting"),
+        ({"SCORING_AUTH": "off", "SCORING_MAXBODY": "9"}, "SCORING_MAXBODY is not a setting"),
         ({"SCORING_AUTH": "off", "SCORING_LOG_SENSITIVE": "hash"}, "needs a secret in SCORING_LOG_HASH_KEY"),
     ],
     ids=["no-keys", "wrong-word", "too-small", "unknown", "hash-without-secret"],

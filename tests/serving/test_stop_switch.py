@@ -10,6 +10,7 @@ import pytest
 from serving import mounted_file
 from serving.errors import Stopped
 from serving.stop_switch import Stop, StopSwitch
+from tests.support.machine import eventually
 from tests.support.serving_bundles import Attrition
 from tests.support.serving_processes import Answer, Server, key_file
 
@@ -105,6 +106,7 @@ def test_both_workers_obey_the_file_and_a_changed_key_file_within_a_second(
         refused = predict()
         assert refused.headers["content-type"] == "application/problem+json"
         assert refused.json["type"] == "urn:scoring:problem:stopped"
+        assert refused.headers["retry-after"] == "60"
         assert refused.json["detail"] == "this service has been stopped: salaries are wrong"
         assert {server.request("GET", path).status for path in ("/readyz", "/healthz") for _ in range(10)} == {200}
         said = server.request("GET", "/version").json["stopped"]
@@ -124,3 +126,10 @@ def test_server_that_starts_later_starts_stopped(attrition: Attrition, tmp_path:
     with Server(tmp_path, attrition.folder, STOP_FILE=switch) as server:
         assert server.predict(attrition.records(1)).status == 503
         assert server.predict(attrition.records(1), X_API_Key="guessed").status == 403, "only clients are told why"
+
+        def told() -> list[tuple[int, str]]:
+            lines = map(json.loads, server.stderr.read_text().splitlines())
+            return [(line["status"], line["problem"]) for line in lines if line["type"] == "Access"]
+
+        # What operators tell a stop from a failure by: both are 503.
+        assert eventually(lambda: told() == [(503, "stopped"), (403, "key-refused")], 5), told()

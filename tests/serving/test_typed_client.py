@@ -17,7 +17,7 @@ REFUSED = """
 import json
 import os
 from scoring_client import AuthenticatedClient
-from scoring_client.api.default import predict
+from scoring_client.api.scoring import predict
 from scoring_client.models import Problem, Record
 from scoring_client.types import UNSET
 

@@ -41,6 +41,36 @@ def test_sound_server_is_watched_by_its_own_counters(monkeypatch, tmp_path, serv
     assert report["requests"] > 0
 
 
+def test_calls_carry_the_trace_of_who_verifies(monkeypatch, tmp_path, server, attrition):
+    trace = "5c" * 16
+    monkeypatch.setenv("TRACEPARENT", f"00-{trace}-{'7a' * 8}-00")
+    code, _ = run(monkeypatch, tmp_path, "server", f"http://127.0.0.1:{server.port}", attrition.folder)
+    assert code == 0
+    told = [line for line in server.log_lines() if line.get("trace_id") == trace]
+    assert {line["type"] for line in told} == {"InputData", "OutputData"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda effects: effects | {next(iter(effects)): 9.0}, "should name"),
+        (lambda effects: dict(list(effects.items())[1:]), "should name"),
+        (lambda effects: effects | {"Another": 0.1}, "should name"),
+    ],
+    ids=["other effect", "one less", "one more"],
+)
+def test_other_reasons_fail_the_golden_answers(tmp_path, capsys, attrition, change, said):
+    other = tmp_path / "other"
+    shutil.copytree(attrition.folder, other)
+    examples = json.loads((other / "examples.json").read_text())
+    examples["reasons"][1] = change(examples["reasons"][1])
+    (other / "examples.json").write_text(json.dumps(examples))
+    assert verify.main(["bundle", str(other)]) == 1
+    printed = capsys.readouterr().out
+    assert "reasons: example 1" in printed
+    assert said in printed
+
+
 def test_other_version_fails_and_is_the_only_check(monkeypatch, tmp_path, server, attrition):
     code, report = run(
         monkeypatch, tmp_path, "server", f"http://127.0.0.1:{server.port}", attrition.folder, "--version", "7"

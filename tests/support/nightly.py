@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from serving.scoring.bundle import Bundle
 from tests.support.simulate import Export, log_lines
-from training.data.dataset import Dataset, read_snapshot, write_snapshot
+from training.data.dataset import Dataset, snapshot_digest, write_snapshot
 from training.registry import tags
 from training.registry.register import register
 from training.registry.tracking import Tracker
@@ -28,7 +28,7 @@ def register_champion(bundle: Path, data: Dataset, experiment: str, use_case: Us
         snapshot = Path(scratch) / Path(tags.SNAPSHOT_FILE).name
         write_snapshot(data, snapshot)
         tracker.client.log_artifact(run.info.run_id, str(snapshot), str(Path(tags.SNAPSHOT_FILE).parent))
-        digest = read_snapshot(use_case, snapshot).digest
+        digest = snapshot_digest(snapshot)
     version_tags = {
         tags.RUN_KEY: tracker.run_key,
         tags.TRAINING_RUN_ID: run.info.run_id,

@@ -18,6 +18,7 @@ from tests.support.nights import END, START
 from tests.support.simulate import CONTAINER, Export
 from training import command_line
 from training import nightly_job as run
+from training.data.data_error import DataError
 from training.data.dataset import Dataset, read_table
 from training.drift.judge import read_verdicts
 from training.drift.reference import SnapshotError
@@ -304,6 +305,24 @@ def test_retraining_continues_the_champions_data_whatever_the_settings_name(stor
     assert f"600 rows of {verdict.feed.origin}, 0 labelled by outcomes" in page
 
 
+def test_label_that_was_renamed_since_the_champion_was_trained_is_told_and_the_night_is_still_judged(
+    store, nights, monkeypatch
+):
+    label = msgspec.structs.replace(ATTRITION.label, field="HasLeft")
+    monkeypatch.setattr(command_line, "load", lambda name: msgspec.structs.replace(ATTRITION, label=label))
+    answers(nights, store, FIRST, make_sample(300, 50))
+    landing.land(FolderSource(nights.export.root / CONTAINER), nights.tables, FIRST, START, END)
+    config = json.dumps({**nights.config, "nights": [FIRST.isoformat()]})
+    run.main(["curate", "--run-key", "k", "--config", config])
+    with pytest.raises(
+        DataError, match=r"version 1, the champion, was trained on has 1 fault.*\n.*HasLeft: it is the l"
+    ):
+        run.main(["label", "--run-key", "k", "--config", config])
+    run.main(["judge", "--run-key", "k", "--config", config])
+    (verdict,) = read_verdicts(nights.tables, before=END)
+    assert (verdict.status, verdict.used) == ("quiet", 300)
+
+
 def test_retraining_without_a_champion_begins_with_the_data_of_the_settings(store, nights, tmp_path):
     other = tmp_path / "other.csv"
     make_sample(600, 9).to_csv(other, index=False)
@@ -345,6 +364,23 @@ def test_feed_that_stopped_or_lost_a_file_and_strange_files_of_the_export_are_to
     assert "the outcomes feed has lost november.csv" in verdict.note
     page = (layout.night_folder(nights.tables, "nights", FIRST) / layout.REPORT).read_text()
     assert "hidden, or open in a program: ~$november.csv" in page
+
+
+def test_bytes_of_the_export_that_came_too_late_are_told_in_note_report_and_alert(store, nights):
+    answers(nights, store, FIRST, make_sample(300, 50))
+    folder = next((nights.export.root / CONTAINER).rglob("d=02"))
+    late = folder.with_name("d=01") / "h=09/m=05/PT05M.json"
+    late.parent.mkdir(parents=True)
+    late.write_text("{}\n")
+    landing.land(FolderSource(nights.export.root / CONTAINER), nights.tables, FIRST, FIRST, FIRST)
+    verdict = nights.run(FIRST)
+    said = (
+        "no night has read 3 bytes of the export, in 1 file of 2026-11-01, and none looks there again: set "
+        "lookback_days in [retraining] to 2 or more, and the next night reads them"
+    )
+    assert said in verdict.note
+    page = (layout.night_folder(nights.tables, "nights", FIRST) / layout.REPORT).read_text()
+    assert f"{escape(said)}</li>" in page
 
 
 @pytest.mark.parametrize(

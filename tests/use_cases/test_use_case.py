@@ -7,6 +7,7 @@ import pytest
 
 import use_cases
 from serving.scoring.contract import Field
+from tests.support import names
 from tests.support.repairs import REPAIRS
 from training import use_case as definitions
 from training.use_case import Binary, Group, UseCaseError, column_name
@@ -99,9 +100,8 @@ def test_column_is_one_that_sql_takes(name, column):
 
 def test_names_of_attrition_stay_what_they_are():
     attrition = definitions.load("attrition")
-    assert [attrition.train_dag, attrition.release_dag, attrition.rollback_dag, attrition.retrain_dag] == [
-        *("attrition_train", "attrition_release", "attrition_rollback", "attrition_retrain_nightly")
-    ]
+    assert names.dags(attrition) == {f"attrition_{kind}" for kind in names.KINDS}
+    assert {"train", "release", "rollback", "retrain_nightly", "stop", "resume", "score"} <= set(names.KINDS)
     assert (attrition.title, attrition.model_name) == ("Employee Attrition API", "employee_attrition")
     assert (attrition.image, attrition.namespace("staging")) == ("attrition-scoring", "attrition-staging")
     assert (attrition.folder / attrition.data).is_file()

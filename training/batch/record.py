@@ -44,3 +44,9 @@ def read_batch(tables: Any, day: date) -> Batch | None:
     """What the last run of a date has made, or ``None`` before its first one."""
     content = layout.read_json(batch_file(tables, day))
     return None if content is None else msgspec.convert(content, Batch)
+
+
+def newest_batch(tables: Any) -> Batch | None:
+    """What the run of the newest date that was scored has made, or ``None`` before the first one."""
+    files = sorted((file for file in layout.entries(tables / _FOLDER) if file.suffix == ".json"), key=lambda f: f.name)
+    return msgspec.convert(layout.read_json(files[-1]), Batch) if files else None

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv, dataset
 
+from serving.scoring.csv_lines import NotTextError, open_text
 from training.data.data_error import DataError, DataFault
 from training.data.delta import DeltaUnread, delta_columns, in_delta, is_delta, open_delta
 
@@ -96,10 +97,43 @@ def read_parts(source: Source, names: Mapping[str, str]) -> Iterator[Part]:
             numbers = np.arange(number, last)
             if broken:
                 numbers = np.setdiff1d(numbers, [line.number for line in broken])
-            yield Part(batch, numbers, tuple(broken))
             number = last
+            if source.as_text:
+                batch, numbers, unreadable = _as_strings(batch, numbers)
+                broken = sorted([*broken, *unreadable], key=lambda line: line.number)
+            yield Part(batch, numbers, tuple(broken))
         if opened.broken:
             yield Part(batch.slice(0, 0), np.empty(0, np.int64), tuple(opened.broken))
+
+
+def _as_strings(
+    cells: pa.RecordBatch, numbers: NDArray[np.int64]
+) -> tuple[pa.RecordBatch, NDArray[np.int64], list[BrokenLine]]:
+    """Cells as text, without the rows that have one that is not UTF-8; each costs its own row and no other."""
+    schema = pa.schema([(name, pa.string()) for name in cells.schema.names])
+    try:
+        return cells.cast(schema), numbers, []
+    except pa.ArrowInvalid:
+        wrong: dict[int, str] = {}
+        for name, column in zip(cells.schema.names, cells.columns, strict=True):
+            for row, cell in enumerate(column.to_pylist()):
+                if not _is_utf_8(cell):
+                    wrong.setdefault(row, name)
+    good = np.ones(cells.num_rows, bool)
+    good[list(wrong)] = False
+    lines = []
+    for row, name in sorted(wrong.items()):
+        text = ",".join(column[row].as_py().decode("utf-8", "backslashreplace") for column in cells.columns)
+        lines.append(BrokenLine(int(numbers[row]), f"{name}: not UTF-8 text: save the file as CSV UTF-8", text))
+    return cells.filter(pa.array(good)).cast(schema), numbers[good], lines
+
+
+def _is_utf_8(cell: bytes) -> bool:
+    try:
+        cell.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class _Opened(msgspec.Struct, frozen=True):
@@ -119,10 +153,12 @@ class _told:
         return
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, DeltaUnread):
+        if isinstance(error, DeltaUnread | NotTextError):
             raise _fault(self._source.location, str(error)) from error
         if isinstance(error, pa.ArrowException | OSError | UnicodeDecodeError):
             message = f"it cannot be read to its end as {self._source.kind} ({str(error).splitlines()[0]})"
+            if "Empty CSV" in message:
+                message = "it is empty: a header line that ends, and one line for each record are expected"
             raise _fault(self._source.location, message) from error
 
 
@@ -144,7 +180,9 @@ def _open(source: Source) -> _Opened:
 
 
 def _open_csv(location: str) -> _Opened:
-    """Every cell as text: what it means is for the table of spellings to say."""
+    """Every cell as bytes: what it means is for the table of spellings to say."""
+    with open(location, "rb") as file, open_text(file, compressed=location.lower().endswith(".gz")):
+        pass  # it is text, as far as its beginning tells
     broken: deque[BrokenLine] = deque()
 
     def keep(line: Any) -> str:
@@ -157,7 +195,7 @@ def _open_csv(location: str) -> _Opened:
     with csv.open_csv(location, read_options=read, parse_options=parse) as opened:
         names = opened.schema.names
     broken.clear()
-    kinds = dict.fromkeys(names, pa.string())
+    kinds = dict.fromkeys(names, pa.binary())
     convert = csv.ConvertOptions(column_types=kinds, strings_can_be_null=False, quoted_strings_can_be_null=False)
 
     def batches(wanted: list[str]) -> Iterator[pa.RecordBatch]:

@@ -114,20 +114,52 @@ def write_snapshot(dataset: Dataset, file: Path) -> None:
     frame.to_parquet(file, index=False)
 
 
-def read_snapshot(use_case: UseCase, file: Path) -> Dataset:
-    """Data that ``write_snapshot`` kept, as it was. It has been checked, so it is not checked again.
+def read_snapshot(use_case: UseCase, file: Path, name: str = "that the job has kept") -> Dataset:
+    """Data that ``write_snapshot`` kept, as it was. It has been checked, so its values are not checked again.
 
     The use case may have got fields since, or lost some: a new one holds missing values. Of a field of another kind, a
-    number becomes a text, and a text the number that it says, or is missing. The digest is of the data as kept.
+    number becomes a text, and a text the number that it says, or is missing. The digest is of the data as kept. What no
+    row may lack is asked for: raises ``DataError``, with ``name`` for the file, where the key or the label is another
+    one by now.
     """
     frame = pd.read_parquet(file)
     recent = frame.pop(_RECENT).to_numpy(bool) if _RECENT in frame else None
     digest = _digest(frame)
+    if faults := _renamed(use_case, frame):
+        raise DataError(name, faults, "nothing can be made of it")
     for field in use_case.fields:
         frame[field.name] = _as_today(field, frame.get(field.name), len(frame))
     frame[use_case.label.field] = frame[use_case.label.field].astype(object)
     columns = [*(field.name for field in use_case.fields), use_case.label.field]
     return Dataset(use_case, frame[columns], digest, recent)
+
+
+def snapshot_digest(file: Path) -> str:
+    """The digest of the data that ``write_snapshot`` kept, whatever the definition says by now."""
+    return _digest(pd.read_parquet(file).drop(columns=_RECENT, errors="ignore"))
+
+
+def _renamed(use_case: UseCase, frame: pd.DataFrame) -> list[DataFault]:
+    """What the definition calls key or label and these rows do not have, and values that are not the label's."""
+    label = use_case.label
+    asked = {"key": use_case.key, "label": label.field}
+    faults = [
+        DataFault(
+            name, None, f"it is the {what} of the definition, and these rows have no such column: name it as before, "
+            "or train on a file that has it, and release that version"
+        )
+        for what, name in asked.items()
+        if name is not None and name not in frame
+    ]  # fmt: skip
+    if label.field in frame:
+        known = frame[label.field].isin(list(label.values))
+        if others := sorted(map(str, frame.loc[~known, label.field].unique())):
+            message = (
+                f"not one of {', '.join(label.values)}, which are the definition's values by now: {', '.join(others)}; "
+                "spell them as before, or train on a file that has them, and release that version"
+            )
+            faults.append(DataFault(label.field, int((~known).sum()), message))
+    return faults
 
 
 def _as_today(field: Field, kept: "pd.Series[Any] | None", rows: int) -> "pd.Series[Any]":

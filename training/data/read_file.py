@@ -1,7 +1,6 @@
 """A data file as it is: CSV, Parquet or Delta, by its name."""
 
 import gzip
-import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +9,14 @@ from typing import IO, Any
 
 import pandas as pd
 
-from serving.scoring.csv_lines import BadLine, is_utf_8, read_lines
+from serving.scoring.csv_lines import BadLine, NotTextError, is_utf_8, open_text, read_lines
 from training.data.data_error import DataError, DataFault
 from training.data.delta import DELTA_LOG, DeltaUnread, in_delta, is_delta, open_delta
 from training.data.table import RawTable
 
 _TEXT_SUFFIXES = (".csv", ".csv.gz")
 _WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
+_ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".7z", ".rar", ".bz2", ".xz", ".zst")
 _LINES_SHOWN = 5
 
 
@@ -31,11 +31,22 @@ def read_raw(location: str) -> RawTable:
                 return _read_csv(location, file)
         if path.lower().endswith(_WORKBOOKS):
             raise _Unread("it is a workbook of a spreadsheet: save it as CSV UTF-8")
-        return _typed(_read_delta(path) if _is_delta(path) else pd.read_parquet(path))
+        if path.lower().endswith(_ARCHIVES):
+            raise _Unread("it is an archive or a compressed file: unpack it; only .csv.gz is read as it is")
+        if _is_delta(path):
+            return _typed(_read_delta(path))
+        if "://" not in path and Path(path).is_dir() and not _holds_files(Path(path)):
+            raise _Unread("the folder holds no files: name the folder that holds the Parquet files")
+        return _typed(pd.read_parquet(path))
     except DataError:
         raise
     except (OSError, EOFError, ValueError, KeyError, ImportError, OverflowError) as error:
         raise DataError(location, [DataFault("file", None, _plain(error))]) from error
+
+
+def _holds_files(folder: Path) -> bool:
+    """Whether a folder holds anything that is read: names that begin with ``_`` or ``.`` are not."""
+    return any(one.is_file() and not one.name.startswith(("_", ".")) for one in folder.rglob("*"))
 
 
 def _is_delta(path: str) -> bool:
@@ -79,7 +90,7 @@ _JARGON = (
 
 def _plain(error: Exception) -> str:
     """A library's words in those of people, where they are known."""
-    if isinstance(error, _Unread | DeltaUnread):
+    if isinstance(error, _Unread | DeltaUnread | NotTextError):
         return str(error)
     for kind, words in _PLAIN:
         if isinstance(error, kind):
@@ -98,9 +109,12 @@ def _remote(address: str) -> Any:
 @contextmanager
 def _opened(path: str) -> Iterator[IO[str]]:
     """A file or address, as text in which what is not UTF-8 is a surrogate."""
-    with _remote(path).open() if "://" in path else open(path, "rb") as file:
-        content: Any = gzip.GzipFile(fileobj=file) if path.lower().endswith(".gz") else file
-        yield io.TextIOWrapper(content, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    compressed = path.lower().endswith(".gz")
+    with (
+        _remote(path).open() if "://" in path else open(path, "rb") as file,
+        open_text(file, compressed=compressed) as text,
+    ):
+        yield text
 
 
 def _read_csv(location: str, file: IO[str]) -> RawTable:

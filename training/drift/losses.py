@@ -16,7 +16,7 @@ class Loss(msgspec.Struct, frozen=True):
     """One thing that was lost, or is missing."""
 
     kind: str
-    """Of the alert: ``outcomes``, ``feed``, ``records`` or ``export``."""
+    """Of the alert: ``outcomes``, ``feed``, ``records``, ``export`` or ``quarantine``."""
     text: str
     grave: bool
     """It is beyond the limit of the settings, so people hear of it at once."""
@@ -63,14 +63,29 @@ def _records(verdict: Verdict, limits: Limits) -> list[Loss]:
 
 
 def _export(verdict: Verdict, limits: Limits) -> list[Loss]:
-    strange = verdict.counts.get("strange", [])
-    if not strange:
-        return []
-    share = len(strange) / (len(strange) + verdict.counts.get("blobs", 0))
-    text = f"the export holds {_listed(strange)}, which no export is named like: nobody read it"
-    return [Loss("export", text, share > limits.unread_share)]
+    found = []
+    if lines := verdict.counts.get("quarantined"):
+        share = lines / verdict.counts["read"]
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in verdict.counts["reasons"].items())
+        text = f"{share:.1%} of {verdict.counts['read']} log lines are unreadable ({reasons})"
+        # How many are too many stands in another part of the settings: whoever sends the alerts looks it up.
+        found.append(Loss("quarantine", text, False))
+    if strange := verdict.counts.get("strange"):
+        share = len(strange) / (len(strange) + verdict.counts.get("blobs", 0))
+        text = f"the export holds {_listed(strange)}, which no export is named like: nobody read it"
+        found.append(Loss("export", text, share > limits.unread_share))
+    if unread := verdict.counts.get("unread"):
+        size, files = sum(one["bytes"] for one in unread), sum(one["blobs"] for one in unread)
+        back = (date.fromisoformat(verdict.night) - date.fromisoformat(unread[0]["day"])).days + 1
+        text = (
+            f"no night has read {size:,} bytes of the export, in {files} file{'' if files == 1 else 's'} of "
+            f"{_listed([one['day'] for one in unread])}, and none looks there again: set lookback_days in [retraining] "
+            f"to {back} or more, and the next night reads them"
+        )
+        found.append(Loss("export", text, size / (size + verdict.counts.get("bytes", 0)) > limits.unread_share))
+    return found
 
 
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(name.encode("utf-8", "backslashreplace").decode() for name in names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more files"
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from serving.scoring.bundle import Bundle
 from serving.scoring.contract import DRIFT_FILE, Field
 from training.data.changes import changes, told
-from training.data.dataset import columns_of, groups_of, holdout_rows, read_snapshot, read_table, snapshot_frame
+from training.data.dataset import (
+    columns_of,
+    groups_of,
+    holdout_rows,
+    read_snapshot,
+    read_table,
+    snapshot_digest,
+    snapshot_frame,
+)
 from training.inference_log.outcomes import Original
 from training.registry import tags
 from training.registry.tracking import Tracker
@@ -48,7 +56,7 @@ def champion_reference(tracker: Tracker, use_case: UseCase) -> Reference | None:
         return None
     with tempfile.TemporaryDirectory() as scratch:
         bundle = fetch_bundle(version.name, version.version, Path(scratch) / "bundle")
-        snapshot = _snapshot(version, use_case, Path(scratch))
+        snapshot = _snapshot(version, Path(scratch))
         return reference_of(use_case, bundle, snapshot, str(version.version))
 
 
@@ -56,22 +64,23 @@ def original_data(tracker: Tracker, use_case: UseCase, location: str) -> Origina
     """What a retraining begins with: the data of the champion, and those at ``location`` while there is none.
 
     Raises ``SnapshotError`` where the champion's run keeps other data than it was trained on, ``DataError`` where a
-    table at ``location`` does not hold.
+    table at ``location`` does not hold, or the definition has another key or label than the champion's data.
     """
     version = tracker.champion()
     if version is None:
         data = read_table(use_case, location)
         return Original(data, f"{location} (digest {data.digest}; there is no champion)")
     with tempfile.TemporaryDirectory() as scratch:
-        data = read_snapshot(use_case, _snapshot(version, use_case, Path(scratch)))
+        name = f"that version {version.version}, the champion, was trained on"
+        data = read_snapshot(use_case, _snapshot(version, Path(scratch)), name)
     return Original(data, f"the data of version {version.version} (digest {data.digest})")
 
 
-def _snapshot(version: ModelVersion, use_case: UseCase, folder: Path) -> Path:
+def _snapshot(version: ModelVersion, folder: Path) -> Path:
     """The file of data that a version was trained on, as its training run keeps it."""
     run_id = version.tags.get(tags.TRAINING_RUN_ID) or str(version.run_id)
     snapshot = Path(MlflowClient().download_artifacts(run_id, tags.SNAPSHOT_FILE, str(folder)))
-    found, expected = read_snapshot(use_case, snapshot).digest, version.tags.get(tags.DATA_DIGEST)
+    found, expected = snapshot_digest(snapshot), version.tags.get(tags.DATA_DIGEST)
     if found != expected:
         raise SnapshotError(
             f"{tags.SNAPSHOT_FILE} of run {run_id} has digest {found}, and version {version.version} was trained on "

@@ -58,7 +58,7 @@ def read_window(
     versions = engine.query("SELECT model_version, COUNT(*) AS n FROM day_rows GROUP BY model_version")
     columns = [*(use_case.columns[name] for name in fields), "prediction", "is_outlier"]
     work = layout.empty_folder(tables / "nights" / f".{day}.window")
-    chosen = statement("window.sql", columns=", ".join(columns), entity=_entity(use_case), version=version)
+    chosen = statement("window.sql", columns=", ".join(columns), entity=entity(use_case), version=version)
     engine.write([chosen], work / "used")
     kinds = inference_columns(use_case)
     engine.view("used_rows", [work / "used"], {column: kinds[column] for column in columns})
@@ -67,7 +67,7 @@ def read_window(
     totals = engine.query(
         "SELECT COUNT(*) AS n, COALESCE(SUM(CASE WHEN is_outlier THEN 1 ELSE 0 END), 0) AS o FROM used_rows"
     )[0]
-    asked = engine.query(statement("asked.sql", entity=_entity(use_case), version=version))[0]
+    asked = engine.query(statement("asked.sql", entity=entity(use_case), version=version))[0]
     skewed = engine.query(statement("skewed.sql", hours=str(SKEW_HOURS)))[0]["n"]
     layout.remove_folder(work)
     ordered = sorted(predictions)
@@ -85,7 +85,7 @@ def read_window(
     )
 
 
-def _entity(use_case: UseCase) -> str:
+def entity(use_case: UseCase) -> str:
     """SQL that tells one entity from another: by its key, and without one by the record."""
     record = "CONCAT(request_id, '/', CAST(event_time AS STRING), '/', CAST(record AS STRING))"
     key = key_column(use_case)

@@ -117,6 +117,8 @@ def evaluate(
             "verdict": "failed" if reasons else "passed",
             "reasons": reasons,
             "titles": titles,
+            # The evidence of a release keeps its members sorted: the order, the first figure above all, is told apart.
+            "figures": list(titles),
             "challenger": figures,
             "champion": champion_figures,
             "comparison": comparison,

@@ -1,6 +1,7 @@
 """How the model treats groups: who is picked out, who is found, and whether the risk is right."""
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from training.data.dataset import Dataset
 from training.evaluation.binary import INTERVAL
+from training.use_case import UseCase
 
 SELECTED = 0.20
 """Share of the rows that counts as picked out: those with the highest risk."""
@@ -15,16 +17,19 @@ _SMALLEST = 10
 """Positives (true-positive rate) or rows (the rest) that a group needs to count for a gap."""
 
 
-def groups_of(dataset: Dataset) -> dict[str, dict[str, NDArray[np.bool_]]]:
-    """Which rows belong to each group, bool ``[n]``, by field and group. A row without a value belongs to none."""
+def groups_of(use_case: UseCase, columns: Mapping[str, NDArray[np.object_]]) -> dict[str, dict[str, NDArray[np.bool_]]]:
+    """Which rows of a table belong to each group, bool ``[n]``, by field and group; ``columns`` are ``[n]`` each.
+
+    A row without a value belongs to none.
+    """
     found = {}
-    for group in dataset.use_case.groups:
-        values = dataset.frame[group.field]
+    for group in use_case.groups:
+        values = columns[group.field]
         if group.bands:
-            found[group.field] = _banded(values.to_numpy(np.float64), group.bands)
+            found[group.field] = _banded(values.astype(np.float64), group.bands)
         else:
             names = sorted({name for name in values if isinstance(name, str)})
-            found[group.field] = {name: (values == name).to_numpy(bool) for name in names}
+            found[group.field] = {name: values == name for name in names}
     return found
 
 
@@ -47,7 +52,7 @@ def assess(dataset: Dataset, p: NDArray[np.float64], weights: NDArray[np.float64
     y = dataset.y
     selected = np.zeros(len(p), bool)
     selected[np.argsort(-p, kind="stable")[: round(SELECTED * len(p))]] = True
-    groups = groups_of(dataset)
+    groups = groups_of(dataset.use_case, dataset.columns())
     everybody = np.ones(len(p), bool)
     figures = {
         "selection_rate": (selected.astype(float), everybody),

@@ -36,7 +36,7 @@ TOLERANCE = 1e-6
 """Base and effects add up to the served probability within this, otherwise no reasons are given."""
 _MOST_QUESTIONS = 32  # of a leaf: the bits of ``background_fails``
 _MOST_LEAVES = 60_000
-"""More would take too much of a server's memory and time: 12 MB, and about a second for 100 records."""
+"""More would take too much of a server's memory and time: 12 MB, and six seconds for 100 records."""
 _CHECKED = 256
 
 

@@ -1,13 +1,13 @@
 """The layout of a Log Analytics export of ContainerLogV2, and the export in a local folder."""
 
+import contextlib
 import re
-from collections.abc import Iterator
-from datetime import date, timedelta
+from collections.abc import Iterable, Iterator
+from datetime import date
 from pathlib import Path
 
 from training.inference_log.landing import Blob
 
-WORKSPACES = "WorkspaceResourceId="
 _CHUNK = 8 * 2**20
 # Documented as PT05M.json and PT05M_1.json; deployments with PT5M.json have been seen.
 _NAME = re.compile(r"(^|/)PT0?5M(_\d+)?\.json(\.gz)?$")
@@ -20,15 +20,18 @@ def is_export(name: str) -> bool:
 
 
 def blob_of(name: str, size: int) -> Blob:
-    """What the name of a blob says of it."""
-    day = _DAY.search(name)
-    return Blob(name, size, is_export(name), date(*map(int, day.groups()[1:])) if day else None)
+    """What the name of a blob says of it. A folder whose name is not a date has no day."""
+    day = None
+    if found := _DAY.search(name):
+        with contextlib.suppress(ValueError):
+            day = date(*map(int, found.groups()[1:]))
+    return Blob(name, size, is_export(name), day)
 
 
-def day_folders(first: date, last: date) -> list[str]:
-    """The folders of these days below a workspace's folder."""
-    days = (first + timedelta(days=number) for number in range((last - first).days + 1))
-    return [f"y={day:%Y}/m={day:%m}/d={day:%d}" for day in days]
+def blobs_until(last: date, found: Iterable[tuple[str, int]]) -> list[Blob]:
+    """The blobs of these names and sizes, in order, but those in the folders of days after ``last``."""
+    blobs = [blob_of(name, size) for name, size in sorted(found)]
+    return [blob for blob in blobs if blob.day is None or blob.day <= last]
 
 
 class FolderSource:
@@ -37,13 +40,9 @@ class FolderSource:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def blobs(self, first: date, last: date) -> list[Blob]:
-        found = []
-        for workspace in sorted({path.parent for path in self._root.glob(f"{WORKSPACES}*/**/y=*")}):
-            for folder in (workspace / day for day in day_folders(first, last)):
-                found += [path for path in folder.rglob("*") if path.is_file()]
-        named = {path.relative_to(self._root).as_posix(): path for path in found}
-        return [blob_of(name, path.stat().st_size) for name, path in sorted(named.items())]
+    def blobs(self, last: date) -> list[Blob]:
+        files = (path for path in self._root.rglob("*") if path.is_file())
+        return blobs_until(last, ((path.relative_to(self._root).as_posix(), path.stat().st_size) for path in files))
 
     def read(self, name: str, start: int, end: int) -> Iterator[bytes]:
         with (self._root / name).open("rb") as file:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from training.inference_log import layout
-from training.inference_log.landing import read_manifest
+from training.inference_log.landing import Unread, read_manifest
 from training.inference_log.parse import CurationError, Staged, read_staged
 from training.inference_log.sql_engine import Engine, record_columns
 from training.inference_log.statements import statement
@@ -52,6 +52,8 @@ class Counts(msgspec.Struct, frozen=True):
     """Bytes of them that may be half a line, and wait for the rest."""
     strange: tuple[str, ...] = ()
     """Files among them that no export is named like, and that nobody read."""
+    unread: tuple[Unread, ...] = ()
+    """What the folders of older days hold that no night has read, where no earlier night has told it."""
 
     @property
     def note(self) -> str:
@@ -89,7 +91,9 @@ def rebuild(engine: Engine, tables: Path, night: date, use_case: UseCase) -> Cou
     counts = _count(staged, repeated)
     if manifest:
         waiting = sum(one.bytes for one in manifest.waiting)
-        counts = msgspec.structs.replace(counts, blobs=manifest.blobs, waiting=waiting, strange=manifest.strange)
+        counts = msgspec.structs.replace(
+            counts, blobs=manifest.blobs, waiting=waiting, strange=manifest.strange, unread=manifest.unread
+        )
     layout.write_json(layout.night_folder(tables, "nights", night) / layout.COUNTS, msgspec.to_builtins(counts))
     return counts
 

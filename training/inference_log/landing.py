@@ -7,9 +7,12 @@ What follows the last newline of a blob is copied where it is a whole record (ne
 not end them). Otherwise it is a line that is half written, and waits. It waits until the blob has not grown from one
 look to the next, or its folder is looked at for the last time: then it is copied as it is, and ends in quarantine
 where it is not a record. Blank lines and byte-order marks hold nothing, and are not lines.
+
+The folders of older days are not read again. What they hold and no night has read is told by day, once.
 """
 
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from typing import Any, Protocol
@@ -42,7 +45,7 @@ class Blob(msgspec.Struct, frozen=True):
     exported: bool = True
     """Its name is that of an export's blob. Others are not read."""
     day: date | None = None
-    """The day of its folder, which is looked at a number of nights."""
+    """The day of its folder, which is looked at a number of nights; one without a day is looked at every night."""
 
 
 class Range(msgspec.Struct, frozen=True):
@@ -70,6 +73,17 @@ class Waiting(msgspec.Struct, frozen=True):
     stored: int
 
 
+class Unread(msgspec.Struct, frozen=True):
+    """What the folder of a day holds that no night has read, although none will look at it again."""
+
+    day: str
+    blobs: int
+    bytes: int
+    """As stored: compressed ones of a compressed blob."""
+    stored: int
+    """The size of these blobs, which changes when more is appended to one."""
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """What one night copied. It is written last: a landing without it does not count."""
 
@@ -81,6 +95,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """Files in the folders of the export that no export is named like; they are not read."""
     blobs: int = 0
     """Exported blobs that were looked at, with and without something new."""
+    unread: tuple[Unread, ...] = ()
+    """Of older days, what no earlier night has told already."""
 
     @property
     def lines(self) -> int:
@@ -94,8 +110,8 @@ class Manifest(msgspec.Struct, frozen=True):
 class Source(Protocol):
     """Where exported blobs are read from."""
 
-    def blobs(self, first: date, last: date) -> list[Blob]:
-        """All blobs in the folders of these days (UTC, both inclusive), sorted by name."""
+    def blobs(self, last: date) -> list[Blob]:
+        """All blobs but those in the folders of days after ``last`` (UTC), sorted by name."""
 
     def read(self, name: str, start: int, end: int) -> Iterator[bytes]:
         """The bytes ``[start, end)`` of a blob, in pieces."""
@@ -110,7 +126,8 @@ def read_manifest(tables: Any, night: date) -> Manifest | None:
 def land(source: Source, tables: Any, night: date, first: date, last: date) -> Manifest:
     """Copy what is new in the folders of ``first`` to ``last`` as night ``night``, and return what was copied.
 
-    A night that has been copied already is left as it is. ``tables`` is a ``Path`` or a path of an object store.
+    Of folders before ``first`` it is noted what no night has read. A night that has been copied already is left as it
+    is. ``tables`` is a ``Path`` or a path of an object store.
     """
     if done := read_manifest(tables, night):
         return done
@@ -118,9 +135,10 @@ def land(source: Source, tables: Any, night: date, first: date, last: date) -> M
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in layout.entries(folder):
         leftover.unlink()
-    covered, looked_at = _known(tables)
-    listed = source.blobs(first, last)
-    exported = [blob for blob in listed if blob.exported]
+    covered, looked_at, told = _known(tables)
+    listed = source.blobs(last)
+    current = [blob for blob in listed if blob.day is None or blob.day >= first]
+    exported = [blob for blob in current if blob.exported]
     ranges: list[Range] = []
     waiting: list[Waiting] = []
     with _LineWriter(folder) as writer:
@@ -134,8 +152,10 @@ def land(source: Source, tables: Any, night: date, first: date, last: date) -> M
         files=tuple(writer.files),
         ranges=tuple(ranges),
         waiting=tuple(waiting),
-        strange=tuple(blob.name for blob in listed if not blob.exported),
+        # Storage with folders of its own lists those as well, and they are empty.
+        strange=tuple(blob.name for blob in current if blob.size and not blob.exported),
         blobs=len(exported),
+        unread=tuple(one for one in _left_behind(listed, first, covered) if (one.day, one.stored) not in told),
     )
     layout.write_json(folder / layout.MANIFEST, msgspec.to_builtins(manifest))
     return manifest
@@ -154,10 +174,11 @@ def gaps(covered: Iterable[tuple[int, int]], size: int) -> list[tuple[int, int]]
     return [(start, end) for start, end in found if start < end]
 
 
-def _known(tables: Any) -> tuple[dict[str, list[Range]], dict[str, set[int]]]:
-    """By blob, over all nights: what was copied, and the sizes that it was seen with."""
+def _known(tables: Any) -> tuple[dict[str, list[Range]], dict[str, set[int]], set[tuple[str, int]]]:
+    """Over all nights: by blob, what was copied and the sizes that it was seen with; and what was told as unread."""
     covered: dict[str, list[Range]] = {}
     looked_at: dict[str, set[int]] = {}
+    told: set[tuple[str, int]] = set()
     for night in layout.partitions(tables, "landing"):
         if manifest := read_manifest(tables, night):
             for part in manifest.ranges:
@@ -165,7 +186,28 @@ def _known(tables: Any) -> tuple[dict[str, list[Range]], dict[str, set[int]]]:
                 looked_at.setdefault(part.blob, set()).add(part.stored)
             for end in manifest.waiting:
                 looked_at.setdefault(end.blob, set()).add(end.stored)
-    return covered, looked_at
+            told |= {(one.day, one.stored) for one in manifest.unread}
+    return covered, looked_at, told
+
+
+def _left_behind(listed: Iterable[Blob], first: date, covered: dict[str, list[Range]]) -> list[Unread]:
+    """What the folders of days before ``first`` hold that no night has read, in order."""
+    days: dict[date, list[tuple[int, int]]] = defaultdict(list)
+    for blob in listed:
+        if blob.exported and blob.day is not None and blob.day < first:
+            days[blob.day].append((_unread_bytes(covered.get(blob.name, []), blob.size), blob.size))
+    found = []
+    for day in sorted(days):
+        if late := [(unread, size) for unread, size in days[day] if unread]:
+            found.append(Unread(day.isoformat(), len(late), sum(one[0] for one in late), sum(one[1] for one in late)))
+    return found
+
+
+def _unread_bytes(covered: Sequence[Range], size: int) -> int:
+    """How many bytes of a blob no range covers; of a compressed one, by how much it has grown since it was whole."""
+    if any(part.compressed for part in covered):
+        return max(size - max((part.stored for part in covered if part.whole), default=0), 0)
+    return sum(end - start for start, end in gaps(((part.start, part.end) for part in covered), size))
 
 
 def _land_blob(
@@ -175,7 +217,7 @@ def _land_blob(
 
     ``complete``: no rest will come, so what looks like half a line is copied too.
     """
-    if blob.size == 0:
+    if not _unread_bytes(covered, blob.size):
         return [], 0
     head = b"".join(source.read(blob.name, 0, min(2, blob.size)))
     if head == _GZIP:
@@ -194,12 +236,7 @@ def _land_blob(
 def _land_gzip(
     source: Source, blob: Blob, covered: Sequence[Range], writer: "_LineWriter", file_no: int, complete: bool
 ) -> tuple[list[Range], int]:
-    """A compressed blob has no byte positions to resume at: what is new in it is found by reading it from its start.
-
-    One that has not grown since it was copied to its end is left alone.
-    """
-    if any(part.stored == blob.size and part.whole for part in covered):
-        return [], 0
+    """A compressed blob has no byte positions to resume at: what is new in it is found by reading it from its start."""
     done = max((part.end for part in covered), default=0)
     content = _Unzipped(source.read(blob.name, 0, blob.size))
     copied, lines = writer.copy(_skip(iter(content), done), file_no, done, complete)

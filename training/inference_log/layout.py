@@ -9,6 +9,7 @@
     quarantine/night=D/                                 lines that could not be read: reason and source offset
     training/night=D/training.parquet                   original training set and labelled records
     nights/night=D/*.json, report.html                  counts, labels, feed, verdict, alerts that were sent
+    arrivals/KEY.json                                   a new file that was looked at, and what it started
     runs/KEY.json                                       the nights that a DAG run closes, however often it is repeated
 
 On Databricks ``inference`` and ``unpaired`` are Delta tables, partitioned by day.
@@ -33,6 +34,8 @@ VERDICT = "verdict.json"
 ALERTS = "alerts.json"
 REPORT = "report.html"
 TRAINING = "training.parquet"
+LEFT_OUT = (".", "_", "~$")
+"""How the names of files and folders begin that programs keep beside people's data."""
 
 
 class NightError(ValueError):

@@ -6,7 +6,6 @@ comes as a row for the same key and date in a file whose name sorts later. Value
 ``serving.scoring.spelling``, as the training file's are.
 """
 
-import gzip
 import os
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -18,15 +17,15 @@ import pyarrow.parquet as pq
 
 from serving.scoring import spelling
 from serving.scoring.contract import Field
-from serving.scoring.csv_lines import BadLine, is_utf_8, read_lines
+from serving.scoring.csv_lines import BadLine, NotTextError, is_utf_8, open_text, read_lines
 from serving.scoring.spelling import Refusal, shown
+from training.inference_log.layout import LEFT_OUT
 from training.inference_log.sql_engine import Column
 from training.use_case import Binary, column_name
 
 EFFECTIVE_DATE = "effective_date"
 _TEXT_SUFFIXES = (".csv", ".csv.gz")
 _READ_SUFFIXES = (*_TEXT_SUFFIXES, ".parquet")
-_LEFT_OUT = (".", "_", "~$")
 _DELTA_LOG = "_delta_log"
 _DELTA = "it is a Delta table, whose files hold deleted rows too: save its rows as CSV or Parquet"
 _BATCH_ROWS = 10_000
@@ -85,12 +84,12 @@ def list_feed(feed: Path | None) -> Listing:
             unread.append(Rejected(_readable(place.as_posix()), 0, _DELTA))
             folders.clear()
             continue
-        linked = [name for name in folders if not name.startswith(_LEFT_OUT) and Path(folder, name).is_symlink()]
+        linked = [name for name in folders if not name.startswith(LEFT_OUT) and Path(folder, name).is_symlink()]
         link = "a link to a folder is not followed: put the folder itself here"
         unread += [Rejected(_readable((place / name).as_posix()), 0, link) for name in linked]
-        ignored += [_readable((place / name).as_posix()) for name in [*folders, *names] if name.startswith(_LEFT_OUT)]
-        folders[:] = [name for name in folders if not name.startswith(_LEFT_OUT) and name not in linked]
-        for name in (name for name in names if not name.startswith(_LEFT_OUT)):
+        ignored += [_readable((place / name).as_posix()) for name in [*folders, *names] if name.startswith(LEFT_OUT)]
+        folders[:] = [name for name in folders if not name.startswith(LEFT_OUT) and name not in linked]
+        for name in (name for name in names if not name.startswith(LEFT_OUT)):
             path = (place / name).as_posix()
             if Path(folder, name).is_file():
                 files.append(path)
@@ -104,22 +103,45 @@ def read_feed(feed: Path, names: Sequence[str], key: Column, label: Binary) -> t
     outcomes: list[Outcome] = []
     rejected: list[Rejected] = []
     for name in names:
-        number = 0
-        try:
-            for number, row in _rows(feed / name, key, label):
-                try:
-                    outcomes.append(_outcome(row, key, label, _readable(name), number))
-                except Exception as error:  # noqa: BLE001 - a value of somebody's file may raise anything; it is listed
-                    rejected.append(Rejected(_readable(name), number, _plain(error) + row.where))
-        except Exception as error:  # noqa: BLE001 - as above, for the file
-            what = f"the file cannot be read after row {number}" if number else "the file cannot be read"
-            rejected.append(Rejected(_readable(name), number + 1 if number else 0, f"{what}: {_plain(error)}"))
+        good, bad = _read_file(feed / name, _readable(name), key, label)
+        outcomes += good
+        rejected += bad
     return outcomes, rejected
+
+
+def _read_file(path: Path, name: str, key: Column, label: Binary) -> tuple[list[Outcome], list[Rejected]]:
+    outcomes: list[Outcome] = []
+    rejected: list[Rejected] = []
+    number = 0
+    try:
+        before = _state(path)
+        for number, row in _rows(path, key, label):
+            try:
+                outcomes.append(_outcome(row, key, label, name, number))
+            except Exception as error:  # noqa: BLE001 - a value of somebody's file may raise anything; it is listed
+                rejected.append(Rejected(name, number, _plain(error) + row.where))
+        if _state(path) != before:
+            # Half a row may read like one of somebody else.
+            changed = (
+                "it was written to while it was read: none of its rows counts before the next night, which reads it"
+            )
+            return [], [Rejected(name, 0, changed)]
+    except Exception as error:  # noqa: BLE001 - as above, for the file
+        what = f"the file cannot be read after row {number}" if number else "the file cannot be read"
+        rejected.append(Rejected(name, number + 1 if number else 0, f"{what}: {_plain(error)}"))
+    return outcomes, rejected
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """What changes when a file is written to or replaced; a mounted object store need not keep its inode."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def _plain(error: Exception) -> str:
     """The error in words that every log and file can hold."""
-    return _readable(str(error) if isinstance(error, OutcomeError) else f"{type(error).__name__}: {error}")
+    ours = isinstance(error, OutcomeError | NotTextError)
+    return _readable(str(error) if ours else f"{type(error).__name__}: {error}")
 
 
 def _readable(text: str) -> str:
@@ -156,10 +178,10 @@ def _rows(path: Path, key: Column, label: Binary) -> Iterator[tuple[int, _Row]]:
 
 
 def _csv_rows(path: Path, key: Column, label: Binary) -> Iterator[tuple[int, _Row]]:
-    opened = gzip.open if path.name.lower().endswith(".gz") else open
+    compressed = path.name.lower().endswith(".gz")
     # What is not UTF-8 comes as surrogates, so that it costs its own row and no other.
-    with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        lines = read_lines(file)
+    with path.open("rb") as file, open_text(file, compressed=compressed) as text:
+        lines = read_lines(text)
         _, header = next(lines, (0, []))
         if isinstance(header, BadLine):
             raise OutcomeError(f"its header line cannot be read: {header.reason}")

@@ -37,9 +37,10 @@ _UNDER_WAY = ("Queued", "Started", "Running")
 _BUILD_SECONDS = 3600
 _POLL_SECONDS = 5.0
 _BASE = re.compile(
-    r"runtime-dependency:\s+registry: \S+\s+repository: \S+\s+tag: (\S+)\s+digest: (sha256:[0-9a-f]{64})"
+    r"runtime-dependency:\s+registry: \S+\s+repository: (\S+)\s+tag: (\S+)\s+digest: (sha256:[0-9a-f]{64})"
 )
-"""What the end of a run's log says of the image that the last stage begins with."""
+"""What the end of a run's log says of the image that the last stage begins with: the list below "The following
+dependencies were found", as Microsoft's pages on ``az acr build`` and ACR Tasks print it."""
 _NOT_ALLOWED = "TasksOperationsNotAllowed"
 
 
@@ -87,7 +88,7 @@ class AcrBuilder:
         self._group: str = extra["resource_group"]
         self._poll_seconds = poll_seconds
         self._run_id: str | None = None
-        self._bases: list[tuple[str, str]] = []
+        self._bases: list[tuple[str, str, str]] = []
         self._client = ContainerRegistryTasksMgmtClient(
             self._credential, extra["subscription_id"], base_url=extra.get("arm_url")
         )
@@ -129,7 +130,13 @@ class AcrBuilder:
     def base(self, inputs: Inputs) -> str:
         """The base image, with the digest that the run's log names; one that was found has no log any more."""
         name, _, digest = inputs.base_image.partition("@")
-        found = digest or next((known for tag, known in self._bases if name.endswith(f":{tag}")), "")
+        # Docker's own images have a folder that nobody writes: `python` is `library/python`.
+        named = (
+            known
+            for repository, tag, known in self._bases
+            if f"/{repository}:{tag}".endswith(f"/{_without_server(name)}")
+        )
+        found = digest or next(named, "")
         return f"{name}, digest {found}" if found else f"{name}, of a digest that ACR has not told"
 
     def cancel(self) -> None:
@@ -193,6 +200,12 @@ class AcrBuilder:
                 if _status(run) not in _UNDER_WAY:
                     return run, output.decode(errors="replace")
                 time.sleep(self._poll_seconds)
+
+
+def _without_server(image: str) -> str:
+    """The name of an image without the registry, which is a first part with a dot, a port or the name localhost."""
+    server, slash, rest = image.partition("/")
+    return rest if slash and (set(".:") & set(server) or server == "localhost") else image
 
 
 def _status(run: models.Run) -> str:

@@ -17,6 +17,7 @@ from lifecycle.hooks import registry
 from lifecycle.hooks.registry import RegistryError, Version
 from lifecycle.image_reference import ImageReference, ImageReferenceError
 from training import use_case as definitions
+from training.impact.record import Preview
 from training.registry import tags
 
 SCHEMA_VERSION = 3
@@ -161,8 +162,12 @@ class Evidence(msgspec.Struct, kw_only=True):
     staging_report: StagingReport
     replaces: Running | None = None
     """What production runs, and a failed release puts back."""
+    preview: Preview | None = None
+    """What the release would change for the records at hand; none in documents of earlier releases."""
     drift: list[Night] = []
     """The last nights, newest first."""
+    answer_by: str = ""
+    """Until when an answer counts at least, RFC 3339, UTC: the gate counts from its question, which is put later."""
     stage_seconds: dict[str, float] = {}
     """Time spent by task, up to the gate."""
     decision: Decision | None = None
@@ -242,7 +247,7 @@ def undecided(document: Evidence) -> Evidence:
 
 def _facts(document: Evidence) -> bytes:
     """What stays the same in every try: times and the last nights go on."""
-    return encode(msgspec.structs.replace(undecided(document), stage_seconds={}, drift=[]))
+    return encode(msgspec.structs.replace(undecided(document), stage_seconds={}, drift=[], answer_by=""))
 
 
 def kept(document: Evidence) -> tuple[Evidence, str] | None:

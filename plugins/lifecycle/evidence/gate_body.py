@@ -1,19 +1,22 @@
 """What the approver reads at the gate: the evidence document as Markdown."""
 
+import re
 from typing import Any
 
 import msgspec
 
-from lifecycle.evidence import links
+from lifecycle.evidence import headline, links
 from lifecycle.evidence.document import Evidence, Night
 from lifecycle.evidence.markdown import code, table, text
+from training.impact.record import GroupImpact, Impact, Preview
+from training.registry import tags
 
-ROWS = 7
-"""Figures that the gate shows at most; the page *Model releases* shows all."""
+ROWS = 5
+"""Figures that the gate shows at most: *Approve* is seen without scrolling at 1,280 x 900. The pages show all."""
 NOTE_LIMIT = 200
 """Characters of the requester's note that the gate shows."""
 INTERVALS = "Where the result names an interval, the low end of the interval is what the limit is compared with."
-_EVEN = 0.5
+_LOW_END = ", low end of the 95% interval"
 _GAPS = {
     "selection_rate": "Share picked out",
     "true_positive_rate": "Share found (true-positive rate)",
@@ -28,67 +31,16 @@ class Table(msgspec.Struct, frozen=True):
     rows: list[list[str]]
 
     def markdown(self) -> list[str]:
-        return table([text(head) for head in self.heads], [[text(cell) for cell in row] for row in self.rows])
+        """A table whose cells keep to one line; the first column alone may break."""
+        return table([*map(_unbroken, self.heads)], [[text(row[0]), *map(_unbroken, row[1:])] for row in self.rows])
+
+
+def _unbroken(cell: str) -> str:
+    return text(cell).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _figure(found: dict[str, Any] | None) -> str:
     return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})" if found else "-"
-
-
-def _compared_version(evaluation: dict[str, Any]) -> str:
-    """The version that was champion when the challenger was evaluated; empty where there was none."""
-    return str((evaluation.get("comparison") or {}).get("champion_version") or "")
-
-
-def compared_with(evaluation: dict[str, Any], running: str) -> str:
-    """What the comparison says nothing about, where production no longer runs the version that it was made with."""
-    then = _compared_version(evaluation)
-    if then == running:
-        return ""
-    before = f"version {then}, which was champion then" if then else "no champion, for there was none then"
-    now = f"Production runs version {running} now" if running else "Production runs nothing now"
-    return f"The evaluation compared with {before}. {now}: to compare with what runs now, train again."
-
-
-def champion_lacks(evaluation: dict[str, Any]) -> str:
-    """Which of the champion's fields the definition has changed since, and what that means; empty where none."""
-    lacks = (evaluation.get("comparison") or {}).get("champion_lacks")
-    return (
-        f"The champion was compared without fields that the definition has changed since: {lacks}. It may look worse "
-        "here than it is."
-        if lacks
-        else ""
-    )
-
-
-def metrics_table(evaluation: dict[str, Any], running: str) -> Table:
-    """Each metric by its title: the challenger's figure beside those of the models that it is compared with.
-
-    The champion's column names the version whose figures they are. ``running`` is the version in production.
-    """
-    then = _compared_version(evaluation)
-    head = f"Version {then} ({'champion' if then == running else 'champion then'})" if then else "No champion then"
-    models = {"Challenger": evaluation["challenger"], head: evaluation.get("champion")}
-    models |= {"Plain logistic regression": evaluation["plain"]["metrics"]}
-    if without := evaluation.get("without_protected"):
-        models[_without(without)] = without["metrics"]
-    other, compared = _compared(evaluation)
-    rows = [
-        [
-            title,
-            *(_figure((metrics or {}).get(name)) for metrics in models.values()),
-            *([_difference(compared.get(name))] if compared else []),
-        ]
-        for name, title in evaluation["titles"].items()
-    ]
-    return Table(["Metric (95% interval)", *models, *([f"Challenger minus {other}"] if compared else [])], rows)
-
-
-def _compared(evaluation: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The model that the challenger is compared with, and the paired differences by metric."""
-    if with_champion := (evaluation.get("comparison") or {}).get("metrics"):
-        return "champion", with_champion
-    return "plain logistic regression", evaluation["plain"].get("comparison") or {}
 
 
 def _difference(found: dict[str, Any] | None) -> str:
@@ -96,33 +48,34 @@ def _difference(found: dict[str, Any] | None) -> str:
         return "-"
     paired = found["difference"]
     shown = f"{paired['value']:+.3f} ({paired['low']:+.3f} to {paired['high']:+.3f})"
-    return f"{shown} {'WORSE' if _worse(found) else ''}".rstrip()
+    return f"{shown} {'WORSE' if headline.worse(found) else ''}".rstrip()
 
 
-def _worse(found: dict[str, Any]) -> bool:
-    """``better`` is the share of the resamples in which the challenger is the better one."""
-    return bool(found["difference"]["value"] != 0 and found["better"] < _EVEN)
+def _champion(evaluation: dict[str, Any], running: str) -> str:
+    """Whose figures stand in the champion's column, where ``running`` is the version in production."""
+    then = headline.compared_version(evaluation)
+    return f"Version {then} ({'champion' if then == running else 'champion then'})" if then else "No champion then"
 
 
-_SHOWN_DIFFERENCE = 0.0005
-"""A smaller difference shows as 0.000."""
+def metrics_table(evaluation: dict[str, Any], running: str) -> Table:
+    """Each metric by its title: the challenger's figure beside those of the models that it is compared with.
 
-
-def better_or_worse(evaluation: dict[str, Any]) -> str:
-    """One sentence: which model is better by the first figure, and by how much on the same rows."""
-    other, compared = _compared(evaluation)
-    first = next((name for name in evaluation["titles"] if name in compared), None)
-    if first is None:
-        return "No other model was compared with it on the same rows."
-    title, found = evaluation["titles"][first], compared[first]
-    paired = found["difference"]
-    by = f"{title} is {abs(paired['value']):.3f} {'higher' if paired['value'] > 0 else 'lower'}"
-    interval = f"95% interval of the difference {paired['low']:+.3f} to {paired['high']:+.3f}"
-    if abs(paired["value"]) < _SHOWN_DIFFERENCE:
-        return f"It is as good as the {other}: {title} is the same to three digits ({interval})."
-    if paired["low"] <= 0 <= paired["high"]:
-        return f"Neither it nor the {other} is clearly better: {by}, and chance alone may do that ({interval})."
-    return f"It is {'worse' if _worse(found) else 'better'} than the {other}: {by} ({interval})."
+    The champion's column names the version whose figures they are. ``running`` is the version in production.
+    """
+    models = {"Challenger": evaluation["challenger"], _champion(evaluation, running): evaluation.get("champion")}
+    models |= {"Plain logistic regression": evaluation["plain"]["metrics"]}
+    if without := evaluation.get("without_protected"):
+        models[_without(without)] = without["metrics"]
+    other, compared = headline.compared(evaluation)
+    rows = [
+        [
+            title,
+            *(_figure((metrics or {}).get(name)) for metrics in models.values()),
+            *([_difference(compared.get(name))] if compared else []),
+        ]
+        for name, title in headline.titles(evaluation).items()
+    ]
+    return Table(["Metric (95% interval)", *models, *([f"Challenger minus {other}"] if compared else [])], rows)
 
 
 def _without(without: dict[str, Any]) -> str:
@@ -150,14 +103,6 @@ def fed_because(evaluation: dict[str, Any]) -> list[str]:
     return [f"The model sees {name}: {reason}" for name, reason in reasons.items()]
 
 
-def trained_on(evaluation: dict[str, Any]) -> str:
-    """The data that the challenger was trained on: its place, and its rows by where they come from."""
-    data = evaluation["data"]
-    if "source" not in data:  # a version that an earlier release of this project trained
-        return f"{data['rows']} rows"
-    return f"{data['source']}: {data['original_rows']} original rows and {data['labelled_rows']} labelled by outcomes"
-
-
 def threshold_rows(evaluation: dict[str, Any]) -> list[tuple[str, str, str, bool, str]]:
     """Title, figure, limit in words, whether it is met, and a note; for each threshold."""
     words = {"minimum": "at least", "maximum": "at most"}
@@ -173,62 +118,105 @@ def threshold_rows(evaluation: dict[str, Any]) -> list[tuple[str, str, str, bool
     ]
 
 
-def _limits(evaluation: dict[str, Any]) -> list[str]:
-    """A line for each limit that is missed, or one that says that none is."""
-    rows = threshold_rows(evaluation)
-    missed = [
-        f"- **Limit missed:** {text(title)} is {value}, allowed is {limit}{f' ({text(note)})' if note else ''}"
-        for title, value, limit, passed, note in rows
-        if not passed
+def impact_table(impact: Impact) -> Table:
+    """Who would enter and leave the top of the list: all, then the compared groups, those that change most first."""
+    groups = sorted(impact.groups, key=lambda one: one.moved, reverse=True)
+    counted: list[tuple[str, Impact | GroupImpact]] = [("all", impact)]
+    counted += [(f"{one.field}: {one.group}", one) for one in groups]
+    rows = [[name, f"{one.records:,}", f"{one.top:,}", str(one.entering), str(one.leaving)] for name, one in counted]
+    heads = [f"Impact on the {impact.share}", "Records", "In it now", "Would enter (95% interval)", "Would leave"]
+    return Table(heads, rows)
+
+
+def decisive(evaluation: dict[str, Any], running: str) -> Table:
+    """At most ``ROWS`` figures: what missed its limit or got clearly worse, what has a limit, and the first others."""
+    other, found = headline.compared(evaluation)
+    with_champion = other == headline.CHAMPION
+    against = (evaluation["champion"] if with_champion else evaluation["plain"]["metrics"]) or {}
+    titles = headline.titles(evaluation)
+    limits: dict[str, list[dict[str, Any]]] = {}
+    for row in evaluation.get("thresholds", []):
+        limits.setdefault(_judged_metric(row, titles), []).append(row)
+    rows = []
+    for name, title in titles.items():
+        judged = limits.pop(name, [])
+        cells = [title, _value(against.get(name)), _value(evaluation["challenger"].get(name))]
+        rows.append((_rank(judged, found.get(name)), [*cells, _difference(found.get(name)), _limit(judged)]))
+    for title, judged in limits.items():
+        rows.append((_rank(judged, None), [title, "-", f"{judged[0]['value']:.4g}", "-", _limit(judged)]))
+    chosen = sorted(sorted(range(len(rows)), key=lambda place: rows[place][0])[:ROWS])
+    named = _champion(evaluation, running) if with_champion else other.capitalize()
+    heads = ["Figure", named, "This version", "Difference (95%)", "Limit"]
+    return Table(heads, [rows[place][1] for place in chosen])
+
+
+def _judged_metric(row: dict[str, Any], titles: dict[str, str]) -> str:
+    """The metric that a threshold limits, or the threshold's own title."""
+    name = re.sub(r"^(minimum|maximum)_|_low$", "", row.get("name", ""))
+    return name if name in titles else str(row["title"]).removesuffix(_LOW_END)
+
+
+def _is_low_end(row: dict[str, Any]) -> bool:
+    return row.get("name", "").endswith("_low") or str(row["title"]).endswith(_LOW_END)
+
+
+def _rank(judged: list[dict[str, Any]], found: dict[str, Any] | None) -> int:
+    if not all(row["passed"] for row in judged) or (found and headline.worse(found) and headline.clear(found)):
+        return 0
+    return 1 if judged else 2
+
+
+def _value(figure: dict[str, Any] | None) -> str:
+    return f"{figure['value']:.3f}" if figure else "-"
+
+
+def _limit(judged: list[dict[str, Any]]) -> str:
+    signs = {"minimum": "≥", "maximum": "≤"}
+    told = [
+        f"{'low end ' if _is_low_end(row) else ''}{signs[row['kind']]} {row['limit']:.4g}"
+        f"{'' if row['passed'] else ' MISSED'}"
+        for row in judged
     ]
-    met = ", ".join(f"{text(title)} {value} ({limit})" for title, value, limit, passed, _ in rows if passed)
-    return [*missed, f"- Limits met: {met or 'none'}"]
+    return f"{', '.join(told)}{': met' if judged and all(row['passed'] for row in judged) else ''}"
 
 
-def _groups(evaluation: dict[str, Any]) -> list[str]:
-    found = gaps_table(evaluation)
-    if not found:
-        return []
-    names = found.heads[1:]
-    gaps = [
-        f"- Largest gap between groups, {text(title)}: "
-        + "; ".join(text(f"{name} {gap}") for name, gap in zip(names, row, strict=True))
-        for title, *row in found.rows
-    ]
-    return [*gaps, *(f"- {text(line)}" for line in fed_because(evaluation))]
+def _impact(preview: Preview | None) -> list[str]:
+    return [f"- Impact: {text(preview.sentence)}"] if preview else []
 
 
-def _band(evaluation: dict[str, Any]) -> list[str]:
-    if not (band := evaluation.get("band")):
-        return []
-    share = f"{100 * band['share']:g}%"
-    return [
-        f"- Answers say *top {share}* above a probability of {band['cut']:.4g}, where {band['records']} records of the "
-        "hold-out lay: an aid to talk, and not a decision.",
-    ]
-
-
-def _staging(report: dict[str, Any]) -> list[str]:
+def _staging(report: dict[str, Any]) -> str:
     checks = report.get("checks", [])
-    failed = [
-        f"- **Failed in staging:** {text(check.get('name'))}: {text(check.get('detail') or '')}"
-        for check in checks
-        if not check.get("passed")
-    ]
-    return [
-        *failed,
-        f"- Passed in staging: {', '.join(text(c.get('name')) for c in checks if c.get('passed')) or 'nothing'}",
-    ]
+    failed = [check.get("name") for check in checks if not check.get("passed")]
+    passed = [check.get("name") for check in checks if check.get("passed")]
+    named = ", ".join(map(str, passed)) or "nothing"
+    return f"- Staging: {text(f'passed {named}')}" + (
+        f"; **failed {text(', '.join(map(str, failed)))}**" if failed else ""
+    )
 
 
-def _drift(nights: list[Night]) -> list[str]:
+def _drift(nights: list[Night]) -> str:
     if not nights:
-        return ["- Drift: no night has been judged yet"]
-    return [
-        f"- Drift in the night of {text(night.window)}: {text(night.verdict)}"
-        + (f" **Confirmed: {text(night.confirmed)}.**" if night.confirmed else "")
-        for night in nights
-    ]
+        return "- Drift: no night has been judged yet"
+    last = nights[0]
+    confirmed = f" **Confirmed: {text(last.confirmed)}.**" if last.confirmed else ""
+    return f"- Drift: {text(last.verdict.removeprefix(f'{last.window}: '))}, night of {text(last.window)}.{confirmed}"
+
+
+def _digests(evidence: Evidence, page: str, run: str) -> str:
+    """One line: what is approved, short; the page has all of it."""
+    replaced = f" for {code(_short(evidence.replaces.image))}" if evidence.replaces else ""
+    commit, changed, _ = evidence.model.git_revision.partition("+")
+    revision = f"{commit[:12]}{changed and '+changes'}"
+    return (
+        f"- Image {code(_short(evidence.image.reference))}{replaced}, data {code(_short(evidence.model.data_digest))}, "
+        f"code {code(revision)}. [All evidence]({page}), "
+        f"[model card]({run}/artifacts/{tags.MODEL_CARD_FILE})"
+    )
+
+
+def _short(digest: str) -> str:
+    """The first twelve characters of what stands behind an image's or a digest's last colon."""
+    return digest.rpartition(":")[2][:12]
 
 
 def _note(note: str) -> list[str]:
@@ -236,38 +224,21 @@ def _note(note: str) -> list[str]:
     return ["", "The requester's note:", "", f"> {text(note, NOTE_LIMIT)}"] if note.strip() else []
 
 
-def render(evidence: Evidence, *, mlflow_url: str, experiment_id: str, response_hours: float) -> str:
-    """Markdown for Airflow's required-actions page: what asks to replace what, is it better, what is unusual."""
-    model, release, evaluation = evidence.model, evidence.release, evidence.evaluation
+def render(evidence: Evidence, *, mlflow_url: str, airflow_url: str, experiment_id: str) -> str:
+    """Markdown for Airflow's required-actions page, of which *Approve* is seen without scrolling."""
+    model = evidence.model
     run = links.mlflow_run(mlflow_url, experiment_id, model.training_run_id)
-    replaced = evidence.replaces
-    running = replaced.version if replaced else ""
-    before = f"version {text(running)} in production" if replaced else "nothing: this is the first release"
-    reasons = "; ".join(text(reason) for reason in evaluation.get("reasons", []))
-    figures = metrics_table(evaluation, running)
+    page = links.evidence_page(airflow_url, model.use_case, model.training_run_id, evidence.release.key)
+    said = headline.headline(evidence)
     lines = [
-        f"**{text(model.name)} version {text(model.version)}** asks to replace {before}. "
-        f"{text(better_or_worse(evaluation))}",
+        f"**{text(said.lead)}** {text(said.rest)}",
         "",
-        *filter(None, [text(compared_with(evaluation, running)), text(champion_lacks(evaluation))]),
+        *decisive(evidence.evaluation, evidence.replaces.version if evidence.replaces else "").markdown(),
         "",
-        f"- Asked by **{text(release.requested_by)}** at {text(release.requested_at)}",
-        f"- Verdict of the evaluation: **{text(model.verdict or 'unknown')}** {reasons}".rstrip(),
-        *_limits(evaluation),
-        *_groups(evaluation),
-        *_band(evaluation),
-        *_staging(evidence.staging_report),
-        *_drift(evidence.drift),
-        "",
-        *Table(figures.heads, figures.rows[:ROWS]).markdown(),
-        "",
-        f"- Image: {code(evidence.image.reference)}" + (f", in place of {code(replaced.image)}" if replaced else ""),
-        f"- [Training run]({run}), [model card]({run}/artifacts), code {code(model.git_revision)}",
-        f"- Trained on {text(trained_on(evaluation))}, digest {code(model.data_digest)}",
-        "- Time spent: "
-        + ", ".join(f"{text(task)} {seconds:.0f} s" for task, seconds in evidence.stage_seconds.items()),
-        "",
-        f"An answer counts for {response_hours:g} hours from the first question on. Silence rejects the release.",
-        *_note(release.note),
+        *_impact(evidence.preview),
+        _staging(evidence.staging_report),
+        _drift(evidence.drift),
+        _digests(evidence, page, run),
+        *_note(evidence.release.note),
     ]
     return "\n".join(lines)

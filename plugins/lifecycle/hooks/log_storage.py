@@ -4,7 +4,6 @@ A connection of type ``wasb`` is the storage account that Log Analytics exports 
 folder of the same layout (extra ``path``), as the embedded stack writes it.
 """
 
-import re
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from airflow.sdk import BaseHook
 
-from training.inference_log.azure_export import WORKSPACES, FolderSource, blob_of, day_folders
+from training.inference_log.azure_export import FolderSource, blobs_until
 from training.inference_log.landing import Blob, Source
 
 CONNECTION_ID = "logs"
@@ -47,31 +46,16 @@ class BlobSource:
         self._client: Any = WasbHook(wasb_conn_id=CONNECTION_ID).get_conn().get_container_client(container)
         self._container = container
 
-    def blobs(self, first: date, last: date) -> list[Blob]:
-        found = {}
-        for workspace in self._workspaces(WORKSPACES):
-            for day in day_folders(first, last):
-                for blob in self._client.list_blobs(name_starts_with=f"{workspace}{day}/"):
-                    found[blob.name] = blob_of(blob.name, blob.size)
-        return [found[name] for name in sorted(found)]
-
-    def read(self, name: str, start: int, end: int) -> Iterator[bytes]:
-        yield from self._client.get_blob_client(name).download_blob(offset=start, length=end - start).chunks()
-
-    def _workspaces(self, prefix: str) -> Iterator[str]:
-        """The folders that hold the years: how deep they lie follows from the workspace's resource id."""
+    def blobs(self, last: date) -> list[Blob]:
         from azure.core.exceptions import ResourceNotFoundError
 
         try:
-            names = [entry.name for entry in self._client.walk_blobs(name_starts_with=prefix, delimiter="/")]
+            return blobs_until(last, [(blob.name, blob.size) for blob in self._client.list_blobs()])
         except ResourceNotFoundError as error:
             raise SourceError(
                 f"there is no container {self._container!r} in the storage account of connection {CONNECTION_ID!r}: "
                 "the export makes it with its first record; check the export rule and [retraining] container"
             ) from error
-        folders = [name for name in names if name.endswith("/")]
-        if any(re.search(r"/y=\d{4}/$", name) for name in folders):
-            yield prefix
-            return
-        for name in folders:
-            yield from self._workspaces(name)
+
+    def read(self, name: str, start: int, end: int) -> Iterator[bytes]:
+        yield from self._client.get_blob_client(name).download_blob(offset=start, length=end - start).chunks()

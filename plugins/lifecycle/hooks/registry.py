@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONNECTION_ID = "mlflow"
+_ALERTED_NIGHTS = 62
+"""Newest judged nights among which an alerted one is looked for: twice what a run closes at most."""
 
 
 RegistryError = versions.RegistryError
@@ -229,6 +231,13 @@ def recent_windows(use_case: str, count: int) -> list["Run"]:
         return []
     newest = runs.search_runs(client(), experiment.experiment_id, order_by=["attributes.start_time DESC"])
     return list(itertools.islice(newest, count))
+
+
+def mark_alerts(use_case: str, night: str, text: str) -> None:
+    """Say on the run of a night's verdict what people were alerted of; the run is there once the night is judged."""
+    for run in recent_windows(use_case, _ALERTED_NIGHTS):
+        if run.data.tags.get(tags.WINDOW) == night:
+            client().set_tag(run.info.run_id, tags.ALERTS, text)
 
 
 def monitoring_experiment(use_case: str) -> str:

@@ -11,6 +11,8 @@ from lifecycle.image_reference import ImageReference, ImageReferenceError
 from training.use_case import Target
 
 CONNECTIONS: dict[Target, str] = {"staging": "scoring_staging", "production": "scoring_production"}
+QA_CONNECTION = "scoring_qa"
+"""Where images are tried, in a group of Azure Container Instances."""
 DEPLOYMENT = "scoring"
 CANARY = "scoring-canary"
 METRICS_PORT = 8081
@@ -66,6 +68,11 @@ def refuse_foreign(use_case: str, target: Target, image: ImageReference) -> None
         if image.kind != "folder":
             raise TargetError(f"{target} runs folders of this machine, and {image} is none: run the build again")
         return
+    refuse_unlisted(use_case, target, image)
+
+
+def refuse_unlisted(use_case: str, target: str, image: ImageReference) -> None:
+    """Take no image but one of the listed repositories, or of an engine where there is no registry."""
     listed = image_registry.repositories(use_case)
     if image.kind == "registry" and image.place in listed:
         return

@@ -21,10 +21,14 @@ _OUTAGE_TRIES = 6
 """Calls before a Databricks that does not answer is a failure: after 1, 2, 4 ... s, one minute in all."""
 _PERMANENT = re.compile(r"^(\w+\.)*(DataError|ConfigError|UseCaseError): ", re.MULTILINE)
 """Errors of the job that the next run would meet again."""
-_TOKEN_OF_DELETED = re.compile(r"\brun\b.*\bdeleted\b", re.IGNORECASE | re.DOTALL)
-"""How Databricks refuses a token whose run somebody deleted in the workspace."""
-_NO_SUCH_RUN = re.compile(r"\brun\b.*\b(deleted|does not exist)\b", re.IGNORECASE | re.DOTALL)
-"""How Databricks answers a question about such a run."""
+_TOKEN_OF_DELETED = re.compile(r"\b(run|idempotency.token)\b.*\bdeleted\b", re.IGNORECASE | re.DOTALL)
+"""How Databricks refuses a token whose run somebody deleted in the workspace. Its reference of the Jobs API says that
+"an error is returned" and not with which words, so any refusal that speaks of a run and of deletion counts."""
+_NO_SUCH_RUN = re.compile(
+    r"\bRun .*\bdoes not exist\b|\bRun: .* in job: .* doesn't exist\b|\brun\b.*\bdeleted\b", re.DOTALL
+)
+"""How Databricks answers a question about such a run: the first two are those that its SDK for Python knows
+(``databricks/sdk/errors/overrides.py``), both with status 400."""
 
 
 class JobRunOperator(DatabricksSubmitRunOperator):

@@ -28,7 +28,7 @@ USER = 10001
 _WORK = "/work"
 _SPARE_SECONDS = 300
 """What a pod may take beyond its own limit, for pulling images and undoing."""
-_KINDS = "deployment,service,serviceaccount,configmap,ingress,networkpolicy,horizontalpodautoscaler,poddisruptionbudget"
+_KINDS = "deployment,service,serviceaccount,configmap,ingress,horizontalpodautoscaler,poddisruptionbudget"
 
 
 class PodParts(msgspec.Struct, frozen=True):

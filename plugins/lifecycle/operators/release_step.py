@@ -19,6 +19,7 @@ from lifecycle.hooks.targets import CONNECTIONS
 from lifecycle.idempotency import action_key
 from lifecycle.image_reference import ImageReference, ImageReferenceError
 from lifecycle.operators import pods
+from lifecycle.operators.group_step import GroupStep, PlaceError
 from lifecycle.operators.local_steps import LocalSteps
 from lifecycle.operators.steps import Step, StepError, Work, failed_checks, refuse_unapproved
 from lifecycle.trace import trace_parent
@@ -38,8 +39,10 @@ class ScoringStepOperator(KubernetesPodOperator):
 
     The type of the target's connection (``scoring_staging``, ``scoring_production``) decides. ``kubernetes``:
     a pod does the step, watched without a worker slot, found again after a restart of Airflow, and gone
-    afterwards. ``gunicorn``: the same step through the scoring host's slot.
+    afterwards. ``gunicorn``: the same step through the scoring host's slot. ``azure_container_instance``
+    (``scoring_qa``): a container group does the step ``try``, watched by the worker, found again and gone likewise.
 
+    - ``try``: run the image for a moment beside its verification client, apart from every target.
     - ``deploy``: roll the image out; a failed rollout is undone. Returns ``{"image", "version", "since",
       "previous": {"image", "version"} or None}``.
     - ``canary``: start one instance beside what runs, behind the same address; removed again if it fails.
@@ -78,8 +81,9 @@ class ScoringStepOperator(KubernetesPodOperator):
         said: Any = "",
         **kwargs: Any,
     ) -> None:
+        conn_id = targets.QA_CONNECTION if step == "try" else CONNECTIONS[target]
         super().__init__(
-            kubernetes_conn_id=CONNECTIONS[target],
+            kubernetes_conn_id=conn_id,
             image=image,
             # The name is the action key: a second pod of the same action cannot exist.
             random_name_suffix=False,
@@ -105,12 +109,12 @@ class ScoringStepOperator(KubernetesPodOperator):
         )
         self.use_case = use_case
         self.target: Target = target
-        self.conn_id = CONNECTIONS[target]
+        self.conn_id = conn_id
         self.step: Step = step
         self.version = version
         self.approved_image = approved_image
         self.said = said
-        self._embedded: LocalSteps | None = None
+        self._steps_here: LocalSteps | GroupStep | None = None
         self._report: dict[str, Any] | None = None
         self._deployed_image: ImageReference | None = None
 
@@ -118,13 +122,15 @@ class ScoringStepOperator(KubernetesPodOperator):
         """Refuse what was not approved or does not belong there, then do the step where the connection says."""
         work = self._work(context)
         self._deployed_image = work.image  # for ``image`` becomes the pod's own
+        connection = BaseHook.get_connection(self.conn_id)
+        if self.step == "try":
+            return self._run_group(connection, work, context)
         refuse_unapproved(work, _image(self.approved_image), self._running(work))
         if work.image is not None:
             try:
                 targets.refuse_foreign(self.use_case, self.target, work.image)
             except targets.TargetError as error:
                 raise AirflowFailException(str(error)) from error
-        connection = BaseHook.get_connection(self.conn_id)
         if connection.conn_type == "gunicorn":
             return self._run_embedded(connection, work, context)
         self._shape_pod(work)
@@ -132,8 +138,8 @@ class ScoringStepOperator(KubernetesPodOperator):
 
     def on_kill(self) -> None:
         """Leave nothing behind: the pod goes, and its script undoes an unfinished rollout."""
-        if self._embedded is not None:
-            self._embedded.stop()
+        if self._steps_here is not None:
+            self._steps_here.stop()
         else:
             super().on_kill()
 
@@ -183,12 +189,24 @@ class ScoringStepOperator(KubernetesPodOperator):
     # --- the embedded stack ---
 
     def _run_embedded(self, connection: Any, work: Work, context: Any) -> dict[str, Any]:
-        self._embedded = LocalSteps(Slot(connection, self.use_case, self.target), work)
+        return self._judged(self._run(LocalSteps(Slot(connection, self.use_case, self.target), work)), context)
+
+    def _run(self, steps: LocalSteps | GroupStep) -> dict[str, Any]:
+        self._steps_here = steps
         try:
-            report = self._embedded.run()
+            return steps.run()
         except StepError as error:
-            raise AirflowFailException(f"{self.step} at {self.target} failed: {error}") from error
-        return self._judged(report, context)
+            raise AirflowFailException(f"{self._what} failed: {error}") from error
+
+    # --- Azure Container Instances ---
+
+    def _run_group(self, connection: Any, work: Work, context: Any) -> dict[str, Any]:
+        try:
+            step = GroupStep(connection, work)
+            targets.refuse_unlisted(self.use_case, "qa", step.image)
+        except (PlaceError, targets.TargetError) as error:
+            raise AirflowFailException(str(error)) from error
+        return self._judged(self._run(step), context)
 
     # --- Kubernetes ---
 
@@ -289,4 +307,8 @@ class ScoringStepOperator(KubernetesPodOperator):
         context["ti"].xcom_push(key="return_value", value=report)
         if report.get("passed", True):
             return report
-        raise AirflowFailException(f"{self.step} at {self.target} failed:\n{failed_checks(report)}")
+        raise AirflowFailException(f"{self._what} failed:\n{failed_checks(report)}")
+
+    @property
+    def _what(self) -> str:
+        return "trying the image" if self.step == "try" else f"{self.step} at {self.target}"

@@ -11,7 +11,7 @@ from lifecycle.image_reference import ImageReference
 from training import use_case as definitions
 from training.use_case import Target
 
-Step = Literal["deploy", "canary", "watch", "verify", "restore", "stop", "resume"]
+Step = Literal["try", "deploy", "canary", "watch", "verify", "restore", "stop", "resume"]
 SWITCH_SECONDS = 120
 """For how long servers may go on as before when the stop switch has changed: a cluster takes a minute to mount it."""
 VERIFY_SECONDS = 5.0

@@ -8,6 +8,7 @@ import asyncio
 import functools
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,18 @@ from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lifecycle import settings
-from lifecycle.evidence import gate_body
+from lifecycle.evidence import gate_body, links
 from lifecycle.hooks import registry
 from lifecycle.hooks.connections import AddressError
 from lifecycle.hooks.registry import RegistryError
-from lifecycle.release_page import airflow_view, chart, history, registry_view
+from lifecycle.release_page import airflow_view, chart, evidence_view, history, registry_view
 from lifecycle.release_page.airflow_view import AirflowView
 from lifecycle.release_page.chart import Chart
+from lifecycle.release_page.evidence_view import EvidencePage
 from lifecycle.release_page.history import Entry
-from lifecycle.release_page.registry_view import RegistryView
-from lifecycle.settings import SettingsError
+from lifecycle.release_page.registry_view import Night, RegistryView
+from lifecycle.settings import Settings, SettingsError
+from training.registry import tags
 from training.use_case import UseCase, UseCaseError, load_all
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,8 @@ KEEP_SECONDS = 5.0
 """How long what MLflow said is shown without asking again."""
 DEADLINE_SECONDS = 12.0
 """How long a person waits for MLflow; the first answer takes some seconds for the client's import."""
+ALERTS = 7
+"""Nights with alerts that are named."""
 _HERE = Path(__file__).parent
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
@@ -60,12 +65,27 @@ class Section(msgspec.Struct, frozen=True):
     registry: RegistryView | None
     entries: list[Entry]
     drift: Chart | None
+    version_url: Callable[[str], str]
+    """From a registered version to its page in the registry."""
+
+    @property
+    def waiting(self) -> list[Entry]:
+        """The releases whose gate waits for an answer."""
+        return [entry for entry in self.entries if entry.answer_url]
+
+    @property
+    def alerts(self) -> list[Night]:
+        """The nights about which people were alerted, newest first."""
+        nights = self.registry.nights if self.registry else []
+        return [night for night in reversed(nights) if night.alerts][:ALERTS]
 
     @property
     def begun(self) -> bool:
         """Whether there is anything to show: a version, a judged night or a run."""
         found = self.registry
-        seen = found and (found.candidate or found.nights or any(target.version for target in found.targets))
+        seen = found and (
+            found.candidate or found.rejected or found.nights or any(target.version for target in found.targets)
+        )
         return bool(self.entries or seen)
 
 
@@ -79,8 +99,6 @@ class RegistryReader:
 
     async def read(self) -> tuple[RegistryView | None, str]:
         """What MLflow says, or ``None`` and the reason why it could not be read."""
-        from mlflow.exceptions import MlflowException
-
         stale = time.monotonic() - self._started > KEEP_SECONDS
         if self._reading is None or (self._reading.done() and stale):
             self._started = time.monotonic()
@@ -89,19 +107,28 @@ class RegistryReader:
             return await asyncio.wait_for(asyncio.shield(self._reading), DEADLINE_SECONDS), ""
         except TimeoutError:
             return None, f"it has not answered within {DEADLINE_SECONDS:g} s; it is still being asked"
-        except (
-            MlflowException,
-            AddressError,
-            RegistryError,
-            AirflowNotFoundException,
-            SettingsError,
-            UseCaseError,
-            msgspec.MsgspecError,
-        ) as error:
+        except _unreadable() as error:
             # The next read asks the connection again: it may have been mended meanwhile.
             registry.client.cache_clear()
             log.warning("MLflow could not be read for the page Model releases: %s", error)
             return None, str(error)
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What is raised where MLflow does not answer, or what is said of it or by it cannot be understood."""
+    # Imported here: mlflow takes seconds, and this module is imported by the first request.
+    from mlflow.exceptions import MlflowException
+
+    return (
+        TimeoutError,
+        MlflowException,
+        AddressError,
+        RegistryError,
+        AirflowNotFoundException,
+        SettingsError,
+        UseCaseError,
+        msgspec.MsgspecError,
+    )
 
 
 async def _read_airflow(request: Request, use_case: UseCase) -> tuple[AirflowView | None, str]:
@@ -151,22 +178,28 @@ def application() -> FastAPI:
     app = FastAPI(title="Model releases", docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", StaticFiles(directory=_HERE / "static"))
     readers: dict[str, RegistryReader] = {}
-    page = _templates().get_template("releases.html")
+    templates = _templates()
 
     @app.get("/releases")
-    async def releases(request: Request, user: GetUserDep) -> HTMLResponse:
-        shown = readable(user)
-        for use_case in shown:
-            readers.setdefault(use_case.name, RegistryReader(use_case.name))
-        in_mlflow = await asyncio.gather(*(readers[use_case.name].read() for use_case in shown))
-        in_airflow = await asyncio.gather(*(_read_airflow(request, use_case) for use_case in shown))
+    async def releases(request: Request, user: GetUserDep, use_case: str = "") -> HTMLResponse:
+        choices = readable(user)
+        shown = [found for found in choices if use_case in ("", found.name)]
+        if choices and not shown:
+            raise HTTPException(404, f"there is no use case {use_case!r} that you may read")
+        for one in shown:
+            readers.setdefault(one.name, RegistryReader(one.name))
+        in_mlflow = await asyncio.gather(*(readers[one.name].read() for one in shown))
+        in_airflow = await asyncio.gather(*(_read_airflow(request, one) for one in shown))
         configured = settings.load()
         sections = [
-            _section(use_case, found, runs, configured.airflow_url)
-            for use_case, (found, _), (runs, _) in zip(shown, in_mlflow, in_airflow, strict=True)
+            _section(one, found, runs, configured)
+            for one, (found, _), (runs, _) in zip(shown, in_mlflow, in_airflow, strict=True)
         ]
-        text = page.render(
+        text = templates.get_template("releases.html").render(
             sections=sections,
+            choices=choices,
+            chosen=use_case,
+            card=tags.MODEL_CARD_FILE,
             environment=configured.environment,
             airflow_url=configured.airflow_url,
             mlflow_url=configured.mlflow_url,
@@ -178,13 +211,38 @@ def application() -> FastAPI:
         unread = any(fault for _, fault in in_mlflow)
         return HTMLResponse(text, status_code=503 if unread else 200, headers=_HEADERS)
 
+    @app.get("/evidence/{use_case}/{run_id}/{key}")
+    async def evidence(user: GetUserDep, use_case: str, run_id: str, key: str) -> HTMLResponse:
+        known = use_case in [found.name for found in readable(user)]
+        try:
+            page = await _read_evidence(use_case, run_id, key) if known else None
+        except _unreadable() as error:
+            registry.client.cache_clear()
+            log.warning("evidence %s of run %s could not be read: %r", key, run_id, error)
+            raise HTTPException(503, f"the evidence cannot be read from MLflow: {error}. Try again") from error
+        if page is None:
+            raise HTTPException(404, f"run {run_id} keeps no evidence {key} of a use case {use_case} that you may read")
+        text = templates.get_template("evidence.html").render(
+            page=page, environment=settings.load().environment, intervals=gate_body.INTERVALS
+        )
+        return HTMLResponse(text, headers=_HEADERS)
+
     return app
 
 
-def _section(use_case: UseCase, found: RegistryView | None, airflow: AirflowView | None, airflow_url: str) -> Section:
+async def _read_evidence(use_case: str, run_id: str, key: str) -> EvidencePage | None:
+    reading = asyncio.to_thread(evidence_view.read, use_case, run_id, key)
+    return await asyncio.wait_for(reading, DEADLINE_SECONDS)
+
+
+def _section(
+    use_case: UseCase, found: RegistryView | None, airflow: AirflowView | None, configured: Settings
+) -> Section:
+    name = configured.of(use_case).model_name
     return Section(
         use_case=use_case,
         registry=found,
-        entries=history.compose(use_case, found.releases if found else None, airflow, airflow_url),
+        entries=history.compose(use_case, found.releases if found else None, airflow, configured.airflow_url),
         drift=chart.draw(found.nights) if found and found.nights else None,
+        version_url=functools.partial(links.model_version, configured.mlflow_url, name),
     )

@@ -6,7 +6,7 @@ line of the history may come from either or from both.
 
 import msgspec
 
-from lifecycle.evidence import links
+from lifecycle.evidence import headline, links
 from lifecycle.evidence.document import Decision
 from lifecycle.release_page.airflow_view import AirflowView, Run
 from lifecycle.release_page.registry_view import Release
@@ -33,9 +33,13 @@ class Entry(msgspec.Struct, frozen=True):
     run_url: str = ""
     """The DAG run in Airflow; empty where it is not known to be there any more."""
     evidence_url: str = ""
-    """The training run that keeps the evidence."""
+    """The page of its evidence."""
     answer_url: str = ""
     """Where to answer the gate, while it waits."""
+    deadline: str = ""
+    """Until when an answer counts, while the gate waits and the evidence says it; RFC 3339, UTC."""
+    sentence: str = ""
+    """What a person decides it by, while the gate waits."""
 
 
 def compose(
@@ -48,7 +52,7 @@ def compose(
     for release in releases or []:
         asked = release.document.release
         run = runs.pop((asked.dag_id, asked.run_id), None)
-        entries.append(_released(release, run, asked.run_id in waiting, airflow_url))
+        entries.append(_released(use_case, release, run, asked.run_id in waiting, airflow_url))
     gate = "the gate" if releases is not None else ""
     actions = {
         use_case.rollback_dag: _Action("rollback", "rolled back"),
@@ -64,7 +68,7 @@ def compose(
     return sorted(entries, key=lambda entry: entry.when, reverse=True)
 
 
-def _released(release: Release, run: Run | None, waits: bool, airflow_url: str) -> Entry:
+def _released(use_case: UseCase, release: Release, run: Run | None, waits: bool, airflow_url: str) -> Entry:
     document, decision = release.document, release.document.decision
     asked = document.release
     run_url = links.airflow_run(airflow_url, asked.dag_id, asked.run_id) if run else ""
@@ -80,8 +84,10 @@ def _released(release: Release, run: Run | None, waits: bool, airflow_url: str) 
         unsigned=release.unsigned,
         comment=(decision.comment if decision else asked.note) or "",
         run_url=run_url,
-        evidence_url=f"{release.run_url}/artifacts" if release.run_url else "",
+        evidence_url=links.evidence_page(airflow_url, use_case.name, document.model.training_run_id, asked.key),
         answer_url=_answer_url(run_url) if waits else "",
+        deadline=document.answer_by if waits else "",
+        sentence=str(headline.headline(document)) if waits else "",
     )
 
 
@@ -125,6 +131,7 @@ def _without_evidence(run: Run, action: _Action | None, waits: bool, gate: str, 
         kind=kind,
         version=str(conf.get("version") or ""),
         asked_by=run.triggering_user_name or "",
+        decided_by=(run.triggering_user_name or "") if action else "",  # who starts it has decided it
         comment=". ".join(part for part in (reason, run.note) if part),
         run_url=run_url,
         answer_url=_answer_url(run_url) if waits else "",

@@ -11,7 +11,7 @@ import msgspec
 
 from lifecycle import settings
 from lifecycle.evidence import document as evidence
-from lifecycle.evidence import gate_body, links
+from lifecycle.evidence import gate_body, headline, links
 from lifecycle.evidence.document import Evidence
 from lifecycle.evidence.gate_body import Table
 from lifecycle.evidence.signature import SignatureError
@@ -93,6 +93,8 @@ class Night(msgspec.Struct, frozen=True):
     drifted: int
     """Fields that drifted in this night."""
     run_url: str
+    alerts: str = ""
+    """What people were alerted of; mostly empty."""
 
     @property
     def kind(self) -> str:
@@ -108,6 +110,9 @@ class RegistryView(msgspec.Struct, frozen=True):
     model: str
     targets: list[Target]
     candidate: Candidate | None
+    """The challenger, as long as nobody has rejected it."""
+    rejected: str
+    """The challenger's version where it was rejected; empty otherwise."""
     releases: list[Release]
     nights: list[Night]
     """Oldest first."""
@@ -135,13 +140,15 @@ def read(use_case: str) -> RegistryView:
         links.mlflow_run, settings.load().mlflow_url, experiment.experiment_id if experiment else ""
     )
     releases, unreadable = _releases(client, configured.model_name, run_url)
+    rejected = bool(challenger and challenger.tags.get(tags.APPROVAL) == "rejected")
     return RegistryView(
         model=configured.model_name,
         targets=[
             _target("Staging", staging, tags.STAGED_AT, run_url, releases),
             _target("Production", champion, tags.RELEASED_AT, run_url, releases),
         ],
-        candidate=_candidate(challenger, champion, run_url) if challenger else None,
+        candidate=_candidate(challenger, champion, run_url) if challenger and not rejected else None,
+        rejected=challenger.version if challenger and rejected else "",
         releases=releases,
         nights=_nights(use_case),
         unreadable=unreadable,
@@ -192,9 +199,9 @@ def _candidate(challenger: Version, champion: Version | None, run_url: RunUrl) -
         version=challenger.version,
         champion=running,
         compared_with=" ".join(
-            filter(None, (gate_body.compared_with(evaluation, running), gate_body.champion_lacks(evaluation)))
+            filter(None, (headline.compared_with(evaluation, running), headline.champion_lacks(evaluation)))
         ),
-        trained_on=gate_body.trained_on(evaluation),
+        trained_on=headline.trained_on(evaluation),
         verdict=challenger.tags.get(tags.VERDICT, ""),
         decision=challenger.tags.get(tags.APPROVAL, ""),
         reasons=evaluation.get("reasons", []),
@@ -261,6 +268,7 @@ def _nights(use_case: str) -> list[Night]:
             confirmed=run.data.tags.get(tags.CONFIRMED, ""),
             drifted=int(run.data.metrics.get(tags.DRIFTED_FIELDS, 0)),
             run_url=links.mlflow_run(settings.load().mlflow_url, run.info.experiment_id, run.info.run_id),
+            alerts=run.data.tags.get(tags.ALERTS, ""),
         )
         for run in reversed(registry.recent_windows(use_case, NIGHTS))
     ]

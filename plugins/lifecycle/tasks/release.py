@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from lifecycle import four_eyes, settings
 from lifecycle.evidence import document as evidence
-from lifecycle.evidence import gate_body
+from lifecycle.evidence import gate_body, headline, impact
 from lifecycle.evidence.document import Decision, Evidence
 from lifecycle.hooks import airflow_api, registry, targets
 from lifecycle.hooks.registry import Version
@@ -113,11 +113,16 @@ def recent_drift(use_case: str) -> list[evidence.Night]:
 
 @task
 def gather_evidence(
-    use_case: str, candidate: dict[str, Any], built: dict[str, Any], staging_report: dict[str, Any]
+    use_case: str,
+    candidate: dict[str, Any],
+    built: dict[str, Any],
+    staging_report: dict[str, Any],
+    preview_key: str,
 ) -> dict[str, Any]:
-    """Write the evidence document and what the gate shows of it: ``{"subject", "body", "digest"}``.
+    """Write the evidence document and what people see of it: ``{"subject", "body", "digest", "sentence"}``.
 
-    Document and body are made once: another try uses them again, unless the facts have changed.
+    ``preview_key`` is that of the job that previewed the impact. Document and body are made once: another try uses them
+    again, unless the facts have changed.
     """
     context: Any = get_current_context()
     version = registry.resolve(use_case, candidate["version"])
@@ -146,7 +151,9 @@ def gather_evidence(
         image=_image(built),
         staging_report=staging_report,
         replaces=evidence.Running(**replaced) if replaced["image"] else None,
+        preview=impact.read_preview(use_case, version, candidate, preview_key),
         drift=recent_drift(use_case),
+        answer_by=(datetime.now(UTC) + settings.load().release.response_timeout).isoformat(timespec="seconds"),
         stage_seconds=_stage_seconds(context),
     )
     document, body = evidence.kept(document) or (document, _render(document))
@@ -155,7 +162,7 @@ def gather_evidence(
     registry.set_tags(version, {tags.IMAGE: document.image.reference, tags.STAGED_AT: _now()})
     registry.mark_staging(use_case, version.version)
     subject = f"{definitions.load(use_case).title}: release {version.name} version {version.version} to production?"
-    return {"subject": subject, "body": body, "digest": found}
+    return {"subject": subject, "body": body, "digest": found, "sentence": str(headline.headline(document))}
 
 
 def _render(document: Evidence) -> str:
@@ -164,8 +171,8 @@ def _render(document: Evidence) -> str:
     return gate_body.render(
         document,
         mlflow_url=configured.mlflow_url,
+        airflow_url=configured.airflow_url,
         experiment_id=experiment_id,
-        response_hours=configured.release.response_hours,
     )
 
 

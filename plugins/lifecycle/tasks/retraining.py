@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from lifecycle import settings
 from lifecycle.alerts import Alert, send_once
-from lifecycle.hooks import airflow_api, targets
+from lifecycle.hooks import airflow_api, registry, targets
 from lifecycle.idempotency import action_key
 from training.inference_log import layout
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_TAG_LIMIT = 4_000
+"""Characters of a tag that every MLflow server takes."""
 MAX_NIGHTS = 31
 """Nights that one run closes; the next run goes on with the rest."""
 
@@ -161,7 +163,11 @@ def decide(use_case: str, nights: Sequence[str]) -> dict[str, str]:
     silent = any(verdict.status == "no records" for verdict in verdicts)
     up = service_is_up(use_case) if silent else False
     for verdict in verdicts:
-        send_once(tables, alerts_of(use_case, verdict, service_up=up))
+        alerts = alerts_of(use_case, verdict, service_up=up)
+        send_once(tables, alerts)
+        if alerts:
+            text = "; ".join(f"{alert.kind}: {alert.text}" for alert in alerts)
+            registry.mark_alerts(use_case, verdict.night, text[:_TAG_LIMIT])
     if not (wanted := [verdict for verdict in verdicts if verdict.retrain]):
         raise AirflowSkipException(last.note)
     log.info(last.note)
@@ -183,18 +189,15 @@ def alerts_of(use_case: str, verdict: "Verdict", *, service_up: bool) -> list[Al
     if verdict.quality and verdict.quality.lost and (auc := verdict.quality.roc_auc):
         interval = f"95% {auc.low:.3f} to {auc.high:.3f}"
         texts["quality"] = f"Live AUC is {auc.value:.3f} ({interval}), at least {limits.minimum_live_auc} is expected"
-    read = verdict.counts.get("read", 0)
-    share = verdict.counts.get("quarantined", 0) / read if read else 0.0
-    if share > configured.retraining.quarantine_share:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in verdict.counts["reasons"].items())
-        texts["quarantine"] = f"{share:.1%} of {read} log lines are unreadable ({reasons})"
     if not verdict.records and service_up:
         own = f", beside {verdict.own} of the release's own verification" if verdict.own else ""
         texts["silence"] = (
             f"The service is up, but no client's record was exported for the whole day{own}: check the export rule"
         )
+    lines, limit = verdict.counts.get("read", 0), configured.retraining.quarantine_share
+    unreadable = verdict.counts.get("quarantined", 0) > limit * lines
     for one in losses(verdict, limits):
-        if one.grave:
+        if one.grave or (one.kind == "quarantine" and unreadable):
             texts[one.kind] = f"{texts[one.kind]}; {one.text}" if one.kind in texts else one.text
     return [Alert(use_case, kind, verdict.night, text) for kind, text in texts.items()]
 

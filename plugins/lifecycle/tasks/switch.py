@@ -7,6 +7,7 @@ import msgspec
 from airflow.sdk import get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
+from lifecycle import four_eyes
 from lifecycle.hooks import airflow_api, registry, stop_switch, targets
 from lifecycle.hooks.stop_switch import Stop
 from lifecycle.tasks.release import release_key
@@ -16,13 +17,12 @@ from training.registry import tags
 log = logging.getLogger(__name__)
 
 
-def asked(context: Any) -> Stop:
+def asked(context: Any, use_case: str) -> Stop:
     """Who asked for this run, when and why; the same in every try."""
-    run = context["dag_run"]
     return Stop(
         reason=str(context["params"]["reason"]),
-        by=run.triggering_user_name or f"Airflow ({getattr(run.run_type, 'value', run.run_type)})",
-        since=run.run_after.isoformat(timespec="seconds"),
+        by=four_eyes.behind(context, use_case).text,
+        since=context["dag_run"].run_after.isoformat(timespec="seconds"),
     )
 
 
@@ -35,13 +35,13 @@ def look_up_running(use_case: str) -> dict[str, str]:
             f"nothing is deployed in production of {use_case}, so nothing can be stopped or resumed there: "
             f"release a version with {definitions.load(use_case).release_dag} first"
         )
-    return {**running, "said": stop_switch.encode(asked(get_current_context()))}
+    return {**running, "said": stop_switch.encode(asked(get_current_context(), use_case))}
 
 
 @task
 def record_stop(use_case: str, running: dict[str, str]) -> None:
     """Say on the version that runs, in its evidence, and in the run's note who stopped it, when and why."""
-    stop = asked(get_current_context())
+    stop = asked(get_current_context(), use_case)
     _record(use_case, running, "stopped", f"{stop.since} by {stop.by}: {stop.reason}")
 
 
@@ -53,7 +53,7 @@ def record_resume(use_case: str, running: dict[str, str]) -> None:
 
 def _record(use_case: str, running: dict[str, str], action: str, mark: str) -> None:
     context: Any = get_current_context()
-    stop, run = asked(context), context["dag_run"]
+    stop, run = asked(context, use_case), context["dag_run"]
     version = registry.resolve(use_case, running["version"])
     document = {
         "action": action, "use_case": use_case, "target": "production", "version": version.version,

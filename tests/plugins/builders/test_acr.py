@@ -101,21 +101,47 @@ def test_log_of_the_run_is_copied_line_by_line_and_once(azure, context, caplog):
     assert [line for line in caplog.messages if line.startswith("Step")] == ["Step 1/2", "Step 2/2"]
 
 
-def test_base_image_is_named_by_the_digest_that_the_log_tells(azure, context):
-    base = "sha256:" + "ba" * 32
-    azure.log = [
-        b"- image:\n    registry: r.azurecr.io\n    repository: attrition-scoring\n    tag: v3\n    digest: sha256:"
-        + b"cc" * 32
-        + b"\n  runtime-dependency:\n    registry: registry.hub.docker.com\n    repository: library/python\n"
-        b"    tag: 3.11-slim\n    digest: " + base.encode() + b"\n  git: {}\n"
-    ]
+DEPENDENCIES = """2026/11/18 18:32:43 The following dependencies were found:
+2026/11/18 18:32:43
+- image:
+    registry: r.azurecr.io
+    repository: attrition-scoring
+    tag: v3
+    digest: sha256:{image}
+  runtime-dependency:
+    registry: {server}
+    repository: {repository}
+    tag: 3.11-slim
+    digest: sha256:{base}
+  git: {{}}
+
+Run ID: da1 was successful after 1m9.970148252s
+"""
+"""The end of a run's log, as Microsoft's tutorial "Build and deploy container images with ACR Tasks" prints it."""
+
+
+@pytest.mark.parametrize(
+    ("base_image", "server", "repository", "told"),
+    [
+        ("python:3.11-slim", "registry.hub.docker.com", "library/python", True),
+        ("r.azurecr.io/bases/python:3.11-slim", "r.azurecr.io", "bases/python", True),
+        ("bases/python:3.11-slim", "registry.hub.docker.com", "bases/python", True),
+        ("python:3.11-slim", "registry.hub.docker.com", "library/node", False),
+        ("python:3.11-slim", "registry.hub.docker.com", "library/cpython", False),
+    ],
+)
+def test_base_image_is_named_by_the_digest_that_the_log_tells(azure, context, base_image, server, repository, told):
+    base = "ba" * 32
+    azure.log = [DEPENDENCIES.format(image="cc" * 32, base=base, server=server, repository=repository).encode()]
+    inputs = msgspec.structs.replace(INPUTS, base_image=base_image)
     made, other = builder(azure), builder(azure)
-    made.build(INPUTS, context, Memory())
-    assert made.base(INPUTS) == f"python:3.11-slim, digest {base}"
-    assert other.base(INPUTS) == "python:3.11-slim, of a digest that ACR has not told"
-    pinned = msgspec.structs.replace(INPUTS, base_image=f"python:3.11-slim@{base}")
-    assert other.base(pinned) == f"python:3.11-slim, digest {base}"
-    assert pinned.key != INPUTS.key
+    made.build(inputs, context, Memory())
+    known = f"{base_image}, digest sha256:{base}"
+    assert made.base(inputs) == (known if told else f"{base_image}, of a digest that ACR has not told")
+    assert other.base(inputs) == f"{base_image}, of a digest that ACR has not told"
+    pinned = msgspec.structs.replace(INPUTS, base_image=f"{base_image}@sha256:{base}")
+    assert other.base(pinned) == known
+    assert pinned.key != inputs.key
 
 
 def test_failed_run_raises_with_its_message_and_the_end_of_its_log(azure, context):

@@ -1,5 +1,6 @@
 """Builds by a real Docker engine, from the real Dockerfile."""
 
+import json
 import shutil
 
 import docker
@@ -112,6 +113,73 @@ def test_image_serves_its_release_from_a_read_only_root(engine, built):
     assert answer["model"] == {"name": "employee_attrition", "version": "3"}
     assert (answer["revision"], answer["data_digest"], answer["run_id"]) == ("abc", "d", "run")
     assert answer["sbom_digest"].startswith("sha256:")
+
+
+INSTALLED = "import importlib.metadata as m; print([f'{d.name}=={d.version}' for d in m.distributions()])"
+OTLP = "OTEL_EXPORTER_OTLP_ENDPOINT"
+ENTRA = {"SCORING_AUTH": "entra", "SCORING_ENTRA_TENANT": "t", "SCORING_ENTRA_AUDIENCE": "a"}
+RUNNING = {"SCORING_BIND": "0.0.0.0:8080", "SCORING_WORKERS": "1", "SCORING_API_KEYS_FILE": "/tmp/keys/keys.json"}
+
+
+@pytest.fixture(scope="module")
+def with_extras(engine, bundles, tmp_path_factory):
+    asked = msgspec.structs.replace(inputs(bundles[0]), extras=("entra", "otlp"))
+    context = tmp_path_factory.mktemp("build") / "context"
+    write_context(asked, bundles[0], context)
+    return builder().build(asked, context, {})
+
+
+@pytest.fixture
+def keys(tmp_path):
+    """A folder with a key file, as a volume for containers."""
+    (tmp_path / "keys.json").write_text('{"release": "%s"}' % ("0" * 64))
+    tmp_path.chmod(0o755)
+    return {str(tmp_path): {"bind": "/tmp/keys", "mode": "ro"}}
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(900)
+def test_image_with_extras_takes_tokens_and_exports_spans_and_says_what_it_holds(engine, with_extras, keys):
+    environment = {**RUNNING, **ENTRA, OTLP: "http://127.0.0.1:4318"}
+    container = engine.containers.run(
+        str(with_extras), detach=True, read_only=True, cap_drop=["ALL"], environment=environment, volumes=keys
+    )
+    try:
+        container.reload()
+        address = f"http://{container.attrs['NetworkSettings']['Networks']['bridge']['IPAddress']}:8080"
+        session = requests.Session()
+        session.mount("http://", requests.adapters.HTTPAdapter(max_retries=_patient()))
+        version = session.get(f"{address}/version", timeout=10).json()
+        document = session.get(f"{address}/openapi.json", timeout=10).json()
+        refused = session.post(f"{address}/predict", json=[], headers={"Authorization": "Bearer x"}, timeout=10)
+        listed = json.loads(container.exec_run("cat sbom.json").output)
+        installed = container.exec_run(["python", "-c", INSTALLED]).output.decode()
+    finally:
+        container.remove(force=True)
+    assert version["extras"] == ["entra", "otlp"]
+    assert "Entra" in document["components"]["securitySchemes"]
+    assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
+    named = {component["name"]: component["version"] for component in listed["components"]}
+    for name in ("pyjwt", "opentelemetry-sdk"):
+        assert f"{name}=={named[name]}" in installed.lower()
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    ("environment", "asked"), [(ENTRA, "SCORING_AUTH=entra"), ({OTLP: "http://x"}, OTLP)], ids=["entra", "otlp"]
+)
+def test_image_without_extras_that_is_asked_for_one_ends_with_one_line(engine, built, keys, environment, asked):
+    container = engine.containers.run(
+        str(built), detach=True, read_only=True, environment={**RUNNING, **environment}, volumes=keys
+    )
+    try:
+        assert container.wait(timeout=60)["StatusCode"] == 1
+        lines = container.logs().decode().splitlines()
+    finally:
+        container.remove(force=True)
+    (line,) = [line for line in lines if not line.startswith("{")]
+    assert line.startswith(f"the scoring server does not start: {asked} needs the optional requirements")
+    assert "SCORING_EXTRAS=" in line
 
 
 def _patient():

@@ -4,12 +4,13 @@ import hashlib
 import json
 import shutil
 
+import msgspec
 import pytest
 from airflow.models.connection import Connection
 
 from lifecycle import builders
 from lifecycle.builders import BuildError, WrongModelError
-from lifecycle.builders.context import write_context
+from lifecycle.builders.context import build_arguments, write_context
 from tests.support.bundles import make_bundle
 from tests.support.images import build_image, bundle_builder, inputs_of
 
@@ -54,6 +55,27 @@ def test_release_file_says_where_the_image_comes_from(built):
         "revision": "abc",
         "extras": [],
     }
+
+
+def test_release_file_and_bill_of_materials_tell_the_extras(bundles, tmp_path):
+    plain = inputs_of(bundles[0], "3")
+    inputs = msgspec.structs.replace(plain, extras=("entra", "otlp"))
+    assert inputs.tag != plain.tag
+    assert build_arguments(inputs, laid_out(inputs, bundles[0], tmp_path / "with"))["SCORING_EXTRAS"] == "entra,otlp"
+    assert build_arguments(plain, laid_out(plain, bundles[0], tmp_path / "without"))["SCORING_EXTRAS"] == ""
+    assert json.loads((tmp_path / "with" / "release.json").read_text())["extras"] == ["entra", "otlp"]
+    listed = {name: packages_of(tmp_path / name / "sbom.json") for name in ("with", "without")}
+    assert {"pyjwt", "cryptography", "opentelemetry-sdk"} <= listed["with"] - listed["without"]
+    assert listed["without"] < listed["with"]
+
+
+def laid_out(inputs, bundle, folder):
+    write_context(inputs, bundle, folder)
+    return folder
+
+
+def packages_of(path):
+    return {component["name"] for component in json.loads(path.read_text())["components"]}
 
 
 def test_same_inputs_find_the_image_and_other_inputs_do_not(built, bundles):

@@ -1,6 +1,7 @@
 """The gate's text: what it says first, and that nobody's text becomes part of its structure."""
 
 import re
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -8,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from lifecycle.evidence import gate_body, markdown
+from lifecycle.evidence import document as evidence
+from lifecycle.evidence import gate_body, headline, markdown
 from lifecycle.evidence.document import Evidence
+from tests.support.image_names import image
+from training.impact.record import Change, Count, GroupImpact, Impact, Preview
 
 READER = MarkdownIt("gfm-like", {"html": True, "linkify": False})
 """Airflow's pages read tables and strike-through too."""
@@ -51,14 +55,39 @@ def document(hostile="x", note="", **evaluation):
             },
             "replaces": dict.fromkeys(("version", "image"), hostile),
             "drift": [{"window": hostile, "verdict": hostile, "confirmed": hostile}],
+            "preview": msgspec.to_builtins(impact(hostile)),
             "stage_seconds": {hostile: 1.0},
         },
         Evidence,
     )
 
 
+def impact(hostile="x"):
+    """A preview with many groups, of which the last changes most."""
+    few = Count(2, 0.5, 6.0)
+    groups = [
+        GroupImpact(
+            field=hostile,
+            group=f"{hostile} {number}",
+            records=100,
+            top=20,
+            entering=Count(number, 0.0, 9.0),
+            leaving=few,
+        )
+        for number in (2, 3, 9)
+    ]
+    return Preview(
+        challenger="8", champion="7",
+        impact=Impact(
+            source="the batch of 2026-11-02", entities=hostile, rows=1470, records=1470, top_share=0.2, top=294,
+            entering=Count(31, 21.9, 43.7), leaving=Count(31, 21.9, 43.7), groups=tuple(groups),
+            change=Change(0.002, 0.001, 0.003, 0.012, 0.081, 0.3), outliers_before=few, outliers=Count(12, 6.9, 20.9),
+        ),
+    )  # fmt: skip
+
+
 def render(found):
-    return gate_body.render(found, mlflow_url="http://mlflow", experiment_id="1", response_hours=48)
+    return gate_body.render(found, mlflow_url="http://mlflow", airflow_url="http://airflow", experiment_id="1")
 
 
 def structure(body):
@@ -104,18 +133,26 @@ PIECES = st.one_of(
 PLAIN = structure(render(document()))
 
 
+def named(hostile):
+    """As ``document``, with plain ids: they stand in addresses, quoted."""
+    found = document(hostile)
+    found.model.training_run_id = found.release.key = "x"
+    return found
+
+
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_text_of_others_is_text_wherever_it_stands(hostile):
-    assert structure(render(document(hostile))) == [
-        part.replace("/runs/x", f"/runs/{gate_body.links.quote(hostile)}") for part in PLAIN
-    ]
+    assert structure(render(named(hostile))) == PLAIN
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_ids_are_quoted_in_addresses(hostile):
+    assert f"/lifecycle/evidence//{quote(hostile)}/{quote(hostile)})" in render(document(hostile))
 
 
 @given(st.lists(PIECES, min_size=1, max_size=12).map("".join).filter(markdown.plain))
 def test_no_text_becomes_structure(hostile):
-    with_run = document(hostile)
-    with_run.model.training_run_id = "x"  # it stands in addresses, quoted
-    assert structure(render(with_run)) == PLAIN
+    assert structure(render(named(hostile))) == PLAIN
 
 
 @given(st.lists(PIECES, min_size=1, max_size=12).map("".join).filter(markdown.plain))
@@ -169,15 +206,33 @@ def test_first_line_says_what_replaces_what_and_which_is_better(found, says):
     assert "95% interval of the difference" in first
 
 
-def test_band_is_an_item_of_its_own_and_leaves_the_table_a_table():
-    gap = {"attribute": "Age", "value": 0.1, "low": 0.0, "high": 0.2}
-    fairness = {"largest_gaps": dict.fromkeys(gate_body._GAPS, gap)}
-    body = render(document(band={"share": 0.2, "cut": 0.2557, "records": 62}, fairness=fairness))
-    tokens = READER.parse(body)
-    items = [tokens[place + 2].content for place, token in enumerate(tokens) if token.type == "list_item_open"]
-    said = "Answers say *top 20%* above a probability of 0.2557, where 62 records of the hold-out lay"
-    assert len([item for item in items if item.startswith(said)]) == 1
-    assert "table_open" in [token.type for token in tokens]
+def table_of(body):
+    """Cells of the text's first table by the first cell of their row, without the heads."""
+    lines = [line.strip("| ").split(" | ") for line in body.splitlines() if line.startswith("|")]
+    return {
+        texts(cells[0]): [texts(cell).replace("\N{NO-BREAK SPACE}", " ") for cell in cells[1:]] for cells in lines[2:]
+    }
+
+
+LIMITS = [
+    {"name": "minimum_roc_auc", "title": "ROC AUC", "kind": "minimum", "value": 0.85, "limit": 0.7, "passed": True},
+    {
+        "name": "minimum_roc_auc_low",
+        "title": "low end",
+        "kind": "minimum",
+        "value": 0.8,
+        "limit": 0.82,
+        "passed": False,
+    },
+    {
+        "name": "maximum_latency_ms",
+        "title": "Milliseconds",
+        "kind": "maximum",
+        "value": 7.2,
+        "limit": 5,
+        "passed": False,
+    },
+]
 
 
 def test_each_figure_that_got_worse_is_marked_and_no_other():
@@ -188,26 +243,81 @@ def test_each_figure_that_got_worse_is_marked_and_no_other():
         "pr_auc": paired(0.0, 0.0, 0.0, 0.0),
     }
     titles = {name: f"title of {name}" for name in compared}
-    body = render(document(titles=titles, comparison={"metrics": compared}))
-    rows = {line.split(" | ")[0]: line for line in body.splitlines() if line.startswith("| title of ")}
-    assert [name for name, line in rows.items() if line.endswith("WORSE |")] == [
-        r"| title of roc\_auc",
-        r"| title of brier",
+    body = render(document(titles=titles, comparison={"metrics": compared}, thresholds=LIMITS))
+    rows = table_of(body)
+    assert [name for name, cells in rows.items() if cells[2].endswith("WORSE")] == [
+        "title of roc_auc",
+        "title of brier",
     ]
-    assert "-0.010 (-0.020 to +0.001) WORSE" in rows[r"| title of roc\_auc"]
+    assert rows["title of roc_auc"] == [
+        "0.850", "0.850", "-0.010 (-0.020 to +0.001) WORSE", "≥ 0.7, low end ≥ 0.82 MISSED",
+    ]  # fmt: skip
+    assert rows["Milliseconds"] == ["-", "7.2", "-", "≤ 5 MISSED"]
+    assert "2 of 4 figures got worse, none of them clearly." in texts(body)
+
+
+def test_first_paragraph_says_what_is_unusual_and_until_when_an_answer_counts():
+    found = document(thresholds=LIMITS, verdict="failed")
+    found.answer_by = "2026-11-27T05:51:12+00:00"
+    first = texts(render(found).splitlines()[0])
+    assert "Unusual: low end is 0.8, which misses the limit of 0.82; Milliseconds is 7.2," in first
+    assert "x failed in staging (x)" in first
+    assert "drift is confirmed for x" in first
+    assert first.endswith("An answer counts until 2026-11-27 05:51 UTC. Without one, the release is rejected.")
+
+
+def test_first_figure_of_the_evaluation_stays_the_first_in_evidence_that_was_stored():
+    """Stored evidence is sorted: the gate spoke of ROC AUC, and a later try and the pages of the Brier score."""
+    compared = {"roc_auc": paired(0.014, 0.002, 0.027, 0.99), "brier": paired(-0.01, -0.02, -0.001, 0.99)}
+    titles = {"roc_auc": "ROC AUC", "brier": "Brier score"}
+    found = document(titles=titles, figures=["roc_auc", "brier"], comparison={"metrics": compared})
+    found.image.reference = found.replaces.image = image("aa")
+    stored = evidence.decode(evidence.encode(found))
+    assert render(stored) == render(found)
+    assert "ROC AUC is 0.014 higher" in str(headline.headline(stored))
+
+
+def test_release_with_nothing_unusual_says_so():
+    found = document(thresholds=[], comparison={"champion_version": "x", "metrics": {}})
+    found.staging_report, found.drift, found.model.verdict = {"checks": []}, [], "passed"
+    assert "Nothing about it is unusual." in texts(render(found))
 
 
 def test_without_a_champion_the_plain_model_is_what_it_is_compared_with():
     plain = {"metrics": {}, "comparison": {"roc_auc": paired(0.05, 0.02, 0.08, 1.0)}}
     body = render(document(champion=None, comparison=None, plain=plain))
     assert "It is better than the plain logistic regression" in body
-    assert "Challenger minus plain logistic regression" in body
+    assert "| Figure | Plain logistic regression | This version |" in body.replace("\N{NO-BREAK SPACE}", " ")
 
 
-def test_gate_shows_at_most_seven_figures():
-    titles = {f"figure {number}": f"figure {number}" for number in range(12)}
-    body = render(document(titles=titles))
-    assert len([line for line in body.splitlines() if line.startswith("| figure")]) == 7
+FIGURES = st.fixed_dictionaries(
+    {"worse": st.booleans(), "clear": st.booleans(), "limit": st.sampled_from([None, True, False])}
+)
+
+
+@given(st.lists(FIGURES, min_size=1, max_size=14))
+def test_gate_shows_at_most_five_figures_and_never_hides_a_graver_one_for_another(figures):
+    titles = {f"figure {number}": f"figure {number}" for number in range(len(figures))}
+    compared, limits = {}, []
+    for number, figure in enumerate(figures):
+        size = -0.01 if figure["worse"] else 0.01
+        far = 0.005 if figure["clear"] else 0.02
+        compared[f"figure {number}"] = paired(size, size - far, size + far, 0.1 if figure["worse"] else 0.9)
+        if figure["limit"] is not None:
+            limits.append({"name": f"minimum_figure {number}", "title": "t", "kind": "minimum", "value": 1, "limit": 2,
+                           "passed": figure["limit"]})  # fmt: skip
+    rows = gate_body.decisive(
+        document(titles=titles, comparison={"metrics": compared}, thresholds=limits).evaluation, "7"
+    ).rows
+    shown = [int(row[0].removeprefix("figure ")) for row in rows]
+    assert len(shown) == min(gate_body.ROWS, len(figures))
+    assert shown == sorted(shown)
+
+    def grave(figure):
+        return figure["limit"] is False or (figure["worse"] and figure["clear"])
+
+    if hidden := set(range(len(figures))) - set(shown):
+        assert not any(grave(figures[number]) for number in hidden) or all(grave(figures[number]) for number in shown)
 
 
 def test_gate_says_what_the_champion_had_to_do_without():
@@ -215,3 +325,29 @@ def test_gate_says_what_the_champion_had_to_do_without():
     body = texts(render(document(comparison=comparison)))
     assert "without fields that the definition has changed since: rooms (not a field any more)." in body
     assert "without fields" not in texts(render(document()))
+
+
+def test_impact_is_one_line_and_its_table_has_the_groups_that_change_most_first():
+    assert (
+        "Impact: in the batch of 2026-11-02 (1,470 x), 31 (95% 22 to 44) of the 294 in the top 20% would be others. "
+        "Scores move by 0.012 in the median, outliers are 12 instead of 2. x x 9 changes most: 9 enter, 2 leave."
+    ) in texts(render(document()))
+    assert gate_body.impact_table(impact().impact).rows == [
+        ["all", "1,470", "294", "31 (22 to 44)", "31 (22 to 44)"],
+        ["x: x 9", "100", "20", "9 (0 to 9)", "2 (0 to 6)"],
+        ["x: x 3", "100", "20", "3 (0 to 9)", "2 (0 to 6)"],
+        ["x: x 2", "100", "20", "2 (0 to 9)", "2 (0 to 6)"],
+    ]
+
+
+def test_without_records_the_gate_has_a_sentence_and_no_empty_table():
+    found = document()
+    found.preview = Preview(challenger="8", champion="7", reason="nobody asked")
+    body = render(found)
+    assert "- Impact: no preview, because nobody asked." in body
+
+
+def test_evidence_of_an_earlier_release_has_no_preview_and_is_shown_without():
+    found = document()
+    found.preview = None
+    assert "Impact" not in render(found)

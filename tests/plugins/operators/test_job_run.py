@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import msgspec
@@ -11,13 +12,17 @@ from airflow.providers.databricks.hooks.databricks import RunState
 from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle import settings
+from lifecycle.hooks import databricks
 from lifecycle.operators.job_run import MAX_ATTEMPTS, JobRunOperator, job_tasks
 from lifecycle.operators.nightly_run import NightlyRunOperator
+from lifecycle.operators.preview_run import PreviewRunOperator
 from lifecycle.operators.training_run import TrainingRunOperator
+from lifecycle.tasks import publish
 from tests.support.airflow import USE_CASE, make_settings
 from training.config import JobConfig
 from training.drift.limits import Limits
 from training.nightly_job import NightlyConfig
+from training.preview_job import PreviewConfig
 from training.use_case import load
 
 CODE = {"path": "/Shared/lifecycle/code/0123", "code_hash": "0123", "git_revision": "abc"}
@@ -50,6 +55,52 @@ def test_nightly_job_is_told_limits_and_places(monkeypatch):
     told = msgspec.convert(config, NightlyConfig)
     assert (told.use_case, told.nights, told.by_hand) == (USE_CASE, ("2026-11-02",), True)
     assert (told.limits, told.original) == (Limits(), "default.csv")
+
+
+NOW = datetime(2026, 11, 3, 4, tzinfo=UTC)
+
+
+def candidate(version, running):
+    return {"version": version, "production": {"version": running, "image": ""}}
+
+
+def previewed(monkeypatch, offered, tables="/tables"):
+    """Run the preview's operator; returns the tasks that it submitted (or ``None``), and the key of the result."""
+    monkeypatch.setattr(settings, "load", lambda: make_settings({"tables": tables, "job_tables": "/job"}))
+    monkeypatch.setattr(publish, "publish", lambda hook, use_case, root: CODE)
+    monkeypatch.setattr(databricks, "WorkspaceHook", lambda: None)
+    operator = PreviewRunOperator(task_id="preview_impact", use_case=USE_CASE, candidate=offered)
+    operator.__dict__["_hook"], submitted, pushed = Workspace(), [], {}
+    monkeypatch.setattr(JobRunOperator.__mro__[1], "execute", lambda self, context: submitted.append(self.tasks))
+    instance = SimpleNamespace(dag_id="attrition_release", run_id="r1", task_id="preview_impact",
+                               xcom_push=lambda key, value: pushed.update({key: value}))  # fmt: skip
+    operator.execute({"ti": instance, "params": {}, "dag_run": SimpleNamespace(run_after=NOW)})
+    assert (operator.code == CODE) == bool(submitted), "nothing is published for nothing"
+    return submitted[0] if submitted else None, pushed["run_key"]
+
+
+def test_preview_job_is_told_both_versions_and_the_day_of_the_release(monkeypatch):
+    (task,), key = previewed(monkeypatch, candidate("4", "3"))
+    arguments = task["spark_python_task"]["parameters"]
+    told = msgspec.json.decode(arguments[-1], type=PreviewConfig)
+    assert (told.challenger, told.champion, told.today, told.tables) == ("4", "3", NOW.date(), "/job")
+    assert arguments[:3] == ["preview", "--run-key", key]
+
+
+def test_preview_of_another_version_in_the_same_run_is_another_job(monkeypatch):
+    keys = {previewed(monkeypatch, candidate(*pair))[1] for pair in (("4", "3"), ("5", "3"), ("4", "2"), ("4", "3"))}
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize(
+    ("offered", "tables"),
+    [(candidate("1", ""), "/tables"), (candidate("3", "3"), "/tables"), (candidate("4", "3"), "")],
+    ids=["nothing runs", "the same version", "no tables"],
+)
+def test_no_job_is_started_where_nothing_can_be_compared(monkeypatch, offered, tables):
+    job, key = previewed(monkeypatch, offered, tables)
+    assert job is None
+    assert key
 
 
 def job(settings, arguments=("--config", "{}")):
@@ -105,15 +156,17 @@ class Workspace:
         return self.ends[run_id - 1] if run_id <= len(self.ends) else ("RUNNING", "")
 
     def get_run_state(self, run_id):
-        if self.end_of(run_id) == GONE:
-            raise refused("INVALID_PARAMETER_VALUE", f"Run {run_id} does not exist.")
+        if self.end_of(run_id) in GONE:
+            raise refused("INVALID_PARAMETER_VALUE", self.end_of(run_id)[1])
         life, result = self.end_of(run_id)
         return RunState(life_cycle_state=life, result_state=result)
 
 
 FAILED = ("TERMINATED", "FAILED")
-DELETED, GONE = ("DELETED", ""), ("GONE", "")
-"""Of a run that was deleted in the workspace: its token is refused, or answered and the run is not found."""
+DELETED = ("DELETED", "")
+GONE = (("GONE", "Run 2 does not exist."), ("GONE", "Run: 2 in job: 7 doesn't exist"))
+"""Of a run that was deleted in the workspace: its token is refused, or answered and the run is not found, in the words
+that Databricks' own SDK knows."""
 
 
 def refused(code, message, status=400):
@@ -174,7 +227,7 @@ def test_retry_after_a_failed_run_starts_exactly_one_more(start, end):
     assert all(len(token) <= 64 for token in workspace.runs)
 
 
-@pytest.mark.parametrize("gone", [DELETED, GONE], ids=["token refused", "run not found"])
+@pytest.mark.parametrize("gone", [DELETED, *GONE], ids=["token refused", "run not found", "not found in its job"])
 def test_retry_after_a_run_that_was_deleted_in_the_workspace_starts_exactly_one_more(start, gone):
     """ "If a run with the provided token is deleted, an error is returned": clearing the task never helped."""
     workspace = Workspace(FAILED, gone)

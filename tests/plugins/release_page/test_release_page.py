@@ -17,7 +17,8 @@ from fastapi.testclient import TestClient
 
 import use_cases
 from lifecycle import settings
-from lifecycle.evidence import signature
+from lifecycle.evidence import document as evidence
+from lifecycle.evidence import links, signature
 from lifecycle.hooks import registry
 from lifecycle.release_page import airflow_view, app, chart, history, registry_view
 from lifecycle.release_page.airflow_view import AirflowView, Run
@@ -25,6 +26,7 @@ from lifecycle.release_page.registry_view import Night
 from tests.support.airflow import USE_CASE, make_settings
 from tests.support.definitions import define
 from tests.support.release_page_data import RING, past, release, train
+from training.impact.record import Change, Count, GroupImpact, Impact, Preview
 from training.registry import tags
 from training.use_case import load
 
@@ -409,3 +411,196 @@ def test_rollback_that_was_started_without_a_version_shows_what_it_found():
     )
     (entry,) = history.compose(load(USE_CASE), [], seen, "http://airflow")
     assert (entry.version, entry.digest) == ("1", "sha256:abc")
+
+
+# --- what the approver sees ---
+
+
+def evidence_address(version, number):
+    return f"/evidence/{USE_CASE}/{version.run_id}/release-{number}"
+
+
+def test_what_waits_for_an_answer_comes_first_with_the_sentence_of_the_gate(page, with_past):
+    answer = page.get("/releases")
+    assert answer.text.index("Waits for your answer") < answer.text.index("What runs where")
+    waiting = answer.text.split("Waits for your answer")[1].split("</section>")[0]
+    name = settings.load().of(USE_CASE).model_name
+    assert f"{name} version 4 asks to go into production" in waiting
+    assert "manual__4/tasks/await_approval/required_actions" in waiting
+    fourth = registry.resolve(USE_CASE, "4")
+    assert f'href="http://airflow/lifecycle{evidence_address(fourth, 4)}"' in waiting
+
+
+def test_deadline_of_a_waiting_release_is_shown(page, with_past):
+    fourth = registry.resolve(USE_CASE, "4")
+    document = evidence.read(fourth.run_id, "release-4")
+    document.answer_by = "2026-11-27T05:51:12+00:00"
+    evidence.store(document)
+    try:
+        shown = text_of(page.get("/releases"))
+    finally:
+        document.answer_by = ""
+        evidence.store(document)
+    assert "until 2026-11-27 05:51 UTC" in shown
+
+
+def test_versions_lead_to_the_registry_and_the_model_card_to_its_file(page, with_past):
+    answer = page.get("/releases")
+    name = settings.load().of(USE_CASE).model_name
+    for version in "1234":
+        assert f'href="http://mlflow/#/models/{name}/versions/{version}"' in answer.text
+    assert re.search(r"runs/[0-9a-f]{32}/artifacts/model_card.md", answer.text)
+
+
+def test_rollback_shows_version_and_person():
+    seen = AirflowView(
+        [run("manual__6", dag_id="attrition_rollback", triggering_user_name="rita", conf={"reason": "errors"})],
+        frozenset(),
+        {"manual__6": airflow_view.Produced("1", "scoring@sha256:abc")},
+    )
+    (entry,) = history.compose(load(USE_CASE), [], seen, "http://airflow")
+    assert (entry.version, entry.digest, entry.decided_by) == ("1", "sha256:abc", "rita")
+
+
+def test_rejected_challenger_is_no_candidate_any_more(page, with_past):
+    fourth = registry.resolve(USE_CASE, "4")
+    registry.set_tags(fourth, {tags.APPROVAL: "rejected"})
+    try:
+        shown = text_of(page.get("/releases"))
+    finally:
+        registry.client().delete_model_version_tag(fourth.name, "4", tags.APPROVAL)
+    assert "Version 4 was trained last, and rejected." in shown
+    assert "beside champion version" not in shown
+
+
+def test_alerts_of_the_last_nights_are_named_newest_first(page, with_past):
+    newest, before, *_ = registry.recent_windows(USE_CASE, 2)
+    nights = [one.data.tags[tags.WINDOW] for one in (newest, before)]
+    assert "No alert in these nights" in page.get("/releases").text
+    try:
+        for night, text in zip(nights, ("drift: Age & more", "silence: none"), strict=True):
+            registry.mark_alerts(USE_CASE, night, text)
+        shown = text_of(mounted_page().get("/releases"))
+    finally:
+        for one in (newest, before):
+            registry.client().delete_tag(one.info.run_id, tags.ALERTS)
+    assert f"{nights[0]} drift: Age &amp; more {nights[1]} silence: none" in shown
+
+
+def test_page_is_filtered_by_use_case(two):
+    with two:
+        everything, answer, unknown = (
+            two.get(f"/releases{asked}") for asked in ("", "?use_case=churn", "?use_case=nobody")
+        )
+    assert 'href="?use_case=churn"' in everything.text
+    assert answer.text.count('<article class="use-case"') == 1
+    assert "spring campaign" in answer.text
+    assert 'href="?use_case=attrition"' in answer.text, "the way back to the other"
+    assert unknown.status_code == 404
+
+
+def test_page_is_not_filtered_to_what_the_caller_may_not_read(two, monkeypatch):
+    monkeypatch.setattr(Rights, "hidden", {"attrition_release"})
+    answer = two.get("/releases?use_case=attrition")
+    assert answer.status_code == 404
+    assert "Version" not in answer.text
+
+
+FEW = Count(3, 1.0, 8.7)
+IMPACT = Impact(
+    source="the batch of 2026-11-02", entities="employees", rows=1470, records=1470, top_share=0.2, top=294,
+    entering=FEW, leaving=FEW, change=Change(0.002, 0.001, 0.003, 0.01, 0.08, 0.3), outliers_before=FEW, outliers=FEW,
+    groups=(
+        GroupImpact(field="Gender", group="Female", records=588, top=100, entering=FEW, leaving=Count(0, 0.0, 3.8)),
+    ),
+)  # fmt: skip
+
+
+def test_evidence_is_a_page_that_people_read(page, with_past):
+    fourth = registry.resolve(USE_CASE, "4")
+    document = evidence.read(fourth.run_id, "release-4")
+    whole = msgspec.structs.replace(
+        document,
+        preview=Preview(challenger="4", champion="3", impact=IMPACT),
+        staging_report={"checks": [{"name": "golden answers", "passed": False, "detail": "<b>0.2 off</b>"}]},
+        drift=[evidence.Night(window="2026-11-01", verdict="2 fields drifted", confirmed="Age")],
+        answer_by="2026-11-27T05:51:12+00:00",
+        replaces=evidence.Running(version="3", image=document.image.reference),
+    )
+    digest = evidence.store(whole)
+    try:
+        answer = page.get(evidence_address(fourth, 4))
+    finally:
+        evidence.store(document)
+    assert answer.status_code == 200
+    shown = text_of(answer)
+    for part in (
+        "version 4 asks to replace version 3 in production.",
+        "Without one, the release is rejected.",
+        "Nothing has been decided yet",
+        "0.861 (0.822 to 0.897)",
+        "Share picked out Age: 0.380 (0.200 to 0.550)",
+        "Latency in ms 7.2 at most 5 missed",
+        "3 (95% 1 to 9) of the 294 in the top 20% would be others",
+        "Gender: Female 588 100 3 (1 to 9) 0 (0 to 4)",
+        "golden answers failed &lt;b&gt;0.2 off&lt;/b&gt;",
+        "2026-11-01 2 fields drifted Age",
+        "autumn data",
+        document.image.reference,
+        digest,
+    ):
+        assert part in shown, part
+    assert f"runs/{fourth.run_id}/artifacts/evidence/release-4.json" in answer.text
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert " style=" not in answer.text
+
+
+@pytest.mark.parametrize(("number", "says"), [(1, "unsigned"), (2, "rejected"), (3, "approved")])
+def test_evidence_page_has_the_decision_and_whether_its_signature_counts(page, with_past, number, says):
+    answer = page.get(evidence_address(registry.resolve(USE_CASE, str(number)), number))
+    assert f">{says}<" in answer.text
+    assert (">unsigned<" in answer.text) == (number == 1)
+    assert "<script>alert" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["attrition/{run}/release-9", "attrition/{other}/release-1", "attrition/..%2f/x", "nobody/{run}/release-4"],
+)
+def test_address_of_no_evidence_is_not_found(page, with_past, address):
+    run_id = registry.resolve(USE_CASE, "4").run_id
+    assert page.get("/evidence/" + address.format(run=run_id, other="0" * 32)).status_code == 404
+
+
+def test_evidence_of_a_use_case_that_the_caller_may_not_read_is_not_found_under_another_ones_name(two, monkeypatch):
+    fourth = registry.resolve(USE_CASE, "4")
+    assert two.get(evidence_address(fourth, 4)).status_code == 200
+    monkeypatch.setattr(Rights, "hidden", {"attrition_release"})
+    for name in ("attrition", "churn"):
+        answer = two.get(f"/evidence/{name}/{fourth.run_id}/release-4")
+        assert answer.status_code == 404
+        assert "asks to" not in answer.text
+
+
+def test_evidence_page_is_refused_without_a_login(configured):
+    answer = TestClient(app.application.__wrapped__()).get(f"/evidence/attrition/{'0' * 32}/release-1")
+    assert answer.status_code == 401
+
+
+def test_evidence_that_cannot_be_read_is_said(page, with_past):
+    run_id = registry.by_alias(USE_CASE, tags.CHAMPION).run_id
+    registry.client().log_text(run_id, '{"release": 1}', "evidence/broken.json")
+    answer = page.get(f"/evidence/attrition/{run_id}/broken")
+    assert answer.status_code == 503
+    assert "the evidence cannot be read" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("address", "name", "page"),
+    [
+        ("http://mlflow", "people model", "http://mlflow/#/models/people%20model/versions/7"),
+        ("https://w.example/ml", "main.hr.people", "https://w.example/explore/data/models/main/hr/people/version/7"),
+    ],
+)
+def test_registered_version_has_an_address_in_mlflow_and_in_unity_catalog(address, name, page):
+    assert links.model_version(address, name, "7") == page

@@ -1,23 +1,16 @@
 """The export in a storage account, on Azurite: ``make test-azurite``."""
 
-import os
-import shutil
-import signal
-import subprocess
-import time
 from datetime import date, timedelta
-from pathlib import Path
 
 import pytest
-import requests
 from airflow.models.connection import Connection
 from azure.storage.blob import BlobServiceClient
 
 from lifecycle import settings
 from lifecycle.hooks.log_storage import SourceError, open_source
 from lifecycle.tasks import retraining
+from tests.support import azurite
 from tests.support.airflow import USE_CASE, make_settings
-from tests.support.machine import free_port
 from tests.support.nights import inference, open_duckdb
 from tests.support.simulate import CONTAINER, Export
 from training.inference_log import day_tables, landing, layout, parse
@@ -26,36 +19,13 @@ from use_cases.attrition import USE_CASE as ATTRITION
 pytestmark = pytest.mark.azurite
 
 FIRST = date(2026, 11, 2)
-# Azurite's documented key of its one account: no secret.
-KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 
 @pytest.fixture(scope="module")
 def account(tmp_path_factory):
     """A running Azurite: its connection string."""
-    program = os.environ.get("AZURITE") or shutil.which("azurite")
-    assert program, "Azurite is not installed: make test-azurite installs it"
-    port, home = free_port(), tmp_path_factory.mktemp("azurite")
-    ports = ["--blobPort", str(port), "--queuePort", str(free_port()), "--tablePort", str(free_port())]
-    command = [str(Path(program).absolute()), "--silent", "--location", str(home), "--skipApiVersionCheck", *ports]
-    server = subprocess.Popen([*command, "--disableTelemetry"], start_new_session=True)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            assert server.poll() is None, "Azurite ended"
-            assert time.monotonic() < deadline, "Azurite did not answer within 60 s"
-            try:
-                requests.get(f"http://127.0.0.1:{port}/devstoreaccount1", timeout=2)
-                break
-            except requests.ConnectionError:
-                time.sleep(0.2)
-        yield (
-            f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={KEY};"
-            f"BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1;"
-        )
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=30)
+    with azurite.running(tmp_path_factory.mktemp("azurite")) as found:
+        yield found
 
 
 @pytest.fixture
@@ -94,14 +64,15 @@ def test_messy_export_in_a_storage_account_equals_its_truth(logs, tmp_path):
     assert inference(tables, export.rows) == export.rows
 
 
-def test_blobs_of_other_days_are_not_listed_and_those_of_other_names_are_told_apart(logs):
+def test_blobs_of_later_days_are_not_listed_and_those_of_other_names_are_told_apart(logs):
     container = logs.create_container("am-listing")
     folder = "WorkspaceResourceId=/subscriptions/s/resourcegroups/g/providers/p/workspaces/w/y=2026/m=11"
-    for name in ("d=02/h=01/m=05/PT05M.json", "d=02/h=01/m=05/PT05M_1.json", "d=02/x.json", "d=03/h=0/m=0/PT05M.json"):
+    days = "d=01/h=01/m=05/PT05M.json", "d=02/h=01/m=05/PT05M_1.json", "d=02/x.json", "d=03/h=0/m=0/PT05M.json"
+    for name in days:
         container.upload_blob(f"{folder}/{name}", b"{}\n")
-    found = open_source("am-listing").blobs(FIRST, FIRST)
+    found = open_source("am-listing").blobs(FIRST)
     assert [(blob.name.removeprefix(folder), blob.size, blob.exported) for blob in found] == [
-        ("/d=02/h=01/m=05/PT05M.json", 3, True),
+        ("/d=01/h=01/m=05/PT05M.json", 3, True),
         ("/d=02/h=01/m=05/PT05M_1.json", 3, True),
         ("/d=02/x.json", 3, False),
     ]
@@ -109,7 +80,7 @@ def test_blobs_of_other_days_are_not_listed_and_those_of_other_names_are_told_ap
 
 def test_missing_container_says_what_to_check(logs):
     with pytest.raises(SourceError, match=r"there is no container 'am-missing'.*export rule"):
-        open_source("am-missing").blobs(FIRST, FIRST)
+        open_source("am-missing").blobs(FIRST)
 
 
 def test_tables_in_a_storage_account_take_the_landed_lines(logs, tmp_path, monkeypatch):

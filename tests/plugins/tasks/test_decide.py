@@ -17,7 +17,7 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
 from lifecycle import alerts, settings
-from lifecycle.hooks import airflow_api
+from lifecycle.hooks import airflow_api, registry
 from lifecycle.tasks import retraining
 from tests.support.airflow import USE_CASE, make_settings, run_task
 from tests.support.certificate import write_certificate
@@ -37,10 +37,11 @@ def night(tmp_path, monkeypatch):
     """Writes verdicts, and keeps notes and alerts: ``night(verdict, ...)`` decides."""
     changed = make_settings({"tables": str(tmp_path)})
     monkeypatch.setattr(settings, "load", lambda: changed)
-    notes, sent = [], []
+    notes, sent, marked = [], [], {}
     monkeypatch.setattr(airflow_api, "set_run_note", lambda dag_id, run_id, note: notes.append(note))
     monkeypatch.setattr(alerts, "send", lambda alert: sent.append(alert) or True)
     monkeypatch.setattr(retraining, "service_is_up", lambda use_case: True)
+    monkeypatch.setattr(registry, "mark_alerts", lambda use_case, night, text: marked.update({night: text}))
 
     def run(*verdicts, **params):
         for verdict in verdicts:
@@ -49,7 +50,7 @@ def night(tmp_path, monkeypatch):
         context = {"params": params, "dag_run": SimpleNamespace(dag_id="attrition_retrain_nightly", run_id="r1")}
         return run_task(retraining.decide, context, USE_CASE, [verdict.night for verdict in verdicts])
 
-    return SimpleNamespace(decide=run, notes=notes, sent=sent)
+    return SimpleNamespace(decide=run, notes=notes, sent=sent, marked=marked)
 
 
 def test_quiet_night_skips_and_the_note_says_why(night):
@@ -57,11 +58,13 @@ def test_quiet_night_skips_and_the_note_says_why(night):
         night.decide(QUIET)
     assert night.notes == ["quiet night"]
     assert night.sent == []
+    assert night.marked == {}
 
 
 def test_confirmed_drift_starts_one_training_run_named_after_the_night(night):
     assert night.decide(DRIFTED) == {"run_id": "retrain__2026-11-03", "data": "/t/training/n"}
     assert [alert.kind for alert in night.sent] == ["drift"]
+    assert night.marked == {"2026-11-03": "drift: Drift is confirmed over 2 nights: Age"}, "for the release page"
 
 
 def test_night_that_is_decided_again_repeats_no_alert(night):
@@ -135,6 +138,8 @@ FEED = Labels(night="2026-11-02", outcomes=95, later=0, rejected=5, labelled=90,
         ({"unpaired": {"input without output": 6}, "records": 94}, ["export"]),
         ({"counts": {"read": 1, "blobs": 19, "strange": ["x"]}}, []),
         ({"counts": {"read": 1, "blobs": 18, "strange": ["x"]}}, ["export"]),
+        ({"counts": {"read": 1, "bytes": 95, "unread": [{"day": "2026-10-01", "blobs": 1, "bytes": 5}]}}, []),
+        ({"counts": {"read": 1, "bytes": 94, "unread": [{"day": "2026-10-01", "blobs": 1, "bytes": 6}]}}, ["export"]),
     ],
 )
 def test_alert_for_what_is_lost_only_beyond_its_limit(verdict, expected):

@@ -20,8 +20,11 @@ from lifecycle.hooks import airflow_api, registry
 from lifecycle.image_reference import ImageReference
 from lifecycle.operators.steps import Work, refuse_unapproved
 from lifecycle.tasks import release, rollback
+from lifecycle.trace import trace_id
 from tests.support.airflow import USE_CASE, make_settings, run_task
 from tests.support.image_names import image
+from training.impact import record
+from training.impact.record import Preview
 from training.registry import tags
 
 AA, CC = (ImageReference.parse(image(letters)) for letters in ("aa", "cc"))
@@ -41,6 +44,8 @@ RING = KeyRing.new()
 BUILT = {"image": image("aa"), "sbom_digest": "sha256:bb"}
 RITA = {"id": "12", "name": "rita"}
 REPORT = {"passed": True, "checks": [{"name": "health", "passed": True, "detail": "200"}]}
+KEY = "preview-key"
+"""Of the job that previewed the impact."""
 CHANGES = {
     "image": ({**BUILT, "image": image("dd")}, REPORT),
     "what staging found": (BUILT, {**REPORT, "passed": False}),
@@ -199,11 +204,12 @@ def test_version_that_a_person_made_of_the_same_run_is_not_taken_for_the_jobs(mo
 
 def test_gather_evidence_twice_leaves_one_document_and_the_staging_alias(model):
     version = model.add()
-    first = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT)
-    assert run(release.gather_evidence, context(), candidate(version), BUILT, REPORT) == first
+    first = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
+    assert run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY) == first
     stored = evidence.read(version.run_id, release.release_key(context()))
     assert stored.stage_seconds == {"build_image": 2.0}
     assert stored.release.requested_by == "omar"
+    assert stored.release.trace_id == trace_id(context()["ti"])
     assert alias(tags.STAGING) == version.version
     assert registry.resolve(USE_CASE, version.version).tags[tags.EVIDENCE_DIGEST] == first["digest"]
 
@@ -219,23 +225,25 @@ def later(monkeypatch):
 
 def test_text_and_evidence_are_made_once_and_used_again_by_a_later_try(model, answered, monkeypatch):
     version = model.add()
-    first = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT)
+    first = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
     assert registry.training_text(version.run_id, evidence.text_path(release.release_key(context()))) == first["body"]
     again = later(monkeypatch)
     monkeypatch.setattr(gate_body, "render", lambda *arguments, **options: pytest.fail("the text is made once"))
-    assert run(release.gather_evidence, again, candidate(version), BUILT, REPORT) == first
+    assert run(release.gather_evidence, again, candidate(version), BUILT, REPORT, KEY) == first
     answered(first)
     run(release.record_approval, context(), candidate(version))
-    assert run(release.gather_evidence, again, candidate(version), BUILT, REPORT) == first, "also once it was decided"
+    assert run(release.gather_evidence, again, candidate(version), BUILT, REPORT, KEY) == first, (
+        "also once it was decided"
+    )
 
 
 @pytest.mark.parametrize(("built", "report"), CHANGES.values(), ids=CHANGES)
 def test_evidence_of_other_facts_is_made_again_with_its_text(model, monkeypatch, built, report):
     version = model.add()
-    first = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT)
-    second = run(release.gather_evidence, later(monkeypatch), candidate(version), built, report)
+    first = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
+    second = run(release.gather_evidence, later(monkeypatch), candidate(version), built, report, KEY)
     assert second["digest"] != first["digest"]
-    assert "2026-11-22: nothing drifted" in second["body"]
+    assert "- Drift: nothing drifted, night of 2026-11-22" in second["body"]
     assert registry.training_text(version.run_id, evidence.text_path(release.release_key(context()))) == second["body"]
 
 
@@ -248,7 +256,7 @@ def test_evidence_holds_every_item_and_fits_the_published_schema(model, request)
     version = model.add()
     model.client.set_model_version_tag(model.name, version.version, tags.DATA_DIGEST, "d1")
     running = {"version": "1", "image": image("0a")}
-    body = run(release.gather_evidence, context(), candidate(version, running), BUILT, REPORT)["body"]
+    body = run(release.gather_evidence, context(), candidate(version, running), BUILT, REPORT, KEY)["body"]
     stored = registry.training_artifact(version.run_id, evidence.path(release.release_key(context())))
     schema = json.loads((request.config.rootpath / "docs" / "evidence.schema.json").read_text())
     jsonschema.validate(stored, schema)
@@ -256,7 +264,7 @@ def test_evidence_holds_every_item_and_fits_the_published_schema(model, request)
         ("2026-11-20", 2),
         ("2026-11-19", 0),
     ]
-    assert "2026-11-20: 2 fields drifted **Confirmed: Age.**" in body
+    assert "- Drift: 2 fields drifted, night of 2026-11-20. **Confirmed: Age.**" in body
     assert stored["model"]["data_digest"] == "d1"
     assert stored["model"]["training_run_id"] == version.run_id
     assert stored["image"]["sbom_digest"] == "sha256:bb"
@@ -271,10 +279,42 @@ def test_gate_body_shows_metrics_digest_checks_and_what_is_replaced(model):
     version = model.add()
     running = {"version": "1", "image": image("0a")}
     body = run_task(
-        release.gather_evidence, context(note="spring"), USE_CASE, candidate(version, running), BUILT, REPORT
+        release.gather_evidence, context(note="spring"), USE_CASE, candidate(version, running), BUILT, REPORT, KEY
     )["body"]
-    for part in ("0.850 (0.800 to 0.900)", image("aa"), image("0a"), "health", "spring", "omar", "all thresholds met"):
+    for part in ("| 0.850 |", AA.digest[7:19], "`0a0a0a0a0a0a`", "passed health", "> spring", "Asked by omar"):
         assert part in body
+    assert "until 2026" in body
+    page = f"http://airflow/lifecycle/evidence/{USE_CASE}/{version.run_id}/{release.release_key(context())}"
+    assert f"[All evidence]({page})" in body
+
+
+def test_terminal_has_the_sentence_that_the_gate_begins_with(model):
+    version = model.add()
+    shown = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
+    first = shown["body"].splitlines()[0].replace("**", "").replace("\\", "")
+    assert first == shown["sentence"]
+    assert shown["sentence"].startswith(f"{model.name} version {version.version} asks to go into production")
+
+
+PREVIEW = Preview(challenger="2", champion="1", reason="nobody asked")
+
+
+def test_evidence_and_gate_hold_what_the_preview_job_found(model):
+    model.configure(tables="/tables")
+    version, running = model.add(), {"version": "0", "image": image("0a")}
+    with pytest.raises(AirflowFailException, match=f"the preview job has left no previews/{KEY}.json"):
+        run(release.gather_evidence, context(), candidate(version, running), BUILT, REPORT, KEY)
+    model.client.log_text(version.run_id, msgspec.json.encode(PREVIEW).decode(), record.path(KEY))
+    shown = run(release.gather_evidence, context(), candidate(version, running), BUILT, REPORT, KEY)
+    assert "Impact: no preview, because nobody asked." in shown["body"]
+    assert evidence.read(version.run_id, release.release_key(context())).preview == PREVIEW
+
+
+def test_first_release_says_that_there_is_nothing_to_compare_with(model):
+    version = model.add()
+    body = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)["body"]
+    assert "Impact: no preview, because production runs no version yet that this one could be compared with." in body
+    assert "Would enter" not in body
 
 
 @pytest.fixture
@@ -308,8 +348,8 @@ def test_gate_says_that_the_schedule_asked(model, monkeypatch):
         extra={"version": version.version}, source_dag_id="attrition_train", source_run_id="training"
     )
     now["triggering_asset_events"] = {"asset": [announced]}
-    body = run(release.gather_evidence, now, candidate(version), BUILT, REPORT)["body"]
-    assert r"- Asked by **the schedule (attrition\_retrain\_nightly)** at" in body
+    body = run(release.gather_evidence, now, candidate(version), BUILT, REPORT, KEY)["body"]
+    assert r"Asked by the schedule (attrition\_retrain\_nightly) at" in body
 
 
 def _decide(
@@ -322,7 +362,7 @@ def _decide(
 ):
     """Gather the evidence of a release of a version and answer its gate."""
     now, given = context(run_id), candidate(version, production)
-    shown = run(release.gather_evidence, now, given, built, REPORT)
+    shown = run(release.gather_evidence, now, given, built, REPORT, KEY)
     answered(shown, "Approve" if approved else "Reject")
     return run(release.record_approval if approved else release.record_rejection, now, given)
 
@@ -341,7 +381,7 @@ def is_approved(version, digest):
 
 def test_approval_binds_this_digest_and_no_other(model, answered):
     version = model.add()
-    shown = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT)
+    shown = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
     assert not is_approved(version, AA)
     answered(shown)
     for _ in range(2):  # the second is another try of the same task
@@ -355,9 +395,9 @@ def test_approval_binds_this_digest_and_no_other(model, answered):
 @pytest.mark.parametrize(("built", "report"), CHANGES.values(), ids=CHANGES)
 def test_approval_of_other_evidence_than_there_is_by_now_binds_nothing(model, answered, built, report):
     version = model.add()
-    shown = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT)
+    shown = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
     answered(shown)
-    run(release.gather_evidence, context(), candidate(version), built, report)
+    run(release.gather_evidence, context(), candidate(version), built, report, KEY)
     with pytest.raises(AirflowFailException, match=f"rita approved evidence {shown['digest']}, and by now it is"):
         run(release.record_approval, context(), candidate(version))
     assert tags.APPROVAL not in registry.resolve(USE_CASE, version.version).tags
@@ -366,7 +406,7 @@ def test_approval_of_other_evidence_than_there_is_by_now_binds_nothing(model, an
 
 def test_evidence_that_was_rewritten_while_the_question_stood_is_refused(model, answered):
     version = model.add()
-    answered(run(release.gather_evidence, context(), candidate(version), BUILT, REPORT))
+    answered(run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY))
     document = evidence.read(version.run_id, release.release_key(context()))
     document.image.reference = image("ee", "evil.example/backdoor")
     place = evidence.path(release.release_key(context()))
@@ -394,7 +434,7 @@ def test_approval_is_read_from_airflows_own_record_and_counts_by_the_settings_of
 ):
     """An XCom of the gate could be written by hand, so none is read."""
     version = model.add()
-    answered(run(release.gather_evidence, context(), candidate(version), BUILT, REPORT), **answer)
+    answered(run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY), **answer)
     model.configure(**of)
     with pytest.raises(AirflowFailException, match=message):
         run(release.record_approval, context(), candidate(version))
@@ -403,7 +443,7 @@ def test_approval_is_read_from_airflows_own_record_and_counts_by_the_settings_of
 
 def test_release_whose_gate_never_asked_is_not_approved(model, monkeypatch):
     version = model.add()
-    run(release.gather_evidence, context(), candidate(version), BUILT, REPORT)
+    run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
     monkeypatch.setattr(airflow_api, "question", lambda *gate: None)
     with pytest.raises(AirflowFailException, match="no record of a question"):
         run(release.record_approval, context(), candidate(version))
@@ -412,7 +452,7 @@ def test_release_whose_gate_never_asked_is_not_approved(model, monkeypatch):
 @pytest.mark.parametrize("option", [None, "Approve"], ids=["silence", "an approval after the time was over"])
 def test_rejection_without_an_answer_in_time_is_nobodys(model, answered, option):
     version = model.add()
-    answered(run(release.gather_evidence, context(), candidate(version), BUILT, REPORT), option)
+    answered(run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY), option)
     run(release.record_rejection, context(), candidate(version))
     kept = evidence.read(version.run_id, release.release_key(context())).decision
     assert (kept.approved, kept.decided_by) == (False, "nobody")
@@ -589,7 +629,7 @@ def test_approval_goes_no_further_where_what_runs_could_not_be_put_back(model, c
 def test_approval_while_a_rollback_runs_goes_no_further(model, answered):
     version = model.add()
     now = context()
-    answered(run(release.gather_evidence, now, candidate(version), BUILT, REPORT))
+    answered(run(release.gather_evidence, now, candidate(version), BUILT, REPORT, KEY))
     now["ti"].get_dr_count = lambda dag_id, states: int((dag_id, states) == ("attrition_rollback", ["running"]))
     with pytest.raises(AirflowFailException, match="attrition_rollback is changing production"):
         run(release.record_approval, now, candidate(version))
@@ -724,7 +764,12 @@ def rendered(evaluation, running=""):
         },
         evidence.Evidence,
     )
-    return gate_body.render(document, mlflow_url="http://m", experiment_id="1", response_hours=48)
+    return gate_body.render(document, mlflow_url="http://m", airflow_url="http://a", experiment_id="1")
+
+
+def plainly(body):
+    """The gate's text, with cells that may break."""
+    return body.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_gate_body_marks_what_failed():
@@ -732,17 +777,24 @@ def test_gate_body_marks_what_failed():
     note = "Age, 95% interval 0.2 to 0.6"
     gap = {"title": "Fairness gap", "kind": "maximum", "value": 0.4, "limit": 0.3, "passed": True, "note": note}
     body = rendered({"thresholds": [brier, gap]})
-    assert "- **Limit missed:** Brier score is 1, allowed is at most 0.1\n" in body
-    assert "- Limits met: Fairness gap 0.4 (at most 0.3)\n" in body
-    assert "- **Failed in staging:** golden answers: 0.2 off\n" in body
+    assert (
+        "Unusual: Brier score is 1, which misses the limit of 0.1; golden answers failed in staging (0.2 off)" in body
+    )
+    assert "| Brier score | \\- | 1 | \\- | ≤ 0.1 MISSED |\n" in plainly(body)
+    assert "| Fairness gap | \\- | 0.4 | \\- | ≤ 0.3: met |\n" in plainly(body)
+    assert "- Staging: passed nothing; **failed golden answers**\n" in body
 
 
-FIGURES = {"champion": {"roc_auc": METRIC}, "comparison": {"champion_version": "2"}}
+PAIRED = {"difference": {"value": 0.01, "low": -0.01, "high": 0.03}, "better": 0.8}
+FIGURES = {
+    "champion": {"roc_auc": METRIC},
+    "comparison": {"champion_version": "2", "metrics": {"roc_auc": PAIRED}},
+}
 
 
 def test_gate_heads_figures_with_the_version_that_they_are_of():
     body = rendered(FIGURES, running="2")
-    assert "| Metric (95% interval) | Challenger | Version 2 (champion) |" in body
+    assert "| Figure | Version 2 (champion) | This version |" in plainly(body)
     assert "The evaluation compared with" not in body
 
 
@@ -757,16 +809,14 @@ def test_gate_heads_figures_with_the_version_that_they_are_of():
 def test_gate_says_where_another_version_is_champion_by_now(evaluation, running, said):
     body = rendered(evaluation, running=running)
     assert f"The evaluation {said}: to compare with what runs now, train again." in body
-    assert "Challenger | Champion" not in body
-    assert ("Version 2 (champion then)" in body) == bool(evaluation)
+    assert ("Version 2 (champion then)" in plainly(body)) == bool(evaluation)
 
 
 def test_gate_names_the_data_that_the_challenger_was_trained_on():
     data = {"source": "tables/training/night=2026-11-02", "rows": 1500, "original_rows": 1470, "labelled_rows": 30}
     body = rendered({"data": data})
-    assert "1470 original rows and 30 labelled by outcomes, digest `x`" in body
-    assert "Trained on tables/training/night" in body
-    assert "- Trained on 1470 rows, digest" in rendered({}), "of a version that an earlier release trained"
+    assert "trained on tables/training/night=2026-11-02: 1470 original rows and 30 labelled by outcomes." in body
+    assert "trained on 1470 rows." in rendered({}), "of a version that an earlier release trained"
 
 
 def gaps(value):
@@ -774,20 +824,23 @@ def gaps(value):
     return {"largest_gaps": dict.fromkeys(("selection_rate", "true_positive_rate", "calibration"), gap)}
 
 
-def test_gate_body_shows_a_protected_field_that_is_fed_with_its_reason_and_both_sets_of_figures():
+def test_protected_field_that_is_fed_is_unusual_and_both_sets_of_figures_are_shown():
     without = {
         "reasons": {"Age": "pensions"},
         "metrics": {"roc_auc": {"value": 0.84, "low": 0.8, "high": 0.88}},
         "fairness": gaps(0.2),
     }
-    body = rendered({"fairness": gaps(0.3), "without_protected": without})
-    head = "Challenger | No champion then | Plain logistic regression | Challenger without Age |"
-    assert f"| Metric (95% interval) | {head}" in body
-    assert "| ROC AUC | 0.850 (0.800 to 0.900) | \\- | 0.800 (0.700 to 0.850) | 0.840 (0.800 to 0.880) |" in body
-    gap = "Challenger Age: 0.300 (0.100 to 0.500); Challenger without Age Age: 0.200 (0.100 to 0.500)"
-    assert f"- Largest gap between groups, Share picked out: {gap}" in body
-    assert "- The model sees Age: pensions" in body
+    evaluation = {**EVALUATION, "fairness": gaps(0.3), "without_protected": without}
+    assert "the model sees Age, by which groups are compared (pensions)" in rendered(evaluation)
+    figures, largest = gate_body.metrics_table(evaluation, ""), gate_body.gaps_table(evaluation)
+    assert figures.heads[1:] == [
+        "Challenger", "No champion then", "Plain logistic regression", "Challenger without Age",
+    ]  # fmt: skip
+    assert figures.rows == [
+        ["ROC AUC", "0.850 (0.800 to 0.900)", "-", "0.800 (0.700 to 0.850)", "0.840 (0.800 to 0.880)"]
+    ]
+    assert largest.rows[0] == ["Share picked out", "Age: 0.300 (0.100 to 0.500)", "Age: 0.200 (0.100 to 0.500)"]
 
 
-def test_gate_body_of_a_use_case_without_groups_has_no_table_of_gaps():
-    assert "Largest gap between groups" not in rendered({})
+def test_use_case_without_groups_has_no_table_of_gaps():
+    assert gate_body.gaps_table(EVALUATION) is None

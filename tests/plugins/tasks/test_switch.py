@@ -59,7 +59,8 @@ def test_switch_says_reason_person_and_time(slot, monkeypatch):
     assert found == {**RUNNING, "said": encode(STOP)}
     assert json.loads(found["said"]) == {"reason": "wrong data", "by": "ann", "since": "2026-11-26T10:00:00+00:00"}
     assert (
-        json.loads(run_task(switch.look_up_running, context(user=None), USE_CASE)["said"])["by"] == "Airflow (manual)"
+        json.loads(run_task(switch.look_up_running, context(user=None), USE_CASE)["said"])["by"]
+        == "somebody whom Airflow cannot name"
     )
 
 

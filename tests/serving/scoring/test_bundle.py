@@ -75,7 +75,7 @@ def test_bundle_of_another_contract_is_served_by_the_same_code(flats: Path) -> N
     [
         (CONTRACT_FILE, b"{}", "missing required field"),
         (CONTRACT_FILE, None, "No such file"),
-        (CLASSIFIER_FILE, b"no model", "classifier.onnx is no model that ONNX Runtime can run"),
+        (CLASSIFIER_FILE, b"no model", "classifier.onnx is not a model that ONNX Runtime can run"),
         (DRIFT_FILE, b"no zip", "cannot be loaded"),
         (OUTLIERS_FILE, "flats", "outliers.onnx takes .* where the contract has X with 27 features"),
         (DRIFT_FILE, "flats", "drift.npz has no array 'count:BusinessTravel'"),

@@ -125,6 +125,23 @@ def test_line_with_a_cell_too_many_is_one_rejected_row(bundle, frame, tmp_path, 
     assert scores(tmp_path / "tables")["row"].to_pylist() == [n for n in range(1, 1_001) if n not in (5, 700)]
 
 
+def test_cell_that_is_not_utf_8_costs_its_row_and_no_other(bundle, frame, tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "_CSV_BYTES", 20_000)
+    category = next(field.name for field in load("attrition").features if field.kind == "category")
+    spoilt = frame.astype(object)
+    spoilt.loc[[2, 699], category] = "M\xfcller"
+    lines = spoilt.to_csv(index=False).splitlines()
+    lines[5] += ",more"
+    (tmp_path / "in.csv").write_bytes("\n".join(lines).encode("latin-1"))
+    batch = score(bundle, tmp_path / "in.csv", tmp_path / "tables")
+    assert (batch.rows, batch.scored, batch.rejected) == (1_000, 997, 3)
+    found = rejected(tmp_path / "tables")
+    assert [row["row"] for row in found] == [3, 5, 700]
+    assert found[0]["reasons"] == f"{category}: not UTF-8 text: save the file as CSV UTF-8"
+    assert "M\\xfcller" in found[0]["record"]
+    assert scores(tmp_path / "tables")["row"].to_pylist() == [n for n in range(1, 1_001) if n not in (3, 5, 700)]
+
+
 def test_table_without_a_required_column_is_refused_whole(bundle, frame, tmp_path):
     required = next(field.name for field in Bundle.load(bundle).contract.fields if field.required)
     frame.drop(columns=[required]).to_parquet(tmp_path / "in.parquet")
@@ -195,6 +212,11 @@ def test_delta_table_is_read_as_it_is_now_and_not_as_its_files_lie_there(bundle,
         ("people.xlsx", b"PK", "its name ends in none of"),
         ("people.parquet", b"not parquet", "it cannot be read to its end as parquet"),
         ("people.csv", b"a,b\n1,2\n", "the column is missing"),
+        ("people.csv", b"PK\x03\x04", "it is a zip archive or a workbook of a spreadsheet"),
+        ("people.csv", "a,b\n".encode("utf-16"), "it is in UTF-16 or UTF-32: save it as CSV UTF-8"),
+        ("people.csv", b"", "it is empty: a header line that ends"),
+        ("people.csv", b"a,b", "it is empty: a header line that ends"),
+        ("people.csv.gz", b"a,b", "it cannot be read to its end as csv .Not a gzipped file"),
     ],
 )
 def test_table_that_cannot_be_read_is_one_clear_error(bundle, tmp_path, name, content, expected):

@@ -1,9 +1,14 @@
 """The data contract at the door: what is read, what is refused, and how it is told."""
 
+import gzip
+
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from training.data.data_error import DataError
 from training.data.dataset import (
@@ -54,7 +59,7 @@ FAULTS = {
     "file is a picture": (raw(b"\x89PNG\r\n\x1a\n\x00\xff\xfe"), "file: it is not UTF-8 text"),
     "file is UTF-16": (
         lambda frame, path: frame.to_csv(path, index=False, encoding="utf-16"),
-        "file: it is not UTF-8 text",
+        "file: it is in UTF-16 or UTF-32: save it as CSV UTF-8",
     ),
     "lines of different length": (
         raw(b"Age,Attrition\n41,Yes\n41,Yes,3,4\n"),
@@ -246,6 +251,55 @@ def test_snapshot_gives_the_same_data_back(synthetic_frame, tmp_path):
     assert again.columns()["Department"][0] is None
 
 
+def renamed(use_case, before, after):
+    """The definition with another name for a field, its key and its label where they have that name."""
+    fields = tuple(
+        msgspec.structs.replace(field, name=after) if field.name == before else field for field in use_case.fields
+    )
+    label = use_case.label
+    return msgspec.structs.replace(
+        use_case,
+        fields=fields,
+        key=after if use_case.key == before else use_case.key,
+        label=msgspec.structs.replace(label, field=after if label.field == before else label.field),
+    )
+
+
+LEFT = msgspec.structs.replace(ATTRITION, label=msgspec.structs.replace(ATTRITION.label, positive="Left"))
+OTHER_DEFINITIONS = {
+    "label": (renamed(ATTRITION, "Attrition", "HasLeft"), "HasLeft: it is the label of the definition, and these rows"),
+    "key": (renamed(ATTRITION, "EmployeeNumber", "Id"), "Id: it is the key of the definition, and these rows have no"),
+    "values": (LEFT, r"Attrition: \d+ rows: not one of Left, No, .*: Yes; spell them as before"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_DEFINITIONS)
+def test_snapshot_whose_key_or_label_the_definition_calls_otherwise_by_now_is_refused_with_what_to_do(
+    case, synthetic, tmp_path
+):
+    use_case, said = OTHER_DEFINITIONS[case]
+    write_snapshot(synthetic, tmp_path / "snapshot.parquet")
+    with pytest.raises(DataError, match=said) as refused:
+        read_snapshot(use_case, tmp_path / "snapshot.parquet", "of version 3")
+    assert str(refused.value).startswith("the data file of version 3 has 1 fault; ")
+
+
+@given(missing=st.sets(st.sampled_from(sorted(ATTRITION.columns))), kind=st.sampled_from(["csv", "parquet"]))
+@settings(max_examples=25, deadline=None)
+def test_whichever_columns_a_table_lacks_it_is_read_or_each_is_named(missing, kind, synthetic_frame, tmp_path_factory):
+    path = tmp_path_factory.mktemp("table") / f"table.{kind}"
+    table = synthetic_frame.drop(columns=[*missing])
+    table.to_csv(path, index=False) if kind == "csv" else table.to_parquet(path, index=False)
+    try:
+        read_table(ATTRITION, str(path))
+        told = set()
+    except DataError as error:
+        told = {fault.column for fault in error.faults if fault.message == "the column is missing"}
+        told = set(ATTRITION.columns) if "none of the" in str(error) else told
+    optional = {field.name for field in ATTRITION.fields if not field.feature and not field.required}
+    assert missing - told <= optional - {ATTRITION.key}
+
+
 def faults(path):
     with pytest.raises(DataError) as refused:
         read_table(ATTRITION, str(path))
@@ -366,6 +420,23 @@ def test_file_of_a_delta_table_and_one_that_only_spark_reads_are_refused(synthet
     ("name", "content", "words"),
     [
         ("a.xlsx", b"PK", "file: it is a workbook of a spreadsheet: save it as CSV UTF-8"),
+        (
+            "a.csv",
+            b"PK\x03\x04\x14",
+            "file: it is a zip archive or a workbook of a spreadsheet: unpack it, or save it as",
+        ),
+        (
+            "a.csv.gz",
+            gzip.compress(b"PK\x03\x04\x14", mtime=0),
+            "file: it is a zip archive or a workbook of a spreadsheet",
+        ),
+        ("a.csv", b"\xd0\xcf\x11\xe0\xa1\xb1", "file: it is a workbook of a spreadsheet: save it as CSV UTF-8"),
+        ("a.csv", gzip.compress(b"Age", mtime=0), "file: it is compressed with gzip: let its name end in .csv.gz"),
+        ("a.csv", b"PAR1\x15\x04", "file: it is a Parquet file: let its name end in .parquet"),
+        ("a.csv", "Age,Attrition".encode("utf-16-le"), "file: it is in UTF-16 or UTF-32: save it as CSV UTF-8"),
+        ("a.csv", "Age,Attrition".encode("utf-16-be"), "file: it is in UTF-16 or UTF-32: save it as CSV UTF-8"),
+        ("a.csv.zip", b"PK", "file: it is an archive or a compressed file: unpack it; only .csv.gz is read as it is"),
+        ("a.tgz", b"", "file: it is an archive or a compressed file: unpack it"),
         ("a.txt", b"Age,Attrition", "it is not a Parquet file, or not all of one"),
         ("a.parquet", b"PAR1 and nothing PAR1", "it is not a Parquet file, or not all of one"),
         ("a.csv.gz", b"Age", "file: it is not compressed with gzip, as its name says: name it .csv"),
@@ -378,6 +449,16 @@ def test_what_a_library_says_is_told_in_words_of_people(name, content, words, tm
     (tmp_path / name).write_bytes(content)
     (told,) = faults(tmp_path / name)
     assert words in told
+
+
+@pytest.mark.parametrize("content", [None, "_SUCCESS", ".part-0.parquet.crc"])
+def test_folder_without_files_is_told_so(content, tmp_path):
+    folder = tmp_path / "table.parquet"
+    folder.mkdir()
+    if content:
+        (folder / content).write_text("")
+    (told,) = faults(folder)
+    assert told == "file: the folder holds no files: name the folder that holds the Parquet files"
 
 
 def test_file_may_be_named_in_capitals_and_compressed_and_its_columns_spelled_in_other_ways(

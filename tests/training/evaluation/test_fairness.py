@@ -44,10 +44,8 @@ def test_group_with_few_positives_is_shown_but_does_not_count(synthetic):
 def test_bands_divide_a_number_and_rows_without_a_value_belong_to_none(synthetic):
     frame = synthetic.frame.copy()
     frame["Age"] = np.resize([29.9, 30, 39, 50, np.nan], len(frame))
-    rows = {
-        name: members.sum()
-        for name, members in groups_of(msgspec.structs.replace(synthetic, frame=frame))["Age"].items()
-    }
+    columns = msgspec.structs.replace(synthetic, frame=frame).columns()
+    rows = {name: members.sum() for name, members in groups_of(synthetic.use_case, columns)["Age"].items()}
     assert rows == {"under 30": 120, "30 to under 40": 240, "50 and over": 120}
 
 

@@ -1,6 +1,8 @@
 """Every byte of the export is copied once, whatever grows, comes back or is half written."""
 
 import gzip
+import re
+from collections import Counter
 from datetime import date, timedelta
 
 import pyarrow.parquet as pq
@@ -21,7 +23,7 @@ class Bytes:
     def __init__(self, content, piece=7):
         self.content, self.piece = content, piece
 
-    def blobs(self, first, last):
+    def blobs(self, last):
         return [landing.Blob("blob", len(self.content))]
 
     def read(self, name, start, end):
@@ -200,6 +202,79 @@ def test_blob_names(name, expected):
     assert is_export(name) is expected
 
 
+def write(root, day, text, name="PT05M.json"):
+    file = root / FOLDER.replace("d=02", f"d={day:02d}") / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+
+
+def close(root, day, lookback=2):
+    night = date(2026, 11, day)
+    return landing.land(FolderSource(root), root / "tables", night, night - timedelta(days=lookback), night)
+
+
+@pytest.mark.parametrize("pack", [str.encode, lambda text: gzip.compress(text.encode())], ids=["plain", "gzip"])
+def test_what_is_appended_after_the_last_look_is_told_once_and_read_when_the_look_goes_back_further(tmp_path, pack):
+    write(tmp_path, 2, pack("{}\n"))
+    assert [close(tmp_path, day).unread for day in (2, 3, 4)] == [()] * 3
+    late = pack("{}\n") + pack('{"late": 1}\n')
+    write(tmp_path, 2, late)
+    (told,) = close(tmp_path, 5).unread
+    assert (told.day, told.blobs, told.bytes) == ("2026-11-02", 1, len(pack('{"late": 1}\n')))
+    assert close(tmp_path, 6).unread == ()
+    write(tmp_path, 2, late + pack("{}\n"))
+    write(tmp_path, 3, "{}\n")
+    told = close(tmp_path, 7).unread
+    assert [(one.day, one.blobs) for one in told] == [("2026-11-02", 1), ("2026-11-03", 1)]
+    assert told[0].bytes == len(pack('{"late": 1}\n') + pack("{}\n"))
+    assert len(copied(tmp_path / "tables")) == 1
+    assert close(tmp_path, 8, lookback=6).unread == ()
+    assert len(copied(tmp_path / "tables")) == 4
+
+
+def test_half_a_line_whose_folder_was_never_looked_at_for_the_last_time_is_told(tmp_path):
+    write(tmp_path, 2, '{}\n{"half')
+    assert [one.bytes for one in close(tmp_path, 2).waiting] == [6]
+    (told,) = close(tmp_path, 9).unread  # the nights between were never closed
+    assert (told.day, told.bytes) == ("2026-11-02", 6)
+
+
+def test_files_beside_the_folders_of_days_are_read_or_told_and_folders_of_a_storage_are_not_files(tmp_path):
+    write(tmp_path, 2, "{}\n")
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "PT05M.json").write_text("{}\n")
+    write(tmp_path, 2, "", name="h=09")  # as a storage with folders lists one
+    write(tmp_path, 40, "{}\n")  # the fortieth of November
+    manifest = close(tmp_path, 2)
+    assert (manifest.strange, manifest.blobs, manifest.lines) == (("notes.txt",), 3, 3)
+
+
+BURSTS = st.lists(st.lists(st.tuples(st.integers(2, 9), st.integers(1, 3)), max_size=4), min_size=8, max_size=8)
+
+
+@given(BURSTS, st.integers(0, 3), st.sets(st.integers(2, 9)))
+def test_whatever_is_appended_when_and_whichever_nights_are_closed_each_byte_is_kept_or_told(
+    tmp_path_factory, bursts, lookback, closed
+):
+    root = tmp_path_factory.mktemp("export")
+    written = dict.fromkeys(range(2, 10), 0)
+    told = {}
+    for night, burst in enumerate(bursts, start=2):
+        for day, lines in burst:
+            written[day] += lines
+            write(root, day, "{}\n" * written[day])
+        if night in closed:
+            told |= {date.fromisoformat(one.day).day: one.bytes for one in close(root, night, lookback).unread}
+    last = max(closed, default=None)
+    if last is None:
+        return
+    seen = Counter(date(*map(int, re.findall(r"[ymd]=(\d+)/", blob)[:3])).day for blob, _, _ in copied(root / "tables"))
+    final = close(root, 20, lookback)  # everything is older than what it looks at
+    told |= {date.fromisoformat(one.day).day: one.bytes for one in final.unread}
+    for day, lines in written.items():
+        assert seen[day] + told.get(day, 0) // 3 == lines
+
+
 def test_folder_source_lists_the_blobs_of_the_days_of_every_workspace(tmp_path):
     other = FOLDER.replace("/w/", "/another/")
     kept = [f"{FOLDER}/PT05M.json", f"{FOLDER}/PT05M_1.json", f"{other}/PT05M.json"]
@@ -207,7 +282,7 @@ def test_folder_source_lists_the_blobs_of_the_days_of_every_workspace(tmp_path):
     for name in [*kept, strange, FOLDER.replace("d=02", "d=03") + "/PT05M.json"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x\n")
-    found = FolderSource(tmp_path).blobs(NIGHT, NIGHT)
+    found = FolderSource(tmp_path).blobs(NIGHT)
     assert [blob.name for blob in found if blob.exported] == sorted(kept)
     assert [blob.name for blob in found if not blob.exported] == [strange]
     assert {blob.day for blob in found} == {NIGHT}
@@ -217,4 +292,4 @@ def test_folder_source_lists_the_blobs_of_the_days_of_every_workspace(tmp_path):
 
 
 def test_folder_source_without_a_folder_holds_nothing(tmp_path):
-    assert FolderSource(tmp_path / "missing").blobs(NIGHT, NIGHT) == []
+    assert FolderSource(tmp_path / "missing").blobs(NIGHT) == []

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.tenants import TENANTS
+from training.inference_log import outcomes_feed
 from training.inference_log.outcomes_feed import Listing, list_feed, read_feed
 from training.inference_log.sql_engine import Column, key_column
 from training.use_case import Binary
@@ -199,6 +200,51 @@ def test_compressed_file_that_ends_early_keeps_the_rows_before(tmp_path):
     assert len(found) > 1000
     assert places(rejected) == [("a.csv.gz", len(found) + 1)]
     assert f"the file cannot be read after row {len(found)}: EOFError" in rejected[0].reason
+
+
+@pytest.mark.parametrize("pause", [1, 3])
+def test_file_that_is_written_to_while_it_is_read_counts_in_the_next_night(tmp_path, monkeypatch, pause):
+    """Half a row may be another person's: ``2026-03-31,Yes,12`` of ``2026-03-31,Yes,1234``."""
+    rows = ["2026-03-31,Yes,7", "2026-03-31,No,8", "2026-03-31,Yes,12"]
+    header = "effective_date,Attrition,EmployeeNumber"
+    (tmp_path / "a.csv").write_text("\n".join([header, *rows]))
+    (tmp_path / "b.csv").write_text(f"{header}\n2026-03-31,Yes,9\n")
+    made = outcomes_feed._outcome
+    asked = []
+
+    def grows(*arguments):
+        asked.append(arguments)
+        if len(asked) == pause:
+            with (tmp_path / "a.csv").open("a") as file:
+                file.write("34\n")
+        return made(*arguments)
+
+    monkeypatch.setattr(outcomes_feed, "_outcome", grows)
+    found, rejected = read(tmp_path)
+    assert values(found) == [(9, "Yes", DAY)]
+    assert places(rejected) == [("a.csv", 0)]
+    assert "it was written to while it was read" in rejected[0].reason
+    found, rejected = read(tmp_path)
+    assert [key for key, _, _ in values(found)] == [7, 8, 1234, 9]
+    assert rejected == []
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"PK\x03\x04\x14", "the file cannot be read: it is a zip archive or a workbook of a spreadsheet"),
+        (HEADER.encode("utf-16"), "the file cannot be read: it is in UTF-16 or UTF-32: save it as CSV UTF-8"),
+        (
+            gzip.compress(HEADER.encode(), mtime=0),
+            "the file cannot be read: it is compressed with gzip: let its name end in .csv.gz",
+        ),
+    ],
+)
+def test_what_is_visibly_no_text_is_told_by_what_it_is(tmp_path, content, words):
+    (tmp_path / "a.csv").write_bytes(content)
+    found, (rejected,) = read(tmp_path)
+    assert found == []
+    assert rejected.reason.startswith(words)
 
 
 def test_every_file_is_read_or_told_but_those_that_a_program_hides(tmp_path):

@@ -13,6 +13,7 @@ from tests.support.tenants import KEYLESS, TENANTS
 from training.data.dataset import Dataset
 from training.data.synthetic import make_rows
 from training.drift.window import read_window
+from training.impact.records import read_records
 from training.inference_log import outcomes
 from use_cases.attrition import USE_CASE as ATTRITION
 
@@ -46,6 +47,13 @@ def test_both_engines_make_the_same_tables_and_counts(session, tmp_path, use_cas
     for table in ("inference", "unpaired", "quarantine"):
         assert by_place(rows(tmp_path / "spark", table)) == by_place(rows(tmp_path / "duck", table))
 
+    seen = [
+        read_records(engine, tmp_path / name, use_case, FIRST + timedelta(days=9))
+        for engine, name in ((duck, "duck"), (spark, "spark"))
+    ]
+    assert seen[0].rows == seen[1].rows > 10
+    for name, column in seen[0].columns.items():
+        assert sorted(map(str, seen[1].columns[name])) == sorted(map(str, column)), name
     original = outcomes.Original(Dataset(use_case, make_rows(use_case, 300, 1), "d"), "the first table")
     write_feed(tmp_path / "feed", use_case, export)
     found = [

@@ -10,7 +10,7 @@ followTheme();
 addEventListener("storage", followTheme);
 
 document.addEventListener("click", (event) => {
-  const link = event.target.closest('a[href]:not([href^="#"])'); // those stay on the page
+  const link = event.target.closest('a[href]:not([href^="#"], [href^="?"])'); // those stay on the page
   if (!link || window.parent === window) return;
   event.preventDefault();
   const outside = window.parent.document.createElement("a");

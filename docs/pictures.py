@@ -1,0 +1,113 @@
+"""Take the pictures of ``docs/images`` anew: ``make pictures``, while the stack of ``make demo`` is up.
+
+Triggers a release of the champion's version, whose gate is one of the pictures, and rejects it afterwards. Needs the
+environment of ``requirements-browser.txt`` and a Chromium.
+"""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from embedded.airflow_client import Airflow
+from embedded.environment import Stack
+from training.use_case import UseCase, load
+
+IMAGES = Path(__file__).with_name("images")
+EXAMPLE = "attrition"
+SIZE = {"width": 1280, "height": 900}
+GATE, REJECT = "await_approval", "Reject"
+_GATE_SECONDS = 240.0
+"""For build, staging and verification on a busy machine."""
+_PAGE_MS = 60_000.0
+"""For a page of a server that has just started."""
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """Chromium, without a window."""
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if found is None:
+        sys.exit("no browser was found: install Debian's package chromium")
+    with sync_playwright() as playwright:
+        # Its sandbox needs what containers and root do not have; it looks at our own pages alone.
+        running = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        try:
+            yield running
+        finally:
+            running.close()
+
+
+def sign_in(page: Page, stack: Stack) -> None:
+    """Sign in to Airflow as its administrator."""
+    page.set_default_timeout(_PAGE_MS)
+    page.goto(f"{stack.airflow_url}/auth/login")
+    page.fill("input[name=username]", stack.credentials.airflow_user)
+    page.fill("input[name=password]", stack.credentials.airflow_password)
+    page.click("button[type=submit]")
+    page.wait_for_url(lambda url: "/login" not in url)
+
+
+def airflow_of(stack: Stack) -> Airflow:
+    """Airflow's API; ends the process with what to do where no stack is up."""
+    if not (stack.home / "secrets").is_dir():
+        sys.exit(f"no stack is up in {stack.home}: call `make demo APPROVE=yes` first")
+    return Airflow(stack.airflow_url, stack.credentials.airflow_user, stack.credentials.airflow_password)
+
+
+@contextmanager
+def waiting_gate(airflow: Airflow, use_case: UseCase) -> Iterator[str]:
+    """The run of a release of version 1 that waits for its answer; rejected at the end."""
+    run_id = f"pictures__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
+    airflow.trigger(use_case.release_dag, run_id, {"version": 1, "note": "the figures of spring"})
+    _await(airflow, use_case, run_id, lambda run, gate: gate == "awaiting_input", "come to its gate")
+    try:
+        yield run_id
+    finally:
+        airflow.answer(use_case.release_dag, run_id, GATE, REJECT, "it was asked for a picture")
+        _await(airflow, use_case, run_id, lambda run, gate: run == "success", "end")
+
+
+def _await(airflow: Airflow, use_case: UseCase, run_id: str, reached: Callable[[str, str], bool], what: str) -> None:
+    """Wait until the states of a run and of its gate are such; ends the process where that takes too long."""
+    deadline = time.monotonic() + _GATE_SECONDS
+    while True:
+        run = airflow.run(use_case.release_dag, run_id)["state"]
+        if reached(run, airflow.task(use_case.release_dag, run_id, GATE)["state"]):
+            return
+        if run == "failed" or time.monotonic() > deadline:
+            sys.exit(f"the release {run_id} does not {what}: its run is {run}")
+        time.sleep(1)
+
+
+def gate_page(page: Page, airflow: Airflow, use_case: UseCase, run_id: str) -> None:
+    """Open the question of a waiting gate."""
+    page.goto(f"{airflow.link(use_case.release_dag, run_id, GATE)}/required_actions")
+    page.get_by_role("button", name="Approve").wait_for()
+
+
+def main() -> None:
+    """Take every picture."""
+    stack, use_case = Stack.read(), load(EXAMPLE)
+    airflow = airflow_of(stack)
+    with browser() as chromium:
+        page = chromium.new_page(viewport=SIZE)  # type: ignore[arg-type]
+        sign_in(page, stack)
+        with waiting_gate(airflow, use_case) as run_id:
+            gate_page(page, airflow, use_case, run_id)
+            page.screenshot(path=IMAGES / "gate.png")
+            page.goto(airflow.link(use_case.release_dag, run_id))
+            page.locator(".react-flow__node").first.wait_for()
+            page.locator(".react-flow").screenshot(path=IMAGES / "release-graph.png")
+            page.goto(f"{stack.airflow_url}/lifecycle/releases")
+            page.get_by_role("table").first.wait_for()
+            page.screenshot(path=IMAGES / "model-releases.png", full_page=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Names and rights of the configuration, beside those that docs/azure.md lists."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from infrastructure.checks.configuration import ROOT, Configuration, text
+
+PAGE = ROOT.parent / "docs" / "azure.md"
+ROLES = ROOT / "schemas" / "roles.json"
+NAMES_HEADING, ROLES_HEADING = "Names", "Who may do what"
+_ALLOWED = {"access.tf"}
+"""Where role assignments may stand, in the root module."""
+_MARKS = {"${local.prefix}": "NAME-ENVIRONMENT", "${local.compact}": "NAMEENVIRONMENT"}
+"""What the page writes for the parts that each environment fills in."""
+
+
+class Right(NamedTuple):
+    """One role assignment, in the words of access.tf and of the page."""
+
+    who: str
+    role: str
+    on: str
+
+    def __str__(self) -> str:
+        return f"{self.who} has {self.role} on {self.on}"
+
+
+def problems(configuration: Configuration, page: Path = PAGE) -> list[str]:
+    """Everything that is wrong, one sentence each."""
+    content = page.read_text()
+    told_rights = {str(Right(*row)) for row in _rows(content, ROLES_HEADING, 3)}
+    told_names = {f"{what}: {name}" for what, name in _rows(content, NAMES_HEADING, 2)}
+    return [
+        *_elsewhere(configuration),
+        *_words(configuration),
+        *_differences("right", {str(right) for right in rights(configuration)}, told_rights),
+        *_differences("name", names(configuration), told_names),
+    ]
+
+
+def rights(configuration: Configuration) -> list[Right]:
+    """Every role assignment that access.tf lists."""
+    lists = (value for name, value in configuration.root.locals().items() if name.startswith("roles_"))
+    return [Right(*(text(entry[part]) for part in Right._fields)) for entries in lists for entry in entries]
+
+
+def names(configuration: Configuration) -> set[str]:
+    """``vault: NAME-ENVIRONMENT-kv`` for each name that environments.tf gives."""
+    found = set()
+    for what, name in configuration.root.locals()["names"].items():
+        words = text(name)
+        for written, mark in _MARKS.items():
+            words = words.replace(written, mark)
+        found.add(f"{text(what).replace('_', ' ')}: {words}")
+    return found
+
+
+def _elsewhere(configuration: Configuration) -> Iterator[str]:
+    """Role assignments that the lists do not hold."""
+    for block in configuration.resources():
+        if block.kind != "azurerm_role_assignment":
+            continue
+        if block.file.parent != configuration.root.folder or block.file.name not in _ALLOWED:
+            yield f"{block}: role assignments stand in the lists of access.tf, where the page is compared with them"
+        elif "local.roles_" not in block.body.get("for_each", ""):
+            yield f"{block}: it takes no list of access.tf: write the right into one"
+
+
+def _words(configuration: Configuration) -> Iterator[str]:
+    """Roles that Azure has, and words for people and places that access.tf explains."""
+    local = configuration.root.locals()
+    known = json.loads(ROLES.read_text())["roles"]
+    for right in rights(configuration):
+        if right.role not in known:
+            yield f"{right}: schemas/roles.json has no such role; look the id up before you add it"
+    for stage in ("before", "after"):
+        people, places = ({text(word) for word in local[f"{kind}_{stage}"]} for kind in ("principals", "places"))
+        for entry in local[f"roles_{stage}"]:
+            who, on = text(entry["who"]), text(entry["on"])
+            if who not in people or on not in places:
+                yield f"roles_{stage}: {who} or {on} is not in principals_{stage} and places_{stage}"
+
+
+def _rows(content: str, heading: str, columns: int) -> Iterator[tuple[str, ...]]:
+    """The rows of the one table below a heading, without the marks of code; the first ``columns`` of each."""
+    section = re.search(rf"^## (?:\d+\. )?{heading}$\n(.*?)(?=^## |\Z)", content, re.MULTILINE | re.DOTALL)
+    lines = [line for line in (section[1] if section else "").splitlines() if line.startswith("|")]
+    for line in lines[2:]:
+        yield tuple(cell.strip().strip("`") for cell in line.strip("|").split("|"))[:columns]
+
+
+def _differences(what: str, made: set[str], told: set[str]) -> Iterator[str]:
+    for entry in sorted(made - told):
+        yield f"the configuration has a {what} that {PAGE.name} does not list: {entry}"
+    for entry in sorted(told - made):
+        yield f"{PAGE.name} lists a {what} that the configuration does not have: {entry}"

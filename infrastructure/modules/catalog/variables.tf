@@ -1,0 +1,29 @@
+variable "name" {
+  description = "Name of the catalog."
+  type        = string
+}
+
+variable "use_cases" {
+  description = "Names of the use cases; each has a schema."
+  type        = set(string)
+}
+
+variable "connector_id" {
+  description = "Resource id of the access connector."
+  type        = string
+}
+
+variable "account" {
+  description = "Name of the storage account."
+  type        = string
+}
+
+variable "containers" {
+  description = "Names of its containers, by what they are for."
+  type        = map(string)
+}
+
+variable "code_root" {
+  description = "Workspace folder of the training code."
+  type        = string
+}

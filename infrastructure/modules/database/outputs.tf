@@ -1,0 +1,4 @@
+output "host" {
+  description = "Where the database is reached from the network."
+  value       = azurerm_postgresql_flexible_server.this.fqdn
+}

@@ -1,0 +1,34 @@
+variable "group" {
+  description = "Name of the resource group."
+  type        = string
+}
+
+variable "location" {
+  description = "Region."
+  type        = string
+}
+
+variable "name" {
+  description = "Name of the storage account."
+  type        = string
+}
+
+variable "tags" {
+  description = "Tags of everything."
+  type        = map(string)
+}
+
+variable "replication" {
+  description = "LRS, ZRS or another way to keep copies."
+  type        = string
+}
+
+variable "containers" {
+  description = "Name of each container, by what it is for."
+  type        = map(string)
+}
+
+variable "deleted_days" {
+  description = "Days that deleted blobs and containers can be had back."
+  type        = number
+}

@@ -1,0 +1,30 @@
+"""When a use case's arrivals DAG runs: by its assets, watched where the queue is listened to, and by the clock.
+
+Imported by DAG files, so mind what it imports.
+"""
+
+from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable
+
+from lifecycle import settings
+from lifecycle.events import feeds
+from lifecycle.events.trigger import ArrivalTrigger
+from training.use_case import UseCase
+
+
+def watched(use_case: UseCase) -> list[Asset]:
+    """The assets that events of a use case feed."""
+    events = settings.load().events
+    found = []
+    for feed, subjects in feeds.wanted(use_case):
+        trigger = ArrivalTrigger(events.queue, feed.name, use_case.name, subjects)
+        watchers = [AssetWatcher(name=f"{feed.name}_of_{use_case.name}", trigger=trigger)] if events.listen else []
+        found.append(Asset(feed.asset(use_case), watchers=watchers))
+    return found
+
+
+def schedule(use_case: UseCase) -> AssetOrTimeSchedule | None:
+    """When the arrivals DAG runs; ``None`` where a use case starts nothing by new files."""
+    if not (assets := watched(use_case)):
+        return None
+    timetable = CronTriggerTimetable(settings.load().events.sweep, timezone="UTC")
+    return AssetOrTimeSchedule(timetable=timetable, assets=assets)

@@ -1,0 +1,47 @@
+"""The fields of a DAG's trigger form. What may stay empty is ``None`` there: the form takes no empty text."""
+
+from typing import Any, Literal
+
+from airflow.sdk import Param
+
+Kind = Literal["string", "integer", "boolean"]
+_UNBOUNDED = 2**31 - 1
+
+
+def optional(kind: Kind, title: str, description: str, *, otherwise: str, **schema: Any) -> Param:
+    """A field that may stay empty.
+
+    :param otherwise: what counts then, in words: ``the challenger``.
+    :param schema: further members of its JSON Schema, such as ``minimum``; bounds are told in the form.
+    """
+    return Param(
+        None,
+        type=["null", kind],
+        title=title,
+        description=f"{description}{_bounds(schema)} Empty: {otherwise}.".strip(),
+        **schema,
+    )
+
+
+def flag(title: str, description: str) -> Param:
+    """A switch, off by default."""
+    return Param(False, type=["null", "boolean"], title=title, description=description)
+
+
+def required_text(title: str, description: str, *, longest: int = 500) -> Param:
+    """A text of at least three characters that a person has to type."""
+    return Param(
+        type="string",
+        minLength=3,
+        maxLength=longest,
+        title=title,
+        description=f"{description} 3 to {longest} characters.",
+    )
+
+
+def _bounds(schema: dict[str, Any]) -> str:
+    low, high = schema.get("minimum"), schema.get("maximum", _UNBOUNDED)
+    if low is None:
+        longest = schema.get("maxLength")
+        return f" At most {longest} characters." if longest else ""
+    return f" From {low} on." if high == _UNBOUNDED else f" From {low} to {high}."

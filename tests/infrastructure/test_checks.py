@@ -1,0 +1,208 @@
+"""The infrastructure holds together, and the checks find what is planted in a copy."""
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infrastructure.checks import arguments, configuration, documented
+from infrastructure.checks.__main__ import main, problems
+from infrastructure.checks.configuration import ROOT, plain
+from infrastructure.checks.policies import ENVIRONMENTS, EXAMPLE, Accepted, Finding, accepted, unaccepted
+
+PAGE = documented.PAGE
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the configuration, to plant things in."""
+    return Path(shutil.copytree(ROOT, tmp_path / "infrastructure"))
+
+
+def plant(copy: Path, file: str, old: str, new: str) -> list[str]:
+    """What the checks say once a text is replaced."""
+    path = copy / file
+    assert old in path.read_text(), "the test has to plant something"
+    path.write_text(path.read_text().replace(old, new, 1))
+    return problems(copy, PAGE, None)
+
+
+def test_infrastructure_holds(capsys):
+    main([])
+    assert "hold" in capsys.readouterr().out
+
+
+def test_copy_without_a_fault_holds(copy):
+    assert problems(copy, PAGE, None) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "says"),
+    [
+        ("modules/cluster/main.tf", "oidc_issuer_enabled ", "oidc_issuer_enable ", "no argument oidc_issuer_enable;"),
+        ("modules/cluster/main.tf", "vm_size ", "vm_siz ", "default_node_pool: there is no argument vm_siz;"),
+        ("modules/network/main.tf", '"delegation" {', '"delegatio" {', "there is no block delegatio;"),
+        ("modules/network/main.tf", "    content {\n      name ", "    content {\n      nam ", "no argument nam;"),
+        ("modules/catalog/main.tf", "volume_type ", "volume_typ ", "no argument volume_typ;"),
+        ("modules/catalog/main.tf", 'volume_type      = "EXTERNAL"\n', "", "volume_type is missing"),
+        ("modules/catalog/main.tf", "  grant {", "  grant = {", "grant is a block"),
+        ("modules/catalog/main.tf", '["USE_CATALOG"]', '"USE_CATALOG"', "privileges has to be a list"),
+        ("modules/lake/main.tf", '"azurerm_storage_account"', '"azurerm_storage_acount"', "azurerm_storage_acount"),
+        ("modules/lake/outputs.tf", ".primary_blob_endpoint", ".primary_blob_endpont", "no attribute"),
+        ("modules/cluster/outputs.tf", "azurerm_kubernetes_cluster.this.id", "var.nobody", "no such variable"),
+        ("main.tf", "module.queue.host", "module.queue.hosts", "no output hosts"),
+        ("main.tf", "  sku      = local.size.registry_sku\n", "", "sku is missing"),
+        ("main.tf", "  sku      = local.size.registry_sku\n", "  skew = 1\n", "has no variable skew"),
+        ("main.tf", "local.size.node_size", "local.sizing.node_size", "no such local value"),
+        ("main.tf", '"./modules/queue"', '"./modules/queues"', "there is no folder"),
+        ("variables.tf", 'variable "name"', 'variable "unused" {}\nvariable "name"', "nothing uses it"),
+        ("versions.tf", "4.73.0", "4.74.0", "run `make azure-schemas`"),
+        ("main.tf", 'module "queue" {', 'module queue" {', "is not HCL"),
+    ],
+)  # fmt: skip
+def test_planted_fault_is_named(copy, file, old, new, says):
+    assert any(says in problem for problem in plant(copy, file, old, new))
+
+
+RESOURCES = [block for block in configuration.read().resources() if plain(block.body)]
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_any_misspelt_argument_is_found(data):
+    block = data.draw(st.sampled_from(RESOURCES))
+    given_ = [
+        name for name in plain(block.body) if name not in ("for_each", "count", "depends_on", "lifecycle", "dynamic")
+    ]
+    if not given_:
+        return
+    name = data.draw(st.sampled_from(given_))
+    misspelt = name[:-1] + random.Random(name).choice("qzx_")
+    body = {misspelt if key == name else key: value for key, value in block.body.items()}
+    found = arguments.resource_problems(block._replace(body=body))
+    assert any(misspelt in problem for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "says"),
+    [
+        (  # one too many
+            "access.tf",
+            '{ who = "pipeline", role = "AcrPush", on = "airflow registry" },',
+            '{ who = "pipeline", role = "AcrPush", on = "airflow registry" },\n'
+            '    { who = "pipeline", role = "AcrPush", on = "image registry" },',
+            "does not list: pipeline has AcrPush on image registry",
+        ),
+        (  # a wider role
+            "access.tf",
+            '{ who = "workers", role = "Storage Blob Data Reader"',
+            '{ who = "workers", role = "Storage Blob Data Contributor"',
+            "does not list: workers has Storage Blob Data Contributor on container am-containerlogv2",
+        ),
+        (  # a role that nobody may have here
+            "access.tf", '{ who = "airflow", role = "Key Vault Secrets User"', '{ who = "airflow", role = "Owner"',
+            "has no such role",
+        ),
+        (  # one that is gone
+            "access.tf", '    { who = "production nodes", role = "AcrPull", on = "airflow registry" },\n', "",
+            "does not have: production nodes has AcrPull on airflow registry",
+        ),
+        (  # elsewhere
+            "modules/lake/main.tf",
+            'resource "azurerm_storage_container"',
+            'resource "azurerm_role_assignment" "wide" {\n  principal_id = var.name\n  scope = var.name\n'
+            '  role_definition_name = "AcrPull"\n}\nresource "azurerm_storage_container"',
+            "role assignments stand in the lists of access.tf",
+        ),
+        (  # beside the lists
+            "access.tf",
+            'resource "azurerm_role_assignment" "after"',
+            'resource "azurerm_role_assignment" "wide" {\n  principal_id = var.key_keeper\n  scope = module.vault.id\n'
+            '  role_definition_name = "AcrPull"\n}\nresource "azurerm_role_assignment" "after"',
+            "it takes no list of access.tf",
+        ),
+        ("access.tf", 'on = "qa group" }', 'on = "all groups" }', "not in principals_before and places_before"),
+        ("environments.tf", "{local.prefix}-kv", "{local.prefix}-v", "does not list: vault: NAME-ENVIRONMENT-v"),
+    ],
+)  # fmt: skip
+def test_planted_right_or_name_is_named(copy, file, old, new, says):
+    assert any(says in problem for problem in plant(copy, file, old, new))
+
+
+def test_page_without_a_right_is_named(tmp_path):
+    page = tmp_path / "azure.md"
+    page.write_text(PAGE.read_text().replace("| events | Azure Service Bus Data Sender |", "| events | AcrPull |"))
+    said = problems(ROOT, page, None)
+    assert [problem for problem in said if "events has AcrPull on event queue" in problem]
+    assert [problem for problem in said if "events has Azure Service Bus Data Sender on event queue" in problem]
+
+
+def test_right_of_a_place_is_that_place():
+    """A word of the list is no wider than what it stands for: only what is named so is behind it."""
+    local = configuration.read().root.locals()
+    places = {**local["places_before"], **local["places_after"]}
+    for word, meant in places.items():
+        name = configuration.text(word)
+        if name.startswith("container "):
+            container = {"am-containerlogv2": "logs", "airflow-logs": "task_logs", "dead-letters": "dead_letters"}
+            part = name.removeprefix("container ")
+            if part != "instances' identity":
+                assert meant == f'${{module.lake.containers["{container.get(part, part)}"]}}'
+    assert not [word for word, meant in places.items() if "subscription" in meant or "module.lake.id" in meant]
+
+
+def test_command_fails_with_what_is_wrong(copy):
+    plant(copy, "modules/lake/main.tf", "min_tls_version ", "min_tls_versio ")
+    with pytest.raises(SystemExit, match="min_tls_versio"):
+        main(["--folder", str(copy)])
+
+
+def test_both_environments_have_the_same_lines():
+    sizes = configuration.read().root.locals()["sizes"]
+    assert sorted(sizes) == sorted(ENVIRONMENTS)
+    assert plain(sizes["small"]).keys() == plain(sizes["full"]).keys()
+
+
+def test_page_counts_the_machines_of_both_environments():
+    text = PAGE.read_text()
+    for size in ("small", "full"):
+        values = plain(configuration.read().root.locals()["sizes"][size])
+        nodes = configuration.text(values["node_size"])
+        assert f"2 clusters {TIMES} {values['node_count']} `{nodes}`" in text
+        assert f"`{configuration.text(values['database_sku'])}`, {values['database_storage_mb']} MB" in text
+        assert f"2 {TIMES} `{configuration.text(values['registry_sku'])}`" in text
+        assert f"2 {TIMES} tier `{configuration.text(values['cluster_tier'])}`" in text
+        assert f"at most {values['log_gigabytes_a_day']} GB a day" in text
+        assert f"`{configuration.text(values['replication'])}`" in text
+
+
+def test_example_gives_every_variable_that_has_no_default():
+    wanted = configuration.read().root.of("variable")
+    given_ = set(plain(configuration.hcl2.loads((ROOT / EXAMPLE).read_text())))
+    assert given_ <= wanted.keys()
+    assert {name for name, block in wanted.items() if "default" not in block.body} <= given_
+
+
+def test_every_variable_and_output_says_what_it_is():
+    for module in configuration.read().every():
+        for block in (*module.of("variable").values(), *module.of("output").values()):
+            assert block.body.get("description"), block
+
+
+def test_accepted_findings_have_reasons():
+    assert all(len(entry.reason) > 20 for entry in accepted())
+    assert len({entry.finding for entry in accepted()}) == len(accepted())
+
+
+def test_finding_has_to_be_accepted_and_an_acceptance_has_to_be_needed():
+    finding = Finding("trivy", "AZU-1", "module.lake", "too open")
+    needed = Accepted("trivy AZU-1 on module.lake", "a reason")
+    assert unaccepted({finding}, [needed]) == []
+    assert unaccepted({finding}, []) == ["trivy AZU-1 on module.lake: too open"]
+    assert unaccepted({finding}, [Accepted("checkov AZU-1 on module.lake", "a reason")]) != []
+    (rest,) = unaccepted({finding}, [needed, Accepted("trivy AZU-1 on module.vault", "a reason")])
+    assert "accepts trivy AZU-1 on module.vault, which does not occur" in rest

@@ -39,7 +39,7 @@ class ScoredRecord(msgspec.Struct, gc=False):
 class ScoredRecords:
     """Makes the member ``records`` of answers. Thread-safe."""
 
-    def __init__(self, bundle: Bundle, between: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, bundle: Bundle, between: Callable[[], None]) -> None:
         """``between`` is called between two parts of an answer."""
         self._bundle = bundle
         self._between = between

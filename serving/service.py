@@ -82,6 +82,7 @@ class Service:
     """Held by the request whose records are read, scored and worded for the log: one at a time, which is faster than
     threads that pass the interpreter to and fro, and bounds the memory."""
     _explaining: threading.Lock = field(default_factory=threading.Lock)
+    """Held by the request whose reasons take long: the others that have as many would wait for minutes."""
     waiting_for_us: set[Any] = field(default_factory=set)
     """Sockets of clients whose requests are worked on: we do not wait for them, however long that takes."""
 

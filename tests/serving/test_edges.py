@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from typing import Any
 import psutil
 import pytest
 
+from serving.app import create_app
+from serving.errors import Problem
 from serving.files import csv_table
 from serving.media import MEDIA_TYPES
+from serving.settings import read_settings
 from tests.support.serving_bundles import Attrition
 from tests.support.serving_processes import KEY, Answer, Server
 
@@ -254,6 +258,21 @@ def test_large_bodies_together_stay_within_the_pods_memory(attrition: Attrition,
     assert 200 in statuses
     print(f"peak: {peak:.0f} MiB")
     assert peak < POD_LIMIT_MIB
+
+
+@pytest.mark.parametrize(
+    ("sent", "body"), [(JSON, b'[{"":0}]'), (JSON, b"[NaN]"), (NDJSON, b"{}\n"), (NDJSON, b"NaN\n"), (CSV, b"Age\n1\n")]
+)
+def test_refusal_holds_nothing_of_what_was_read(attrition: Attrition, sent: str, body: bytes) -> None:
+    """Its traceback would, for as long as it takes to answer, while the next request is being read."""
+    app = create_app(read_settings({"SCORING_BUNDLE": str(attrition.folder), "SCORING_AUTH": "off"}))
+    endpoint: Any = app.view_functions["predict"]
+    with pytest.raises(Problem) as refused:
+        endpoint._fields(body, sent)
+    own, caught = traceback.extract_tb(refused.value.__traceback__)[-2:]
+    assert caught.name == "_fields"
+    assert own.name == "test_refusal_holds_nothing_of_what_was_read"
+    assert refused.value.__cause__ is refused.value.__context__ is None
 
 
 # ---- 4, 5: stderr ----

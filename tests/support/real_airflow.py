@@ -28,8 +28,11 @@ def running(home: Path, dags: Path, more: Mapping[str, str]) -> Iterator[SimpleN
 
     def kill_triggerer() -> None:
         """The supervisor and its runner, at once."""
+        # Forked, so they all have one command line: what tells them apart is where their output goes.
         (supervisor,) = [
-            child for child in psutil.Process(process.pid).children() if "triggerer" in " ".join(child.cmdline())
+            child
+            for child in psutil.Process(process.pid).children()
+            if any(file.path.endswith("airflow-triggerer.log") for file in child.open_files())
         ]
         for one in [*supervisor.children(recursive=True), supervisor]:
             one.kill()

@@ -73,11 +73,11 @@ async def what_is_stored_nowhere_comes_again(queue: Queue, ack_timeout: float) -
     assert starts([*triggerer.stored], known) == [], "even if it had been stored the first time"
 
 
-async def watcher_that_was_not_there_yet_loses_nothing(queue: Queue) -> None:
+async def watcher_that_was_not_there_yet_loses_nothing(queue: Queue, caplog: Any) -> None:
     """After a restart the first watcher listens before its siblings do; in two triggerers it is alone for good."""
     queue.send(json.dumps(cloud_event("left.csv", folder="outcomes")))
     async with Triggerer(watcher("data")) as triggerer:
-        await asyncio.sleep(1.5)
+        await triggerer.until(lambda: "is not stored everywhere yet" in caplog.text)
         assert (triggerer.stored, queue.left()) == ([], 1)
     async with Triggerer(watcher("data"), watcher("outcomes")) as both:
         await both.until(lambda: len(both.stored) == 1 and queue.left() == 0)

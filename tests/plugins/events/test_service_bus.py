@@ -68,8 +68,9 @@ def test_what_is_stored_nowhere_comes_again(queue):
     asyncio.run(scenarios.what_is_stored_nowhere_comes_again(queue, ack_timeout=60))
 
 
-def test_watcher_that_was_not_there_yet_loses_nothing(queue):
-    asyncio.run(scenarios.watcher_that_was_not_there_yet_loses_nothing(queue))
+def test_watcher_that_was_not_there_yet_loses_nothing(queue, caplog):
+    caplog.set_level(logging.INFO)
+    asyncio.run(scenarios.watcher_that_was_not_there_yet_loses_nothing(queue, caplog))
 
 
 def test_message_that_nobody_waits_for_is_let_go_after_some_deliveries(queue, caplog):

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import logging
 
 import pytest
 from azure.storage.blob import BlobServiceClient
@@ -68,8 +69,9 @@ def test_what_is_stored_nowhere_comes_again(queue):
     asyncio.run(scenarios.what_is_stored_nowhere_comes_again(queue, ack_timeout=60))
 
 
-def test_watcher_that_was_not_there_yet_loses_nothing(queue):
-    asyncio.run(scenarios.watcher_that_was_not_there_yet_loses_nothing(queue))
+def test_watcher_that_was_not_there_yet_loses_nothing(queue, caplog):
+    caplog.set_level(logging.INFO)
+    asyncio.run(scenarios.watcher_that_was_not_there_yet_loses_nothing(queue, caplog))
 
 
 def test_message_that_nobody_waits_for_is_let_go_after_some_deliveries(queue):
@@ -94,12 +96,16 @@ def test_sweep_finds_the_version_that_the_event_names(account, monkeypatch):
     blob = container.upload_blob("bronze/2026/rows.csv", b"a\n1\n")
     container.upload_blob("bronze/_tmp/rows.csv", b"a\n")
     container.upload_blob("elsewhere/rows.csv", b"a\n")
-    monkeypatch.setenv("AIRFLOW_CONN_LOGS", json.dumps({"conn_type": "wasb", "extra": {"connection_string": account}}))
-    (found,) = files.listed("data", BRONZE)
+    # A connection of this test alone: Airflow keeps the file systems that it has made.
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_EVENT_FILES", json.dumps({"conn_type": "wasb", "extra": {"connection_string": account}})
+    )
+    bronze = BRONZE.replace("logs@", "event_files@")
+    (found,) = files.listed("data", bronze)
     etag = blob.get_blob_properties().etag
     (event,) = feeds.parse(json.dumps(blob_created("2026/rows.csv", etag=etag)).encode())
     told = feeds.named("data").told(event, SUBJECTS)
     assert (found.name, found.size, found.key) == ("2026/rows.csv", 4, feeds.File(**{**told, "written": "x"}).key)
     blob.upload_blob(b"another\n", overwrite=True)
-    assert files.listed("data", BRONZE)[0].key != found.key
-    assert files.listed("data", f"{BRONZE}-missing") == []
+    assert files.listed("data", bronze)[0].key != found.key
+    assert files.listed("data", f"{bronze}-missing") == []

@@ -14,6 +14,7 @@ is the 50% quantile of the same run, which is what a release would use.
 """
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 
@@ -55,8 +57,9 @@ BRANDS = 11
 RECIPE = Recipe(
     kind="boosted",
     point="percent",
-    boosting=Boosting(iterations=400, learning_rate=0.06, leaves=63, rows_in_leaf=40),
-    origins=8,
+    boosting=Boosting(iterations=200, learning_rate=0.1, leaves=31, rows_in_leaf=20, features=0.2),
+    origins=5,
+    per_week=1,
 )
 
 
@@ -96,7 +99,7 @@ def read(sales: Path, stores: Path) -> tuple[Series, pd.DataFrame, pd.DataFrame]
         absent="unknown",  # a week without a row is missing in this data, and not zero
         horizon=HORIZON,
         gap=GAP,
-        levels=((), ("store",), ("brand",)),
+        levels=(),
     )
     whole = frame.merge(people, on="store")
     return definition, whole[list(definition.columns)], whole[list(definition.plan_columns)]
@@ -122,16 +125,25 @@ def naive(definition: Series, history: pd.DataFrame, origin: date) -> pd.DataFra
     return rows.assign(**{name: rows["forecast"] for name in ("q10", "q50", "q90")})
 
 
-def rounds(make: Callable[[date], pd.DataFrame], definition: Series, count: int) -> tuple[pd.DataFrame, float]:
-    """The rows of all rounds beside what came, and the seconds that they took."""
+def rounds(
+    make: Callable[[date], pd.DataFrame], definition: Series, count: int, kept: Path
+) -> tuple[pd.DataFrame, float]:
+    """The rows of all rounds beside what came, and the seconds that they took.
+
+    A round that is done is kept in a folder, so that a run which was stopped goes on where it was.
+    """
+    kept.mkdir(parents=True, exist_ok=True)
     parts = []
-    started = time.monotonic()
     for number in range(count):
-        rows = make(day_of(FIRST_ORIGIN + HORIZON * number))
-        parts.append(rows)
-        found = errors(rows, definition)
+        file = kept / f"{number}.parquet"
+        if not file.is_file():
+            started = time.monotonic()
+            rows = make(day_of(FIRST_ORIGIN + HORIZON * number))
+            rows.assign(wall_s=time.monotonic() - started).to_parquet(file)
+        parts.append(pd.read_parquet(file))
+        found = errors(parts[-1], definition)
         print(f"  round {number + 1}: MAPE {100 * found.mape:.2f}, coverage {found.coverage:.3f}", flush=True)
-    return pd.concat(parts, ignore_index=True), time.monotonic() - started
+    return pd.concat(parts, ignore_index=True), sum(float(part["wall_s"].iloc[0]) for part in parts)
 
 
 def row(system: str, found: Errors, seconds: float, *, interval: bool = True) -> dict[str, Any]:
@@ -162,6 +174,14 @@ def tuned(definition: Series, history: pd.DataFrame, plan: pd.DataFrame, trials:
     return best(found)
 
 
+def content(told: Recipe | None) -> str:
+    """A digest of a recipe and of the code that follows it: rounds of another one are not taken up."""
+    digest = hashlib.sha256(msgspec.json.encode(told))
+    for file in [Path(__file__), *sorted((ROOT / "training" / "forecasting").glob("*.py"))]:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--package", type=Path, help="the Debian package, where apt-get cannot fetch it")
@@ -172,25 +192,25 @@ def main() -> None:
     definition, history, plan = read(*fetch(arguments.package))
     recipe = tuned(definition, history, plan, arguments.trials) if arguments.trials else RECIPE
 
-    print("this project", flush=True)
-    ours, seconds = rounds(
-        lambda origin: backtest(recipe, definition, history, plan, [origin]), definition, arguments.rounds
-    )
-    print("seasonal naive", flush=True)
-    season, season_seconds = rounds(
-        lambda origin: backtest(FIRST_CHAMPION, definition, history, plan, [origin]), definition, arguments.rounds
-    )
-    print("naive", flush=True)
-    plain, plain_seconds = rounds(
-        lambda origin: with_actuals(naive(definition, history, origin), history, definition),
-        definition,
-        arguments.rounds,
-    )
+    rows, seconds = {}, {}
+    for system, make, told in (
+        ("this project", lambda origin: backtest(recipe, definition, history, plan, [origin]), recipe),
+        (
+            "seasonal naive",
+            lambda origin: backtest(FIRST_CHAMPION, definition, history, plan, [origin]),
+            FIRST_CHAMPION,
+        ),
+        ("naive", lambda origin: with_actuals(naive(definition, history, origin), history, definition), None),
+    ):
+        print(system, flush=True)
+        kept = CACHE / "rounds" / f"{system} {content(told)}"
+        rows[system], seconds[system] = rounds(make, definition, arguments.rounds, kept)
+    ours = rows["this project"]
     results = [
-        row("this project", errors(ours, definition), seconds),
-        row("this project, median", errors(ours.assign(forecast=ours["q50"]), definition), seconds),
-        row("seasonal naive", errors(season, definition), season_seconds),
-        row("naive", errors(plain, definition), plain_seconds, interval=False),
+        row("this project", errors(ours, definition), seconds["this project"]),
+        row("this project, median", errors(ours.assign(forecast=ours["q50"]), definition), seconds["this project"]),
+        row("seasonal naive", errors(rows["seasonal naive"], definition), seconds["seasonal naive"]),
+        row("naive", errors(rows["naive"], definition), seconds["naive"], interval=False),
     ]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(results, indent=1) + "\n")

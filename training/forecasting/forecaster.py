@@ -86,7 +86,9 @@ class Forecaster:
             spreads=(),
             goals=_goals(recipe),
         )
-        past = cls(manifest, _fit_models(recipe, panel.until(origins[0]), manifest.goals)[0])
+        # How far sums are off is asked of the point forecast, and of nothing else.
+        goals = manifest.goals if definition.levels else tuple(goal for goal in manifest.goals if goal != "percent")
+        past = cls(manifest, _fit_models(recipe, panel.until(origins[0]), goals)[0])
         calibration = [past._rows(panel.until(origin)).assign(origin=origin) for origin in origins]
         rows = pd.concat(calibration, ignore_index=True).merge(panel.observed[["series", "t", "y"]], on=["series", "t"])
         models, names = _fit_models(recipe, panel, manifest.goals)

@@ -15,6 +15,8 @@ locals {
     { who = "workers", role = "AcrPull", on = "image registry" },
     { who = "workers", role = "Storage Blob Data Reader", on = "container am-containerlogv2" },
     { who = "workers", role = "Storage Blob Data Contributor", on = "container tables" },
+    { who = "workers", role = "Storage Blob Data Reader", on = "container bronze" },
+    { who = "workers", role = "Storage Blob Data Reader", on = "container outcomes" },
     { who = "airflow", role = "Storage Blob Data Contributor", on = "container airflow-logs" },
     { who = "workers", role = "Storage Blob Data Contributor", on = "container airflow-logs" },
     { who = "airflow", role = "Azure Service Bus Data Receiver", on = "event queue" },
@@ -73,6 +75,8 @@ locals {
     "qa group"                      = module.groups.ids["qa"]
     "container instances' identity" = module.identities.ids["container_instances"]
     "container am-containerlogv2"   = module.lake.containers["logs"]
+    "container bronze"              = module.lake.containers["bronze"]
+    "container outcomes"            = module.lake.containers["outcomes"]
     "container tables"              = module.lake.containers["tables"]
     "container airflow-logs"        = module.lake.containers["task_logs"]
     "container dead-letters"        = module.lake.containers["dead_letters"]

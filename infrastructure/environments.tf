@@ -12,6 +12,7 @@ locals {
       database_storage_mb = 32768
       log_days            = 30
       log_gigabytes_a_day = 1
+      exported_days       = 30
       deleted_days        = 7
       api_management      = false
     }
@@ -26,6 +27,7 @@ locals {
       database_storage_mb = 65536
       log_days            = 90
       log_gigabytes_a_day = 10
+      exported_days       = 180
       deleted_days        = 90
       api_management      = true
     }

@@ -6,6 +6,7 @@ location        = "westeurope"
 use_cases       = ["attrition"]
 airflow_url     = "https://airflow.example.com"
 approvers       = ["ml-platform-lead@example.com"]
+data_writers    = ["hr-data-team@example.com"]
 alert_mail      = "ml-team@example.com"
 cluster_admins  = "00000000-0000-0000-0000-000000000000"
 key_keeper      = "00000000-0000-0000-0000-000000000000"

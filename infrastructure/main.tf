@@ -90,6 +90,7 @@ module "lake" {
   replication  = local.size.replication
   containers   = local.containers
   deleted_days = local.size.deleted_days
+  kept         = { (local.containers.logs) = local.size.exported_days }
   tags         = local.tags
 }
 
@@ -301,6 +302,11 @@ module "secrets" {
   lake = {
     name     = module.lake.name
     blob_url = module.lake.blob_url
+  }
+  qa = {
+    group       = module.groups.names.qa
+    region      = var.location
+    identity_id = module.identities.ids["container_instances"]
   }
   event_host                 = module.queue.host
   database_host              = module.database.host

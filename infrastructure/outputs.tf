@@ -7,6 +7,10 @@ output "settings" {
     mlflow_url    = "${module.workspace.url}/ml"
     approval_keys = var.approval_keys
     approvers     = var.approvers
+    data_writers  = var.data_writers
+    queue         = local.names.event_queue
+    bronze        = local.containers.bronze
+    outcomes      = local.containers.outcomes
     code_root     = local.code_root
     catalog       = local.names.catalog
     tables        = local.containers.tables
@@ -55,17 +59,4 @@ output "pipeline" {
     cluster          = local.names.production_cluster
     group            = module.groups.names.serving
   }
-}
-
-output "container_instances" {
-  description = "For the QA stage: where its containers start, and the identity that they pull with."
-  value = {
-    group       = module.groups.names.qa
-    identity_id = module.identities.ids["container_instances"]
-  }
-}
-
-output "event_queue" {
-  description = "The queue that Airflow watches, through connection events."
-  value       = local.names.event_queue
 }

@@ -53,6 +53,11 @@ variable "approvers" {
   }
 }
 
+variable "data_writers" {
+  description = "Who may write new files: ids or names of Airflow's users. They do not approve what those have led to."
+  type        = list(string)
+}
+
 variable "approval_keys" {
   description = "The lines that `make approval-key` prints, one for each public key, in one text."
   type        = string

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 import yaml
 from airflow.sdk import BaseHook, Connection
@@ -17,6 +18,7 @@ from lifecycle import settings
 from lifecycle.approval_keys import KeyRing
 from lifecycle.builders.acr import AcrBuilder
 from lifecycle.hooks import registry
+from lifecycle.operators import group_step
 from monitoring.render import template
 from training import use_case as definitions
 
@@ -42,6 +44,10 @@ def settings_file(tmp_path_factory) -> Path:
         "mlflow_url": "https://adb-1.2.azuredatabricks.net/ml",
         "approval_keys": f"  {KeyRing.new().settings()[1:-1]},\n",
         "approvers": ["lead@example.com", 'a "quoted" name'],
+        "data_writers": ["team@example.com"],
+        "queue": text(plain(LOCALS["names"])["event_queue"]),
+        "bronze": text(containers["bronze"]),
+        "outcomes": text(containers["outcomes"]),
         "code_root": text(LOCALS["code_root"]),
         "catalog": text(plain(LOCALS["names"])["catalog"]),
         "tables": text(containers["tables"]),
@@ -77,6 +83,10 @@ def test_settings_name_the_volumes_and_containers_that_are_made(settings_file):
     said = tomllib.loads(settings_file.read_text())["every_use_case"]
     named = re.findall(r"/Volumes/ml/\{use_case\}/(\w+)", json.dumps(said))
     assert sorted(named) == sorted(volumes)
+    # What Airflow watches, and what the jobs read: one place each.
+    assert said["bronze"] == f"abfs://logs@bronze/{{use_case}}/{text(plain(volumes['bronze'])['folder'])}"
+    assert said["outcomes_folder"] == "abfs://logs@outcomes/{use_case}"
+    assert (text(plain(volumes["outcomes"])["place"]), text(plain(volumes["outcomes"])["folder"])) == ("outcomes", "")
     # The tables as Airflow reaches them and as the jobs do: one place.
     assert text(plain(volumes["tables"])["place"]) == "tables"
     assert text(plain(volumes["tables"])["folder"]) == ""
@@ -106,6 +116,9 @@ def _value(written: Any) -> Any:
             "${var.registry.group}": "mlops-small-platform",
             "${var.lake.blob_url}": "https://mlopssmalllake.blob.core.windows.net/",
             "${var.lake.name}": "mlopssmalllake",
+            "${var.qa.group}": "mlops-small-qa",
+            "${var.qa.region}": "westeurope",
+            "${var.qa.identity_id}": "/subscriptions/s/resourceGroups/g/providers/p/userAssignedIdentities/qa",
             "${var.event_host}": "mlops-small-events.servicebus.windows.net",
             "${var.kube_configs.staging}": json.dumps({"current-context": "staging"}),
             "${var.kube_configs.production}": json.dumps({"current-context": "production"}),
@@ -138,7 +151,7 @@ def test_connections_are_those_that_the_page_says_apply_writes(connections):
     section = page.partition("## Connections")[2].partition("\n## ")[0]
     rows = [re.findall(r"`(\w+)`", row.split("|")[1]) for row in section.splitlines() if row.startswith("| `")]
     listed = [name for row in rows for name in row]
-    by_hand = {"approval_key", "alerts", "airflow_api", "scoring_qa"}
+    by_hand = {"approval_key", "alerts", "airflow_api"}
     assert set(listed) - by_hand == connections.keys()
     assert by_hand <= set(listed)
 
@@ -172,9 +185,39 @@ def test_databricks_signs_in_with_the_service_principal(connections):
 
 
 def test_events_are_received_with_entra(connections):
-    connection = connections["events"]
-    assert connection.schema == ""
-    assert connection.extra_dejson["fully_qualified_namespace"] == "mlops-small-events.servicebus.windows.net"
+    import asyncio
+
+    from lifecycle.events import brokers
+
+    async def connected() -> str:
+        broker = await brokers.connect("lifecycle-events")
+        try:
+            return broker._client.fully_qualified_namespace
+        finally:
+            await broker.close()
+
+    assert connections["events"].schema == ""
+    assert asyncio.run(connected()) == "mlops-small-events.servicebus.windows.net"
+
+
+def test_images_are_tried_in_the_group_and_with_the_identity_that_are_made(connections):
+    place = msgspec.convert(connections["scoring_qa"].extra_dejson, group_step.Place)
+    assert (place.resource_group, place.region) == ("mlops-small-qa", "westeurope")
+    assert place.pull_identity.endswith("/userAssignedIdentities/qa")
+    assert connections["scoring_qa"].conn_type == group_step.CONNECTION_TYPE
+
+
+def test_password_is_written_where_it_is_given_and_stored_nowhere():
+    for module in ("secrets", "database"):
+        password = next(block for name, block in MODULES[module].of("variable").items() if name.endswith("password"))
+        assert (password.body["ephemeral"], password.body["sensitive"]) == (True, True)
+        bodies = [block.body for block in MODULES[module].blocks]
+        stored = {name for body in bodies for name, value in body.items() if f"var.{password.name}" in str(value)}
+        assert stored
+        assert {name for name in stored if not re.search("_wo(_version)?$", name)} == set()
+    # A later run gives none: a text with nothing in it would be an error.
+    secret = MODULES["secrets"].of("resource")["database"].body["value_wo"]
+    assert secret.startswith("${var.database_password == null ? null : ")
 
 
 def test_clusters_are_reached_without_a_secret(connections):

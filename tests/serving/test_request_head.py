@@ -211,6 +211,7 @@ def test_what_is_taken_as_plain_is_what_gunicorn_reads(message: bytes) -> None:
 
 
 @pytest.mark.fuzz
+@pytest.mark.timeout(900)  # 45 s of the processor's time, which a busy machine stretches
 @given(_messages())
 @settings(max_examples=10_000, deadline=None)
 def test_what_is_taken_as_plain_is_what_gunicorn_reads_in_ten_thousand_cases(message: bytes) -> None:

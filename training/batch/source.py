@@ -1,5 +1,6 @@
 """The table to score, read a part at a time: CSV, Parquet (a file or a folder of them) or Delta."""
 
+import io
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv, dataset
 
-from serving.scoring.csv_lines import NotTextError, open_text
+from serving.scoring.csv_lines import BadLine, NotTextError, open_text, read_lines
 from training.data.data_error import DataError, DataFault
 from training.data.delta import DeltaUnread, delta_columns, in_delta, is_delta, open_delta
 
@@ -63,6 +64,7 @@ def columns_of(source: Source) -> list[str]:
     """The table's columns, in order; raises ``DataError`` where one is there twice."""
     with _told(source):
         names = delta_columns(source.location) if source.kind == "delta" else list(_open(source).schema.names)
+    names = [name for name in names if name.strip()]  # spreadsheets write commas beyond the last column
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise _fault(source.location, f"the columns {', '.join(twice)} are there more than once")
     return names
@@ -98,12 +100,40 @@ def read_parts(source: Source, names: Mapping[str, str]) -> Iterator[Part]:
             if broken:
                 numbers = np.setdiff1d(numbers, [line.number for line in broken])
             number = last
-            if source.as_text:
-                batch, numbers, unreadable = _as_strings(batch, numbers)
-                broken = sorted([*broken, *unreadable], key=lambda line: line.number)
-            yield Part(batch, numbers, tuple(broken))
+            yield _text_part(opened, names, batch, numbers, broken) if source.as_text else Part(batch, numbers)
         if opened.broken:
-            yield Part(batch.slice(0, 0), np.empty(0, np.int64), tuple(opened.broken))
+            none = pa.RecordBatch.from_arrays([pa.array([], pa.binary())] * len(names), list(names))
+            yield _text_part(opened, names, none, np.empty(0, np.int64), list(opened.broken))
+
+
+def _text_part(
+    opened: "_Opened",
+    names: Mapping[str, str],
+    cells: pa.RecordBatch,
+    numbers: NDArray[np.int64],
+    broken: list[BrokenLine],
+) -> Part:
+    """A part of a CSV file: cells as text, and lines of another width as every reader of such files takes them."""
+    width = len(opened.schema.names)
+    rows: dict[int, list[str]] = {}
+    lines: list[BrokenLine] = []
+    for line in broken:
+        _, found = next(read_lines(io.StringIO(line.text, newline="")), (0, [""]))
+        if isinstance(found, BadLine):
+            lines.append(msgspec.structs.replace(line, reason=found.reason))
+        elif any(found[width:]):
+            lines.append(line)
+        else:  # commas of a spreadsheet beyond the last column, or cells that are left out at the end
+            rows[line.number] = found[:width] + [""] * (width - len(found))
+    if rows:
+        places = [opened.schema.names.index(theirs) for theirs in names.values()]
+        columns = [pa.array([row[place].encode() for row in rows.values()], pa.binary()) for place in places]
+        both = pa.Table.from_batches([cells, pa.RecordBatch.from_arrays(columns, list(names))])
+        numbers = np.concatenate([numbers, np.array([*rows], np.int64)])
+        order = np.argsort(numbers)
+        numbers, cells = numbers[order], both.take(pa.array(order)).combine_chunks().to_batches()[0]
+    batch, numbers, unreadable = _as_strings(cells, numbers)
+    return Part(batch, numbers, tuple(sorted([*lines, *unreadable], key=lambda line: line.number)))
 
 
 def _as_strings(
@@ -186,7 +216,7 @@ def _open_csv(location: str) -> _Opened:
     broken: deque[BrokenLine] = deque()
 
     def keep(line: Any) -> str:
-        reason = f"the line has {line.actual_columns} cells, where the header has {line.expected_columns}"
+        reason = f"more cells than the header has columns ({line.expected_columns})"
         broken.append(BrokenLine(line.number - 1, reason, line.text))
         return "skip"
 

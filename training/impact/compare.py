@@ -59,7 +59,7 @@ def compare(use_case: UseCase, records: Records, challenger: Scored, champion: S
         top=size,
         entering=counted(int(entering.sum()), count),
         leaving=counted(int(leaving.sum()), count),
-        groups=tuple(
+        groups=[
             GroupImpact(
                 field=field,
                 group=group,
@@ -71,7 +71,7 @@ def compare(use_case: UseCase, records: Records, challenger: Scored, champion: S
             for field, members in groups_of(use_case, records.columns).items()
             for group, rows in members.items()
             if rows.sum() >= SMALLEST
-        ),
+        ],
         change=_change(challenger.probabilities - champion.probabilities),
         outliers_before=counted(int(champion.is_outlier.sum()), count),
         outliers=counted(int(challenger.is_outlier.sum()), count),

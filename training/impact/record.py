@@ -65,7 +65,7 @@ class Impact(msgspec.Struct, frozen=True, kw_only=True):
     """Records in the top: ``top_share`` of those that were scored."""
     entering: Count
     leaving: Count
-    groups: tuple[GroupImpact, ...] = ()
+    groups: list[GroupImpact] = []
     """Only groups of at least ten records."""
     change: Change
     outliers_before: Count

@@ -12,6 +12,7 @@ locals {
 
   # Of each use case: where its files lie, and what Airflow's jobs may do with them.
   volumes = {
+    bronze   = { place = "bronze", folder = "arrivals", privileges = ["READ_VOLUME"] }
     raw      = { place = "bronze", folder = "raw", privileges = ["READ_VOLUME"] }
     batch    = { place = "bronze", folder = "batch", privileges = ["READ_VOLUME"] }
     outcomes = { place = "outcomes", folder = "", privileges = ["READ_VOLUME"] }

@@ -25,6 +25,31 @@ resource "azurerm_storage_account" "this" {
   }
 }
 
+# What is appended to and never read again goes by itself.
+resource "azurerm_storage_management_policy" "this" {
+  storage_account_id = azurerm_storage_account.this.id
+
+  dynamic "rule" {
+    for_each = var.kept
+
+    content {
+      name    = "delete-${rule.key}"
+      enabled = true
+
+      filters {
+        blob_types   = ["appendBlob"]
+        prefix_match = ["${rule.key}/"]
+      }
+
+      actions {
+        base_blob {
+          delete_after_days_since_modification_greater_than = rule.value
+        }
+      }
+    }
+  }
+}
+
 resource "azurerm_storage_container" "this" {
   for_each = var.containers
 

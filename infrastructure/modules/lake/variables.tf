@@ -28,6 +28,11 @@ variable "containers" {
   type        = map(string)
 }
 
+variable "kept" {
+  description = "Days after which blobs of a container are deleted, by its name."
+  type        = map(number)
+}
+
 variable "deleted_days" {
   description = "Days that deleted blobs and containers can be had back."
   type        = number

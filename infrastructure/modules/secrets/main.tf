@@ -1,6 +1,6 @@
 # Airflow's connections as JSON, by the names that its Key Vault backend looks for.
 resource "azurerm_key_vault_secret" "connection" {
-  for_each = toset(["databricks_default", "mlflow", "registry", "scoring_staging", "scoring_production", "logs", "events"])
+  for_each = toset(["databricks_default", "mlflow", "registry", "scoring_staging", "scoring_production", "logs", "events", "scoring_qa"])
 
   name         = "airflow-connections-${replace(each.key, "_", "-")}"
   key_vault_id = var.vault_id
@@ -36,11 +36,20 @@ locals {
       host      = var.lake.blob_url
       extra     = { account_name = var.lake.name, anon = false }
     }
-    # An empty schema, not a missing one, makes the hook sign in with Entra.
+    # An empty schema, not a missing one, makes it sign in with Entra.
     events = {
       conn_type = "azure_service_bus"
       schema    = ""
       extra     = { fully_qualified_namespace = var.event_host }
+    }
+    scoring_qa = {
+      conn_type = "azure_container_instance"
+      extra = {
+        subscriptionId = var.registry.subscription_id
+        resource_group = var.qa.group
+        region         = var.qa.region
+        pull_identity  = var.qa.identity_id
+      }
     }
   }
 }
@@ -50,7 +59,7 @@ resource "azurerm_key_vault_secret" "database" {
   name             = "airflow-database"
   key_vault_id     = var.vault_id
   content_type     = "text/plain"
-  value_wo         = "postgresql+psycopg2://airflow:${var.database_password}@${var.database_host}/airflow?sslmode=require"
+  value_wo         = var.database_password == null ? null : "postgresql+psycopg2://airflow:${var.database_password}@${var.database_host}/airflow?sslmode=require"
   value_wo_version = var.database_password_version
 }
 

@@ -37,6 +37,15 @@ variable "lake" {
   })
 }
 
+variable "qa" {
+  description = "Where images are tried, and the identity that pulls them there."
+  type = object({
+    group       = string
+    region      = string
+    identity_id = string
+  })
+}
+
 variable "event_host" {
   description = "Where events are received."
   type        = string

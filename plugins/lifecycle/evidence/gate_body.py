@@ -11,11 +11,12 @@ from lifecycle.evidence.markdown import code, table, text
 from training.impact.record import GroupImpact, Impact, Preview
 from training.registry import tags
 
-ROWS = 5
+ROWS = 3
 """Figures that the gate shows at most: *Approve* is seen without scrolling at 1,280 x 900. The pages show all."""
 NOTE_LIMIT = 200
 """Characters of the requester's note that the gate shows."""
 INTERVALS = "Where the result names an interval, the low end of the interval is what the limit is compared with."
+_LAST = 3
 _LOW_END = ", low end of the 95% interval"
 _GAPS = {
     "selection_rate": "Share picked out",
@@ -129,7 +130,10 @@ def impact_table(impact: Impact) -> Table:
 
 
 def decisive(evaluation: dict[str, Any], running: str) -> Table:
-    """At most ``ROWS`` figures: what missed its limit or got clearly worse, what has a limit, and the first others."""
+    """At most ``ROWS`` figures: what missed its limit or got clearly worse, what has a limit, and the first others.
+
+    A limit that no figure of the comparison has, such as on the time for an answer, comes last where it is met.
+    """
     other, found = headline.compared(evaluation)
     with_champion = other == headline.CHAMPION
     against = (evaluation["champion"] if with_champion else evaluation["plain"]["metrics"]) or {}
@@ -143,7 +147,7 @@ def decisive(evaluation: dict[str, Any], running: str) -> Table:
         cells = [title, _value(against.get(name)), _value(evaluation["challenger"].get(name))]
         rows.append((_rank(judged, found.get(name)), [*cells, _difference(found.get(name)), _limit(judged)]))
     for title, judged in limits.items():
-        rows.append((_rank(judged, None), [title, "-", f"{judged[0]['value']:.4g}", "-", _limit(judged)]))
+        rows.append((_rank(judged, None) and _LAST, [title, "-", f"{judged[0]['value']:.4g}", "-", _limit(judged)]))
     chosen = sorted(sorted(range(len(rows)), key=lambda place: rows[place][0])[:ROWS])
     named = _champion(evaluation, running) if with_champion else other.capitalize()
     heads = ["Figure", named, "This version", "Difference (95%)", "Limit"]
@@ -186,20 +190,20 @@ def _impact(preview: Preview | None) -> list[str]:
 
 def _staging(report: dict[str, Any]) -> str:
     checks = report.get("checks", [])
-    failed = [check.get("name") for check in checks if not check.get("passed")]
-    passed = [check.get("name") for check in checks if check.get("passed")]
-    named = ", ".join(map(str, passed)) or "nothing"
-    return f"- Staging: {text(f'passed {named}')}" + (
-        f"; **failed {text(', '.join(map(str, failed)))}**" if failed else ""
-    )
+    failed = [text(check.get("name")) for check in checks if not check.get("passed")]
+    if failed:
+        return f"Staging: **failed {', '.join(failed)}** ({len(failed)} of {len(checks)} checks)."
+    return f"Staging: passed every check ({len(checks)})." if checks else "Staging: nothing was checked."
 
 
 def _drift(nights: list[Night]) -> str:
     if not nights:
-        return "- Drift: no night has been judged yet"
+        return "Drift: no night has been judged yet."
     last = nights[0]
     confirmed = f" **Confirmed: {text(last.confirmed)}.**" if last.confirmed else ""
-    return f"- Drift: {text(last.verdict.removeprefix(f'{last.window}: '))}, night of {text(last.window)}.{confirmed}"
+    return (
+        f"Drift in the night of {text(last.window)}: {text(last.verdict.removeprefix(f'{last.window}: '))}.{confirmed}"
+    )
 
 
 def _digests(evidence: Evidence, page: str, run: str) -> str:
@@ -211,6 +215,7 @@ def _digests(evidence: Evidence, page: str, run: str) -> str:
         f"- Image {code(_short(evidence.image.reference))}{replaced}, data {code(_short(evidence.model.data_digest))}, "
         f"code {code(revision)}. [All evidence]({page}), "
         f"[model card]({run}/artifacts/{tags.MODEL_CARD_FILE})"
+        f"{'; note:' if evidence.release.note.strip() else ''}"
     )
 
 
@@ -221,7 +226,7 @@ def _short(digest: str) -> str:
 
 def _note(note: str) -> list[str]:
     """Last, so that nothing stands below what the requester may write."""
-    return ["", "The requester's note:", "", f"> {text(note, NOTE_LIMIT)}"] if note.strip() else []
+    return ["", f"> {text(note, NOTE_LIMIT)}"] if note.strip() else []
 
 
 def render(evidence: Evidence, *, mlflow_url: str, airflow_url: str, experiment_id: str) -> str:
@@ -236,8 +241,7 @@ def render(evidence: Evidence, *, mlflow_url: str, airflow_url: str, experiment_
         *decisive(evidence.evaluation, evidence.replaces.version if evidence.replaces else "").markdown(),
         "",
         *_impact(evidence.preview),
-        _staging(evidence.staging_report),
-        _drift(evidence.drift),
+        f"- {_staging(evidence.staging_report)} {_drift(evidence.drift)}",
         _digests(evidence, page, run),
         *_note(evidence.release.note),
     ]

@@ -37,7 +37,7 @@ def headline(evidence: Evidence) -> Headline:
     lead = f"{model.name} version {model.version} asks to {_what(evidence)}"
     asked = f"Asked by {release.requested_by} at {moment(release.requested_at)}; trained on {trained_on(evaluation)}."
     found = unusual(evidence)
-    odd = f"Unusual: {'; '.join(found)}." if found else "Nothing about it is unusual."
+    odd = f"Unusual: {'; '.join(found)}." if found else "Nothing is unusual."
     parts = [better_or_worse(evaluation), asked, odd, until(evidence)]
     return Headline(plain(lead), plain(" ".join(filter(None, parts))))
 
@@ -52,7 +52,7 @@ def until(evidence: Evidence) -> str:
     """Until when an answer counts, and what silence means; empty in evidence that does not say it."""
     if not evidence.answer_by:
         return ""
-    return f"An answer counts until {moment(evidence.answer_by)}. Without one, the release is rejected."
+    return f"An answer counts until {moment(evidence.answer_by)}; silence is a no."
 
 
 def moment(time: str) -> str:
@@ -64,8 +64,9 @@ def trained_on(evaluation: dict[str, Any]) -> str:
     """The data that the challenger was trained on: its place, and its rows by where they come from."""
     data = evaluation["data"]
     if "source" not in data:  # a version that an earlier release of this project trained
-        return f"{data['rows']} rows"
-    return f"{data['source']}: {data['original_rows']} original rows and {data['labelled_rows']} labelled by outcomes"
+        return f"{data['rows']:,} rows"
+    labelled = f" of the original and {data['labelled_rows']:,} labelled by outcomes" if data["labelled_rows"] else ""
+    return f"{data['source']} ({data['original_rows']:,} rows{labelled})"
 
 
 # --- better or worse ---
@@ -108,7 +109,7 @@ def better_or_worse(evaluation: dict[str, Any]) -> str:
 def _by_the_first(title: str, other: str, found: dict[str, Any]) -> str:
     paired = found["difference"]
     by = f"{title} is {abs(paired['value']):.3f} {'higher' if paired['value'] > 0 else 'lower'}"
-    interval = f"95% interval of the difference {paired['low']:+.3f} to {paired['high']:+.3f}"
+    interval = f"95% {paired['low']:+.3f} to {paired['high']:+.3f}"
     if abs(paired["value"]) < _SHOWN_DIFFERENCE:
         return f"It is as good as the {other}: {title} is the same to three digits ({interval})."
     if not clear(found):
@@ -176,7 +177,8 @@ def unusual(evidence: Evidence) -> list[str]:
     )
     impact = evidence.preview.impact if evidence.preview else None
     doubts = [impact.doubts] if impact and impact.doubts else []
-    about = [compared_with(evaluation, running), champion_lacks(evaluation)]
+    same = running == evidence.model.version
+    about = ["" if same else compared_with(evaluation, running), champion_lacks(evaluation)]
     fed = (evaluation.get("without_protected") or {}).get("reasons", {})
     seen = [f"the model sees {name}, by which groups are compared ({reason})" for name, reason in fed.items()]
     said = [*missed, *failed, *forced, *confirmed, *filter(None, about), *doubts, *seen]

@@ -243,7 +243,7 @@ def test_evidence_of_other_facts_is_made_again_with_its_text(model, monkeypatch,
     first = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
     second = run(release.gather_evidence, later(monkeypatch), candidate(version), built, report, KEY)
     assert second["digest"] != first["digest"]
-    assert "- Drift: nothing drifted, night of 2026-11-22" in second["body"]
+    assert "Drift in the night of 2026-11-22: nothing drifted." in second["body"]
     assert registry.training_text(version.run_id, evidence.text_path(release.release_key(context()))) == second["body"]
 
 
@@ -264,7 +264,7 @@ def test_evidence_holds_every_item_and_fits_the_published_schema(model, request)
         ("2026-11-20", 2),
         ("2026-11-19", 0),
     ]
-    assert "- Drift: 2 fields drifted, night of 2026-11-20. **Confirmed: Age.**" in body
+    assert "Drift in the night of 2026-11-20: 2 fields drifted. **Confirmed: Age.**" in body
     assert stored["model"]["data_digest"] == "d1"
     assert stored["model"]["training_run_id"] == version.run_id
     assert stored["image"]["sbom_digest"] == "sha256:bb"
@@ -281,7 +281,14 @@ def test_gate_body_shows_metrics_digest_checks_and_what_is_replaced(model):
     body = run_task(
         release.gather_evidence, context(note="spring"), USE_CASE, candidate(version, running), BUILT, REPORT, KEY
     )["body"]
-    for part in ("| 0.850 |", AA.digest[7:19], "`0a0a0a0a0a0a`", "passed health", "> spring", "Asked by omar"):
+    for part in (
+        "| 0.850 |",
+        AA.digest[7:19],
+        "`0a0a0a0a0a0a`",
+        "Staging: passed every check (1).",
+        "> spring",
+        "Asked by omar",
+    ):
         assert part in body
     assert "until 2026" in body
     page = f"http://airflow/lifecycle/evidence/{USE_CASE}/{version.run_id}/{release.release_key(context())}"
@@ -782,7 +789,7 @@ def test_gate_body_marks_what_failed():
     )
     assert "| Brier score | \\- | 1 | \\- | ≤ 0.1 MISSED |\n" in plainly(body)
     assert "| Fairness gap | \\- | 0.4 | \\- | ≤ 0.3: met |\n" in plainly(body)
-    assert "- Staging: passed nothing; **failed golden answers**\n" in body
+    assert "- Staging: **failed golden answers** (1 of 1 checks). Drift" in body
 
 
 PAIRED = {"difference": {"value": 0.01, "low": -0.01, "high": 0.03}, "better": 0.8}
@@ -815,8 +822,10 @@ def test_gate_says_where_another_version_is_champion_by_now(evaluation, running,
 def test_gate_names_the_data_that_the_challenger_was_trained_on():
     data = {"source": "tables/training/night=2026-11-02", "rows": 1500, "original_rows": 1470, "labelled_rows": 30}
     body = rendered({"data": data})
-    assert "trained on tables/training/night=2026-11-02: 1470 original rows and 30 labelled by outcomes." in body
-    assert "trained on 1470 rows." in rendered({}), "of a version that an earlier release trained"
+    assert (
+        "trained on tables/training/night=2026-11-02 (1,470 rows of the original and 30 labelled by outcomes)." in body
+    )
+    assert "trained on 1,470 rows." in rendered({}), "of a version that an earlier release trained"
 
 
 def gaps(value):

@@ -116,13 +116,44 @@ def test_line_with_a_cell_too_many_is_one_rejected_row(bundle, frame, tmp_path, 
     lines = frame.to_csv(index=False).splitlines()
     lines[5] += ",more"
     lines[700] += ",more"
+    lines[8] += ",,"  # commas of a spreadsheet
     lines.append("1,2")
     (tmp_path / "in.csv").write_text("\n".join(lines) + "\n")
     batch = score(bundle, tmp_path / "in.csv", tmp_path / "tables")
     assert (batch.rows, batch.scored, batch.rejected) == (1_001, 998, 3)
     assert [row["row"] for row in rejected(tmp_path / "tables")] == [5, 700, 1_001]
-    assert rejected(tmp_path / "tables")[2]["reasons"] == "the line has 2 cells, where the header has 34"
+    assert rejected(tmp_path / "tables")[0]["reasons"] == "more cells than the header has columns (34)"
+    # A short line is a row whose last values are missing; what it says in the others is wrong.
+    assert rejected(tmp_path / "tables")[2]["reasons"] == "Age: outside 16 to 100 (given: '1')"
     assert scores(tmp_path / "tables")["row"].to_pylist() == [n for n in range(1, 1_001) if n not in (5, 700)]
+
+
+def test_commas_beyond_the_last_column_and_cells_left_out_at_the_end_are_taken_as_the_server_takes_them(
+    bundle, frame, tmp_path
+):
+    """A spreadsheet pads every line, or none at all; the door, the feed and the server take both."""
+    last = Bundle.load(bundle).contract.fields[-1].name
+    lines = frame[[*(name for name in frame if name != last), last]].to_csv(index=False).splitlines()
+    optional = next(field.name for field in Bundle.load(bundle).contract.fields if not field.required)
+    without = frame[[*(name for name in frame if name != optional), optional]].to_csv(index=False).splitlines()
+    texts = {
+        "plain": lines,
+        "padded": [f"{line},," for line in lines],
+        "padded rows": [lines[0], *(f"{line},," for line in lines[1:])],
+        "no optional": [without[0], *(line.rpartition(",")[0] for line in without[1:])],
+    }
+    found = {}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.csv").write_text("\n".join(text) + "\n")
+        batch = score(bundle, tmp_path / f"{name}.csv", tmp_path / name)
+        assert (batch.rows, batch.rejected) == (1_000, 0), name
+        found[name] = scores(tmp_path / name)
+    assert found["plain"].equals(found["padded"])
+    assert found["plain"].equals(found["padded rows"])
+    assert found["no optional"]["prediction"].to_pylist() == found["plain"]["prediction"].to_pylist()
+    (tmp_path / "broken.csv").write_text(f"{lines[0]}\n{lines[1]},x\n")
+    batch = score(bundle, tmp_path / "broken.csv", tmp_path / "broken")
+    assert (batch.rows, batch.rejected) == (1, 1)
 
 
 def test_cell_that_is_not_utf_8_costs_its_row_and_no_other(bundle, frame, tmp_path, monkeypatch):

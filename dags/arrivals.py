@@ -24,11 +24,11 @@ go to the queue's dead letters, with an alert. Nothing has started although a fi
 from datetime import timedelta
 from typing import Any
 
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG
 
 from lifecycle.defaults import ARRIVALS, START_DATE, default_args, runbook
 from lifecycle.events.assets import schedule
+from lifecycle.operators.start_run import StartRunOperator
 from lifecycle.tasks.arrivals import look_at_arrivals, plan_runs, remember_arrivals
 from training.use_case import UseCase, load_all
 
@@ -50,7 +50,7 @@ def arrivals(use_case: UseCase) -> None:
     ):
         found: Any = look_at_arrivals(use_case.name)
         planned: Any = plan_runs(use_case.name, found)
-        started = TriggerDagRunOperator.partial(
+        started = StartRunOperator.partial(
             task_id="start_runs", reset_dag_run=False, skip_when_already_exists=True
         ).expand_kwargs(planned)
         started >> remember_arrivals(use_case.name, found, planned)

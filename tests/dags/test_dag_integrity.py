@@ -126,6 +126,12 @@ def test_nightly_retraining_is_due_at_two_and_never_runs_twice_at_once(dags):
     assert dags["attrition_retrain_nightly"].max_active_runs == 1
 
 
+def test_names_of_files_are_not_read_as_templates(dags):
+    """``tests/embedded/test_arrivals_in_airflow.py`` has such a file in a real Airflow."""
+    start = dags["attrition_arrivals"].get_task("start_runs")
+    assert (tuple(start.template_fields), start.operator_class.template_fields) == ((), ())
+
+
 def test_dag_files_name_no_address_and_branch_on_no_environment():
     for path in (ROOT / "dags").glob("*.py"):
         text = path.read_text()

@@ -24,7 +24,7 @@ beside = $(call apart,$(1),$(2)) && $(RUN) -c '$(SITE)' >"$$($(1)/bin/python -c 
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs pin-images namespaces monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
-	test-azurite test-spark test-postgres test-image-env test-reasons test-client test-browser test-bus azure-check azure-schemas browser-env pictures \
+	test-azurite test-spark test-postgres test-image-env test-reasons test-client test-browser test-bus azure-check azure-schemas pictures \
 	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training bench-batch bench-demand bench-large-table clean
 
 help: ## List the targets
@@ -124,13 +124,12 @@ test-client: setup ## A typed Python client, made from the OpenAPI document in a
 
 # What drives the browser comes first, and what else is needed from the environment beside it.
 BROWSER_ENV := .venv-browser/bin/python
-browser-env: setup
+test-browser: setup ## The screens of the stack that is up (make demo APPROVE=yes), in Debian's Chromium
 	@$(call beside,.venv-browser,requirements-browser.txt)
-
-test-browser: browser-env ## The screens of the stack that is up (make demo APPROVE=yes), in Debian's Chromium
 	BROWSER_HOME="$${LIFECYCLE_HOME:-.lifecycle}" $(BROWSER_ENV) -m pytest -m browser tests/browser $(ARGS)
 
-pictures: browser-env ## Take the pictures of the docs anew, from the stack that is up (make demo APPROVE=yes)
+pictures: setup ## Take the pictures of the docs anew, from the stack that is up (make demo APPROVE=yes)
+	@$(call beside,.venv-browser,requirements-browser.txt)
 	@$(BROWSER_ENV) docs/pictures.py
 
 # The AMQP server's packages come first, and what else the tests need from the environment beside it.

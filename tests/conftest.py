@@ -64,8 +64,12 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def mlflow_addresses_stay_in_their_module() -> Iterator[None]:
-    """MLflow's addresses are the process's, so a module must not leave its own to the next one."""
+def what_mlflow_sets_stays_in_its_module() -> Iterator[None]:
+    """MLflow's addresses are the process's, so a module must not leave its own to the next one.
+
+    Nor the path: the code of a model that MLflow has loaded stands first in it, with a part of our packages.
+    """
+    path = list(sys.path)
     before = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
     yield
     if mlflow := sys.modules.get("mlflow"):
@@ -74,6 +78,7 @@ def mlflow_addresses_stay_in_their_module() -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         del os.environ[name]
     os.environ.update(before)
+    sys.path[:] = path
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -17,7 +17,7 @@ ADMIN = {"id": "admin", "name": "admin"}
 
 
 def make_demo(tmp_path, *, approve=None, chosen=None, now=None):
-    """A demo at its end: the gate was answered with ``chosen``, and production answers with version ``now``."""
+    """A demo at its end: the gate was answered with ``chosen``, and production has version ``now``."""
     stack = Stack.read({"LIFECYCLE_HOME": str(tmp_path)})
     demo = Demo(stack, load("attrition"), data=None, synthetic=False, approve=approve, keep=True)
     answer = {"chosen_options": chosen, "responded_by_user": ADMIN if chosen else None}
@@ -49,10 +49,10 @@ def test_demo_ends_with_0_when_production_is_what_was_decided(tmp_path, approve,
 @pytest.mark.parametrize(
     ("approve", "chosen", "before", "now", "message"),
     [
-        ("yes", ["Approve"], "1", "1", "production answers with version 1, expected was 2"),
-        ("yes", ["Approve"], "1", None, "production answers with version None, expected was 2"),
-        ("no", ["Reject"], "1", "2", "production answers with version 2, expected was 1"),
-        ("no", ["Reject"], None, "2", "production answers with version 2, expected was None"),
+        ("yes", ["Approve"], "1", "1", "production has version 1, expected was 2"),
+        ("yes", ["Approve"], "1", None, "production has version None, expected was 2"),
+        ("no", ["Reject"], "1", "2", "production has version 2, expected was 1"),
+        ("no", ["Reject"], None, "2", "production has version 2, expected was None"),
         ("no", ["Approve"], "1", "2", "the answer given here was another, but admin decided in Airflow"),
     ],
     ids=["not released", "gone", "released although rejected", "first although rejected", "overruled"],

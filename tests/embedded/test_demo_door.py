@@ -9,6 +9,8 @@ import pytest
 
 from embedded.environment import MARKER, PART_MARKER, ROOT, Ports, port_setting
 from embedded.scoring_child import SLOT_MARKER
+from tests.support.guardian import SESSION
+from training.use_case import names
 
 
 def demo(home, *arguments, use_case="attrition"):
@@ -40,7 +42,7 @@ def test_file_that_cannot_be_data_is_refused_before_the_stack_starts(tmp_path, m
 def test_use_case_that_is_not_there_is_one_line_with_those_that_are(tmp_path):
     result = demo(tmp_path / "home", "--approve", "yes", use_case="churn")
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "there is no use case 'churn': use one of attrition\n"
+    assert result.stderr == f"there is no use case 'churn': use one of {', '.join(names())}\n"
     assert not (tmp_path / "home" / "logs").exists()
 
 
@@ -73,7 +75,7 @@ def test_example_of_the_environment_names_every_setting_that_is_read():
     """What is read from the shell: by the Makefile's demo, by the stack, and through it by tasks and jobs."""
     sources = [file for folder in ("embedded", "plugins", "training") for file in (ROOT / folder).rglob("*.py")]
     text = "\n".join(file.read_text() for file in [*sources, ROOT / "tests" / "conftest.py"])
-    between_processes = {MARKER, PART_MARKER, SLOT_MARKER, "LIFECYCLE_API_KEY"}
+    between_processes = {MARKER, PART_MARKER, SLOT_MARKER, "LIFECYCLE_API_KEY", SESSION}
     settings = set(re.findall(r'"(LIFECYCLE_[A-Z_]+)"', text)) - between_processes
     settings |= {port_setting(name) for name in Ports.__dataclass_fields__} | {"PYTHON", "VENV", "TARGET", "USE_CASES"}
     settings |= set(

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
+from tests.support import names
 from tests.support.every_use_case import OWN, ROOT, found_in, names_of
 from training.data.synthetic import make_plan, make_rows
 from training.forecasting.door import CONSEQUENCE, plan_of, read_history
@@ -75,7 +76,5 @@ def test_dags_parse_without_errors_and_there_are_no_others(use_case):
     bag = DagBag(str(ROOT / "dags"), collect_dags=True)
     assert bag.import_errors == {}
     own = {dag_id for dag_id in bag.dags if dag_id.startswith(f"{use_case.name}_")}
-    assert own == {
-        use_case.train_dag, use_case.release_dag, use_case.rollback_dag, use_case.score_dag, use_case.retrain_dag,
-    }  # fmt: skip
+    assert own == names.dags(use_case)
     assert {bag.dags[dag_id].owner for dag_id in own} == {use_case.owner}

@@ -30,7 +30,7 @@ from training.impact.compare import SMALLEST, Scored, compare, counted, score
 from training.impact.record import Preview
 from training.impact.records import Records, read_records
 from training.inference_log import layout
-from training.registry.register import register
+from training.registry.register import classifier_arguments, register
 from training.registry.tracking import Tracker
 from use_cases.attrition import USE_CASE as ATTRITION
 from use_cases.attrition.sample import make_sample
@@ -302,7 +302,7 @@ def registry(tmp_path_factory, bundles):
         mlflow.set_registry_uri(address)
         for number, bundle in enumerate(reversed(bundles)):
             tracker = Tracker(experiment=EXPERIMENT, model_name=ATTRITION.model_name, run_key=f"training-{number}")
-            register(tracker, tracker.start({}), bundle, {})
+            register(tracker, tracker.start({}), bundle, {}, classifier_arguments)
         yield tracker.client
     mlflow.set_tracking_uri(None)
     mlflow.set_registry_uri(None)

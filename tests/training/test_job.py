@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from serving.scoring.bundle import Bundle
+from training import classification
 from training import training_job as job
 from training.config import ConfigError
 from training.data.data_error import DataError
@@ -198,7 +199,7 @@ def test_second_job_is_compared_with_the_champion_on_the_same_holdout(first, sto
 def test_failing_verdict_registers_nothing_unless_forced_and_then_says_so(force, store, synthetic_file, monkeypatch):
     key, before = f"failing-{force}", len(versions(store))
     strict = msgspec.structs.replace(load("attrition"), thresholds=Thresholds(minimum_roc_auc=0.999))
-    monkeypatch.setattr(job, "load", lambda name: strict)
+    monkeypatch.setattr(classification, "load", lambda name: strict)
     run("all", key, config(synthetic_file, force=force))
     parent = runs_of(store, key)[0]
     assert parent.data.tags[tags.VERDICT] == "failed"

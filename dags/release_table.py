@@ -35,7 +35,7 @@ from airflow.sdk import DAG, Asset
 from lifecycle.defaults import RELEASE, START_DATE, default_args, runbook
 from lifecycle.params import optional
 from lifecycle.sensors.approval import ManualGateSensor
-from lifecycle.task_ids import AWAIT_APPROVAL, PROMOTE, RECORD_APPROVAL, RECORD_REJECTION
+from lifecycle.task_ids import AWAIT_APPROVAL, GATHER_EVIDENCE, PROMOTE, RECORD_APPROVAL, RECORD_REJECTION
 from lifecycle.tasks.release import (
     bring_in,
     gather_evidence_of_model,
@@ -67,7 +67,7 @@ def release_table(use_case: UseCase) -> None:
     ):
         candidate: Any = resolve_candidate(name)
         code: Any = publish_code(name)
-        evidence: Any = gather_evidence_of_model(name, candidate, code)
+        evidence: Any = gather_evidence_of_model.override(task_id=GATHER_EVIDENCE)(name, candidate, code)
         await_approval = ManualGateSensor(
             task_id=AWAIT_APPROVAL,
             use_case=name,

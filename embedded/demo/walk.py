@@ -33,6 +33,7 @@ from embedded.environment import ROOT, Stack
 from embedded.preflight import PreflightError
 from embedded.stack import StackError
 from lifecycle.settings import NO_PLAN
+from lifecycle.task_ids import GATHER_EVIDENCE
 from training.use_case import Target, UseCase
 
 _DAGS_SECONDS = 240.0
@@ -290,7 +291,7 @@ class Demo:
             self._tested = True
         self._say(f"approval:   {self._airflow.link(self._release_dag, run_id, GATE)}/required_actions")
         self._console.print(
-            self._airflow.result(self._release_dag, run_id, "gather_evidence")["sentence"], markup=False
+            self._airflow.result(self._release_dag, run_id, GATHER_EVIDENCE)["sentence"], markup=False
         )
         comment = "answered in the terminal" if self._approve is None else f"answered by APPROVE={self._approve}"
         if self._decision is None:

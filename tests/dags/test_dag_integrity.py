@@ -88,7 +88,7 @@ def test_nothing_reaches_production_but_through_the_gate(dags):
 def test_no_version_of_forecasts_reaches_production_but_through_the_gate(dags):
     release = dags["demand_release"]
     upstream = release.get_task("promote").get_flat_relative_ids(upstream=True)
-    assert {"await_approval", "record_approval", "gather_evidence_of_model"} <= upstream
+    assert {"await_approval", "record_approval", "gather_evidence"} <= upstream
     downstream = {task: release.get_task(task) for task in release.get_task("record_approval").downstream_task_ids}
     assert {task.trigger_rule.value for task in downstream.values()} == {"all_success"}
     assert _production_tasks(release) == []

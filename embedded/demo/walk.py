@@ -290,9 +290,7 @@ class Demo:
             self._post_sample("staging")
             self._tested = True
         self._say(f"approval:   {self._airflow.link(self._release_dag, run_id, GATE)}/required_actions")
-        self._console.print(
-            self._airflow.result(self._release_dag, run_id, GATHER_EVIDENCE)["sentence"], markup=False
-        )
+        self._console.print(self._airflow.result(self._release_dag, run_id, GATHER_EVIDENCE)["sentence"], markup=False)
         comment = "answered in the terminal" if self._approve is None else f"answered by APPROVE={self._approve}"
         if self._decision is None:
             with self._stage("your decision"):

@@ -192,7 +192,7 @@ def airflow(stack):
     """Airflow's address, and the header of the generated user."""
     url = f"http://127.0.0.1:{stack.variables['LIFECYCLE_AIRFLOW_PORT']}"
     login = {"username": "admin", "password": secrets_of(stack)["airflow_password"]}
-    token = requests.post(f"{url}/auth/token", json=login, timeout=60).json()["access_token"]
+    token = requests.post(f"{url}/auth/token", json=login, timeout=240).json()["access_token"]
     return f"{url}/api/v2", {"Authorization": f"Bearer {token}"}
 
 
@@ -201,24 +201,24 @@ def test_airflow_lets_the_generated_user_in_and_shows_every_dag(airflow):
     expected = expected_dags()
     deadline = time.monotonic() + 240
     while True:
-        found = {dag["dag_id"] for dag in requests.get(f"{api}/dags", headers=headers, timeout=60).json()["dags"]}
+        found = {dag["dag_id"] for dag in requests.get(f"{api}/dags", headers=headers, timeout=240).json()["dags"]}
         if found == expected or time.monotonic() > deadline:
             break
         time.sleep(2)
-    assert requests.get(f"{api}/importErrors", headers=headers, timeout=60).json()["import_errors"] == []
+    assert requests.get(f"{api}/importErrors", headers=headers, timeout=240).json()["import_errors"] == []
     assert found == expected
-    assert requests.get(f"{api}/dags", timeout=60).status_code == 401
+    assert requests.get(f"{api}/dags", timeout=240).status_code == 401
 
 
 def test_training_run_registers_a_version_and_leaves_lineage_from_its_data_to_it(stack, airflow):
     api, headers = airflow
     train = f"{api}/dags/attrition_train"
-    requests.patch(train, json={"is_paused": False}, headers=headers, timeout=60).raise_for_status()
+    requests.patch(train, json={"is_paused": False}, headers=headers, timeout=240).raise_for_status()
     asked = {"dag_run_id": "compose", "logical_date": None, "conf": {"trials": 3, "force": True}}
-    requests.post(f"{train}/dagRuns", json=asked, headers=headers, timeout=60).raise_for_status()
+    requests.post(f"{train}/dagRuns", json=asked, headers=headers, timeout=240).raise_for_status()
     deadline = time.monotonic() + 600
     while True:
-        state = requests.get(f"{train}/dagRuns/compose", headers=headers, timeout=60).json()["state"]
+        state = requests.get(f"{train}/dagRuns/compose", headers=headers, timeout=240).json()["state"]
         if state in ("success", "failed") or time.monotonic() > deadline:
             break
         time.sleep(2)
@@ -238,8 +238,8 @@ def test_training_run_registers_a_version_and_leaves_lineage_from_its_data_to_it
 def test_minilake_answers_the_connection_of_airflow_and_nobody_else(stack):
     url = f"http://127.0.0.1:{stack.variables['LIFECYCLE_MINILAKE_PORT']}/api/2.2/jobs/list"
     token = secrets_of(stack)["minilake_token"]
-    assert requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=60).status_code == 200
-    assert requests.get(url, headers={"Authorization": "Bearer dev"}, timeout=60).status_code == 403
+    assert requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=240).status_code == 200
+    assert requests.get(url, headers={"Authorization": "Bearer dev"}, timeout=240).status_code == 403
 
 
 def test_mlflow_keeps_runs_in_postgres_and_artifacts_in_its_volume(stack):

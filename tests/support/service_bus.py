@@ -40,6 +40,8 @@ class ServiceBus(MessagingHandler):
         self.queues: dict[str, Queue] = collections.defaultdict(Queue)
         self.away = threading.Event()
         """Set: nobody can connect, and whoever was connected is not any more."""
+        self.deaf = threading.Event()
+        """Set: what is acknowledged meanwhile is lost on its way."""
         self._port, self._acceptor, self._sequence = port, None, 0
         self._token_links: list[Any] = []
         self._connections: set[Any] = set()
@@ -178,6 +180,8 @@ class ServiceBus(MessagingHandler):
         event.delivery.settle()
 
     def on_accepted(self, event: Any) -> None:
+        if self.deaf.is_set():
+            return
         self._settled(event, Delivery.ACCEPTED, lambda _, queue, message, *__: queue.completed.append(message.id))
 
     def on_released(self, event: Any) -> None:

@@ -51,7 +51,7 @@ def test_both_engines_make_the_same_tables_and_counts(session, tmp_path, use_cas
         read_records(engine, tmp_path / name, use_case, FIRST + timedelta(days=9))
         for engine, name in ((duck, "duck"), (spark, "spark"))
     ]
-    assert seen[0].rows == seen[1].rows > 10
+    assert seen[0].rows == seen[1].rows > 0
     for name, column in seen[0].columns.items():
         assert sorted(map(str, seen[1].columns[name])) == sorted(map(str, column)), name
     original = outcomes.Original(Dataset(use_case, make_rows(use_case, 300, 1), "d"), "the first table")

@@ -128,7 +128,7 @@ test-browser: setup ## The screens of the stack that is up (make demo APPROVE=ye
 	@$(call beside,.venv-browser,requirements-browser.txt)
 	BROWSER_HOME="$${LIFECYCLE_HOME:-.lifecycle}" $(BROWSER_ENV) -m pytest -m browser tests/browser $(ARGS)
 
-pictures: setup ## Take the pictures of gate and page anew, from the stack that is up (make demo APPROVE=yes)
+pictures: setup ## Take the pictures of gate and page again, from the stack that is up (make demo APPROVE=yes)
 	@$(call beside,.venv-browser,requirements-browser.txt)
 	@$(BROWSER_ENV) docs/pictures.py
 

@@ -5,7 +5,7 @@
 The sales are Dominick's refrigerated orange juice: 83 stores, 11 brands, 121 weeks. They ship in Debian's package
 ``r-cran-bayesm``, which is fetched and not kept here. Ten rounds: round ``r`` knows sales up to week ``135 + 2 r`` and
 forecasts weeks ``137 + 2 r`` and ``138 + 2 r``. Price, deal and feature of these weeks are known, as they are in the
-protocol. Each round fits anew.
+protocol. Each round fits again.
 
 The recipe was chosen on weeks up to 135 alone (``--trials``), so no test week had a say in it. In the results ``mape``,
 ``wape`` and ``bias`` are per cent, and ``coverage`` is the share of sales within the interval from the 10% to the 90%
@@ -158,7 +158,7 @@ def row(system: str, found: Errors, seconds: float, *, interval: bool = True) ->
 
 
 def tuned(definition: Series, history: pd.DataFrame, plan: pd.DataFrame, trials: int) -> Recipe:
-    """The recipe of so many trials on the weeks that the first round knows, from one horizon to the next."""
+    """The best recipe of ``trials`` trials on the weeks that the first round knows, from one horizon to the next."""
     known, _ = split(history, definition, day_of(FIRST_ORIGIN))
     found = tune(
         RECIPE,

@@ -35,7 +35,7 @@ from airflow.sdk import DAG, Asset
 from lifecycle import settings
 from lifecycle.defaults import SCORING, START_DATE, default_args, runbook
 from lifecycle.operators.forecast_run import ForecastRunOperator
-from lifecycle.params import flag, optional, planned
+from lifecycle.params import day, flag, planned, table
 from lifecycle.tasks.forecasting import announce_forecasts, approved_code, order_of, pin_versions, take_over
 from training.use_case import UseCase, load_all
 
@@ -54,13 +54,9 @@ def forecast(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         doc_md=runbook(__doc__, use_case),
         params={
-            "input": optional(
-                "string", "History", "CSV, Parquet or Delta, as the job reaches it.", otherwise=found.data or "none"
-            ),
+            "input": table("History", found.data),
             "plan": planned(found.plan),
-            "date": optional(
-                "string", "Date", "Partition that is replaced.", otherwise="the run's own date (UTC)", format="date"
-            ),
+            "date": day("Partition that is replaced."),
             "take_over": flag("Take over", "The version that runs beside takes over whatever the comparison says."),
         },
     ):
@@ -69,13 +65,13 @@ def forecast(use_case: UseCase) -> None:
             task_id="score",
             use_case=name,
             code=approved_code.override(task_id="find_code")(name, pinned, "champion"),
-            order=order_of(pinned, "champion"),
+            pinned=order_of(pinned, "champion"),
         )
         score_beside = ForecastRunOperator(
             task_id="score_beside",
             use_case=name,
             code=approved_code.override(task_id="find_code_beside")(name, pinned, "beside"),
-            order=order_of.override(task_id="order_of_beside")(pinned, "beside"),
+            pinned=order_of.override(task_id="order_of_beside")(pinned, "beside"),
         )
         announce: Any = announce_forecasts.override(outlets=[Asset(use_case.scores_asset)], trigger_rule="none_failed")
         taken_over: Any = take_over.override(outlets=[Asset(use_case.production_asset)])

@@ -52,8 +52,8 @@ from lifecycle.operators.build_image import BuildImageOperator
 from lifecycle.operators.preview_run import PreviewRunOperator
 from lifecycle.operators.release_step import ScoringStepOperator
 from lifecycle.params import optional
-from lifecycle.sensors.approval import ManualGateSensor
-from lifecycle.task_ids import AWAIT_APPROVAL, RECORD_APPROVAL, RECORD_REJECTION, RESTORE_PRODUCTION
+from lifecycle.sensors.approval import gate
+from lifecycle.task_ids import RESTORE_PRODUCTION
 from lifecycle.tasks.release import (
     gather_evidence,
     promote,
@@ -106,20 +106,7 @@ def steps(use_case: UseCase) -> None:
     preview = PreviewRunOperator(task_id="preview_impact", use_case=name, candidate=candidate)
     previewed: Any = preview.output
     evidence: Any = gather_evidence(name, candidate, built, verified, previewed["run_key"])
-    await_approval = ManualGateSensor(
-        task_id=AWAIT_APPROVAL,
-        use_case=name,
-        subject=evidence["subject"],
-        body=evidence["body"],
-        digest=evidence["digest"],
-        version=candidate["version"],
-        approved_task_id=RECORD_APPROVAL,
-        rejected_task_id=RECORD_REJECTION,
-        # An answer within seconds of the question costs a try, and the next one goes on with it.
-        retries=5,
-        retry_delay=timedelta(seconds=3),
-        retry_exponential_backoff=False,
-    )
+    await_approval = gate(name, candidate, evidence)
     approved: Any = record_approval(name, candidate)
     to_production_if_approved = {**to_production, **image, "approved_image": approved}
     deploy_canary = ScoringStepOperator(task_id="deploy_canary", step="canary", **to_production_if_approved)

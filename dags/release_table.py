@@ -34,8 +34,8 @@ from airflow.sdk import DAG, Asset
 
 from lifecycle.defaults import RELEASE, START_DATE, default_args, runbook
 from lifecycle.params import optional
-from lifecycle.sensors.approval import ManualGateSensor
-from lifecycle.task_ids import AWAIT_APPROVAL, GATHER_EVIDENCE, PROMOTE, RECORD_APPROVAL, RECORD_REJECTION
+from lifecycle.sensors.approval import gate
+from lifecycle.task_ids import GATHER_EVIDENCE, PROMOTE
 from lifecycle.tasks.release import (
     bring_in,
     gather_evidence_of_model,
@@ -68,20 +68,7 @@ def release_table(use_case: UseCase) -> None:
         candidate: Any = resolve_candidate(name)
         code: Any = publish_code(name)
         evidence: Any = gather_evidence_of_model.override(task_id=GATHER_EVIDENCE)(name, candidate, code)
-        await_approval = ManualGateSensor(
-            task_id=AWAIT_APPROVAL,
-            use_case=name,
-            subject=evidence["subject"],
-            body=evidence["body"],
-            digest=evidence["digest"],
-            version=candidate["version"],
-            approved_task_id=RECORD_APPROVAL,
-            rejected_task_id=RECORD_REJECTION,
-            # An answer within seconds of the question costs a try, and the next one goes on with it.
-            retries=5,
-            retry_delay=timedelta(seconds=3),
-            retry_exponential_backoff=False,
-        )
+        await_approval = gate(name, candidate, evidence)
         approved: Any = record_approval(name, candidate)
         to_production = bring_in.override(task_id=PROMOTE, outlets=[Asset(use_case.production_asset)])
         await_approval >> approved >> to_production(name, candidate, approved)

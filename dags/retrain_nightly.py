@@ -38,12 +38,11 @@ within one millisecond: such records stay in table `unpaired`.
 from datetime import timedelta
 from typing import Any
 
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG
 
 from lifecycle.defaults import RETRAINING, START_DATE, default_args, runbook
-from lifecycle.four_eyes import STARTED_BY
 from lifecycle.operators.nightly_run import NightlyRunOperator
+from lifecycle.operators.start_run import start_training
 from lifecycle.params import flag, optional
 from lifecycle.tasks.retraining import decide, land_logs
 from lifecycle.tasks.training import publish_code
@@ -78,17 +77,7 @@ def retrain_nightly(use_case: UseCase) -> None:
             nights=landed["nights"],
         )
         decided: Any = decide(use_case.name, landed["nights"])
-        trigger_training = TriggerDagRunOperator(
-            task_id="trigger_training",
-            trigger_dag_id=use_case.train_dag,
-            # Named after the night: it starts one training run, however often and in how many runs it is closed.
-            trigger_run_id=decided["run_id"],
-            # Who is behind a training, and behind the release that follows, is who is behind this run.
-            conf={"data": decided["data"], STARTED_BY: {"dag_id": "{{ dag.dag_id }}", "run_id": "{{ run_id }}"}},
-            reset_dag_run=False,
-            skip_when_already_exists=True,
-        )
-        judged >> decided >> trigger_training
+        judged >> decided >> start_training(use_case, decided, "data")
 
 
 for found in load_all()[0]:

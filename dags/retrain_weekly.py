@@ -22,14 +22,13 @@ or MLflow is over when the task is cleared.
 from datetime import timedelta
 from typing import Any
 
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG
 
 from lifecycle import settings
 from lifecycle.defaults import RETRAINING, START_DATE, default_args, runbook
-from lifecycle.four_eyes import STARTED_BY
 from lifecycle.operators.forecast_run import JudgeRunOperator
-from lifecycle.params import flag, optional, planned
+from lifecycle.operators.start_run import start_training
+from lifecycle.params import day, flag, planned, table
 from lifecycle.tasks.forecasting import decide_weeks, order_of_judging
 from lifecycle.tasks.training import publish_code
 from training.use_case import UseCase, load_all
@@ -49,34 +48,16 @@ def retrain_weekly(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         doc_md=runbook(__doc__, use_case),
         params={
-            "input": optional(
-                "string", "History", "CSV, Parquet or Delta, as the job reaches it.", otherwise=found.data or "none"
-            ),
+            "input": table("History", found.data),
             "plan": planned(found.plan),
-            "date": optional(
-                "string", "Date", "Date that is judged.", otherwise="the run's own date (UTC)", format="date"
-            ),
+            "date": day("Date that is judged."),
             "retrain": flag("Train in any case", "Start a training run whatever the verdict."),
         },
     ):
         order: Any = order_of_judging(name)
-        judged = JudgeRunOperator(task_id="judge", use_case=name, code=publish_code(name), order=order)
+        judged = JudgeRunOperator(task_id="judge", use_case=name, code=publish_code(name), pinned=order)
         decided: Any = decide_weeks(name, order)
-        trigger_training = TriggerDagRunOperator(
-            task_id="trigger_training",
-            trigger_dag_id=use_case.train_dag,
-            # Named after the date: it starts one training run, however often and in how many runs it is judged.
-            trigger_run_id=decided["run_id"],
-            # Who is behind a training, and behind the release that follows, is who is behind this run.
-            conf={
-                "data": decided["data"],
-                "plan": decided["plan"],
-                STARTED_BY: {"dag_id": "{{ dag.dag_id }}", "run_id": "{{ run_id }}"},
-            },
-            reset_dag_run=False,
-            skip_when_already_exists=True,
-        )
-        judged >> decided >> trigger_training
+        judged >> decided >> start_training(use_case, decided, "data", "plan")
 
 
 for found in load_all()[0]:

@@ -65,7 +65,7 @@ def rollback_table(use_case: UseCase) -> None:
                 task_id="restore",
                 use_case=name,
                 code=approved_code(name, pinned, "champion"),
-                order=order_of(pinned, "champion"),
+                pinned=order_of(pinned, "champion"),
             )
             restore >> promoted
 

@@ -32,7 +32,7 @@ from airflow.sdk import DAG, Asset
 from lifecycle import settings
 from lifecycle.defaults import SCORING, START_DATE, default_args, runbook
 from lifecycle.operators.batch_run import BatchRunOperator
-from lifecycle.params import flag, optional
+from lifecycle.params import day, flag, optional, table
 from lifecycle.tasks.scoring import announce_scores, pin_model
 from lifecycle.tasks.training import publish_code
 from training.use_case import UseCase, load_all
@@ -51,15 +51,8 @@ def score(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         doc_md=runbook(__doc__, use_case),
         params={
-            "input": optional(
-                "string",
-                "Table",
-                "CSV, Parquet or Delta, as the job reaches it.",
-                otherwise=settings.load().of(use_case.name).batch or "none, so name one",
-            ),
-            "date": optional(
-                "string", "Date", "Partition that is replaced.", otherwise="the run's own date (UTC)", format="date"
-            ),
+            "input": table("Table", settings.load().of(use_case.name).batch or "none, so name one"),
+            "date": day("Partition that is replaced."),
             "version": optional("integer", "Version", "Of the registry.", otherwise="the champion", minimum=1),
             "explain": flag(
                 "Reasons", "Columns base, reasons and other: why each row has its probability. Takes longer."

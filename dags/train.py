@@ -29,7 +29,7 @@ from airflow.sdk import DAG, Asset
 from lifecycle import settings
 from lifecycle.defaults import START_DATE, TRAINING, default_args, runbook
 from lifecycle.operators.training_run import TrainingRunOperator
-from lifecycle.params import flag, optional, planned
+from lifecycle.params import flag, optional, planned, table
 from lifecycle.tasks.training import announce_model_version, publish_code
 from training.use_case import UseCase, load_all
 
@@ -48,12 +48,7 @@ def train(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         doc_md=runbook(__doc__, use_case),
         params={
-            "data": optional(
-                "string",
-                "Training data",
-                "CSV, Parquet or Delta, as the job reaches it.",
-                otherwise=found.data or "none",
-            ),
+            "data": table("Training data", found.data),
             **({"plan": planned(found.plan)} if use_case.series else {}),
             "trials": optional("integer", "Tuning trials", "", otherwise=str(found.trials), minimum=1, maximum=1000),
             "seed": optional(

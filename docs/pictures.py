@@ -1,4 +1,4 @@
-"""Take the pictures of gate and *Model releases* anew: ``make pictures``, while the stack of ``make demo`` is up.
+"""Take the pictures of gate and *Model releases* again: ``make pictures``, while the stack of ``make demo`` is up.
 
 Triggers a release of the champion's version, whose gate is one of the pictures, and rejects it afterwards. Needs the
 environment of ``requirements-browser.txt`` and a Chromium.
@@ -101,7 +101,7 @@ def main() -> None:
     stack, use_case = Stack.read(), load(EXAMPLE)
     airflow = airflow_of(stack)
     with browser() as chromium:
-        page = chromium.new_page(viewport=SIZE)  # type: ignore[arg-type]
+        page = chromium.new_page(viewport=SIZE)
         sign_in(page, stack)
         with waiting_gate(airflow, use_case) as run_id:
             gate_page(page, airflow, use_case, run_id)

@@ -51,7 +51,7 @@ class ScoredRecords:
     ) -> Iterator[list[ScoredRecord]]:
         """What is said of each record, in the order of the request. ``unknown``: some record has an unknown category.
 
-        ``at_once``: with reasons, which are made for so many records at a time; 0: without them, and all in one part.
+        ``at_once``: for how many records at a time reasons are made; 0: without reasons, and all in one part.
         Raises ``NoReasonsError`` where reasons are asked for and the model gives none.
         """
         said = map(

@@ -119,7 +119,7 @@ def _header(lines: Iterator[tuple[int, list[str] | BadLine]]) -> list[str]:
 def _blocks(
     lines: Iterator[tuple[int, list[str] | BadLine]], columns: int, bad: list[Fault]
 ) -> Iterator[list[tuple[int, list[str]]]]:
-    """Some rows at a time, each with its line; what is not a row of so many columns goes to ``bad``, up to a limit."""
+    """Some rows at a time, each with its line; what has more than ``columns`` cells goes to ``bad``, up to a limit."""
     rows: list[tuple[int, list[str]]] = []
     for number, cells in lines:
         if isinstance(cells, BadLine):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.config import JobConfig
+from training.hand_over import TUNING_FILE, keep_data, keep_evaluation
 from training.use_case import load
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("training")
 
-TUNING_FILE = "tuning.json"
-
 
 def prepare(config: JobConfig, run_key: str) -> None:
     """Check the data at the door, and keep a snapshot of it with the new parent run."""
@@ -32,36 +31,17 @@ def prepare(config: JobConfig, run_key: str) -> None:
     log.info("%d %s, digest %s", len(dataset.frame), use_case.entities, dataset.digest)
 
     from training.registry import tags
-    from training.registry.tracking import describe_environment, tracker_of
 
-    tracker = tracker_of(config, run_key)
-    run = tracker.start(
-        {
-            tags.DATA_DIGEST: dataset.digest,
-            tags.GIT_REVISION: config.git_revision,
-            tags.CODE_HASH: config.code_hash,
-            "mlflow.source.git.commit": config.git_revision,
-        }
-    )
-    tracker.log(
-        run,
-        {"data.rows": len(dataset.frame), "data.positives": int(dataset.y.sum())},
-        {"trials": config.trials, "seed": config.seed, "force": config.force, "data": config.data},
-        {},
-    )
-    tracker.log_dataset(
-        run,
-        name=use_case.entities,
+    keep_data(
+        config,
+        run_key,
+        use_case,
         digest=dataset.digest,
-        source=config.data,
         rows=len(dataset.frame),
-        context="training",
+        figures={"data.positives": int(dataset.y.sum())},
+        params={},
+        files={tags.SNAPSHOT_FILE: lambda file: write_snapshot(dataset, file)},
     )
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / Path(tags.SNAPSHOT_FILE).name
-        write_snapshot(dataset, file)
-        tracker.client.log_artifact(run.info.run_id, str(file), str(Path(tags.SNAPSHOT_FILE).parent))
-    tracker.client.log_text(run.info.run_id, describe_environment(), "environment.txt")
 
 
 def tune(config: JobConfig, run_key: str) -> None:
@@ -150,22 +130,10 @@ def evaluate(config: JobConfig, run_key: str) -> None:
             evaluation = judge(config, dataset, tuning, champion, made)
             (made / tags.MODEL_CARD_FILE).write_text(write_card(config, dataset.use_case, tuning.members, evaluation))
             tracker.client.log_artifacts(run.info.run_id, str(made))
-        metrics = {
-            f"{name}{suffix}": figure[part]
-            for name, figure in evaluation["challenger"].items()
-            for suffix, part in (("", "value"), ("_low", "low"), ("_high", "high"))
-        }
         largest = evaluation["fairness"]["largest_gaps"] if "fairness" in evaluation else {}
         gaps = {f"fairness_gap_{name}": gap["value"] for name, gap in largest.items()}
-        tracker.log(
-            run,
-            {**metrics, **gaps, **evaluation["latency"], "parity": evaluation["parity"]["probability"]},
-            {},
-            {tags.VERDICT: evaluation["verdict"], "lifecycle_reasons": "; ".join(evaluation["reasons"]) or "none"},
-        )
-        # Last: the file says that the evaluation is complete.
-        tracker.write_json(run, tags.EVALUATION_FILE, evaluation)
-        log.info("verdict: %s %s", evaluation["verdict"], "; ".join(evaluation["reasons"]))
+        more = {**gaps, **evaluation["latency"], "parity": evaluation["parity"]["probability"]}
+        keep_evaluation(tracker, run, evaluation, more)
 
 
 def model_arguments(bundle: Path, scratch: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from lifecycle.settings import NO_PLAN
 
 Kind = Literal["string", "integer", "boolean"]
 _UNBOUNDED = 2**31 - 1
+_TABLE = "CSV, Parquet or Delta, as the job reaches it"
 
 
 def optional(kind: Kind, title: str, description: str, *, otherwise: str, **schema: Any) -> Param:
@@ -41,14 +42,19 @@ def required_text(title: str, description: str, *, longest: int = 500) -> Param:
     )
 
 
+def table(title: str, otherwise: str) -> Param:
+    """The place of a table that a job reads; ``otherwise`` is the one of the settings."""
+    return optional("string", title, f"{_TABLE}.", otherwise=otherwise or "none")
+
+
+def day(description: str) -> Param:
+    """A date that follows from the run where it is not given."""
+    return optional("string", "Date", description, otherwise="the run's own date (UTC)", format="date")
+
+
 def planned(plan: str) -> Param:
     """The plan beside a history, where series are forecast; ``plan`` is the one of the settings."""
-    return optional(
-        "string",
-        "Plan",
-        f"What is planned: CSV, Parquet or Delta, as the job reaches it; {NO_PLAN} for none.",
-        otherwise=plan or "none",
-    )
+    return optional("string", "Plan", f"What is planned: {_TABLE}; {NO_PLAN} for none.", otherwise=plan or "none")
 
 
 def _bounds(schema: dict[str, Any]) -> str:

@@ -42,6 +42,8 @@ class ServiceBus(MessagingHandler):
         """Set: nobody can connect, and whoever was connected is not any more."""
         self.deaf = threading.Event()
         """Set: what is acknowledged meanwhile is lost on its way."""
+        self.listening = threading.Event()
+        """Set while clients can connect."""
         self._port, self._acceptor, self._sequence = port, None, 0
         self._token_links: list[Any] = []
         self._connections: set[Any] = set()
@@ -58,6 +60,7 @@ class ServiceBus(MessagingHandler):
 
     def __enter__(self) -> "ServiceBus":
         self._thread.start()
+        assert self.listening.wait(10)
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -79,6 +82,7 @@ class ServiceBus(MessagingHandler):
             self._hang_up()
         elif self._acceptor is None:
             self._acceptor = self._container.listen(f"127.0.0.1:{self._port}")
+            self.listening.set()
         now = time.time()
         for name, queue in list(self.queues.items()):
             for tag, (message, until, deliveries) in list(queue.locked.items()):
@@ -92,6 +96,7 @@ class ServiceBus(MessagingHandler):
         if self._acceptor is not None:
             self._acceptor.close()
             self._acceptor = None
+            self.listening.clear()
         for connection in list(self._connections):
             connection.close()
         self._connections.clear()

@@ -27,7 +27,7 @@ def rolling_origins(history: pd.DataFrame, definition: Series, count: int, step:
 def backtest(
     recipe: Recipe, definition: Series, history: pd.DataFrame, plan: pd.DataFrame, origins: Sequence[date]
 ) -> pd.DataFrame:
-    """Fit the recipe anew on the history up to each origin, and forecast from there.
+    """Fit the recipe again on the history up to each origin, and forecast from there.
 
     A champion is compared by its recipe (``read_recipe``), not by its fitted models: those may have seen the weeks.
     Raises ``TableError``.

@@ -55,7 +55,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     gap: int = 1
     """Weeks from the last one that is known to the first one that is forecast: 1 means the very next one."""
     ended_after: int = 26
-    """A series without a row in so many last weeks of the table has ended, and is not forecast."""
+    """A series without a row in the last weeks of the table, this many, has ended and is not forecast."""
     levels: tuple[tuple[str, ...], ...] = ((),)
     """Sums that are reported beside the series: each a part of the key, ``()`` the total."""
 

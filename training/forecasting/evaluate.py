@@ -26,7 +26,7 @@ LARGEST = 10
 
 
 class Champion(msgspec.Struct, frozen=True):
-    """The version in production: its models may have seen the weeks of the backtest, so its recipe is fitted anew."""
+    """The version in production: its models may have seen the weeks of the backtest, so its recipe is fitted again."""
 
     version: str
     recipe: Recipe

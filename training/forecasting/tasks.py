@@ -2,10 +2,12 @@
 
 import logging
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.config import JobConfig
+from training.hand_over import TUNING_FILE, keep_data, keep_evaluation
 from training.use_case import UseCase, load
 
 if TYPE_CHECKING:
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("training")
 
-TUNING_FILE = "tuning.json"
 _RECIPE, _SCORE = "lifecycle_recipe", "lifecycle_score"
 """Tags of a trial's run, by which a job that goes on knows it."""
 
@@ -34,34 +35,19 @@ def prepare(config: JobConfig, run_key: str) -> None:
     log.info("%d %s, digest %s", len(history.frame), use_case.entities, history.digest)
 
     from training.registry import tags
-    from training.registry.tracking import describe_environment, tracker_of
 
-    tracker = tracker_of(config, run_key)
-    run = tracker.start(
-        {
-            tags.DATA_DIGEST: history.digest,
-            tags.GIT_REVISION: config.git_revision,
-            tags.CODE_HASH: config.code_hash,
-            "mlflow.source.git.commit": config.git_revision,
-        }
-    )
     series = len(history.frame[list(use_case.forecast.key)].drop_duplicates())
-    tracker.log(
-        run,
-        {"data.rows": len(history.frame), "data.series": series},
-        {"trials": config.trials, "seed": config.seed, "force": config.force, "data": config.data, "plan": config.plan},
-        {},
+    frames = {tags.SNAPSHOT_FILE: history.frame, tags.PLAN_FILE: plan}
+    keep_data(
+        config,
+        run_key,
+        use_case,
+        digest=history.digest,
+        rows=len(history.frame),
+        figures={"data.series": series},
+        params={"plan": config.plan},
+        files={name: partial(frame.to_parquet, index=False) for name, frame in frames.items()},
     )
-    tracker.log_dataset(
-        run, name=use_case.entities, digest=history.digest, source=config.data, rows=len(history.frame),
-        context="training",
-    )  # fmt: skip
-    with tempfile.TemporaryDirectory() as scratch:
-        for name, frame in ((tags.SNAPSHOT_FILE, history.frame), (tags.PLAN_FILE, plan)):
-            file = Path(scratch) / Path(name).name
-            frame.to_parquet(file, index=False)
-            tracker.client.log_artifact(run.info.run_id, str(file), str(Path(name).parent))
-    tracker.client.log_text(run.info.run_id, describe_environment(), "environment.txt")
 
 
 def tune(config: JobConfig, run_key: str) -> None:
@@ -138,16 +124,7 @@ def evaluate(config: JobConfig, run_key: str) -> None:
             evaluation = judge(config, use_case, history, plan, tuning, champion, made)
             (made / tags.MODEL_CARD_FILE).write_text(write_card(config, use_case, evaluation))
             tracker.client.log_artifacts(run.info.run_id, str(made))
-        metrics = {
-            f"{name}{suffix}": figure[part]
-            for name, figure in evaluation["challenger"].items()
-            for suffix, part in (("", "value"), ("_low", "low"), ("_high", "high"))
-        }
-        reasons = "; ".join(evaluation["reasons"]) or "none"
-        tracker.log(run, metrics, {}, {tags.VERDICT: evaluation["verdict"], "lifecycle_reasons": reasons})
-        # Last: the file says that the evaluation is complete.
-        tracker.write_json(run, tags.EVALUATION_FILE, evaluation)
-        log.info("verdict: %s %s", evaluation["verdict"], "; ".join(evaluation["reasons"]))
+        keep_evaluation(tracker, run, evaluation, {})
 
 
 def model_arguments(bundle: Path, scratch: Path) -> dict[str, Any]:

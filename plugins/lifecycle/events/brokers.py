@@ -93,7 +93,7 @@ async def connect(queue: str) -> Broker:
         )
     try:
         return make()
-    except ValueError as error:  # of Azure's clients: a text that is no connection string
+    except ValueError as error:  # of Azure's clients: a text that is not a connection string
         raise BrokerError(f"connection {CONNECTION_ID!r} cannot be used: {error}") from error
 
 

@@ -27,7 +27,7 @@ _RUN_PREFIX = "arrival__"
 
 
 class EventError(ValueError):
-    """Raised for a message that is no event, or an event that lacks what it has to say; the text names it."""
+    """Raised for a message that is not an event, or an event that lacks what it has to say; the text names it."""
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -40,7 +40,7 @@ class Delivery:
     """Whose it is: after a lost connection there is another one, which does not know it."""
     events: list[Event] = field(default_factory=list)
     fault: str = ""
-    """Why it is no message of ours."""
+    """Why it is not a message of ours."""
     taken: set[tuple[str, str]] = field(default_factory=set)
     """Rows and use cases that have made what they want of it."""
 

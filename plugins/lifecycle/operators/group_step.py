@@ -242,7 +242,7 @@ class GroupStep:
                 self._remove(group.name)
 
     def _remove(self, name: str) -> None:
-        """Removing what is not there is no fault to Azure."""
+        """Azure takes it without a fault where the group is not there."""
         self._client.container_groups.begin_delete(self._place.resource_group, name, polling=False)
 
     def _try_to_remove(self) -> bool:

@@ -35,7 +35,7 @@ class JobRunOperator(DatabricksSubmitRunOperator):
     """Submit the steps of one file of ``training/`` as one Databricks run, and wait without a worker slot.
 
     The provider's operator, with three differences. The job follows from the settings file and the DAG's
-    params when the task runs, so that the DAG file reads no settings. The idempotency token counts failed
+    params when the task runs. The idempotency token counts failed
     runs instead of tries: a retry or a restarted scheduler gets the run that is under way, and only a run
     that has ended in failure is followed by a new one. And a failure shows the job's own traceback; bad
     data is not tried again.
@@ -96,11 +96,29 @@ class JobRunOperator(DatabricksSubmitRunOperator):
             raise AirflowFailException(message)
         raise AirflowException(message)
 
+    def places(self) -> dict[str, Any]:
+        """What every job on the tables is told: the use case, and where the settings say that tables and models lie."""
+        found = settings.load().of(self.use_case)
+        return {
+            "use_case": self.use_case,
+            "tables": found.job_tables or found.tables,
+            "model_name": found.model_name,
+            "experiment": found.experiment,
+        }
+
+    def action(self) -> str:
+        """What the run key names beside the task."""
+        return self.purpose
+
     def run_key(self, instance: Any) -> str:
         """The action key of this task's job, which the job puts on what it makes."""
         return action_key(
-            dag_id=instance.dag_id, run_id=instance.run_id, task_id=instance.task_id, purpose=self.purpose
+            dag_id=instance.dag_id, run_id=instance.run_id, task_id=instance.task_id, purpose=self.action()
         )
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Nothing, unless the job makes a table or a model."""
+        return None
 
     def _unfailed_token(self, context: Any, run_key: str) -> str:
         """The first token of this task whose run has not ended in failure and was not deleted.

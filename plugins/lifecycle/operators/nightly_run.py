@@ -24,23 +24,16 @@ class NightlyRunOperator(JobRunOperator):
         self.nights = nights
 
     def config(self, context: Any) -> dict[str, Any]:
-        """The nights, and where the settings say that tables, outcomes and training data lie."""
+        """The nights, and where tables, outcomes and training data lie."""
         configured = settings.load()
         found = configured.of(self.use_case)
         return {
-            "use_case": self.use_case,
+            **self.places(),
             "nights": list(self.nights),
-            "tables": found.job_tables or found.tables,
             "outcomes": found.outcomes,
             "original": found.data,
-            "model_name": found.model_name,
-            "experiment": found.experiment,
             "limits": msgspec.to_builtins(found.drift),
             "by_hand": bool(context["params"].get("retrain")),
             "memory": configured.retraining.memory,
             "threads": configured.retraining.threads,
         }
-
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        """Nothing of its own: the training run that may follow names its data."""
-        return None

@@ -4,7 +4,6 @@ from typing import Any
 
 from lifecycle import settings
 from lifecycle.evidence.impact import nothing_to_preview
-from lifecycle.idempotency import action_key
 from lifecycle.operators.job_run import JobRunOperator
 from training import use_case as definitions
 
@@ -41,32 +40,18 @@ class PreviewRunOperator(JobRunOperator):
         self.code = publish.publish(WorkspaceHook(), found, settings.load().training.code_root)
         super().execute(context)
 
-    def run_key(self, instance: Any) -> str:
-        """The job's key, which names the two versions: a run that was cleared may offer another one."""
-        versions = f"{self.candidate['version']}-{self.candidate['production']['version'] or 'none'}"
-        return action_key(
-            dag_id=instance.dag_id,
-            run_id=instance.run_id,
-            task_id=instance.task_id,
-            purpose=f"{self.purpose}-{versions}",
-        )
+    def action(self) -> str:
+        """It names the two versions: a run that was cleared may offer another one."""
+        return f"{self.purpose}-{self.candidate['version']}-{self.candidate['production']['version'] or 'none'}"
 
     def config(self, context: Any) -> dict[str, Any]:
-        """The two versions, and where the settings say that the tables lie."""
+        """The two versions, and where the tables lie."""
         configured = settings.load()
-        found = configured.of(self.use_case)
         return {
-            "use_case": self.use_case,
+            **self.places(),
             "challenger": self.candidate["version"],
             "champion": self.candidate["production"]["version"],
             "today": context["dag_run"].run_after.date().isoformat(),
-            "tables": found.job_tables or found.tables,
-            "model_name": found.model_name,
-            "experiment": found.experiment,
             "memory": configured.retraining.memory,
             "threads": configured.retraining.threads,
         }
-
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        """Nothing of its own: it makes no table and no model."""
-        return None

@@ -1,6 +1,11 @@
-"""The operator that starts a run of another DAG with what other people have named."""
+"""The operators that start a run of another DAG, once."""
+
+from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+
+from lifecycle.four_eyes import STARTED_BY
+from training.use_case import UseCase
 
 
 class StartRunOperator(TriggerDagRunOperator):
@@ -11,3 +16,26 @@ class StartRunOperator(TriggerDagRunOperator):
     """
 
     template_fields = ()
+
+
+def start_training(use_case: UseCase, decided: Any, *told: str) -> TriggerDagRunOperator:
+    """The task that starts the training which a judgement has decided on.
+
+    The run is named after the period that was judged: it is started once, however often and in how many runs that is
+    judged.
+
+    :param decided: what the deciding task returned.
+    :param told: those of its members that the training is told.
+    """
+    return TriggerDagRunOperator(
+        task_id="trigger_training",
+        trigger_dag_id=use_case.train_dag,
+        trigger_run_id=decided["run_id"],
+        # Who is behind a training, and behind the release that follows, is who is behind this run.
+        conf={
+            **{name: decided[name] for name in told},
+            STARTED_BY: {"dag_id": "{{ dag.dag_id }}", "run_id": "{{ run_id }}"},
+        },
+        reset_dag_run=False,
+        skip_when_already_exists=True,
+    )

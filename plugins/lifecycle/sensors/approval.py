@@ -15,6 +15,7 @@ from lifecycle import four_eyes, settings
 from lifecycle.evidence.document import Decision
 from lifecycle.four_eyes import Requester
 from lifecycle.hooks import airflow_api
+from lifecycle.task_ids import AWAIT_APPROVAL, RECORD_APPROVAL, RECORD_REJECTION
 
 APPROVE = "Approve"
 REJECT = "Reject"
@@ -262,3 +263,25 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
 
     def _forbidden_requester(self, context: Any) -> Requester | None:
         return four_eyes.forbidden_requester(context, self.use_case, str(self.version))
+
+
+def gate(use_case: str, candidate: Any, evidence: Any) -> ManualGateSensor:
+    """The gate of a release, before the tasks that record an approval and a rejection.
+
+    :param candidate: what ``resolve_candidate`` returned.
+    :param evidence: what the task that gathers it returned.
+    """
+    return ManualGateSensor(
+        task_id=AWAIT_APPROVAL,
+        use_case=use_case,
+        subject=evidence["subject"],
+        body=evidence["body"],
+        digest=evidence["digest"],
+        version=candidate["version"],
+        approved_task_id=RECORD_APPROVAL,
+        rejected_task_id=RECORD_REJECTION,
+        # An answer within seconds of the question costs a try, and the next one goes on with it.
+        retries=5,
+        retry_delay=timedelta(seconds=3),
+        retry_exponential_backoff=False,
+    )

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import time
 
 import pytest
 from azure.servicebus import ServiceBusClient, ServiceBusMessage
@@ -49,7 +48,6 @@ def bus():
     from tests.support.service_bus import ServiceBus
 
     with ServiceBus(free_port(), lock_seconds=scenarios.LOCK_SECONDS) as found:
-        time.sleep(0.3)
         yield found
 
 
@@ -117,7 +115,7 @@ def test_bus_that_is_away_for_20_seconds_is_waited_for(queue, bus, caplog):
             bus.away.set()
             await asyncio.sleep(20)
             bus.away.clear()
-            await asyncio.sleep(0.5)
+            assert await asyncio.to_thread(bus.listening.wait, 10)
             await asyncio.to_thread(queue.send, json.dumps(blob_created("after.csv", event="e2")))
             await triggerer.until(lambda: len(triggerer.stored) == 2 and queue.left() == 0, seconds=60)
             assert triggerer.failures() == [], "the watchers lived through it"

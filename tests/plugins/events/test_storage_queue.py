@@ -26,7 +26,7 @@ def account(tmp_path_factory):
 
 
 class Queue:
-    """The queue and its dead letters, made anew."""
+    """The queue and its dead letters, new and empty."""
 
     def __init__(self, account):
         self.connection = {"conn_type": "wasb", "extra": json.dumps({"connection_string": account})}

@@ -51,11 +51,10 @@ class ForecastTable:
         return self._use_case.forecast.time
 
     def _newest(self) -> list[dict[str, Any]]:
-        from pyarrow import parquet  # it takes a while, and most demos show no table
+        # Imported here: these take a while, and most demos show no table.
+        from training.batch.tables import SCORES
+        from training.forecasting.store import ParquetStore
 
-        days = layout.partitions(self._tables, "scores", layout.DAY)
-        if not days:
-            return []
-        folder = layout.day_folder(self._tables, "scores", days[-1])
-        rows: list[dict[str, Any]] = parquet.read_table(folder, partitioning=None).to_pylist()
-        return rows
+        days = layout.partitions(self._tables, SCORES, layout.DAY)
+        found = ParquetStore(self._tables).read(SCORES, days[-1]) if days else None
+        return found.to_pylist() if found else []

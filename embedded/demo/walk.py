@@ -128,8 +128,7 @@ class Demo:
         self._start_stack()
         before = self._version()
         what = f"{self._use_case.name} in production"
-        does = "forecasts" if self._table else "answers"
-        self._say(f"{what} {does} with version {before}" if before else f"{what} runs nothing yet")
+        self._say(f"{what} {self._does} with version {before}" if before else f"{what} runs nothing yet")
         train_run = self._train(data)
         return self._release(train_run, before)
 
@@ -137,6 +136,11 @@ class Demo:
         """The use case's scoring server at a target, or ``None`` before its first release."""
         url = Addresses(self._stack).url(self._use_case.name, target)
         return Scoring(url, self._stack.credentials.api_keys[target]) if url else None
+
+    @property
+    def _does(self) -> str:
+        """What a version does in production."""
+        return "forecasts" if self._table else "answers"
 
     def _version(self) -> str | None:
         """The model version that answers, or forecasts, in production; ``None`` where none does."""
@@ -322,8 +326,7 @@ class Demo:
                             f"see {self._airflow.link(self._release_dag, run_id)}")  # fmt: skip
         if self._decision not in (None, approved):
             raise DemoError(f"the answer given here was another, but {who} decided in Airflow")
-        does = "forecasts" if self._table else "answers"
-        outcome = f"{does} with version {now}" if approved else f"was left untouched ({now or 'it runs nothing'})"
+        outcome = f"{self._does} with version {now}" if approved else f"was left untouched ({now or 'it runs nothing'})"
         self._console.print(f"[bold green]Done.[/] {self._use_case.name} in production {outcome}.")
         return 0
 

@@ -8,13 +8,14 @@ from airflow.dag_processing.dagbag import DagBag
 
 from tests.support import names
 from tests.support.every_use_case import OWN, ROOT, found_in, names_of
+from training.batch.tables import SCORES
 from training.data.synthetic import make_plan, make_rows
 from training.forecasting.door import CONSEQUENCE, plan_of, read_history
 from training.forecasting.forecaster import Forecaster
 from training.forecasting.limits import ForecastLimits
 from training.forecasting.recipe import FIRST_CHAMPION
 from training.forecasting.score import Order, forecast_schema, run
-from training.forecasting.store import SCORES, open_store
+from training.forecasting.store import open_store
 from training.registry.content import content_digest
 from training.use_case import load
 

@@ -4,7 +4,6 @@ Windows are given as value counts, which an SQL engine makes of any number of ro
 the rows themselves.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -69,16 +68,6 @@ def category_difference(reference: NDArray[np.int64], counts: NDArray[np.int64])
     if table.shape[1] > 1:
         p_value = float(stats.chi2_contingency(table, correction=False).pvalue)
     return Difference(n, p_value, effect, _psi(reference, counts))
-
-
-def share_interval(hits: int, n: int) -> tuple[float, float]:
-    """95% Wilson interval of a share."""
-    if n == 0:
-        return 0.0, 1.0
-    z = 1.959963984540054
-    centre = (hits + z * z / 2) / (n + z * z)
-    half = z * math.sqrt(hits * (n - hits) / n + z * z / 4) / (n + z * z)
-    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def category_counts(seen: Mapping[str, int], categories: Sequence[str]) -> NDArray[np.int64]:

@@ -15,10 +15,10 @@ from training.drift.statistics import (
     category_counts,
     category_difference,
     numeric_difference,
-    share_interval,
 )
 from training.drift.window import Window
 from training.evaluation.binary import Estimate, measure, resamples
+from training.evaluation.share_interval import share_interval
 from training.inference_log.labels import Labels
 
 PREDICTION = "prediction"

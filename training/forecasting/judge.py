@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from serving.scoring.drift import adjust
+from training.batch.tables import SCORES
 from training.drift.statistics import numeric_difference
 from training.forecasting.backtest import with_actuals
 from training.forecasting.cycle import cycle_days
@@ -19,7 +20,7 @@ from training.forecasting.figures import percent
 from training.forecasting.limits import ForecastLimits
 from training.forecasting.metrics import errors_by, tracking_signal
 from training.forecasting.score import forecast_schema
-from training.forecasting.store import SCORES, open_store
+from training.forecasting.store import open_store
 from training.inference_log import layout
 from training.use_case import UseCase
 

@@ -7,12 +7,13 @@ import msgspec
 import pyarrow as pa
 
 from training.batch.score import ANSWER
+from training.batch.tables import SCORES
 from training.forecasting.cycle import Compared, Cycle, Role, cycle_file
 from training.forecasting.door import plan_of, read_history
 from training.forecasting.forecaster import Forecaster
 from training.forecasting.limits import ForecastLimits
 from training.forecasting.series import last_week, split
-from training.forecasting.store import BESIDE, FORMER, SCORES, Store, open_store
+from training.forecasting.store import BESIDE, FORMER, Store, open_store
 from training.inference_log import layout
 from training.use_case import UseCase
 

@@ -11,13 +11,12 @@ from typing import Any, Protocol
 import pyarrow as pa
 from pyarrow import parquet
 
-from training.batch.tables import SCORES, Draft
+from training.batch.tables import Draft
 from training.inference_log import layout
 from training.inference_log.sql_engine import on_databricks, open_spark
 from training.use_case import UseCase
 
 BESIDE, FORMER = "beside", "former"
-__all__ = ["BESIDE", "FORMER", "SCORES", "Store", "open_store"]
 
 
 class Store(Protocol):

@@ -12,6 +12,7 @@ from serving.scoring.encode import encode_columns
 from training.data.changes import changes, columns_as_before, told
 from training.evaluation.binary import CONFIDENCE
 from training.evaluation.fairness import groups_of
+from training.evaluation.share_interval import share_interval
 from training.impact.record import Change, Count, GroupImpact, Impact
 from training.impact.records import Records
 from training.use_case import UseCase
@@ -89,10 +90,8 @@ def _top(probabilities: NDArray[np.float64], size: int) -> NDArray[np.bool_]:
 
 def counted(value: int, of: int) -> Count:
     """A count of some records, with Wilson's interval for its share of them."""
-    # By hand: scipy.stats takes a second to import, in a job that takes few.
-    middle = (value + _Z**2 / 2) / (1 + _Z**2 / of)
-    half = _Z / (1 + _Z**2 / of) * math.sqrt(value * (of - value) / of + _Z**2 / 4)
-    return Count(value, round(max(0.0, middle - half), 1), round(min(float(of), middle + half), 1))
+    low, high = share_interval(value, of)
+    return Count(value, round(of * low, 1), round(of * high, 1))
 
 
 def _change(differences: NDArray[np.float64]) -> Change:

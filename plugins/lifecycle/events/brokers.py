@@ -18,7 +18,6 @@ from airflow.providers.common.compat.connection import get_async_connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 from azure.core.exceptions import AzureError
 
-from lifecycle import settings
 from lifecycle.events import feeds, files
 from lifecycle.events.feeds import BLOB_CREATED, File
 from training import use_case as definitions
@@ -247,14 +246,12 @@ class Folders:
 
 def _look() -> list[tuple[str, str, File]]:
     """Every file that counts in a local folder: its row, the beginning of its subject, and the file."""
-    watched = [
-        (name, folder)
-        for use_case in definitions.load_all()[0]
-        for name, where in feeds.FOLDERS.items()
-        if (folder := where(use_case, settings.load().of(use_case))) and "://" not in folder
-    ]
     return [
-        (name, f"{folder.rstrip('/')}/", file) for name, folder in watched for file in files.local(name, Path(folder))
+        (name, f"{folder.rstrip('/')}/", file)
+        for use_case in definitions.load_all()[0]
+        for name, folder in feeds.folders(use_case).items()
+        if "://" not in folder
+        for file in files.local(name, Path(folder))
     ]
 
 

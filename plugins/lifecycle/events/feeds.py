@@ -139,6 +139,12 @@ FOLDERS: dict[str, Callable[[UseCase, UseCaseSettings], str]] = {"data": data_fo
 """The folders that the sweep looks through, by the name of their row."""
 
 
+def folders(use_case: UseCase) -> dict[str, str]:
+    """Those that a use case watches, by the name of their row."""
+    found = settings.load().of(use_case)
+    return {name: folder for name, where in FOLDERS.items() if (folder := where(use_case, found))}
+
+
 def blobs_in(name: str) -> Callable[[UseCase, UseCaseSettings], str]:
     """How the subjects of blobs in a folder of ``FOLDERS`` begin."""
 

@@ -90,9 +90,7 @@ def _date(name: str) -> str | None:
 
 def swept(use_case: UseCase) -> list[File]:
     """Every file that counts in the folders that a use case watches."""
-    found = settings.load().of(use_case)
-    places = {name: folder for name, where in feeds.FOLDERS.items() if (folder := where(use_case, found))}
-    return [file for name, folder in places.items() for file in files.listed(name, folder)]
+    return [file for name, folder in feeds.folders(use_case).items() for file in files.listed(name, folder)]
 
 
 def _known(tables: Any) -> set[str]:

@@ -12,6 +12,7 @@ from lifecycle import released_model, settings
 from lifecycle.alerts import Alert, send_once
 from lifecycle.hooks import airflow_api, registry
 from lifecycle.tasks.retraining import once_a_run, tables_path
+from lifecycle.tasks.scoring import day_of
 from training import use_case as definitions
 from training.registry import tags
 
@@ -30,12 +31,6 @@ def tables_to_forecast(use_case: str, context: Any) -> dict[str, str]:
             f"[use_cases.{use_case}] of the settings file"
         )
     return {"source": source, "plan": found.planned(params.get("plan"))}
-
-
-def day_of(context: Any) -> str:
-    """The date of a run, ISO 8601: as typed, or the run's own (UTC)."""
-    run, typed = context["dag_run"], context["params"].get("date")
-    return date.fromisoformat(typed or (run.logical_date or run.run_after).date().isoformat()).isoformat()
 
 
 def what_to_forecast(use_case: str, context: Any) -> dict[str, Any]:

@@ -17,12 +17,17 @@ from training.registry import tags
 _DATE_MARK = "{date}"
 
 
+def day_of(context: Any) -> str:
+    """The date of a run, ISO 8601: as typed, or the run's own (UTC)."""
+    run, typed = context["dag_run"], context["params"].get("date")
+    return date.fromisoformat(typed or (run.logical_date or run.run_after).date().isoformat()).isoformat()
+
+
 def what_to_score(use_case: str, context: Any) -> dict[str, Any]:
     """What this DAG run scores: ``{"source", "day", "version", "bundle_digest", "explain"}``."""
     from training.registry.content import content_digest
 
-    run, params = context["dag_run"], context["params"]
-    day = params.get("date") or (run.logical_date or run.run_after).date().isoformat()
+    params, day = context["params"], day_of(context)
     source = params.get("input") or settings.load().of(use_case).batch
     if not source:
         raise AirflowFailException(
@@ -35,7 +40,7 @@ def what_to_score(use_case: str, context: Any) -> dict[str, Any]:
         digest = content_digest(bundle)
     return {
         "source": source.replace(_DATE_MARK, day),
-        "day": date.fromisoformat(day).isoformat(),
+        "day": day,
         "version": version.version,
         "bundle_digest": digest,
         "explain": bool(params.get("explain")),

@@ -10,8 +10,8 @@ from training.drift.statistics import (
     category_counts,
     category_difference,
     numeric_difference,
-    share_interval,
 )
+from training.evaluation.share_interval import share_interval
 
 VALUES = st.lists(st.integers(0, 30), min_size=4, max_size=200)
 

@@ -9,6 +9,7 @@ early, never this project's code, which must be read again after an edit.
 Airflow's database is made or upgraded first. A component that dies is started again.
 """
 
+import faulthandler
 import gc
 import hashlib
 import importlib
@@ -101,6 +102,7 @@ def fork(work: Callable[[], None], log_file: Path, *, wait: bool = False) -> int
             output = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             os.dup2(output, 1)
             os.dup2(output, 2)
+            faulthandler.enable()  # where native code dies, the log says which line of Python called it
             work()
             code = 0
         except SystemExit as error:

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from serving.scoring.described import described
+
 PREFIX = "SCORING_"
 _PORT, _METRICS_PORT = 8080, 8081
 
@@ -22,6 +24,7 @@ class SettingsError(ValueError):
     """Raised when an environment variable says something that cannot be; the message names it."""
 
 
+@described
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of it, with defaults for the image."""
 
@@ -139,6 +142,7 @@ def not_started(error: SettingsError) -> SystemExit:
     return SystemExit(f"the scoring server does not start: {error}")
 
 
+@described
 class Release(msgspec.Struct, frozen=True):
     """What the image build says of the model that it packed (``release.json``)."""
 

@@ -8,12 +8,14 @@ import msgspec
 
 from serving.errors import Stopped
 from serving.mounted_file import MountedFile
+from serving.scoring.described import described
 
 _TEXT_LIMIT = 500
 _UNSAID = "the stop file does not say why"
 _log = logging.getLogger(__name__)
 
 
+@described
 class Stop(msgspec.Struct, frozen=True):
     """What the file says: JSON of this shape, or the reason alone as text."""
 

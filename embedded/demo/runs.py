@@ -17,6 +17,7 @@ import msgspec
 from embedded.airflow_client import Airflow, Json
 from lifecycle.events.feeds import TABLES, File
 from lifecycle.events.files import local_version
+from serving.scoring.described import described
 from training.use_case import UseCase
 
 GATE = "await_approval"
@@ -30,6 +31,7 @@ class RunError(RuntimeError):
     """Raised when the demo cannot go on with its run; the message says what to do."""
 
 
+@described
 class Started(msgspec.Struct, frozen=True):
     """A training run that the demo started."""
 

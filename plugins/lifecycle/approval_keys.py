@@ -16,8 +16,10 @@ from typing import Self
 import msgspec
 
 from lifecycle.evidence.signature import PublicKey, key_id, new_private_key, public_half
+from serving.scoring.described import described
 
 
+@described
 class KeyRing(msgspec.Struct, frozen=True):
     """The private key in use, and the public keys of all that were."""
 

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import msgspec
 
 from lifecycle.evidence.signature import PublicKey
+from serving.scoring.described import described
 from training import use_case as definitions
 from training.drift.limits import Limits
 from training.forecasting.limits import ForecastLimits
@@ -124,6 +125,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replicas: int = 2
 
 
+@described
 class UseCaseSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What may differ between use cases. Empty values follow from the definition in ``use_cases/``."""
 
@@ -186,6 +188,7 @@ class UseCaseSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return "" if plan == NO_PLAN else plan
 
 
+@described
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of it. Every field has a default that suits the embedded stack, or is required."""
 

@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from serving.scoring.described import described
+
 CONTRACT_FILE = "contract.json"
 CLASSIFIER_FILE = "classifier.onnx"
 OUTLIERS_FILE = "outliers.onnx"
@@ -81,6 +83,7 @@ class Band(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"top {100 * self.share:g}%"
 
 
+@described
 class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The whole contract of one model."""
 
@@ -112,6 +115,7 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         return tuple(field for field in self.fields if field.drift)
 
 
+@described
 class Examples(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Golden answers: what the registered model says of a few records (``examples.json``)."""
 

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.scoring.described import described
 from serving.scoring.drift import adjust
 from training.drift.limits import Limits as Limits
 from training.drift.reference import Reference
@@ -71,6 +72,7 @@ class Quality(msgspec.Struct, frozen=True):
 Status = Literal["quiet", "drifted", "too few records", "no records", "no champion"]
 
 
+@described
 class Verdict(msgspec.Struct, frozen=True):
     """One night's verdict (``verdict.json``)."""
 

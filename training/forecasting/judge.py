@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
+from serving.scoring.described import described
 from serving.scoring.drift import adjust
 from training.batch.tables import SCORES
 from training.drift.statistics import numeric_difference
@@ -60,6 +61,7 @@ class Finding(msgspec.Struct, frozen=True):
     drifted: bool
 
 
+@described
 class WeekVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """The verdict of one run (``weeks/DATE.json``)."""
 

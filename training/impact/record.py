@@ -5,6 +5,7 @@ Airflow's tasks read it too, so this module imports nothing heavy.
 
 import msgspec
 
+from serving.scoring.described import described
 from training.registry import tags
 
 
@@ -114,6 +115,7 @@ class Impact(msgspec.Struct, frozen=True, kw_only=True):
         return "; ".join(found)
 
 
+@described
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """The impact of one release, or the reason why there is none to show."""
 

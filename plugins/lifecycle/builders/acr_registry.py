@@ -7,6 +7,7 @@ import msgspec
 import requests
 
 from lifecycle.hooks.connections import address
+from serving.scoring.described import described
 
 _TIMEOUT = 30
 _ARM_SCOPE = "https://management.azure.com/.default"
@@ -33,6 +34,7 @@ class _Descriptor(msgspec.Struct):
     digest: str
 
 
+@described
 class _Manifest(msgspec.Struct):
     config: _Descriptor | None = None
 
@@ -41,6 +43,7 @@ class _Labels(msgspec.Struct, rename="pascal"):
     labels: dict[str, str] | None = None
 
 
+@described
 class _Configuration(msgspec.Struct):
     config: _Labels | None = None
 

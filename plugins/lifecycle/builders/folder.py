@@ -16,6 +16,7 @@ import msgspec
 from lifecycle.builders import BuildError, Memory, build_failed
 from lifecycle.builders.context import Inputs
 from lifecycle.image_reference import ImageReference
+from serving.scoring.described import described
 from training.registry.content import content_digest
 
 _KEY_FILE = ".inputs"
@@ -23,6 +24,7 @@ _KEY_FILE = ".inputs"
 _CHECK_SECONDS = 120
 
 
+@described
 class _Record(msgspec.Struct, frozen=True):
     key: str
     digest: str

@@ -14,6 +14,7 @@ import msgspec
 
 from lifecycle import settings
 from lifecycle.settings import UseCaseSettings
+from serving.scoring.described import described
 from training import use_case as definitions
 from training.inference_log.layout import LEFT_OUT
 from training.use_case import UseCase
@@ -30,6 +31,7 @@ class EventError(ValueError):
     """Raised for a message that is not an event, or an event that lacks what it has to say; the text names it."""
 
 
+@described
 class Event(msgspec.Struct, frozen=True):
     """One event, whether it came in Event Grid's schema or as a CloudEvent."""
 
@@ -40,6 +42,7 @@ class Event(msgspec.Struct, frozen=True):
     data: dict[str, Any]
 
 
+@described
 class _Blob(msgspec.Struct, frozen=True):
     """What ``data`` of a ``BlobCreated`` event says."""
 
@@ -48,6 +51,7 @@ class _Blob(msgspec.Struct, frozen=True):
     sequencer: str = ""
 
 
+@described
 class File(msgspec.Struct, frozen=True):
     """One version of a file in a watched folder, whether an event told of it or the sweep found it."""
 

@@ -17,6 +17,7 @@ from lifecycle.evidence.signature import SignatureError, SignedApproval, Stateme
 from lifecycle.hooks import registry
 from lifecycle.hooks.registry import RegistryError, Version
 from lifecycle.image_reference import ImageReference, ImageReferenceError
+from serving.scoring.described import described
 from training import use_case as definitions
 from training.impact.record import Preview
 from training.registry import tags
@@ -159,6 +160,7 @@ StagingReport = Annotated[
 ]
 
 
+@described
 class Evidence(msgspec.Struct, kw_only=True):
     """Everything the gate shows, and the decision."""
 
@@ -203,6 +205,7 @@ def _encoded(value: Any) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=2)
 
 
+@described
 class _Pair(msgspec.Struct):
     image: str
     digest: str

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from lifecycle.image_reference import ImageReference, ImageReferenceError
+from serving.scoring.described import described
 from training.use_case import Target
 
 DESIRED_FILE = "desired.json"
@@ -55,6 +56,7 @@ class Running(Unit, frozen=True):
         return Unit(image=self.image, version=self.version)
 
 
+@described
 class Desired(msgspec.Struct, frozen=True):
     """``desired.json``: a generation names one wish, and comes back in the status that answers it."""
 
@@ -63,6 +65,7 @@ class Desired(msgspec.Struct, frozen=True):
     canary: Unit | None = None
 
 
+@described
 class Status(msgspec.Struct, frozen=True):
     """``status.json``."""
 

@@ -10,12 +10,14 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle.hooks import targets
 from lifecycle.hooks.slot import Slot
+from serving.scoring.described import described
 from training import use_case as definitions
 from training.use_case import Target
 
 CONFIG_MAP, KEY = "scoring-stop", "stop.json"
 
 
+@described
 class Stop(msgspec.Struct, frozen=True):
     """What the switch says."""
 

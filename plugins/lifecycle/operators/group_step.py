@@ -23,6 +23,7 @@ from airflow.sdk.exceptions import AirflowException
 from lifecycle import settings
 from lifecycle.image_reference import ImageReference
 from lifecycle.operators.steps import StepError, Work, verify_arguments
+from serving.scoring.described import described
 from training import use_case as definitions
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class PlaceError(ValueError):
     """Raised when connection ``scoring_qa`` does not say where groups are made; the message says what to write."""
 
 
+@described
 class Place(msgspec.Struct, frozen=True):
     """Where groups are made: members of the connection's extra, beside those of the provider's hook."""
 

@@ -12,6 +12,7 @@ import httpx
 import msgspec
 from fastapi import FastAPI
 
+from serving.scoring.described import described
 from training.use_case import UseCase
 
 RUNS = 50
@@ -52,6 +53,7 @@ class AirflowView(msgspec.Struct, frozen=True):
     """By run: what it brought into production."""
 
 
+@described
 class _Runs(msgspec.Struct):
     entries: list[Run] = msgspec.field(name="dag_runs")
     total_entries: int
@@ -62,6 +64,7 @@ class _Event(msgspec.Struct):
     extra: Produced = Produced()
 
 
+@described
 class _Events(msgspec.Struct):
     entries: list[_Event] = msgspec.field(name="asset_events")
     total_entries: int
@@ -75,6 +78,7 @@ class _Question(msgspec.Struct):
     task_instance: _Instance
 
 
+@described
 class _Questions(msgspec.Struct):
     entries: list[_Question] = msgspec.field(name="hitl_details")
     total_entries: int

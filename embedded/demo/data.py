@@ -78,6 +78,27 @@ def synthetic(stack: Stack, use_case: UseCase) -> Path:
     return path
 
 
+def lay_plan(stack: Stack, use_case: UseCase, plan: str) -> Path:
+    """Put a plan where ``config/embedded.toml`` names it, and return the place.
+
+    A run that a file starts is given the file alone, and goes by the plan of the settings. Raises ``DataFileError``
+    where there is none.
+    """
+    place = stack.plan(use_case.name)
+    if plan == str(place):
+        return place
+    if Path(plan).suffix != place.suffix:
+        raise DataFileError(
+            f"a run that a file starts goes by the plan that the settings name, {place}: "
+            "give PLAN=path/to/plan.csv, or leave DROP=yes out"
+        )
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = place.with_suffix(".part")
+    shutil.copyfile(plan, part)
+    part.replace(place)
+    return place
+
+
 def expected_minutes(path: Path, use_case: UseCase) -> float:
     """How long a training run on this file will take, by its rows, features and trials alone."""
     cells = _rows(path) * len(use_case.features)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.scoring import spelling
 from tests.support.tenants import TENANTS
 from training.inference_log import outcomes_feed
 from training.inference_log.outcomes_feed import Listing, list_feed, read_feed
@@ -82,6 +83,21 @@ def test_unreadable_outcome_is_rejected_with_file_row_and_reason(tmp_path, text,
     assert values(found) == [*([(8, "No", DAY)] if row else []), (7, "Yes", DAY)]
     assert places(rejected) == [("bad.csv", row)]
     assert reason in rejected[0].reason
+
+
+def test_whatever_reading_a_value_raises_costs_its_row_alone(tmp_path, monkeypatch):
+    """What a library raises is not known in advance: it once was an OverflowError, and ended every night."""
+    real = spelling.day
+
+    def day(value):
+        if value == "2026-03-30":
+            raise ArithmeticError("nobody thought of it")
+        return real(value)
+
+    monkeypatch.setattr(spelling, "day", day)
+    found, rejected = read_text(tmp_path, f"{HEADER}7,Yes,2026-03-30\n8,No,2026-03-31\n")
+    assert values(found) == [(8, "No", DAY)]
+    assert [(one.row, one.reason) for one in rejected] == [(1, "ArithmeticError: nobody thought of it (line 2)")]
 
 
 @pytest.mark.parametrize("text", ["7", "0007", "7.0", "+7", " 7 ", "7e0", "70e-1"])

@@ -2,8 +2,8 @@
 
 Plugins, training and use cases are baked into Airflow's image; DAG files come from git, so that Airflow knows the
 version that each run began with. The two belong together: a DAG file of another commit may call what this image does
-not have, or has changed. ``OneCommitBundle`` is Airflow's bundle of a git repository, and holds to that: in the place of
-another commit's DAG files it shows one file that says so, as an import error; a task whose run began with another
+not have, or has changed. ``OneCommitBundle`` is Airflow's bundle of a git repository, and holds to that: in the place
+of another commit's DAG files it shows one file that says so, as an import error; a task whose run began with another
 commit fails with the same words. The image says its commit in ``LIFECYCLE_GIT_REVISION``.
 """
 

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from lifecycle.builders.sbom import pins
-from lifecycle.evidence.known_faults import RATED, Fault, Scan, Severity, rank
+from lifecycle.evidence.known_faults import RATED, Fault, Scan, Severity, counted, rank
 from serving.scoring.described import described
 
 ECOSYSTEM = "PyPI"
@@ -113,7 +113,7 @@ def objection(found: Scan, *, blocked_from: Severity | Literal["never"], unscann
     if not bad:
         return ""
     return (
-        f"{len(bad)} known faults of severity {blocked_from} or worse: {', '.join(str(fault) for fault in bad)}. "
+        f"{counted(bad)} of severity {blocked_from} or worse: {', '.join(str(fault) for fault in bad)}. "
         "Take versions without them into serving/requirements.txt (make lock), or change blocked_from of [release]"
     )
 

@@ -1,5 +1,6 @@
 """What a scan of an image's Python packages found (``lifecycle.builders.scan``), as the evidence keeps it."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -36,6 +37,11 @@ class Fault(msgspec.Struct, frozen=True):
         return f"{self.id} in {self.package} {self.version} ({self.severity}{mended})"
 
 
+def counted(faults: Sequence[Fault]) -> str:
+    """How many there are, in words."""
+    return f"{len(faults)} known fault{'' if len(faults) == 1 else 's'}"
+
+
 @described
 class Scan(msgspec.Struct, frozen=True, kw_only=True):
     """What was found, or why nothing was looked for."""
@@ -57,6 +63,4 @@ class Scan(msgspec.Struct, frozen=True, kw_only=True):
             return f"Python packages: no known fault in {self.packages}, advisories of {self.advisories}."
         named = ", ".join(map(str, self.faults[:_SHOWN]))
         more = f" and {len(self.faults) - _SHOWN} more" if len(self.faults) > _SHOWN else ""
-        return (
-            f"Python packages: {len(self.faults)} known faults in {self.packages}: {named}{more} ({self.advisories})."
-        )
+        return f"Python packages: {counted(self.faults)} in {self.packages}: {named}{more} ({self.advisories})."

@@ -84,7 +84,9 @@ def test_image_with_a_known_fault_is_built_or_not_by_the_settings(
     monkeypatch.setattr(settings, "load", lambda: configured)
     version = model.add(bundles[0])
     if ends:
-        with pytest.raises(AirflowFailException, match=r"is not released: 1 known faults.*HAND-MADE-1 in flask"):
+        with pytest.raises(
+            AirflowFailException, match=r"is not released: 1 known fault of severity HIGH.*HAND-MADE-1 in flask"
+        ):
             build(version)
         assert not model.images.exists()
         return

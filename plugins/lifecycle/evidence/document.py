@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from lifecycle import settings
 from lifecycle.evidence import signature
+from lifecycle.evidence.known_faults import Scan
 from lifecycle.evidence.signature import SignatureError, SignedApproval, Statement
 from lifecycle.hooks import registry
 from lifecycle.hooks.registry import RegistryError, Version
@@ -80,6 +81,8 @@ class Image(msgspec.Struct, kw_only=True):
     sbom_digest: str | UnsetType = UNSET
     base: str | UnsetType = UNSET
     """What it was built from: the base image's name, and its id or digest as far as the builder knows it."""
+    scan: Scan | UnsetType = UNSET
+    """Known faults of its Python packages."""
     bundle: str | UnsetType = UNSET
     """Digest of the model's bundle, where nothing was built."""
     code: str | UnsetType = UNSET

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from airflow.sdk import Asset, Metadata, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from msgspec import UNSET, UnsetType
@@ -16,6 +17,7 @@ from lifecycle import four_eyes, released_model, settings
 from lifecycle.evidence import document as evidence
 from lifecycle.evidence import gate_body, headline, impact
 from lifecycle.evidence.document import Decision, Evidence
+from lifecycle.evidence.known_faults import Scan
 from lifecycle.hooks import airflow_api, registry, targets
 from lifecycle.hooks.registry import Version
 from lifecycle.hooks.stop_switch import refuse_while_stopped
@@ -98,6 +100,7 @@ def _image(built: dict[str, Any]) -> evidence.Image:
         reference=str(ImageReference.parse(built["image"])),
         sbom_digest=built.get("sbom_digest", ""),
         base=built.get("base", ""),
+        scan=msgspec.convert(built["scan"], Scan) if "scan" in built else UNSET,
     )
 
 

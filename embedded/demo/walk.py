@@ -32,6 +32,7 @@ from embedded.demo.view import timing_table
 from embedded.environment import ROOT, Stack
 from embedded.preflight import PreflightError
 from embedded.stack import StackError
+from lifecycle.evidence import links
 from lifecycle.settings import NO_PLAN
 from lifecycle.task_ids import GATHER_EVIDENCE
 from training.use_case import Target, UseCase
@@ -187,7 +188,7 @@ class Demo:
             stacks.up_detached(self._stack, self._say)
             user = self._stack.credentials
             self._say(f"Airflow: {self._stack.airflow_url}  sign in as {user.airflow_user} / {user.airflow_password}")
-            self._say(f"MLflow:  {self._stack.mlflow_url}")
+            self._say(f"MLflow:  {links.mlflow_home(self._stack.mlflow_url)}")
         with self._stage("Airflow reads the DAGs"):
             self._await_dags()
 
@@ -234,7 +235,7 @@ class Demo:
         else:
             run_id = self._runs.train(data, **self._planned())
         self._say(f"training:   {self._airflow.link(self._train_dag, run_id)}")
-        self._say(f"experiment: {self._stack.mlflow_url}/#/experiments")
+        self._say(f"experiment: {links.mlflow_home(self._stack.mlflow_url)}")
         if self._follower.wait(self._train_dag, run_id) == "failed":
             raise DemoError(self._explain(self._train_dag, run_id))
         announced = self._follower.tasks[self._train_dag, "announce_model_version"]

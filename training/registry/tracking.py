@@ -13,8 +13,7 @@ from typing import Any
 
 # Usage statistics of a library are no business of a job with personal data.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# The log is the job's: no progress bars, and no two lines of links for each trial.
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# The log is the job's: no two lines of links for each trial.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 import mlflow

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from lifecycle import settings
 from lifecycle.idempotency import action_key
+from lifecycle.operators.job_trigger import JobTrigger
 from lifecycle.settings import Settings
 from lifecycle.trace import trace_parent
 
@@ -19,6 +20,8 @@ MAX_ATTEMPTS = 10
 """Databricks runs that one Airflow task instance may start, one after the other has failed."""
 _OUTAGE_TRIES = 6
 """Calls before a Databricks that does not answer is a failure: after 1, 2, 4 ... s, one minute in all."""
+_SHOWN_LINES = 300
+"""Lines of a job's output that the task's log repeats, the last of each of its tasks."""
 _PERMANENT = re.compile(r"^(\w+\.)*(DataError|TableError|ConfigError|UseCaseError): ", re.MULTILINE)
 """Errors of the job that the next run would meet again."""
 _TOKEN_OF_DELETED = re.compile(r"\b(run|idempotency.token)\b.*\bdeleted\b", re.IGNORECASE | re.DOTALL)
@@ -82,6 +85,7 @@ class JobRunOperator(DatabricksSubmitRunOperator):
         """Take the end of the run; raises with what the job itself said where that is a failure."""
         state = RunState.from_json(event["run_state"])
         if state.is_successful:
+            self._tell_output(event["run_id"])
             self.log.info("Databricks run %s succeeded: %s", event["run_id"], event["run_page_url"])
             return
         causes = []
@@ -95,6 +99,20 @@ class JobRunOperator(DatabricksSubmitRunOperator):
         if any(_PERMANENT.search(str(failed["error"])) for failed in event["errors"]):
             raise AirflowFailException(message)
         raise AirflowException(message)
+
+    def defer(self, *, trigger: Any, **kwargs: Any) -> None:
+        """Wait with a trigger that says what changes, and nothing twice."""
+        super().defer(trigger=JobTrigger.like(trigger), **kwargs)
+
+    def _tell_output(self, run_id: int) -> None:
+        """Repeat in this task's log what the job has written: trials, verdict, version. It is a courtesy."""
+        try:
+            for task in self._hook.get_run(run_id).get("tasks") or []:
+                lines = str(self._hook.get_run_output(task["run_id"]).get("logs") or "").splitlines()
+                for line in lines[-_SHOWN_LINES:]:
+                    self.log.info("%s | %s", task["task_key"], line)
+        except (DatabricksApiError, AirflowException) as error:
+            self.log.warning("what the job has written cannot be read: %s", error)
 
     def places(self) -> dict[str, Any]:
         """What every job on the tables is told: the use case, and where the settings say that tables and models lie."""
@@ -118,7 +136,9 @@ class JobRunOperator(DatabricksSubmitRunOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Nothing, unless the job makes a table or a model."""
-        return None
+        from lifecycle.evidence import lineage
+
+        return lineage.nothing()
 
     def _unfailed_token(self, context: Any, run_key: str) -> str:
         """The first token of this task whose run has not ended in failure and was not deleted.

@@ -35,7 +35,6 @@ from lifecycle.release_page.evidence_view import EvidencePage
 from lifecycle.release_page.history import Entry
 from lifecycle.release_page.registry_view import Night, RegistryView
 from lifecycle.settings import Settings, SettingsError
-from training.registry import tags
 from training.use_case import UseCase, UseCaseError, load_all
 
 log = logging.getLogger(__name__)
@@ -196,10 +195,9 @@ def application() -> FastAPI:
             sections=sections,
             choices=choices,
             chosen=use_case,
-            card=tags.MODEL_CARD_FILE,
             environment=configured.environment,
             airflow_url=configured.airflow_url,
-            mlflow_url=configured.mlflow_url,
+            mlflow_url=links.mlflow_home(configured.mlflow_url),
             mlflow_faults=sorted({fault for _, fault in in_mlflow if fault}),
             airflow_faults=sorted({fault for _, fault in in_airflow if fault}),
             nights=registry_view.NIGHTS,

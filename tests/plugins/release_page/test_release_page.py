@@ -448,8 +448,15 @@ def test_versions_lead_to_the_registry_and_the_model_card_to_its_file(page, with
     answer = page.get("/releases")
     name = settings.load().of(USE_CASE).model_name
     for version in "1234":
-        assert f'href="http://mlflow/#/models/{name}/versions/{version}"' in answer.text
-    assert re.search(r"runs/[0-9a-f]{32}/artifacts/model_card.md", answer.text)
+        assert f'href="http://mlflow/#/models/{name}/versions/{version}?' in answer.text
+    assert re.search(r"runs/[0-9a-f]{32}/artifacts/model_card.md\?", answer.text)
+
+
+def test_every_link_into_mlflow_opens_its_view_for_machine_learning(page, with_past):
+    """Without the parameter MLflow opens as a tool for generative AI, with traces and token usage."""
+    found = re.findall(r'href="(http://mlflow[^"]*)"', page.get("/releases").text)
+    assert len(found) > 5
+    assert [link for link in found if not link.endswith("?workflowType=machine_learning")] == []
 
 
 def test_rollback_shows_version_and_person():
@@ -598,7 +605,11 @@ def test_evidence_that_cannot_be_read_is_said(page, with_past):
 @pytest.mark.parametrize(
     ("address", "name", "page"),
     [
-        ("http://mlflow", "people model", "http://mlflow/#/models/people%20model/versions/7"),
+        (
+            "http://mlflow",
+            "people model",
+            "http://mlflow/#/models/people%20model/versions/7?workflowType=machine_learning",
+        ),
         ("https://w.example/ml", "main.hr.people", "https://w.example/explore/data/models/main/hr/people/version/7"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from urllib.parse import quote
 
+from lifecycle.task_ids import AWAIT_APPROVAL
+
 ARTIFACTS = "artifacts"
 """Below a run's page: its files."""
 _VIEW = "?workflowType=machine_learning"
@@ -34,6 +36,11 @@ def mlflow_run(mlflow_url: str, experiment_id: str, run_id: str, below: str = ""
 def airflow_run(airflow_url: str, dag_id: str, run_id: str) -> str:
     """A DAG run's page."""
     return f"{airflow_url}/dags/{quote(dag_id)}/runs/{quote(run_id, safe='')}"
+
+
+def answer_page(airflow_url: str, dag_id: str, run_id: str) -> str:
+    """Where the gate of a release is answered."""
+    return f"{airflow_run(airflow_url, dag_id, run_id)}/tasks/{AWAIT_APPROVAL}/required_actions"
 
 
 def model_version(mlflow_url: str, name: str, version: str) -> str:

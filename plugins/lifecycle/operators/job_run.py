@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from airflow.providers.databricks.exceptions import DatabricksApiError
 from airflow.providers.databricks.hooks.databricks import RunState
@@ -100,7 +100,7 @@ class JobRunOperator(DatabricksSubmitRunOperator):
             raise AirflowFailException(message)
         raise AirflowException(message)
 
-    def defer(self, *, trigger: Any, **kwargs: Any) -> None:
+    def defer(self, *, trigger: Any, **kwargs: Any) -> NoReturn:
         """Wait with a trigger that says what changes, and nothing twice."""
         super().defer(trigger=JobTrigger.like(trigger), **kwargs)
 

@@ -34,7 +34,7 @@ class JobTrigger(DatabricksExecutionTrigger):
                 if RunState(**found["state"]).is_terminal:
                     break
                 await asyncio.sleep(self.polling_period_seconds)
-        async for event in super().run():
+        async for event in super().run():  # type: ignore[no-untyped-call]
             yield event
 
 

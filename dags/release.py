@@ -16,13 +16,13 @@ before it comes to staging. Its answers, keys and speed are verified there, and 
 No answer in time is a no. A rejection skips production, puts the champion's image back in staging, tags
 the version `rejected` and is not a failure: the run ends green, with `record_rejection` run and its note
 saying who and why. `record_approval` reads the answer from Airflow's own record, holds it to the approvers listed
-now, and signs it; production refuses an image whose approval is not signed. An approval that an earlier
-release got for the same image outlives a rejection. An answer of somebody who is not listed is not taken, and the
-question stands again. Where `requester_may_approve` is false, neither is an approval of the person behind the release:
-who triggered it, or the training or the nightly run that led to it. Where Airflow cannot say who that was, because an
-asset event was posted to its API, nobody may answer: trigger the release under your own name. An answer counts
-whenever it arrives: where Airflow loses it (within seconds of the question), the next try goes on with it, and nobody
-has to clear anything. The time limit counts from the first question. Where what is approved (version, image,
+now, and signs it; production refuses an image whose approval is not signed. If an earlier release got an approval
+for the same image, that approval stays valid after a rejection. An answer of somebody who is not listed is not taken,
+and the question stands again. Where `requester_may_approve` is false, neither is an approval of the person behind the
+release: who triggered it, or the training or the nightly run that led to it. Where Airflow cannot say who that was,
+because an asset event was posted to its API, nobody may answer: trigger the release under your own name. An answer
+counts whenever it arrives: where Airflow loses it (within seconds of the question), the next try goes on with it, and
+nobody has to clear anything. The time limit counts from the first question. Where what is approved (version, image,
 evidence) is no longer what was asked about, because a task before the gate was cleared and found something else, the
 gate fails: trigger a new run.
 

@@ -221,7 +221,7 @@ def _drift(nights: list[Night], period: str) -> str:
     return f"Drift in the {period} of {text(last.window)}: {verdict}.{confirmed}"
 
 
-def _digests(evidence: Evidence, page: str, card: str) -> str:
+def _digests(evidence: Evidence, page: str, card: str, glossary: str) -> str:
     """One line: what is approved, short; the page has all of it."""
     replaced = f" for {code(_short(evidence.replaces.image))}" if evidence.replaces else ""
     commit, changed, _ = evidence.model.git_revision.partition("+")
@@ -229,7 +229,7 @@ def _digests(evidence: Evidence, page: str, card: str) -> str:
     return (
         f"- {_content(evidence)}{replaced}, data {code(_short(evidence.model.data_digest))}, "
         f"code {code(revision)}. [All evidence]({page}), "
-        f"[model card]({card})"
+        f"[model card]({card}), [glossary]({glossary})"
         f"{'; note:' if evidence.release.note.strip() else ''}"
     )
 
@@ -270,7 +270,7 @@ def render(evidence: Evidence, *, mlflow_url: str, airflow_url: str, experiment_
         f"- {_staging(evidence)}{_drift(evidence.drift, headline.period(evidence.evaluation))}",
         *(f"- {text(fact)}" for fact in headline.facts(evidence.evaluation)),
         *_shown(evidence.evaluation),
-        _digests(evidence, page, card),
+        _digests(evidence, page, card, links.glossary_page(airflow_url)),
         *_note(evidence.release.note),
     ]
     return "\n".join(lines)

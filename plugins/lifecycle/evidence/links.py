@@ -56,6 +56,11 @@ def releases_page(airflow_url: str, use_case: str) -> str:
     return f"{airflow_url}/lifecycle/releases?use_case={quote(use_case)}"
 
 
+def glossary_page(airflow_url: str) -> str:
+    """What the words at the gate and on the pages mean."""
+    return f"{airflow_url}/lifecycle/glossary"
+
+
 def evidence_page(airflow_url: str, use_case: str, run_id: str, key: str) -> str:
     """The page that shows the evidence of a release; ``run_id`` is the training run that keeps it."""
     return f"{airflow_url}/lifecycle/evidence/{quote(use_case)}/{quote(run_id)}/{quote(key)}"

@@ -32,6 +32,7 @@ from lifecycle.release_page import airflow_view, chart, evidence_view, history, 
 from lifecycle.release_page.airflow_view import AirflowView
 from lifecycle.release_page.chart import Chart
 from lifecycle.release_page.evidence_view import EvidencePage
+from lifecycle.release_page.glossary import WORDS
 from lifecycle.release_page.history import Entry
 from lifecycle.release_page.registry_view import Night, RegistryView
 from lifecycle.settings import Settings, SettingsError
@@ -205,6 +206,10 @@ def application() -> FastAPI:
         )
         unread = any(fault for _, fault in in_mlflow)
         return HTMLResponse(text, status_code=503 if unread else 200, headers=_HEADERS)
+
+    @app.get("/glossary")
+    async def glossary(user: GetUserDep) -> HTMLResponse:
+        return HTMLResponse(templates.get_template("glossary.html").render(words=WORDS), headers=_HEADERS)
 
     @app.get("/evidence/{use_case}/{run_id}/{key}")
     async def evidence(user: GetUserDep, use_case: str, run_id: str, key: str) -> HTMLResponse:

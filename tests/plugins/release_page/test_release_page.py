@@ -589,6 +589,14 @@ def test_evidence_of_a_use_case_that_the_caller_may_not_read_is_not_found_under_
         assert "asks to" not in answer.text
 
 
+def test_words_are_explained_one_link_away(page, with_past):
+    assert 'href="glossary"' in page.get("/releases").text
+    answer = page.get("/glossary")
+    assert answer.status_code == 200
+    for word in ("challenger, champion", "threshold", "digest", "golden answers", "window"):
+        assert f">{word}</dt>" in answer.text
+
+
 def test_evidence_page_is_refused_without_a_login(configured):
     answer = TestClient(app.application.__wrapped__()).get(f"/evidence/attrition/{'0' * 32}/release-1")
     assert answer.status_code == 401

@@ -3,7 +3,9 @@
 Imported by DAG files, so mind what it imports.
 """
 
-from airflow.sdk import Asset
+from collections.abc import Sequence
+
+from airflow.sdk import Asset, AssetWatcher
 
 from training.use_case import UseCase
 
@@ -23,5 +25,10 @@ def scores_of(use_case: UseCase) -> Asset:
     return _asset(use_case, use_case.scores_asset, f"The table of scores of {use_case.title}, one partition a date")
 
 
-def _asset(use_case: UseCase, name: str, description: str) -> Asset:
-    return Asset(name, group=use_case.name, extra={"description": description})
+def arrivals_of(use_case: UseCase, name: str, watchers: list[AssetWatcher]) -> Asset:
+    """Updated by events that tell of a new file."""
+    return _asset(use_case, name, f"New files for {use_case.title}, as events tell of them", watchers)
+
+
+def _asset(use_case: UseCase, name: str, description: str, watchers: Sequence[AssetWatcher] = ()) -> Asset:
+    return Asset(name, group=use_case.name, extra={"description": description}, watchers=[*watchers])

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NoReturn
 
 from airflow.providers.databricks.exceptions import DatabricksApiError
 from airflow.providers.databricks.hooks.databricks import RunState
-from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator
+from airflow.providers.databricks.operators.databricks import DatabricksJobRunLink, DatabricksSubmitRunOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from lifecycle import settings
@@ -34,6 +34,14 @@ _NO_SUCH_RUN = re.compile(
 (``databricks/sdk/errors/overrides.py``), both with status 400."""
 
 
+class JobRunLink(DatabricksJobRunLink):
+    """The provider's link, which leads to a page named ``None`` where a task has started no job."""
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """The run's page in the workspace; empty where there is no run."""
+        return super().get_link(operator, ti_key=ti_key) or ""
+
+
 class JobRunOperator(DatabricksSubmitRunOperator):
     """Submit the steps of one file of ``training/`` as one Databricks run, and wait without a worker slot.
 
@@ -50,6 +58,7 @@ class JobRunOperator(DatabricksSubmitRunOperator):
     """
 
     template_fields = (*DatabricksSubmitRunOperator.template_fields, "code")
+    operator_extra_links = (JobRunLink(),)
     purpose: ClassVar[str]
     """In the run's name and its key."""
     entry: ClassVar[str]

@@ -125,7 +125,7 @@ def recent_drift(use_case: str) -> list[evidence.Night]:
     ]
 
 
-@task
+@task(show_return_value_in_logs=False)
 def gather_evidence(
     use_case: str,
     candidate: dict[str, Any],
@@ -147,7 +147,7 @@ def gather_evidence(
     return asked
 
 
-@task
+@task(show_return_value_in_logs=False)
 def gather_evidence_of_model(use_case: str, candidate: dict[str, Any], code: dict[str, Any]) -> dict[str, Any]:
     """As ``gather_evidence``, where no server answers requests: what is approved is the bundle and the code."""
     version = registry.resolve(use_case, candidate["version"])
@@ -345,7 +345,7 @@ def skip_unless_approved(context: Any) -> None:
         raise AirflowSkipException("the release ended before production was touched")
 
 
-@task
+@task(show_return_value_in_logs=False)
 def promote(use_case: str, candidate: dict[str, Any], image: str) -> Any:
     """Move the aliases: from here on the registry says that this version is in production."""
     yield from _promoted(use_case, candidate, image)
@@ -366,7 +366,7 @@ def _promoted(use_case: str, candidate: dict[str, Any], image: str) -> Iterator[
     yield Metadata(Asset(definitions.load(use_case).production_asset), extra)
 
 
-@task
+@task(show_return_value_in_logs=False)
 def bring_in(use_case: str, candidate: dict[str, Any], image: str) -> Any:
     """Let an approved version run beside the champion; it is the champion at once where there is none to compare with.
 
@@ -397,7 +397,7 @@ def bring_back(use_case: str, earlier: dict[str, Any]) -> Any:
     yield from _promoted(use_case, earlier, earlier["image"])
 
 
-@task
+@task(show_return_value_in_logs=False)
 def record_staging_restored(use_case: str, restored: dict[str, str]) -> None:
     """Let alias ``staging`` name what staging runs again after a rejection."""
     registry.mark_staging(use_case, restored["version"] or None)

@@ -284,6 +284,13 @@ def test_the_submitted_json_is_what_the_jobs_api_takes(start, monkeypatch):
     assert json.loads(config)["use_case"] == USE_CASE
 
 
+def test_task_that_started_no_job_has_no_link_to_one(monkeypatch):
+    """Beside ``preview_impact`` of a first release stood a link to ``None``."""
+    (link,) = PreviewRunOperator.operator_extra_links
+    monkeypatch.setattr("airflow.providers.databricks.operators.databricks.XCom.get_value", lambda **_: None)
+    assert (link.name, link.get_link(None, ti_key=None)) == ("See Databricks Job Run", "")
+
+
 def test_ended_job_leaves_what_it_has_written_in_the_log_and_a_link_to_its_run(monkeypatch, capsys):
     """Its task said 'succeeded', and nothing of trials, figures or verdict."""
     monkeypatch.setattr(settings, "load", configured)

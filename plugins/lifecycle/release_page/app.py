@@ -67,6 +67,8 @@ class Section(msgspec.Struct, frozen=True):
     drift: Chart | None
     version_url: Callable[[str], str]
     """From a registered version to its page in the registry."""
+    paused: tuple[str, ...] = ()
+    """DAGs that would start by themselves, but are paused."""
 
     @property
     def waiting(self) -> list[Entry]:
@@ -245,4 +247,5 @@ def _section(
         entries=history.compose(use_case, found.releases if found else None, airflow, configured.airflow_url),
         drift=chart.draw(found.nights) if found and found.nights else None,
         version_url=functools.partial(links.model_version, configured.mlflow_url, name),
+        paused=airflow.paused if airflow else (),
     )

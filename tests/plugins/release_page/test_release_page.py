@@ -272,7 +272,14 @@ def test_airflow_is_asked_in_this_process_with_the_readers_own_token(below):
     def questions(dag_id: str, response_received: bool, state: str):
         return {"hitl_details": [{"task_instance": {"dag_run_id": "manual__1"}}], "total_entries": 1}
 
+    @airflow.get("/api/v2/dags")
+    def paused_dags(paused: bool, tags: str):
+        shown = {"attrition_release": "Asset", "attrition_score": None}
+        found = [{"dag_id": name, "timetable_summary": when} for name, when in shown.items()]
+        return {"dags": found if (paused, tags) == (True, USE_CASE) else [], "total_entries": 2}
+
     found = asyncio.run(airflow_view.read(airflow, "ritas", load(USE_CASE)))
+    assert found.paused == ("attrition_release",), "the other one starts by hand alone"
     dags = ["attrition_release", "attrition_rollback", "attrition_stop", "attrition_resume"]
     assert [one.dag_id for one in found.runs] == dags
     assert found.waiting == {"manual__1"}

@@ -105,13 +105,11 @@ def steps(use_case: UseCase) -> None:
     with stage("staging"):
         deploy_staging = ScoringStepOperator(task_id="deploy_staging", step="deploy", **to_staging, **image)
         verify_staging = ScoringStepOperator(task_id="verify_staging", step="verify", **to_staging, **image)
-        if settings.load().release.qa:
-            try_image = ScoringStepOperator(task_id="try_image", step="try", **to_staging, **image)
-            build_image >> try_image >> deploy_staging
+        tried = _tried(build_image, deploy_staging, to_staging, image) if settings.load().release.qa else None
     with stage("approval"):
         preview = PreviewRunOperator(task_id="preview_impact", use_case=name, candidate=candidate)
         verified, previewed = cast(Any, verify_staging.output), cast(Any, preview.output)
-        evidence: Any = gather_evidence(name, candidate, built, verified, previewed["run_key"])
+        evidence: Any = gather_evidence(name, candidate, built, verified, previewed["run_key"], tried)
         await_approval = gate(name, candidate, evidence)
         approved: Any = record_approval(name, candidate)
         rejected: Any = record_rejection(name, candidate)
@@ -137,6 +135,13 @@ def steps(use_case: UseCase) -> None:
     candidate >> build_image >> deploy_staging >> verify_staging >> evidence >> await_approval
     await_approval >> approved >> deploy_canary >> watch_canary >> deploy_production >> verify_production >> promoted
     [deploy_canary, watch_canary, deploy_production, verify_production] >> restore_production
+
+
+def _tried(build_image: Any, deploy_staging: Any, to_staging: dict[str, Any], image: dict[str, Any]) -> Any:
+    """The report of the image's trial before it comes to staging."""
+    try_image = ScoringStepOperator(task_id="try_image", step="try", **to_staging, **image)
+    build_image >> try_image >> deploy_staging
+    return try_image.output
 
 
 for found in load_all()[0]:

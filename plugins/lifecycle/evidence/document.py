@@ -145,10 +145,10 @@ Evaluation = Annotated[
         ),
     ),
 ]
-StagingReport = Annotated[
+Report = Annotated[
     dict[str, Any],
     msgspec.Meta(
-        description="What verify_staging found: its checks and the short load run.",
+        description="What a verification found: its checks and the short load run.",
         extra_json_schema=_object(
             passed={"type": "boolean"},
             checks={
@@ -169,8 +169,10 @@ class Evidence(msgspec.Struct, kw_only=True):
     model: Model
     evaluation: Evaluation
     image: Image
-    staging_report: StagingReport | UnsetType = UNSET
+    staging_report: Report | UnsetType = UNSET
     """Absent where nothing runs in staging."""
+    trial_report: Report | UnsetType = UNSET
+    """Of the image before it came to staging; absent where the settings want no such trial."""
     replaces: Running | None = None
     """What production runs, and a failed release puts back."""
     preview: Preview | None = None

@@ -267,6 +267,7 @@ def render(evidence: Evidence, *, mlflow_url: str, airflow_url: str, experiment_
         *decisive(evidence.evaluation, evidence.replaces.version if evidence.replaces else "").markdown(),
         "",
         *_impact(evidence.preview),
+        *(f"- {text(trial)}" for trial in filter(None, [headline.trial(evidence)])),
         f"- {_staging(evidence)}{_drift(evidence.drift, headline.period(evidence.evaluation))}",
         *(f"- {text(fact)}" for fact in headline.facts(evidence.evaluation)),
         *_shown(evidence.evaluation),

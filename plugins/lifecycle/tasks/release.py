@@ -132,16 +132,17 @@ def gather_evidence(
     built: dict[str, Any],
     staging_report: dict[str, Any],
     preview_key: str,
+    trial_report: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write the evidence document and what people see of it: ``{"subject", "body", "digest", "sentence"}``.
 
-    ``preview_key`` is that of the job that previewed the impact. Document and body are made once: another try uses them
-    again, unless the facts have changed.
+    ``preview_key`` is that of the job that previewed the impact, ``trial_report`` that of ``try_image``. Document and
+    body are made once: another try uses them again, unless the facts have changed.
     """
     version = registry.resolve(use_case, candidate["version"])
     image = _image(built)
     preview = impact.read_preview(use_case, version, candidate, preview_key)
-    asked = _gather(use_case, candidate, version, image, staging_report, preview)
+    asked = _gather(use_case, candidate, version, image, staging_report, preview, trial_report or UNSET)
     registry.set_tags(version, {tags.IMAGE: image.reference, tags.STAGED_AT: _now()})
     registry.mark_staging(use_case, version.version)
     return asked
@@ -161,6 +162,7 @@ def _gather(
     image: evidence.Image,
     staging_report: dict[str, Any] | UnsetType,
     preview: Preview | None,
+    trial_report: dict[str, Any] | UnsetType = UNSET,
 ) -> dict[str, Any]:
     context: Any = get_current_context()
     run = context["dag_run"]
@@ -187,6 +189,7 @@ def _gather(
         evaluation=registry.training_artifact(version.run_id, tags.EVALUATION_FILE),
         image=image,
         staging_report=staging_report,
+        trial_report=trial_report,
         replaces=evidence.Running(**replaced) if replaced["image"] else None,
         preview=preview,
         drift=recent_drift(use_case),

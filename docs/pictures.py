@@ -1,4 +1,4 @@
-"""Take the pictures of gate, graph and *Model releases* again: ``make pictures``, while the stack of ``make demo`` is up.
+"""Take the pictures of gate, graph and *Model releases* again: ``make pictures``, while the stack is up (``make demo``).
 
 Triggers a release of the champion's version, whose gate is one of the pictures, and rejects it afterwards. Needs the
 environment of ``requirements-browser.txt`` and a Chromium.

@@ -58,7 +58,7 @@ def of_request(scope: Scope) -> bytes | None:
 
 
 def _render(run_id: int, run: dict[str, Any]) -> str:
-    running = run["state"]["life_cycle_state"] in ("PENDING", "RUNNING", "TERMINATING")
+    running = str(run["state"]["life_cycle_state"]).rpartition(".")[2] in ("PENDING", "RUNNING", "TERMINATING")
     tasks = "".join(
         f"<tr><td>{escape(task['task_key'])}</td><td>{escape(_state(task))}</td><td>{_seconds(task)}</td></tr>"
         for task in run.get("tasks") or []
@@ -77,7 +77,8 @@ def _render(run_id: int, run: dict[str, Any]) -> str:
 
 def _state(item: dict[str, Any]) -> str:
     state = item["state"]
-    said = str(state.get("result_state") or state["life_cycle_state"]).lower()
+    # MiniLake keeps members of an enumeration there, or their names.
+    said = str(state.get("result_state") or state["life_cycle_state"]).rpartition(".")[2].lower()
     return f"{said}: {state['state_message']}" if state.get("state_message") else said
 
 

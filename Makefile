@@ -25,7 +25,7 @@ beside = $(call apart,$(1),$(2)) && $(RUN) -c '$(SITE)' >"$$($(1)/bin/python -c 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs pin-images namespaces monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
 	test-azurite test-spark test-postgres test-image-env test-reasons test-client test-browser test-bus azure-check azure-schemas airflow-image pictures \
-	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training bench-batch bench-demand bench-large-table clean
+	use-case demo up down status logs api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training bench-batch bench-demand bench-large-table clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -193,6 +193,10 @@ down: ## Stop the stack and whatever a killed one has left behind
 
 status: ## What of the stack runs, and where
 	@if [ -x $(RUN) ]; then $(RUN) -m embedded status; else echo "nothing runs: there is no $(VENV)"; fi
+
+PART ?= supervisor
+logs: setup ## The last lines of a part's log (PART=supervisor, or another one: make logs PART=? lists them)
+	@$(RUN) -m embedded logs "$(PART)"
 
 api-key: ## The API key of a target's scoring servers, whatever the use case (TARGET=production or staging)
 	@$(RUN) -m embedded api-key "$(TARGET)"

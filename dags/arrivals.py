@@ -26,7 +26,7 @@ from typing import Any
 
 from airflow.sdk import DAG
 
-from lifecycle.defaults import ARRIVALS, START_DATE, default_args, runbook
+from lifecycle.defaults import ARRIVALS, START_DATE, default_args, shown
 from lifecycle.events.assets import schedule
 from lifecycle.operators.start_run import StartRunOperator
 from lifecycle.tasks.arrivals import look_at_arrivals, plan_runs, remember_arrivals
@@ -46,7 +46,7 @@ def arrivals(use_case: UseCase) -> None:
         dagrun_timeout=timedelta(hours=1),
         tags=[use_case.name, ARRIVALS],
         default_args=default_args(use_case),
-        doc_md=runbook(__doc__, use_case),
+        **shown(__doc__, use_case),
     ):
         found: Any = look_at_arrivals(use_case.name)
         planned: Any = plan_runs(use_case.name, found)

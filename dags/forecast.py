@@ -30,10 +30,11 @@ forecasts of the version in production stand; clear it, or roll back to end the 
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset
+from airflow.sdk import DAG
 
 from lifecycle import settings
-from lifecycle.defaults import SCORING, START_DATE, default_args, runbook
+from lifecycle.assets import production_of, scores_of
+from lifecycle.defaults import SCORING, START_DATE, default_args, shown
 from lifecycle.operators.forecast_run import ForecastRunOperator
 from lifecycle.params import day, flag, planned, table
 from lifecycle.tasks.forecasting import announce_forecasts, approved_code, order_of, pin_versions, take_over
@@ -52,7 +53,7 @@ def forecast(use_case: UseCase) -> None:
         dagrun_timeout=timedelta(hours=6),
         tags=[name, SCORING],
         default_args=default_args(use_case),
-        doc_md=runbook(__doc__, use_case),
+        **shown(__doc__, use_case),
         params={
             "input": table("History", found.data),
             "plan": planned(found.plan),
@@ -73,8 +74,8 @@ def forecast(use_case: UseCase) -> None:
             code=approved_code.override(task_id="find_code_beside")(name, pinned, "beside"),
             pinned=order_of.override(task_id="order_of_beside")(pinned, "beside"),
         )
-        announce: Any = announce_forecasts.override(outlets=[Asset(use_case.scores_asset)], trigger_rule="none_failed")
-        taken_over: Any = take_over.override(outlets=[Asset(use_case.production_asset)])
+        announce: Any = announce_forecasts.override(outlets=[scores_of(use_case)], trigger_rule="none_failed")
+        taken_over: Any = take_over.override(outlets=[production_of(use_case)])
         announced: Any = announce(name, pinned)
         # Without a version beside, its task is skipped at once, and does not wait for the other one.
         score >> announced

@@ -16,13 +16,13 @@ before it comes to staging. Its answers, keys and speed are verified there, and 
 No answer in time is a no. A rejection skips production, puts the champion's image back in staging, tags
 the version `rejected` and is not a failure: the run ends green, with `record_rejection` run and its note
 saying who and why. `record_approval` reads the answer from Airflow's own record, holds it to the approvers listed
-now, and signs it; production refuses an image whose approval is not signed. An approval that an earlier
-release got for the same image outlives a rejection. An answer of somebody who is not listed is not taken, and the
-question stands again. Where `requester_may_approve` is false, neither is an approval of the person behind the release:
-who triggered it, or the training or the nightly run that led to it. Where Airflow cannot say who that was, because an
-asset event was posted to its API, nobody may answer: trigger the release under your own name. An answer counts
-whenever it arrives: where Airflow loses it (within seconds of the question), the next try goes on with it, and nobody
-has to clear anything. The time limit counts from the first question. Where what is approved (version, image,
+now, and signs it; production refuses an image whose approval is not signed. If an earlier release got an approval
+for the same image, that approval stays valid after a rejection. An answer of somebody who is not listed is not taken,
+and the question stands again. Where `requester_may_approve` is false, neither is an approval of the person behind the
+release: who triggered it, or the training or the nightly run that led to it. Where Airflow cannot say who that was,
+because an asset event was posted to its API, nobody may answer: trigger the release under your own name. An answer
+counts whenever it arrives: where Airflow loses it (within seconds of the question), the next try goes on with it, and
+nobody has to clear anything. The time limit counts from the first question. Where what is approved (version, image,
 evidence) is no longer what was asked about, because a task before the gate was cleared and found something else, the
 gate fails: trigger a new run.
 
@@ -42,12 +42,13 @@ person at once: run `$rollback_dag`.
 """
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
-from airflow.sdk import DAG, Asset
+from airflow.sdk import DAG
 
 from lifecycle import settings
-from lifecycle.defaults import RELEASE, START_DATE, default_args, runbook
+from lifecycle.assets import production_of, version_of
+from lifecycle.defaults import RELEASE, START_DATE, default_args, shown, stage
 from lifecycle.operators.build_image import BuildImageOperator
 from lifecycle.operators.preview_run import PreviewRunOperator
 from lifecycle.operators.release_step import ScoringStepOperator
@@ -74,14 +75,14 @@ def release(use_case: UseCase) -> None:
     """The release DAG of one use case."""
     with DAG(
         use_case.release_dag,
-        schedule=[Asset(use_case.version_asset)],
+        schedule=[version_of(use_case)],
         start_date=START_DATE,
         catchup=False,
         max_active_runs=1,
         dagrun_timeout=timedelta(days=7),
         tags=[use_case.name, RELEASE],
         default_args=default_args(use_case),
-        doc_md=runbook(__doc__, use_case),
+        **shown(__doc__, use_case),
         params={
             "version": optional("integer", "Version", "Of the registry.", otherwise="the challenger", minimum=1),
             "note": optional("string", "Note", "For the approver.", otherwise="no note", maxLength=500),
@@ -96,41 +97,44 @@ def steps(use_case: UseCase) -> None:
     to_staging: dict[str, Any] = {"use_case": name, "target": "staging"}
     to_production: dict[str, Any] = {"use_case": name, "target": "production"}
 
-    candidate: Any = resolve_candidate(name)
-    build_image = BuildImageOperator(task_id="build_image", use_case=name, model_version=candidate["version"])
+    with stage("build"):
+        candidate: Any = resolve_candidate(name)
+        build_image = BuildImageOperator(task_id="build_image", use_case=name, model_version=candidate["version"])
     built: Any = build_image.output
     image: dict[str, Any] = {"image": built["image"], "version": candidate["version"]}
-    deploy_staging = ScoringStepOperator(task_id="deploy_staging", step="deploy", **to_staging, **image)
-    verify_staging = ScoringStepOperator(task_id="verify_staging", step="verify", **to_staging, **image)
-    verified: Any = verify_staging.output
-    preview = PreviewRunOperator(task_id="preview_impact", use_case=name, candidate=candidate)
-    previewed: Any = preview.output
-    tried = _tried(build_image, deploy_staging, to_staging, image) if settings.load().release.qa else None
-    evidence: Any = gather_evidence(name, candidate, built, verified, previewed["run_key"], tried)
-    await_approval = gate(name, candidate, evidence)
-    approved: Any = record_approval(name, candidate)
+    with stage("staging"):
+        deploy_staging = ScoringStepOperator(task_id="deploy_staging", step="deploy", **to_staging, **image)
+        verify_staging = ScoringStepOperator(task_id="verify_staging", step="verify", **to_staging, **image)
+        tried = _tried(build_image, deploy_staging, to_staging, image) if settings.load().release.qa else None
+    with stage("approval"):
+        preview = PreviewRunOperator(task_id="preview_impact", use_case=name, candidate=candidate)
+        verified, previewed = cast(Any, verify_staging.output), cast(Any, preview.output)
+        evidence: Any = gather_evidence(name, candidate, built, verified, previewed["run_key"], tried)
+        await_approval = gate(name, candidate, evidence)
+        approved: Any = record_approval(name, candidate)
+        rejected: Any = record_rejection(name, candidate)
+        ran_before: dict[str, Any] = {key: rejected[key] for key in ("image", "version")}
+        restore_staging = ScoringStepOperator(task_id="restore_staging", step="restore", **to_staging, **ran_before)
+        await_approval >> rejected >> restore_staging >> record_staging_restored(name, rejected)
     to_production_if_approved = {**to_production, **image, "approved_image": approved}
-    deploy_canary = ScoringStepOperator(task_id="deploy_canary", step="canary", **to_production_if_approved)
-    watch_canary = ScoringStepOperator(task_id="watch_canary", step="watch", **to_production_if_approved)
-    deploy_production = ScoringStepOperator(task_id="deploy_production", step="deploy", **to_production_if_approved)
-    verify_production = ScoringStepOperator(task_id="verify_production", step="verify", **to_production_if_approved)
-    restore_production = ScoringStepOperator(
-        task_id=RESTORE_PRODUCTION,
-        step="restore",
-        trigger_rule="one_failed",
-        pre_execute=skip_unless_approved,
-        **to_production,
-        **FOUND_IN_PRODUCTION,
-    )
-    promoted = promote.override(outlets=[Asset(use_case.production_asset)])(name, candidate, approved)
-    rejected: Any = record_rejection(name, candidate)
-    ran_before: dict[str, Any] = {key: rejected[key] for key in ("image", "version")}
-    restore_staging = ScoringStepOperator(task_id="restore_staging", step="restore", **to_staging, **ran_before)
+    with stage("production"):
+        deploy_canary = ScoringStepOperator(task_id="deploy_canary", step="canary", **to_production_if_approved)
+        watch_canary = ScoringStepOperator(task_id="watch_canary", step="watch", **to_production_if_approved)
+        deploy_production = ScoringStepOperator(task_id="deploy_production", step="deploy", **to_production_if_approved)
+        verify_production = ScoringStepOperator(task_id="verify_production", step="verify", **to_production_if_approved)
+        restore_production = ScoringStepOperator(
+            task_id=RESTORE_PRODUCTION,
+            step="restore",
+            trigger_rule="one_failed",
+            pre_execute=skip_unless_approved,
+            **to_production,
+            **FOUND_IN_PRODUCTION,
+        )
+        promoted = promote.override(outlets=[production_of(use_case)])(name, candidate, approved)
 
     candidate >> build_image >> deploy_staging >> verify_staging >> evidence >> await_approval
     await_approval >> approved >> deploy_canary >> watch_canary >> deploy_production >> verify_production >> promoted
     [deploy_canary, watch_canary, deploy_production, verify_production] >> restore_production
-    await_approval >> rejected >> restore_staging >> record_staging_restored(name, rejected)
 
 
 def _tried(build_image: Any, deploy_staging: Any, to_staging: dict[str, Any], image: dict[str, Any]) -> Any:

@@ -30,9 +30,10 @@ where production is no longer what the gate showed. Release again.
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset
+from airflow.sdk import DAG
 
-from lifecycle.defaults import RELEASE, START_DATE, default_args, runbook
+from lifecycle.assets import production_of, version_of
+from lifecycle.defaults import RELEASE, START_DATE, default_args, shown
 from lifecycle.params import optional
 from lifecycle.sensors.approval import gate
 from lifecycle.task_ids import GATHER_EVIDENCE, PROMOTE
@@ -52,14 +53,14 @@ def release_table(use_case: UseCase) -> None:
     name = use_case.name
     with DAG(
         use_case.release_dag,
-        schedule=[Asset(use_case.version_asset)],
+        schedule=[version_of(use_case)],
         start_date=START_DATE,
         catchup=False,
         max_active_runs=1,
         dagrun_timeout=timedelta(days=7),
         tags=[name, RELEASE],
         default_args=default_args(use_case),
-        doc_md=runbook(__doc__, use_case),
+        **shown(__doc__, use_case),
         params={
             "version": optional("integer", "Version", "Of the registry.", otherwise="the challenger", minimum=1),
             "note": optional("string", "Note", "For the approver.", otherwise="no note", maxLength=500),
@@ -70,7 +71,7 @@ def release_table(use_case: UseCase) -> None:
         evidence: Any = gather_evidence_of_model.override(task_id=GATHER_EVIDENCE)(name, candidate, code)
         await_approval = gate(name, candidate, evidence)
         approved: Any = record_approval(name, candidate)
-        to_production = bring_in.override(task_id=PROMOTE, outlets=[Asset(use_case.production_asset)])
+        to_production = bring_in.override(task_id=PROMOTE, outlets=[production_of(use_case)])
         await_approval >> approved >> to_production(name, candidate, approved)
         await_approval >> record_rejection(name, candidate)
 

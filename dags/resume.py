@@ -20,7 +20,7 @@ from typing import Any
 
 from airflow.sdk import DAG
 
-from lifecycle.defaults import RELEASE, START_DATE, default_args, runbook
+from lifecycle.defaults import RELEASE, START_DATE, default_args, shown
 from lifecycle.operators.release_step import ScoringStepOperator
 from lifecycle.params import required_text
 from lifecycle.tasks.switch import look_up_running, record_resume
@@ -39,7 +39,7 @@ def resume(use_case: UseCase) -> None:
         dagrun_timeout=timedelta(hours=1),
         tags=[use_case.name, RELEASE],
         default_args=default_args(use_case),
-        doc_md=runbook(__doc__, use_case),
+        **shown(__doc__, use_case),
         params={"reason": required_text("Reason", "Why scoring goes on.")},
     ):
         running: Any = look_up_running(use_case.name)

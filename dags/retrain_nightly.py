@@ -40,7 +40,7 @@ from typing import Any
 
 from airflow.sdk import DAG
 
-from lifecycle.defaults import RETRAINING, START_DATE, default_args, runbook
+from lifecycle.defaults import RETRAINING, START_DATE, default_args, shown
 from lifecycle.operators.nightly_run import NightlyRunOperator
 from lifecycle.operators.start_run import start_training
 from lifecycle.params import flag, optional
@@ -60,7 +60,7 @@ def retrain_nightly(use_case: UseCase) -> None:
         dagrun_timeout=timedelta(hours=12),
         tags=[use_case.name, RETRAINING],
         default_args=default_args(use_case),
-        doc_md=runbook(__doc__, use_case),
+        **shown(__doc__, use_case),
         params={
             "night_from": optional(
                 "string", "First day to close", "", otherwise="the day after the last closed one", format="date"

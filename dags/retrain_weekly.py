@@ -25,7 +25,7 @@ from typing import Any
 from airflow.sdk import DAG
 
 from lifecycle import settings
-from lifecycle.defaults import RETRAINING, START_DATE, default_args, runbook
+from lifecycle.defaults import RETRAINING, START_DATE, default_args, shown
 from lifecycle.operators.forecast_run import JudgeRunOperator
 from lifecycle.operators.start_run import start_training
 from lifecycle.params import day, flag, planned, table
@@ -46,7 +46,7 @@ def retrain_weekly(use_case: UseCase) -> None:
         dagrun_timeout=timedelta(hours=6),
         tags=[name, RETRAINING],
         default_args=default_args(use_case),
-        doc_md=runbook(__doc__, use_case),
+        **shown(__doc__, use_case),
         params={
             "input": table("History", found.data),
             "plan": planned(found.plan),

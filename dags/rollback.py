@@ -26,9 +26,10 @@ approved, was rejected, or has an *unsigned* approval (given before approvals we
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset
+from airflow.sdk import DAG
 
-from lifecycle.defaults import RELEASE, START_DATE, default_args, runbook
+from lifecycle.assets import production_of
+from lifecycle.defaults import RELEASE, START_DATE, default_args, shown
 from lifecycle.operators.release_step import ScoringStepOperator
 from lifecycle.params import optional, required_text
 from lifecycle.tasks.release import promote
@@ -48,7 +49,7 @@ def rollback(use_case: UseCase) -> None:
         dagrun_timeout=timedelta(hours=2),
         tags=[use_case.name, RELEASE],
         default_args=default_args(use_case),
-        doc_md=runbook(__doc__, use_case),
+        **shown(__doc__, use_case),
         params={
             "version": optional("integer", "Version", "Of the registry.", otherwise="previous_champion", minimum=1),
             "reason": required_text("Reason", "Why production goes back."),
@@ -59,7 +60,7 @@ def rollback(use_case: UseCase) -> None:
         to: dict[str, Any] = {"use_case": use_case.name, "target": "production", "approved_image": earlier["image"]}
         deploy_production = ScoringStepOperator(task_id="deploy_production", step="deploy", **to, **image)
         verify_production = ScoringStepOperator(task_id="verify_production", step="verify", **to, **image)
-        promoted = promote.override(outlets=[Asset(use_case.production_asset)])
+        promoted = promote.override(outlets=[production_of(use_case)])
         deploy_production >> verify_production >> promoted(use_case.name, earlier, earlier["image"])
 
 

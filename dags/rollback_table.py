@@ -24,9 +24,10 @@ that was never approved, or was rejected, is refused: release it with `$release_
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset
+from airflow.sdk import DAG
 
-from lifecycle.defaults import RELEASE, START_DATE, default_args, runbook
+from lifecycle.assets import production_of
+from lifecycle.defaults import RELEASE, START_DATE, default_args, shown
 from lifecycle.operators.forecast_run import ForecastRunOperator
 from lifecycle.params import optional, required_text
 from lifecycle.task_ids import PROMOTE
@@ -49,7 +50,7 @@ def rollback_table(use_case: UseCase) -> None:
         dagrun_timeout=timedelta(hours=2),
         tags=[name, RELEASE],
         default_args=default_args(use_case),
-        doc_md=runbook(__doc__, use_case),
+        **shown(__doc__, use_case),
         params={
             "version": optional("integer", "Version", "Of the registry.", otherwise="previous_champion", minimum=1),
             "reason": required_text("Reason", "Why production goes back."),
@@ -57,7 +58,7 @@ def rollback_table(use_case: UseCase) -> None:
     ):
         earlier: Any = resolve_earlier_release(name)
         promoted: Any = bring_back.override(
-            task_id=PROMOTE, outlets=[Asset(use_case.production_asset)], trigger_rule="none_failed"
+            task_id=PROMOTE, outlets=[production_of(use_case)], trigger_rule="none_failed"
         )(name, earlier)
         if use_case.series:
             pinned: Any = pin_former(name, earlier)

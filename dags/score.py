@@ -27,10 +27,11 @@ fail nothing. Two runs of one date: the later one counts, and the earlier one fa
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset
+from airflow.sdk import DAG
 
 from lifecycle import settings
-from lifecycle.defaults import SCORING, START_DATE, default_args, runbook
+from lifecycle.assets import scores_of
+from lifecycle.defaults import SCORING, START_DATE, default_args, shown
 from lifecycle.operators.batch_run import BatchRunOperator
 from lifecycle.params import day, flag, optional, table
 from lifecycle.tasks.scoring import announce_scores, pin_model
@@ -49,7 +50,7 @@ def score(use_case: UseCase) -> None:
         dagrun_timeout=timedelta(hours=6),
         tags=[use_case.name, SCORING],
         default_args=default_args(use_case),
-        doc_md=runbook(__doc__, use_case),
+        **shown(__doc__, use_case),
         params={
             "input": table("Table", settings.load().of(use_case.name).batch or "none, so name one"),
             "date": day("Partition that is replaced."),
@@ -63,7 +64,7 @@ def score(use_case: UseCase) -> None:
         scored = BatchRunOperator(
             task_id="score", use_case=use_case.name, code=publish_code(use_case.name), pinned=pinned
         )
-        announce = announce_scores.override(outlets=[Asset(use_case.scores_asset)])
+        announce = announce_scores.override(outlets=[scores_of(use_case)])
         scored >> announce(use_case.name, pinned)
 
 

@@ -24,10 +24,11 @@ was *failed*: its log and the run's note say why.
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset
+from airflow.sdk import DAG
 
 from lifecycle import settings
-from lifecycle.defaults import START_DATE, TRAINING, default_args, runbook
+from lifecycle.assets import version_of
+from lifecycle.defaults import START_DATE, TRAINING, default_args, shown
 from lifecycle.operators.training_run import TrainingRunOperator
 from lifecycle.params import flag, optional, planned, table
 from lifecycle.tasks.training import announce_model_version, publish_code
@@ -46,7 +47,7 @@ def train(use_case: UseCase) -> None:
         dagrun_timeout=timedelta(hours=6),
         tags=[use_case.name, TRAINING],
         default_args=default_args(use_case),
-        doc_md=runbook(__doc__, use_case),
+        **shown(__doc__, use_case),
         params={
             "data": table("Training data", found.data),
             **({"plan": planned(found.plan)} if use_case.series else {}),
@@ -65,7 +66,7 @@ def train(use_case: UseCase) -> None:
         code = publish_code(use_case.name)
         trained = TrainingRunOperator(task_id="train_and_register", use_case=use_case.name, code=code)
         outcome: Any = trained.output
-        announce = announce_model_version.override(outlets=[Asset(use_case.version_asset)])
+        announce = announce_model_version.override(outlets=[version_of(use_case)])
         announce(use_case.name, outcome["run_key"])
 
 

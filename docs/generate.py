@@ -2,6 +2,7 @@
 
 - ``dags.md``: the runbooks of the DAGs, from their docstrings, which Airflow shows as ``doc_md``; of one use case.
 - ``reference.md``: its tables, between the marks ``<!-- NAME: generated -->`` and ``<!-- end -->``.
+- ``architecture.md``: its glossary, likewise.
 - ``evidence.schema.json``: the JSON Schema of the evidence document.
 """
 
@@ -162,14 +163,30 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
+def glossary() -> str:
+    """The words of this project, as the page beside *Model releases* shows them."""
+    from lifecycle.release_page.glossary import WORDS
+
+    return _table("Word|What it means here", WORDS)
+
+
 def reference() -> str:
     """``reference.md`` with its tables made again."""
-    text = (HERE / "reference.md").read_text()
-    for name, make in TABLES.items():
+    return _with_tables("reference.md", TABLES)
+
+
+def architecture() -> str:
+    """``architecture.md`` with its glossary made again."""
+    return _with_tables("architecture.md", {"glossary": glossary})
+
+
+def _with_tables(page: str, tables: dict[str, Callable[[], str]]) -> str:
+    text = (HERE / page).read_text()
+    for name, make in tables.items():
         before, mark, rest = text.partition(f"<!-- {name}: generated -->\n")
         _, end, after = rest.partition("<!-- end -->")
         if not end:
-            raise ValueError(f"reference.md needs the marks <!-- {name}: generated --> and <!-- end -->")
+            raise ValueError(f"{page} needs the marks <!-- {name}: generated --> and <!-- end -->")
         text = f"{before}{mark}\n{make()}\n\n{end}{after}"
     return text
 
@@ -184,6 +201,7 @@ def evidence_schema() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "dags.md": dags,
     "reference.md": reference,
+    "architecture.md": architecture,
     "evidence.schema.json": evidence_schema,
 }
 

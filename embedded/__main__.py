@@ -1,15 +1,18 @@
-"""``python -m embedded up|down|status|demo|bundle|api-key|rotate-approval-key``: the embedded stack's command line."""
+"""The embedded stack's command line: ``python -m embedded up|down|status|logs|demo|bundle|...`` (``--help``)."""
 
 import argparse
 import os
 import sys
+from datetime import UTC, datetime
 
 from embedded import stack as stacks
-from embedded.addresses import Addresses
+from embedded import status
 from embedded.environment import TARGETS, ConfigurationError, Stack, loopback_without_proxy
 from embedded.preflight import PreflightError
 from lifecycle import approval_keys
 from training.use_case import Target, UseCase, UseCaseError, load, load_all
+
+_LOG_LINES = 60
 
 
 def _arguments() -> argparse.Namespace:
@@ -18,7 +21,9 @@ def _arguments() -> argparse.Namespace:
     up = commands.add_parser("up", help="start the stack and stay until Ctrl-C")
     up.add_argument("--detach", action="store_true", help="return once it is up")
     commands.add_parser("down", help="stop the stack and end what a killed one left behind")
-    commands.add_parser("status", help="what runs, and where")
+    commands.add_parser("status", help="what answers, what runs in production, what waits")
+    logs = commands.add_parser("logs", help="the last lines of a part's log")
+    logs.add_argument("part", nargs="?", default="supervisor", help="default: the supervisor")
     key = commands.add_parser("api-key", help="the key of a target's scoring servers, whatever the use case")
     key.add_argument("target", choices=TARGETS)
     commands.add_parser("rotate-approval-key", help="sign approvals with a new key from the next start on")
@@ -39,38 +44,28 @@ def _arguments() -> argparse.Namespace:
 def _up(stack: Stack, detach: bool) -> int:
     if stacks.is_held(stack):
         print(f"the stack in {stack.home} is up already")
-        return _status(stack)
+        return status.tell(stack)
     if detach:
         stacks.up_detached(stack)
     else:
-        stacks.Supervisor(stack).run()
+        stacks.Supervisor(stack, print if sys.stdout.isatty() else _stamped).run()
     return 0
 
 
-def _status(stack: Stack) -> int:
-    state = stacks.read_state(stack)
-    if not stacks.is_held(stack):
-        print(f"the stack in {stack.home} is down: `make up` starts it")
-        return 3
-    for name, part in state.get("parts", {}).items():
-        print(f"{name:<22} pid {part['pid']:<8} {', '.join(part['addresses'])}".rstrip())
-    for use_case in (addresses := Addresses(stack)).assigned():
-        for target in TARGETS:
-            print(_server_line(stack, use_case, target, addresses.url(use_case, target) or ""))
-    print(f"{'state':<22} {state.get('state')}")
-    print(f"{'sign in to Airflow':<22} {stack.credentials.airflow_user} / {stack.credentials.airflow_password}")
+def _stamped(text: str) -> None:
+    """A line of the supervisor's log; ``stacks.up_detached`` shows it without the time."""
+    print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}", flush=True)
+
+
+def _logs(stack: Stack, part: str) -> int:
+    """Print the last lines of a part's log, or the names of those that there are."""
+    found = {file.stem: file for file in sorted(stack.logs.glob("*.log"))}
+    if part not in found:
+        print(f"PART is one of {', '.join(found) or '(the stack has not been started yet)'}", file=sys.stderr)
+        return 2
+    lines = found[part].read_text(errors="replace").splitlines()
+    print("\n".join([*lines[-_LOG_LINES:], f"(all of it: {found[part]})"]))
     return 0
-
-
-def _server_line(stack: Stack, use_case: str, target: Target, url: str) -> str:
-    from embedded.demo.scoring import Scoring, ScoringError
-
-    try:
-        version = Scoring(url, stack.credentials.api_keys[target]).version()
-        what = f"answers with version {version}" if version else "runs nothing"
-    except ScoringError as error:
-        what = str(error)
-    return f"{use_case + ', ' + target:<35} {url}  {what}"
 
 
 def _use_case(name: str) -> UseCase:
@@ -100,7 +95,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "up":
         return _up(stack, arguments.detach)
     if arguments.command == "status":
-        return _status(stack)
+        return status.tell(stack)
+    if arguments.command == "logs":
+        return _logs(stack, arguments.part)
     if arguments.command == "down":
         stacks.down(stack)
         return 0

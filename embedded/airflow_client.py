@@ -28,11 +28,13 @@ class AirflowError(RuntimeError):
 class Airflow:
     """A session with one API server."""
 
-    def __init__(self, url: str, user: str, password: str) -> None:
+    def __init__(self, url: str, user: str, password: str, *, patience: float = _RETRY_SECONDS) -> None:
+        """``patience``: seconds for which a request is repeated while the server is away or busy."""
         self.url = url
         self._user = user
         self._password = password
         self._session = requests.Session()
+        self._patience = patience
 
     def get(self, path: str, **query: Any) -> Json:
         """``path`` follows ``/api/v2``. Repeated while the server is away."""
@@ -114,7 +116,7 @@ class Airflow:
         return f"{page}/tasks/{task_id}" if task_id else page
 
     def _call(self, method: str, path: str, **arguments: Any) -> Json:
-        deadline = time.monotonic() + _RETRY_SECONDS
+        deadline = time.monotonic() + self._patience
         while True:
             fault = ""
             try:
@@ -128,7 +130,7 @@ class Airflow:
                 if answer.status_code not in _BUSY:
                     raise AirflowError(f"{method} {path} was answered with {fault}", answer.status_code)
             if time.monotonic() > deadline:
-                raise AirflowError(f"{method} {path} failed for {_RETRY_SECONDS:g} s: {fault}")
+                raise AirflowError(f"{method} {path} failed for {self._patience:g} s: {fault}")
             time.sleep(0.5)
 
     def _request(self, method: str, url: str, **arguments: Any) -> requests.Response:

@@ -7,6 +7,7 @@ checked by hash, and uv installs the rest, checked by hash too: seconds instead 
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -60,8 +61,10 @@ def make(folder: Path, requirements_file: Path) -> None:
         only_uv.flush()
         _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
               "--require-hashes", "--no-deps", "-r", only_uv.name])  # fmt: skip
-    print("[3/3] the packages", flush=True)
-    _run([str(python), "-m", "uv", "pip", "install", "--python", str(python), "--require-hashes",
+    count = len(re.findall(r"^[\w.-]+==", requirements, flags=re.MULTILINE))
+    print(f"[3/3] {count} packages: a minute or so, the first time", flush=True)
+    # Quiet: it would list each of some 320 packages.
+    _run([str(python), "-m", "uv", "pip", "install", "--quiet", "--python", str(python), "--require-hashes",
           "--compile-bytecode", "-r", str(requirements_file)])  # fmt: skip
     (folder / _STAMP).write_text(_digest(requirements))
 

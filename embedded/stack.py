@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,8 @@ _POLL = 0.1
 _RESTARTS = 5
 """Within ``_RESTART_WINDOW`` seconds; a part that dies more often is not going to recover."""
 _RESTART_WINDOW = 120.0
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\dT[\d:]{8}Z ")
+"""The time before a line of the supervisor's log; on the terminal a line comes when it is written."""
 
 
 class StackError(RuntimeError):
@@ -229,7 +232,7 @@ def _follow(stack: Stack, log: Path, offset: int, say: Say) -> None:
             state = read_state(stack).get("state")
             held = is_held(stack)
             for line in file.read().splitlines():
-                say(line)
+                say(_STAMP.sub("", line))
             if state in ("up", "failed", "down") or (not held and time.monotonic() > deadline):
                 return
             time.sleep(_POLL)

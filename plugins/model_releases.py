@@ -1,8 +1,10 @@
-"""The page *Model releases* in Airflow's own menu (`lifecycle.release_page`)."""
+"""The page *Model releases* in Airflow's own menu (`lifecycle.release_page`), and the links beside tasks."""
 
 from typing import TYPE_CHECKING, Any
 
 from airflow.plugins_manager import AirflowPlugin
+
+from lifecycle import task_links
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -21,6 +23,7 @@ async def model_releases(scope: "Scope", receive: "Receive", send: "Send") -> No
 
 class ModelReleasesPlugin(AirflowPlugin):
     name = "model_releases"
+    global_operator_extra_links: list[Any] = [link() for link in task_links.ALL]
     fastapi_apps: list[Any] = [{"app": model_releases, "url_prefix": "/lifecycle", "name": "Model releases"}]
     external_views: list[Any] = [
         {

@@ -28,7 +28,7 @@ def anchors(path):
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", ["dags.md", "reference.md", "evidence.schema.json"])
+@pytest.mark.parametrize("page", ["dags.md", "reference.md", "architecture.md", "evidence.schema.json"])
 def test_generated_page_is_what_the_code_says(page):
     assert (ROOT / "docs" / page).read_text() == generator().PAGES[page](), f"docs/{page} is stale: make docs"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.config import JobConfig
 from training.hand_over import TUNING_FILE, keep_data, keep_evaluation
-from training.use_case import load
+from training.use_case import UseCase, load
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,13 +21,20 @@ if TYPE_CHECKING:
 log = logging.getLogger("training")
 
 
+def read_data(use_case: UseCase, location: str) -> "Dataset":
+    """The checked table; raises ``DataError`` with all its faults."""
+    from training.data.dataset import read_table
+
+    return read_table(use_case, location)
+
+
 def prepare(config: JobConfig, run_key: str) -> None:
     """Check the data at the door, and keep a snapshot of it with the new parent run."""
-    from training.data.dataset import read_table, write_snapshot
+    from training.data.dataset import write_snapshot
 
     # Before the run is made: a bad file leaves nothing behind.
     use_case = load(config.use_case)
-    dataset = read_table(use_case, config.data)
+    dataset = read_data(use_case, config.data)
     log.info("%d %s, digest %s", len(dataset.frame), use_case.entities, dataset.digest)
 
     from training.registry import tags

@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,13 +41,15 @@ def keep_data(
     from training.registry.tracking import describe_environment, tracker_of
 
     tracker = tracker_of(config, run_key)
+    began = datetime.now(UTC)
     run = tracker.start(
         {
             tags.DATA_DIGEST: digest,
             tags.GIT_REVISION: config.git_revision,
             tags.CODE_HASH: config.code_hash,
             "mlflow.source.git.commit": config.git_revision,
-        }
+        },
+        name=f"{use_case.name} on {config.data.rstrip('/').rpartition('/')[2]}, {began:%Y-%m-%d %H:%M} UTC",
     )
     tracker.log(
         run,

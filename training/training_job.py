@@ -37,6 +37,7 @@ BUNDLE = "bundle"
 def register(config: JobConfig, run_key: str) -> None:
     """Make the model version, unless the challenger was not accepted and nobody forces it."""
     from training.registry import tags
+    from training.registry.register import describe
     from training.registry.register import register as register_version
     from training.registry.tracking import tracker_of
 
@@ -60,6 +61,8 @@ def register(config: JobConfig, run_key: str) -> None:
             bundle = tracker.fetch(run, BUNDLE, Path(scratch))
             arguments = _of_kind("model_arguments", load(config.use_case))
             version = register_version(tracker, run, bundle, version_tags, arguments)
+            card = tracker.fetch(run, tags.MODEL_CARD_FILE, Path(scratch))
+            describe(tracker, run, version, card.read_text())
         tracker.client.set_terminated(run.info.run_id)
         log.info("registered %s version %s as %s", version.name, version.version, tags.CHALLENGER)
 

@@ -1,6 +1,7 @@
 """The file that the demo trains on: the one it is given, the use case's own, or synthetic rows."""
 
 import filecmp
+import importlib
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,16 @@ def given(name: str, use_case: UseCase) -> Path:
     if not path.stat().st_size:
         raise DataFileError(f"the file {path} is empty: {wanted}")
     return path
+
+
+def check(path: Path, use_case: UseCase) -> None:
+    """Read the file as the training job will; raises ``DataFileError`` with all its faults, before anything starts."""
+    from training.data.data_error import DataError
+
+    try:
+        importlib.import_module(use_case.kind.tasks).read_data(use_case, str(path))
+    except DataError as error:
+        raise DataFileError(str(error)) from error
 
 
 def own(stack: Stack, use_case: UseCase) -> Path | None:

@@ -1,7 +1,7 @@
 """Follow DAG runs to their end, and say why one failed."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,16 +40,19 @@ class Follower:
         self.tasks: dict[tuple[str, str], TaskView] = {}
         """DAG and task id to the last that was seen of it."""
 
-    def wait(self, dag_id: str, run_id: str, *, question: str | None = None) -> str:
+    def wait(
+        self, dag_id: str, run_id: str, *, question: str | None = None, progress: Callable[[], str] = lambda: ""
+    ) -> str:
         """Follow a run until it ends (returns ``success`` or ``failed``) or until ``question`` is asked.
 
         :param question: the task that asks; ``awaiting_input`` is returned while it waits for an answer.
+        :param progress: how far the work is, in half a line that is asked for again and again.
         """
         if (dag_id, run_id) not in self._runs:
             self._runs.append((dag_id, run_id))
         with self._view.following():
             while True:
-                self._refresh()
+                self._refresh(progress())
                 asking = self.tasks.get((dag_id, question or ""))
                 if asking and asking.state == "awaiting_input" and self.asks(dag_id, run_id, asking.task_id):
                     return "awaiting_input"
@@ -79,13 +82,13 @@ class Follower:
             return False
         return not self._airflow.question(dag_id, run_id, task_id)["response_received"]
 
-    def _refresh(self) -> None:
+    def _refresh(self, progress: str = "") -> None:
         for dag_id, run_id in self._runs:
             tasks = self._airflow.tasks(dag_id, run_id)
             for task in sorted(tasks, key=lambda task: task["start_date"] or "9"):
                 self.tasks[dag_id, task["task_id"]] = TaskView.of(task)
                 self._tell_retry(task)
-        self._view.update(self.tasks.values())
+        self._view.update(self.tasks.values(), progress)
 
     def _tell_retry(self, task: dict[str, Any]) -> None:
         """Say once why a try failed that Airflow is going to repeat."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -55,6 +55,7 @@ class View:
         self._console = console
         self._live: Live | None = None
         self._seen: dict[tuple[str, str], str] = {}
+        self._progress = ""
 
     @contextmanager
     def following(self) -> Iterator[None]:
@@ -68,11 +69,15 @@ class View:
         finally:
             self._live = None
 
-    def update(self, tasks: Iterable[TaskView]) -> None:
+    def update(self, tasks: Iterable[TaskView], progress: str = "") -> None:
+        """Show the tasks, and below them how far the work is."""
         tasks = list(tasks)
         if self._live:
-            self._live.update(_table(tasks))
+            self._live.update(Group(_table(tasks), progress) if progress else _table(tasks))
             return
+        if progress not in ("", self._progress):
+            self._progress = progress
+            self._console.print(progress, markup=False)
         for task in tasks:
             key = (task.dag_id, task.task_id)
             if task.state not in ("waiting", "scheduled", "queued", self._seen.get(key)):

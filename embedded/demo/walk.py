@@ -28,10 +28,12 @@ from embedded.demo.forecasts import ForecastTable
 from embedded.demo.prompt import ask
 from embedded.demo.runs import GATE, RunError, Runs
 from embedded.demo.scoring import Scoring, ScoringError
+from embedded.demo.trials import Trials
 from embedded.demo.view import timing_table
 from embedded.environment import ROOT, Stack
 from embedded.preflight import PreflightError
 from embedded.stack import StackError
+from lifecycle.evidence import links
 from lifecycle.settings import NO_PLAN
 from lifecycle.task_ids import GATHER_EVIDENCE
 from training.search.duration import long_training
@@ -79,6 +81,7 @@ class Demo:
         self._drop = drop
         self._console = Console(highlight=False)
         self._tested = False
+        self._closing: list[str] = []
         self._began = datetime.now(UTC)
         self._stages: list[tuple[str, float]] = []
         secrets_ = stack.credentials
@@ -94,6 +97,8 @@ class Demo:
             with self._alone():
                 code = self._walk()
                 self._print_times(time.monotonic() - began)
+                if self._keep:
+                    self._say("\n".join(self._closing))
         except (KeyboardInterrupt, EOFError):
             self._console.print("\nno longer watching; run `make demo` again to go on, `make down` to stop all")
             code = 130
@@ -157,6 +162,11 @@ class Demo:
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)
 
+    def _say_link(self, name: str, url: str) -> None:
+        """An address, unbroken where a terminal has room for it: on a line of its own, if need be."""
+        line = f"{name + ':':<11} {url}"
+        self._say(line if len(line) <= self._console.width else f"{name}:\n{url}")
+
     def _prepare_data(self) -> Path:
         if self._data and self._synthetic:
             raise DemoError("DATA names a file and SYNTHETIC=yes asks for made-up rows: give one of them")
@@ -168,7 +178,9 @@ class Demo:
 
     def _choose_data(self) -> Path:
         if self._data:
-            return demo_data.given(self._data, self._use_case)
+            path = demo_data.given(self._data, self._use_case)
+            demo_data.check(path, self._use_case)
+            return path
         if not self._synthetic and (own := demo_data.own(self._stack, self._use_case)):
             return own
         with self._stage("generate data"):
@@ -183,7 +195,7 @@ class Demo:
             stacks.up_detached(self._stack, self._say)
             user = self._stack.credentials
             self._say(f"Airflow: {self._stack.airflow_url}  sign in as {user.airflow_user} / {user.airflow_password}")
-            self._say(f"MLflow:  {self._stack.mlflow_url}")
+            self._say(f"MLflow:  {links.mlflow_home(self._stack.mlflow_url)}")
         with self._stage("Airflow reads the DAGs"):
             self._await_dags()
 
@@ -232,9 +244,9 @@ class Demo:
                 run_id = self._runs.drop(data, bronze)
         else:
             run_id = self._runs.train(data, **self._planned())
-        self._say(f"training:   {self._airflow.link(self._train_dag, run_id)}")
-        self._say(f"experiment: {self._stack.mlflow_url}/#/experiments")
-        if self._follower.wait(self._train_dag, run_id) == "failed":
+        self._say_link("training", self._airflow.link(self._train_dag, run_id))
+        trials = Trials(self._stack.mlflow_url, self._train_dag, run_id)
+        if self._follower.wait(self._train_dag, run_id, progress=trials) == "failed":
             raise DemoError(self._explain(self._train_dag, run_id))
         announced = self._follower.tasks[self._train_dag, "announce_model_version"]
         if announced.state == "skipped":
@@ -269,7 +281,7 @@ class Demo:
     def _release(self, train_run: str, before: str | None) -> int:
         run_id = self._runs.await_release(train_run)
         self._leave_others_alone(train_run)
-        self._say(f"release:    {self._airflow.link(self._release_dag, run_id)}")
+        self._say_link("release", self._airflow.link(self._release_dag, run_id))
         while (state := self._follower.wait(self._release_dag, run_id, question=GATE)) == "awaiting_input":
             self._answer(train_run, run_id)
         if state == "failed":
@@ -292,7 +304,7 @@ class Demo:
         if not self._tested and not self._table:
             self._post_sample("staging")
             self._tested = True
-        self._say(f"approval:   {self._airflow.link(self._release_dag, run_id, GATE)}/required_actions")
+        self._say_link("approval", links.answer_page(self._stack.airflow_url, self._release_dag, run_id))
         self._console.print(self._airflow.result(self._release_dag, run_id, GATHER_EVIDENCE)["sentence"], markup=False)
         comment = "answered in the terminal" if self._approve is None else f"answered by APPROVE={self._approve}"
         if self._decision is None:
@@ -325,15 +337,21 @@ class Demo:
                             f"see {self._airflow.link(self._release_dag, run_id)}")  # fmt: skip
         if self._decision not in (None, approved):
             raise DemoError(f"the answer given here was another, but {who} decided in Airflow")
-        outcome = f"{self._does} with version {now}" if approved else f"was left untouched ({now or 'it runs nothing'})"
+        running = f"it {self._does} with version {now}" if now else "it runs nothing"
+        outcome = f"{self._does} with version {now}" if approved else f"was left as it was: {running}"
         self._console.print(f"[bold green]Done.[/] {self._use_case.name} in production {outcome}.")
+        self._closing = [
+            f"Look at it:  {links.releases_page(self._stack.airflow_url, self._use_case.name)}",
+            "Go on:       docs/getting-started.md (score, drop outcomes, close a night, roll back)",
+            "Stop it:     make down (make up starts it again; make status says how it stands)",
+        ]
         return 0
 
     def _forecast(self) -> None:
         """Let the approved version write its first forecasts, or run beside the one before it."""
         run_id = self._runs.forecast(input=self._runs.data(), **self._planned())
         dag_id = self._use_case.score_dag
-        self._say(f"forecasts:  {self._airflow.link(dag_id, run_id)}")
+        self._say_link("forecasts", self._airflow.link(dag_id, run_id))
         if self._follower.wait(dag_id, run_id) == "failed":
             raise DemoError(self._explain(dag_id, run_id))
         self._say(str(self._airflow.run(dag_id, run_id)["note"] or ""))
@@ -356,8 +374,8 @@ class Demo:
         # Drift of a single record means little.
         self._console.print_json(json.dumps({key: said for key, said in answer.items() if "drift__" not in key}))
         # The key is named, not shown: terminals are recorded.
-        self._say(f'  curl -H "X-API-Key: $(make -s api-key TARGET={target})" -H "Content-Type: application/json" '
-                  f"-d @{record_file} {scoring.url}/predict")  # fmt: skip
+        self._say(f'curl -H "X-API-Key: $(make -s api-key TARGET={target})" \\\n'
+                  f'  -H "Content-Type: application/json" -d @{record_file} \\\n  {scoring.url}/predict')  # fmt: skip
 
     def _explain(self, dag_id: str, run_id: str) -> str:
         """Why a run failed, and what to do."""

@@ -1,9 +1,11 @@
-"""What the DAGs share: owner, retries, the failure callback, and runbooks that name the use case's own ids."""
+"""What the DAGs share: owner, retries, the failure callback, and what people read of a DAG, in the use case's words."""
 
 import logging
 from datetime import datetime, timedelta
 from string import Template
 from typing import Any
+
+from airflow.sdk import TaskGroup
 
 from lifecycle import settings
 from lifecycle.hooks import airflow_api
@@ -44,6 +46,26 @@ def default_args(use_case: UseCase) -> dict[str, Any]:
         "execution_timeout": timedelta(hours=2),
         "on_failure_callback": notify_failure,
     }
+
+
+def shown(docstring: str | None, use_case: UseCase) -> dict[str, Any]:
+    """What Airflow shows of a DAG: a name that people read, one paragraph in the list, and the runbook.
+
+    All three follow from the file's docstring, whose heading is ``# What it does: $title``. Ids stay as they are.
+    """
+    text = runbook(docstring, use_case)
+    heading, summary = text.strip().split("\n\n", 2)[:2]
+    action = heading.removeprefix("# ").removesuffix(f": {use_case.title}")
+    return {
+        "dag_display_name": f"{use_case.title}: {action[:1].lower()}{action[1:]}",
+        "description": " ".join(summary.replace("`", "").replace("*", "").split()),
+        "doc_md": text,
+    }
+
+
+def stage(name: str) -> TaskGroup:
+    """A stage that the graph can fold; ids of its tasks do not carry its name."""
+    return TaskGroup(name, prefix_group_id=False)
 
 
 def runbook(docstring: str | None, use_case: UseCase) -> str:

@@ -98,7 +98,7 @@ class Scoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     extras: tuple[Literal["entra", "otlp"], ...] = ()
     """Optional requirements of the images: `entra` for `SCORING_AUTH=entra`, `otlp` for the export of spans."""
     leave_out: tuple[Literal["ingress", "autoscaling", "disruption-budget"], ...] = ()
-    """Parts of ``k8s/components`` that the clusters lack. Without autoscaling, ``replicas`` counts."""
+    """Parts of ``k8s/components`` that the clusters lack. ``replicas`` is used only without autoscaling."""
 
 
 class Retraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,7 +109,7 @@ class Retraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lookback_days: int = 2
     """Days before the night whose folders are read again: late records are appended there."""
     memory: str = "1GB"
-    """What DuckDB may take before it spills to disk; Spark does not look at it."""
+    """What DuckDB may take before it spills to disk; Spark ignores it."""
     threads: int = 2
     quarantine_share: float = 0.05
     """Share of unreadable lines that raises an alert."""
@@ -164,7 +164,7 @@ class UseCaseSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tables: str = ""
     """The curated tables as Airflow reaches them: a folder, or ``abfs://<connection>@<container>/<folder>``."""
     job_tables: str = ""
-    """The same place as the Databricks job reaches it. Empty: as Airflow does."""
+    """The same place as the Databricks job reaches it. Empty: the same path as ``tables``."""
     plan: str = ""
     """For a quantity: the table of what is known of weeks to come, as the job reaches it. Default: the definition's own
     file."""
@@ -175,7 +175,7 @@ class UseCaseSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bronze: str = ""
     """Folder where new data arrives, as Airflow reaches it, as ``tables`` is written. Each file is a whole table."""
     job_bronze: str = ""
-    """The same folder as the job reaches it. Empty: as Airflow does."""
+    """The same folder as the job reaches it. Empty: the same path as ``bronze``."""
     start_on_data: tuple[Literal["train", "score"], ...] = ()
     """What a new file in ``bronze`` starts."""
     start_on_outcomes: bool = False

@@ -1,5 +1,6 @@
 """Every DAG imports, is documented and bounded, and nothing reaches production but through the gate."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -47,6 +48,30 @@ def test_dag_has_runbook_owner_tags_timeout_and_bounds(dags, dag_id):
     assert dag.catchup is False
     assert dag.dagrun_timeout <= timedelta(days=7)
     assert dag.max_active_runs <= 2
+
+
+@pytest.mark.parametrize("dag_id", sorted(DAGS))
+def test_dag_has_a_name_and_a_sentence_for_people(dags, dag_id):
+    """The list showed bare ids, and said nothing of what a DAG is for."""
+    title, dag = load(dag_id.partition("_")[0]).title, dags[dag_id]
+    assert re.fullmatch(rf"{re.escape(title)}: [a-z].+", dag.dag_display_name)
+    assert re.fullmatch(r"[A-Z][^`*$]+\.", dag.description)
+
+
+def test_release_is_drawn_in_four_stages_whose_tasks_keep_their_ids(dags):
+    groups = dags["attrition_release"].task_group.children
+    stages = {name: set(groups[name].children) for name in ("build", "staging", "approval", "production")}
+    assert set(groups) == set(stages)
+    assert {"resolve_candidate", "build_image"} == stages["build"]
+    assert {"await_approval", "record_approval", "restore_staging"} < stages["approval"]
+    assert {"deploy_canary", "restore_production", "promote"} < stages["production"]
+
+
+def test_assets_say_what_they_are(dags):
+    for dag in dags.values():
+        for outlet in (outlet for task in dag.tasks for outlet in task.outlets):
+            assert outlet.group == dag.dag_id.partition("_")[0], outlet.name
+            assert outlet.extra["description"], outlet.name
 
 
 @pytest.mark.parametrize("dag_id", sorted(DAGS))

@@ -39,6 +39,18 @@ def test_file_that_cannot_be_data_is_refused_before_the_stack_starts(tmp_path, m
     assert not (tmp_path / "home" / "logs").exists()
 
 
+def test_faults_of_a_table_are_told_once_and_before_the_stack_starts(tmp_path):
+    """They came after the stack's start, three times, between the tracebacks of two tries."""
+    path = tmp_path / "employees.csv"
+    path.write_text("Age,Attrition\n41,Yes\n36,No\n")
+    result = demo(tmp_path / "home", "--data", str(path), "--approve", "yes")
+    assert (result.returncode, result.stderr) == (1, "")
+    assert result.stdout.count("MonthlyIncome: the column is missing") == 1
+    assert result.stdout.startswith("The demo failed. ")
+    assert "Traceback" not in result.stdout
+    assert not (tmp_path / "home" / "logs").exists()
+
+
 def test_use_case_that_is_not_there_is_one_line_with_those_that_are(tmp_path):
     result = demo(tmp_path / "home", "--approve", "yes", use_case="churn")
     assert (result.returncode, result.stdout) == (1, "")

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from embedded.demo import trials
 from embedded.demo.follow import Follower, log_lines
 from embedded.demo.view import TaskView, View, timing_table
 
@@ -64,6 +65,28 @@ def test_view_off_a_terminal_prints_one_line_for_each_change():
             view.update([task(state, end_date=None if state == "running" else task("success").ended.isoformat())])
     lines = output.getvalue().splitlines()
     assert [line.split(":")[1].split()[0] for line in lines] == ["running", "success"]
+
+
+def test_progress_is_told_once_where_nobody_watches():
+    output = io.StringIO()
+    view = View(Console(file=output, width=120))
+    with view.following():
+        for progress in ("", "trial 1 of 3", "trial 1 of 3", "trial 2 of 3"):
+            view.update([], progress)
+    assert output.getvalue().splitlines() == ["trial 1 of 3", "trial 2 of 3"]
+
+
+@pytest.mark.parametrize(
+    ("ended", "said"),
+    [
+        ([], ""),
+        ([{"roc_auc_cv": 0.8, "seconds": 1}, {"roc_auc_cv": 0.84}], "trial 2 of 30, best ROC AUC so far 0.8400"),
+        ([{"score": 0.4}, {"score": 0.3}], "trial 2 of 30, lowest error so far 0.3000"),
+        ([{"seconds": 1}], "trial 1 of 30"),
+    ],
+)
+def test_trials_that_have_ended_are_counted_and_the_best_is_named(ended, said):
+    assert trials.told(ended, "30") == said
 
 
 def test_timing_table_adds_shares_and_the_total():

@@ -4,6 +4,7 @@ import base64
 import zipfile
 
 import pytest
+import requests
 
 from tests.support.workspace import WAIT, python_task, result
 
@@ -37,12 +38,28 @@ def test_tasks_have_ids_and_start_times_from_the_first_moment_and_keep_them(shar
     assert all(task["start_time"] and task["run_id"] for task in early)
     single = shared_workspace.run(early[1]["run_id"])
     assert single["state"]["life_cycle_state"] == "PENDING"
-    assert single["run_page_url"].endswith(f"/run/{run_id}")
+    assert f"/run/{run_id}?key=" in single["run_page_url"]
     end.touch()
     run = shared_workspace.wait(run_id)
     assert [task["run_id"] for task in run["tasks"]] == [task["run_id"] for task in early]
     assert run["tasks"][0]["end_time"] <= run["tasks"][1]["start_time"]
     assert shared_workspace.run(early[0]["run_id"])["state"]["result_state"] == "SUCCESS"
+
+
+def test_page_of_a_run_shows_tasks_and_output_to_a_browser_and_no_other_run(shared_workspace):
+    """The link *See Databricks Job Run* opened an editor of queries that said 'invalid access token'."""
+    path = shared_workspace.put("/Shared/loud.py", "print('trial 1 of 3 <b>best</b>')\n")
+    first, second = (shared_workspace.wait(shared_workspace.submit(python_task("main", path))) for _ in range(2))
+    page = first["run_page_url"]
+    answer = requests.get(page, timeout=10)
+    assert answer.status_code == 200
+    assert "<td>main</td><td>success" in answer.text
+    assert "trial 1 of 3 &lt;b&gt;best&lt;/b&gt;" in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "refresh" not in answer.text, "it has ended"
+    address, _, key = page.partition("?key=")
+    others = (address, f"{address}?key=", f"{page}0", f"{second['run_page_url'].partition('?')[0]}?key={key}")
+    assert {requests.get(url, timeout=10).status_code for url in others} == {403}
 
 
 def test_task_after_a_failed_one_is_skipped_and_has_its_id(shared_workspace):

@@ -1,6 +1,7 @@
 """The job end to end on a real MLflow store: hand-over, idempotency, gate, registered model."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -162,7 +163,17 @@ def test_registered_model_ships_scoring_code_pins_signature_and_example(first, s
     model = mlflow.models.Model.load(str(folder))
     assert model.signature.inputs.input_names()[0] == "BusinessTravel"
     assert model.signature.outputs.input_names()[0] == "classifier__predictions"
-    assert model.saved_input_example_info is not None
+    (example,) = model.load_input_example(str(folder)).to_dict("records")
+    assert example == {field.name: field.example for field in load("attrition").fields}
+
+
+def test_card_is_what_mlflow_shows_of_run_version_and_model_and_the_run_has_a_name(first, store):
+    version = store.get_model_version_by_alias(MODEL, tags.CHALLENGER)
+    run = store.get_run(version.run_id)
+    card = mlflow.artifacts.load_text(f"runs:/{version.run_id}/{tags.MODEL_CARD_FILE}")
+    shown = (run.data.tags["mlflow.note.content"], version.description, store.get_registered_model(MODEL).description)
+    assert set(shown) == {card}
+    assert re.fullmatch(r"attrition on [\w.-]+, \d{4}-\d\d-\d\d \d\d:\d\d UTC", run.info.run_name)
 
 
 def test_same_seed_gives_the_same_trials_and_figures_twice(first, store, synthetic_file):

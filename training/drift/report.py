@@ -107,8 +107,10 @@ def _feed(feed: Labels) -> list[tuple[str, str]]:
     training = f"{feed.original:,} rows of {feed.origin}, {feed.labelled:,} labelled by outcomes"
     if feed.unjoined:
         return [("Training table", training)]
-    read = f"{feed.outcomes:,} rows of {feed.files:,} files, {feed.later:,} of them of a later date"
-    rows = [("Outcomes feed", f"{read}; newest: {feed.newest or 'none yet'}"), ("Training table", training)]
+    rows = [
+        ("Outcomes feed", f"{feed.told}, in {feed.files:,} files; newest: {feed.newest or 'none yet'}"),
+        ("Training table", training),
+    ]
     if feed.ignored:
         rows.append(("Left out knowingly", f"hidden, or open in a program: {', '.join(feed.ignored)}"))
     return rows

@@ -244,6 +244,8 @@ def _why_not(verdict: Verdict, wanted: Sequence[str], started: Verdict | None, f
     if verdict.unjoined:
         return ["no confirmed drift"]
     outcomes = f"{fresh} of {limits.new_labels} new outcomes"
+    if verdict.feed and verdict.feed.unscored:
+        outcomes += f"; {verdict.feed.told}"
     return [f"no confirmed drift, no sign that the quality is below its minimum, {outcomes}"]
 
 

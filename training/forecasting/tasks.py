@@ -23,13 +23,20 @@ _RECIPE, _SCORE = "lifecycle_recipe", "lifecycle_score"
 """Tags of a trial's run, by which a job that goes on knows it."""
 
 
+def read_data(use_case: UseCase, location: str) -> "History":
+    """The checked history; raises ``DataError`` with all its faults."""
+    from training.forecasting.door import CONSEQUENCE, read_history
+
+    return read_history(use_case, location, CONSEQUENCE)
+
+
 def prepare(config: JobConfig, run_key: str) -> None:
     """Check the history at the door, and keep a snapshot of it with the new parent run."""
-    from training.forecasting.door import CONSEQUENCE, plan_of, read_history
+    from training.forecasting.door import CONSEQUENCE, plan_of
 
     use_case = load(config.use_case)
     # Before the run is made: a bad file leaves nothing behind.
-    history = read_history(use_case, config.data, CONSEQUENCE)
+    history = read_data(use_case, config.data)
     plan = plan_of(use_case, history.frame, config.plan, CONSEQUENCE)
     _before_the_backtest(use_case, history.frame)
     log.info("%d %s, digest %s", len(history.frame), use_case.entities, history.digest)

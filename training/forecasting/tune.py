@@ -1,5 +1,6 @@
 """Choose the settings of the boosting by Optuna, on rolling origins with the gap of real life."""
 
+import logging
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -16,6 +17,8 @@ from training.forecasting.forecaster import calibration_origins, training_rows
 from training.forecasting.models import Goal, fit_trees
 from training.forecasting.recipe import Boosting, Recipe
 from training.forecasting.series import Panel, TableError, codes_of, make_panel
+
+log = logging.getLogger("training")
 
 _WHOLE: dict[str, tuple[int, int]] = {"iterations": (50, 1200), "leaves": (8, 160), "rows_in_leaf": (10, 400)}
 _REAL: dict[str, tuple[float, float]] = {"learning_rate": (0.02, 0.2), "l2": (0.001, 10.0), "features": (0.2, 1.0)}
@@ -76,6 +79,8 @@ def tune(
             record(trial)
         study.tell(asked, trial.score)
         found.append(trial)
+        lowest = min(one.score for one in found)
+        log.info("trial %d of %d: error %.4f; best so far %.4f", len(found), trials, trial.score, lowest)
     return found
 
 

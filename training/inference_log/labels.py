@@ -18,6 +18,11 @@ class Labels(msgspec.Struct, frozen=True):
     original: int
     rows: int
     """Rows of the training table."""
+    repeated: int = 0
+    """Rows of the night or before that another row about the same key and date has replaced."""
+    unscored: int = 0
+    """Outcomes of the night or before without a record that was scored in time: before their date, since the outcome
+    before them, and within the horizon."""
     unjoined: str = ""
     """Why no outcome can be joined with a record; empty where they can be."""
     origin: str = ""
@@ -34,12 +39,20 @@ class Labels(msgspec.Struct, frozen=True):
     """The night that saw the feed's newest file first; empty while there was none."""
 
     @property
+    def told(self) -> str:
+        """What became of the rows of the feed."""
+        if self.unjoined:
+            return self.unjoined
+        read = f"{self.outcomes:,} outcomes read ({self.later:,} of a later date), {self.rejected:,} rejected"
+        replaced = f", {self.repeated:,} replaced by a later row" if self.repeated else ""
+        return f"{read}{replaced}, {self.unscored:,} without a scored record before their date"
+
+    @property
     def note(self) -> str:
         """One line for people."""
-        read = (
-            self.unjoined or f"{self.outcomes} outcomes read ({self.later} of a later date), {self.rejected} rejected"
+        return (
+            f"night {self.night}: {self.told}; {self.labelled} labelled records + {self.original} rows of {self.origin}"
         )
-        return f"night {self.night}: {read}; {self.labelled} labelled records + {self.original} rows of {self.origin}"
 
     @property
     def unread_share(self) -> float:

@@ -57,10 +57,14 @@ def label(
         engine.write(["SELECT * FROM labelled"], labelled)
     engine.view("labelled", [labelled], labelled_columns(use_case))
     counts = _write_training(engine, use_case, original.data, work, layout.night_folder(tables, "training", night))
+    due = [outcome for outcome in outcomes if outcome.effective_date <= night]
+    distinct = len({(outcome.key, outcome.effective_date) for outcome in due})
     labels = Labels(
         night=night.isoformat(),
         outcomes=len(outcomes),
-        later=sum(outcome.effective_date > night for outcome in outcomes),
+        later=len(outcomes) - len(due),
+        repeated=len(due) - distinct,
+        unscored=distinct - counts.get("inference", 0),
         rejected=len(rejected),
         labelled=counts.get("inference", 0),
         original=counts.get("original", 0),

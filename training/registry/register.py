@@ -3,12 +3,12 @@
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import mlflow
-import msgspec
 import pandas as pd
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
@@ -16,7 +16,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
-from serving.scoring.contract import EXAMPLES_FILE, Contract, Examples, read_contract
+from serving.scoring.contract import Contract, read_contract
 from training.registry import tags
 from training.registry.tracking import Tracker
 from training.registry.versions import version_of_run
@@ -24,7 +24,10 @@ from training.registry.versions import version_of_run
 PACKAGE = Path(__file__).resolve().parents[1]
 RUNTIME = ("mlflow", "msgspec", "numpy", "onnxruntime", "pandas")
 """What loading and calling the registered model needs. The versions are those of ``requirements.txt``."""
-_INPUT_EXAMPLES = 3
+_DESCRIPTION_LIMIT = 5_000
+"""Characters that the registry keeps of a description."""
+_DESCRIPTION = "mlflow.note.content"
+"""On runs: what MLflow shows as their description."""
 _REGISTERED = "lifecycle_registered_version"
 """On runs: the version that was made of it, written last."""
 _ANY = AnyType()  # type: ignore[no-untyped-call]
@@ -52,6 +55,14 @@ def register(
         tracker.client.set_registered_model_alias(name, tags.CHALLENGER, version.version)
         tracker.client.set_tag(run.info.run_id, _REGISTERED, str(version.version))
     return version
+
+
+def describe(tracker: Tracker, run: Run, version: ModelVersion, card: str) -> None:
+    """Let the model card be what people read first of run, version and model."""
+    cut = card if len(card) <= _DESCRIPTION_LIMIT else f"{card[: _DESCRIPTION_LIMIT - 40]}\n\n(The rest: model_card.md)"
+    tracker.client.set_tag(run.info.run_id, _DESCRIPTION, cut)
+    tracker.client.update_model_version(version.name, version.version, cut)
+    tracker.client.update_registered_model(version.name, cut)
 
 
 def pinned_requirements(requirements: str, runtime: Sequence[str] = RUNTIME) -> list[str]:
@@ -91,7 +102,9 @@ def _logged_model(run: Run) -> str | None:
 
 
 def _log_model(run: Run, bundle: Path, arguments: ModelArguments) -> str:
-    with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run.info.run_id):
+    with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run.info.run_id), warnings.catch_warnings():
+        # The signature says what the model takes; type hints could not say it of a DataFrame.
+        warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method")
         logged: Any = mlflow.pyfunc.log_model(
             name="model", artifacts={"bundle": str(bundle)}, **arguments(bundle, Path(scratch))
         )
@@ -100,13 +113,14 @@ def _log_model(run: Run, bundle: Path, arguments: ModelArguments) -> str:
 
 def classifier_arguments(bundle: Path, scratch: Path) -> dict[str, Any]:
     """How a classifier is logged: ``pyfunc_model.py`` with the scoring library."""
-    examples = msgspec.json.decode((bundle / EXAMPLES_FILE).read_bytes(), type=Examples)
+    contract = read_contract(bundle)
     return {
         "python_model": str(PACKAGE / "registry" / "pyfunc_model.py"),
         "code_paths": [str(_scoring_code(scratch))],
         "pip_requirements": pinned_requirements((PACKAGE / "requirements.txt").read_text()),
-        "signature": signature(read_contract(bundle)),
-        "input_example": pd.DataFrame(list(examples.records[:_INPUT_EXAMPLES])),
+        "signature": signature(contract),
+        # The contract's own, as the API's document has it: a record of the data may be a person's.
+        "input_example": pd.DataFrame([{field.name: field.example for field in contract.fields}]),
     }
 
 

@@ -25,7 +25,7 @@ APPROVED_IMAGE = "lifecycle_approved_image"
 """On model versions: the image that was approved last, and a rollback puts back."""
 APPROVAL_OF = "lifecycle_approval_of_"
 """On model versions, followed by an image's digest: its approval, as digest and artifact path of the evidence, which
-holds the signature. Production takes no image without one. What is decided about a later release leaves it alone."""
+holds the signature. Production takes no image without one. A decision about a later release does not change it."""
 APPROVAL = "lifecycle_approval"
 """On model versions: ``approved`` or ``rejected``, as the last release of it was answered."""
 APPROVED_BY = "lifecycle_approved_by"

@@ -13,8 +13,7 @@ from typing import Any
 
 # Usage statistics of a library are no business of a job with personal data.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# The log is the job's: no progress bars, and no two lines of links for each trial.
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# The log is the job's: no two lines of links for each trial.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 import mlflow
@@ -77,13 +76,13 @@ class Tracker:
         """The version in production, or ``None`` before the first promotion."""
         return version_of_alias(self.client, self.model_name, tags.CHAMPION)
 
-    def start(self, run_tags: Mapping[str, str]) -> Run:
-        """The parent run of this key, made if there is none, under way."""
+    def start(self, run_tags: Mapping[str, str], name: str = "training") -> Run:
+        """The parent run of this key, made if there is none, under way; ``name`` is what people know it by."""
         run, run_tags = self.find(), {**trace_tags(), **run_tags}
         if run is None:
             return self.client.create_run(
                 self.experiment_id,
-                run_name=f"training {self.run_key[-12:]}",
+                run_name=name,
                 tags={tags.RUN_KEY: self.run_key, **run_tags},
             )
         self.client.update_run(run.info.run_id, status="RUNNING")

@@ -5,6 +5,7 @@ told in order. So a seed gives the same trials on one process, on many, and on S
 interrupted try of the same job has recorded are not computed again.
 """
 
+import logging
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -20,6 +21,8 @@ from training.search.executor import Engine
 from training.search.space import SearchSpace
 from training.search.trial_result import REPEATS, TrialResult
 from training.search.trials import FOLDS, Fit, TrialData, fit_fold
+
+log = logging.getLogger("training")
 
 GENERATION = 4
 """Trials that are asked for at once: more means more side by side, less means better informed."""
@@ -70,7 +73,22 @@ def search(
             if trial.number not in known:
                 record(result)
             results.append(result)
+            _tell(results, trials)
     return results
+
+
+def _tell(results: list[TrialResult], trials: int) -> None:
+    """One line on the trial that has just ended."""
+    last = results[-1]
+    best = max((result.score for result in results if not result.pruned), default=None)
+    log.info(
+        "trial %d of %d, %s: %s%s",
+        len(results),
+        trials,
+        last.parameters["family"],
+        "given up early" if last.pruned else f"ROC AUC {last.score:.4f}",
+        f"; best so far {best:.4f}" if best is not None else "",
+    )
 
 
 def choose(

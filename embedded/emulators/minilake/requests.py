@@ -11,7 +11,7 @@ from minilake.services import jobs
 from minilake.services import workspace as minilake_workspace
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from embedded.emulators.minilake import execution, runs, workspace
+from embedded.emulators.minilake import execution, page, runs, workspace
 
 _HEALTH = "/_minilake/health"
 _JOBS = "/api/2.2/jobs"
@@ -37,6 +37,9 @@ class Corrections:
             return await self._app(scope, receive, send)
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1008})  # only notebooks, switched off, have any
+        if (shown := page.of_request(scope)) is not None:
+            await send({"type": "http.response.start", "status": 200, "headers": page.HEADERS})
+            return await send({"type": "http.response.body", "body": shown})
         if not self._permitted(scope):
             message = {"error_code": "PERMISSION_DENIED", "message": "invalid access token: this workspace "
                        "takes the one of Airflow's connection databricks_default"}  # fmt: skip
@@ -128,7 +131,7 @@ def _asked_task_run(scope: Scope) -> dict[str, Any] | None:
         **{key: task.get(key) for key in ("run_id", "task_key", "state", "start_time", "end_time")},
         "job_id": run["job_id"],
         "tasks": [task],
-        "run_page_url": f"http://{host}/#job/{run['job_id']}/run/{run['run_id']}",
+        "run_page_url": page.address(host, run["run_id"]),
     }
 
 

@@ -14,7 +14,7 @@ from minilake.models.jobs import RunTaskInfo, Task
 from minilake.persistence import StateEnvelope
 from minilake.services import get_state_functions, jobs
 
-from embedded.emulators.minilake import execution, libraries
+from embedded.emulators.minilake import execution, libraries, page
 
 JOB_PARAMETERS: contextvars.ContextVar[dict[str, str]] = contextvars.ContextVar("job_parameters")
 """What a ``run-now`` request gave, in whose context the run starts."""
@@ -30,11 +30,12 @@ _REFERENCE = re.compile(r"\{\{\s*(job\.parameters\.([\w.-]+)|job\.id|job\.run_id
 
 
 def install() -> None:
-    """Replace MiniLake's way to run tasks and to restore its state."""
+    """Replace MiniLake's way to run tasks, to restore its state, and to show a run."""
     jobs._next_run_id = next_run_id
     jobs._execute_task = execute_task
     jobs._execute_run = execute_run
     jobs.restore_state = restore_state
+    jobs._run_page_url = page.run_page_url
 
 
 def next_run_id() -> int:

@@ -6,6 +6,7 @@ Imported by DAG files, so mind what it imports.
 from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable
 
 from lifecycle import settings
+from lifecycle.assets import arrivals_of
 from lifecycle.events import feeds
 from lifecycle.events.trigger import ArrivalTrigger
 from training.use_case import UseCase
@@ -18,7 +19,7 @@ def watched(use_case: UseCase) -> list[Asset]:
     for feed, subjects in feeds.wanted(use_case):
         trigger = ArrivalTrigger(events.queue, feed.name, use_case.name, subjects)
         watchers = [AssetWatcher(name=f"{feed.name}_of_{use_case.name}", trigger=trigger)] if events.listen else []
-        found.append(Asset(feed.asset(use_case), watchers=watchers))
+        found.append(arrivals_of(use_case, feed.asset(use_case), watchers))
     return found
 
 

@@ -227,7 +227,7 @@ def _drift(nights: list[Night], period: str) -> str:
     return f"Drift in the {period} of {text(last.window)}: {verdict}.{confirmed}"
 
 
-def _digests(evidence: Evidence, page: str, run: str) -> str:
+def _digests(evidence: Evidence, page: str, card: str, glossary: str) -> str:
     """One line: what is approved, short; the page has all of it."""
     replaced = f" for {code(_short(evidence.replaces.image))}" if evidence.replaces else ""
     commit, changed, _ = evidence.model.git_revision.partition("+")
@@ -235,7 +235,7 @@ def _digests(evidence: Evidence, page: str, run: str) -> str:
     return (
         f"- {_content(evidence)}{replaced}, data {code(_short(evidence.model.data_digest))}, "
         f"code {code(revision)}. [All evidence]({page}), "
-        f"[model card]({run}/artifacts/{tags.MODEL_CARD_FILE})"
+        f"[model card]({card}), [glossary]({glossary})"
         f"{'; note:' if evidence.release.note.strip() else ''}"
     )
 
@@ -262,7 +262,9 @@ def _note(note: str) -> list[str]:
 def render(evidence: Evidence, *, mlflow_url: str, airflow_url: str, experiment_id: str) -> str:
     """Markdown for Airflow's required-actions page, of which *Approve* is seen without scrolling."""
     model = evidence.model
-    run = links.mlflow_run(mlflow_url, experiment_id, model.training_run_id)
+    card = links.mlflow_run(
+        mlflow_url, experiment_id, model.training_run_id, f"{links.ARTIFACTS}/{tags.MODEL_CARD_FILE}"
+    )
     page = links.evidence_page(airflow_url, model.use_case, model.training_run_id, evidence.release.key)
     said = headline.headline(evidence)
     lines = [
@@ -275,7 +277,7 @@ def render(evidence: Evidence, *, mlflow_url: str, airflow_url: str, experiment_
         f"- {_staging(evidence)}{_scan(evidence)}{_drift(evidence.drift, headline.period(evidence.evaluation))}",
         *(f"- {text(fact)}" for fact in headline.facts(evidence.evaluation)),
         *_shown(evidence.evaluation),
-        _digests(evidence, page, run),
+        _digests(evidence, page, card, links.glossary_page(airflow_url)),
         *_note(evidence.release.note),
     ]
     return "\n".join(lines)

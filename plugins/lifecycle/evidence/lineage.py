@@ -48,6 +48,13 @@ def _image(use_case: str, image: ImageReference) -> "Dataset":
     return _dataset(f"oci://{server}" if server else "oci", repository, image.digest)
 
 
+def nothing() -> "Lineage":
+    """A step that neither took nor made a data set; the provider warns of an operator that answers ``None``."""
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    return OperatorLineage()
+
+
 def trained(use_case: str, data: str, run_key: str) -> "Lineage":
     """The data became a training run and, where the verdict allowed it, a model version."""
     from airflow.providers.openlineage.extractors import OperatorLineage

@@ -149,6 +149,11 @@ def training_run(use_case: str, run_key: str) -> str | None:
     return str(found.info.run_id) if found else None
 
 
+def experiment_of(run_id: str) -> str:
+    """Id of the experiment that a run belongs to."""
+    return str(client().get_run(run_id).info.experiment_id)
+
+
 def by_training_run(use_case: str, run_id: str, run_key: str) -> Version | None:
     """The version that the training run with this key registered, or ``None`` when it registered nothing."""
     found = versions.version_of_run(client(), model_name(use_case), run_id, run_key)

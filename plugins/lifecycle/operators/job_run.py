@@ -3,15 +3,16 @@
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from airflow.providers.databricks.exceptions import DatabricksApiError
 from airflow.providers.databricks.hooks.databricks import RunState
-from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator
+from airflow.providers.databricks.operators.databricks import DatabricksJobRunLink, DatabricksSubmitRunOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from lifecycle import settings
 from lifecycle.idempotency import action_key
+from lifecycle.operators.job_trigger import JobTrigger
 from lifecycle.settings import Settings
 from lifecycle.trace import trace_parent
 
@@ -19,6 +20,8 @@ MAX_ATTEMPTS = 10
 """Databricks runs that one Airflow task instance may start, one after the other has failed."""
 _OUTAGE_TRIES = 6
 """Calls before a Databricks that does not answer is a failure: after 1, 2, 4 ... s, one minute in all."""
+_SHOWN_LINES = 300
+"""Lines of a job's output that the task's log repeats, the last of each of its tasks."""
 _PERMANENT = re.compile(r"^(\w+\.)*(DataError|TableError|ConfigError|UseCaseError): ", re.MULTILINE)
 """Errors of the job that the next run would meet again."""
 _TOKEN_OF_DELETED = re.compile(r"\b(run|idempotency.token)\b.*\bdeleted\b", re.IGNORECASE | re.DOTALL)
@@ -29,6 +32,14 @@ _NO_SUCH_RUN = re.compile(
 )
 """How Databricks answers a question about such a run: the first two are those that its SDK for Python knows
 (``databricks/sdk/errors/overrides.py``), both with status 400."""
+
+
+class JobRunLink(DatabricksJobRunLink):
+    """The provider's link, which leads to a page named ``None`` where a task has started no job."""
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """The run's page in the workspace; empty where there is no run."""
+        return super().get_link(operator, ti_key=ti_key) or ""
 
 
 class JobRunOperator(DatabricksSubmitRunOperator):
@@ -47,6 +58,7 @@ class JobRunOperator(DatabricksSubmitRunOperator):
     """
 
     template_fields = (*DatabricksSubmitRunOperator.template_fields, "code")
+    operator_extra_links = (JobRunLink(),)
     purpose: ClassVar[str]
     """In the run's name and its key."""
     entry: ClassVar[str]
@@ -82,6 +94,7 @@ class JobRunOperator(DatabricksSubmitRunOperator):
         """Take the end of the run; raises with what the job itself said where that is a failure."""
         state = RunState.from_json(event["run_state"])
         if state.is_successful:
+            self._tell_output(event["run_id"])
             self.log.info("Databricks run %s succeeded: %s", event["run_id"], event["run_page_url"])
             return
         causes = []
@@ -95,6 +108,20 @@ class JobRunOperator(DatabricksSubmitRunOperator):
         if any(_PERMANENT.search(str(failed["error"])) for failed in event["errors"]):
             raise AirflowFailException(message)
         raise AirflowException(message)
+
+    def defer(self, *, trigger: Any, **kwargs: Any) -> NoReturn:
+        """Wait with a trigger that says what changes, and nothing twice."""
+        super().defer(trigger=JobTrigger.like(trigger), **kwargs)
+
+    def _tell_output(self, run_id: int) -> None:
+        """Repeat in this task's log what the job has written: trials, verdict, version. It is a courtesy."""
+        try:
+            for task in self._hook.get_run(run_id).get("tasks") or []:
+                lines = str(self._hook.get_run_output(task["run_id"]).get("logs") or "").splitlines()
+                for line in lines[-_SHOWN_LINES:]:
+                    self.log.info("%s | %s", task["task_key"], line)
+        except (DatabricksApiError, AirflowException) as error:
+            self.log.warning("what the job has written cannot be read: %s", error)
 
     def places(self) -> dict[str, Any]:
         """What every job on the tables is told: the use case, and where the settings say that tables and models lie."""
@@ -118,7 +145,9 @@ class JobRunOperator(DatabricksSubmitRunOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Nothing, unless the job makes a table or a model."""
-        return None
+        from lifecycle.evidence import lineage
+
+        return lineage.nothing()
 
     def _unfailed_token(self, context: Any, run_key: str) -> str:
         """The first token of this task whose run has not ended in failure and was not deleted.

@@ -21,7 +21,7 @@ from lifecycle.image_reference import ImageReference, ImageReferenceError
 from lifecycle.operators import pods
 from lifecycle.operators.group_step import GroupStep, PlaceError
 from lifecycle.operators.local_steps import LocalSteps
-from lifecycle.operators.steps import Step, StepError, Work, failed_checks, refuse_unapproved
+from lifecycle.operators.steps import Step, StepError, Work, failed_checks, refuse_unapproved, told
 from lifecycle.trace import trace_parent
 from training.use_case import Target
 
@@ -122,6 +122,7 @@ class ScoringStepOperator(KubernetesPodOperator):
         """Refuse what was not approved or does not belong there, then do the step where the connection says."""
         work = self._work(context)
         self._deployed_image = work.image  # for ``image`` becomes the pod's own
+        self.log.info("%s: version %s, image %s", self._what, work.version or "(none)", work.image or "(none)")
         connection = BaseHook.get_connection(self.conn_id)
         if self.step == "try":
             return self._run_group(connection, work, context)
@@ -151,7 +152,7 @@ class ScoringStepOperator(KubernetesPodOperator):
         # A resumed task has not executed here, and its ``image`` is what it was given.
         image = self._deployed_image or _image(self.image)
         if changed is None or image is None:
-            return None
+            return lineage.nothing()
         return lineage.deployed(self.use_case, image, changed)
 
     def _work(self, context: Any) -> Work:
@@ -305,6 +306,7 @@ class ScoringStepOperator(KubernetesPodOperator):
         up within ``execute``, whose caller drops what the provider's way through returns.
         """
         context["ti"].xcom_push(key="return_value", value=report)
+        self.log.info("%s: %s", self._what, told(report))
         if report.get("passed", True):
             return report
         raise AirflowFailException(f"{self._what} failed:\n{failed_checks(report)}")

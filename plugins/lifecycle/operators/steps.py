@@ -64,6 +64,20 @@ def failed_checks(report: dict[str, Any]) -> str:
     return "\n".join(f"{check['name']}: {check['detail']}" for check in report["checks"] if not check["passed"])
 
 
+def told(report: dict[str, Any]) -> str:
+    """What came of a step, in one line for its task's log."""
+    if "passed" in report:
+        passed = sum(check["passed"] for check in report["checks"])
+        figures = [f"{name} {report[name]}" for name in ("requests", "errors", "p50_ms", "p95_ms") if name in report]
+        return ", ".join([f"{passed} of {len(report['checks'])} checks passed", *figures])
+    if "image" not in report:
+        return "done"
+    before = report.get("previous") or report.get("beside")
+    runs = f"version {report['version']} runs since {report['since']}" if report["image"] else "nothing runs there now"
+    where = "beside" if report.get("beside") else "in the place of"
+    return f"{runs}, {where} version {before['version']}" if before else runs
+
+
 def refuse_unapproved(work: Work, approved: ImageReference | None, running: ImageReference | None) -> None:
     """Let nothing into production but an image that a person approved; raises ``AirflowFailException``.
 

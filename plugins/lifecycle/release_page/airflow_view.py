@@ -51,6 +51,8 @@ class AirflowView(msgspec.Struct, frozen=True):
     """Ids of the release runs whose gate waits for an answer."""
     produced: dict[str, Produced] = {}
     """By run: what it brought into production."""
+    paused: tuple[str, ...] = ()
+    """Ids of its DAGs that would start by themselves, but are paused."""
 
 
 @described
@@ -84,7 +86,18 @@ class _Questions(msgspec.Struct):
     total_entries: int
 
 
-_Page = TypeVar("_Page", _Runs, _Events, _Questions)
+class _Dag(msgspec.Struct):
+    dag_id: str
+    timetable_summary: str | None = None
+
+
+@described
+class _Dags(msgspec.Struct):
+    entries: list[_Dag] = msgspec.field(name="dags")
+    total_entries: int
+
+
+_Page = TypeVar("_Page", _Runs, _Events, _Questions, _Dags)
 
 
 async def read(airflow: FastAPI, token: str, use_case: UseCase) -> AirflowView:
@@ -124,5 +137,7 @@ async def read(airflow: FastAPI, token: str, use_case: UseCase) -> AirflowView:
         # Who may not read assets sees the page without what a rollback found out for itself.
         of_rollbacks = {"source_dag_id": use_case.rollback_dag, "order_by": "-timestamp"}
         events: list[_Event] = await pages(_Events, "assets/events", {403, 404}, RUNS, **of_rollbacks)
+        dags: list[_Dag] = await pages(_Dags, "dags", {403, 404}, None, paused="true", tags=use_case.name)
     waiting = frozenset(question.task_instance.dag_run_id for question in asked)
-    return AirflowView(runs, waiting, {event.source_run_id: event.extra for event in events if event.source_run_id})
+    produced = {event.source_run_id: event.extra for event in events if event.source_run_id}
+    return AirflowView(runs, waiting, produced, tuple(dag.dag_id for dag in dags if dag.timetable_summary))

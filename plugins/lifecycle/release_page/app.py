@@ -32,10 +32,10 @@ from lifecycle.release_page import airflow_view, chart, evidence_view, history, 
 from lifecycle.release_page.airflow_view import AirflowView
 from lifecycle.release_page.chart import Chart
 from lifecycle.release_page.evidence_view import EvidencePage
+from lifecycle.release_page.glossary import WORDS
 from lifecycle.release_page.history import Entry
 from lifecycle.release_page.registry_view import Night, RegistryView
 from lifecycle.settings import Settings, SettingsError
-from training.registry import tags
 from training.use_case import UseCase, UseCaseError, load_all
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,8 @@ class Section(msgspec.Struct, frozen=True):
     drift: Chart | None
     version_url: Callable[[str], str]
     """From a registered version to its page in the registry."""
+    paused: tuple[str, ...] = ()
+    """DAGs that would start by themselves, but are paused."""
 
     @property
     def waiting(self) -> list[Entry]:
@@ -196,10 +198,9 @@ def application() -> FastAPI:
             sections=sections,
             choices=choices,
             chosen=use_case,
-            card=tags.MODEL_CARD_FILE,
             environment=configured.environment,
             airflow_url=configured.airflow_url,
-            mlflow_url=configured.mlflow_url,
+            mlflow_url=links.mlflow_home(configured.mlflow_url),
             mlflow_faults=sorted({fault for _, fault in in_mlflow if fault}),
             airflow_faults=sorted({fault for _, fault in in_airflow if fault}),
             nights=registry_view.NIGHTS,
@@ -207,6 +208,10 @@ def application() -> FastAPI:
         )
         unread = any(fault for _, fault in in_mlflow)
         return HTMLResponse(text, status_code=503 if unread else 200, headers=_HEADERS)
+
+    @app.get("/glossary")
+    async def glossary(user: GetUserDep) -> HTMLResponse:
+        return HTMLResponse(templates.get_template("glossary.html").render(words=WORDS), headers=_HEADERS)
 
     @app.get("/evidence/{use_case}/{run_id}/{key}")
     async def evidence(user: GetUserDep, use_case: str, run_id: str, key: str) -> HTMLResponse:
@@ -242,4 +247,5 @@ def _section(
         entries=history.compose(use_case, found.releases if found else None, airflow, configured.airflow_url),
         drift=chart.draw(found.nights) if found and found.nights else None,
         version_url=functools.partial(links.model_version, configured.mlflow_url, name),
+        paused=airflow.paused if airflow else (),
     )

@@ -1,5 +1,6 @@
 """The evidence of one release, as a page that people read: what the gate has no room for."""
 
+import functools
 import hashlib
 import re
 from typing import Any
@@ -85,7 +86,7 @@ def read(use_case: str, run_id: str, key: str) -> EvidencePage | None:
 def _page(document: Evidence, stored: bytes) -> EvidencePage:
     configured, model, evaluation = settings.load(), document.model, document.evaluation
     experiment_id = registry.client().get_run(model.training_run_id).info.experiment_id
-    run_url = links.mlflow_run(configured.mlflow_url, experiment_id, model.training_run_id)
+    run_url = functools.partial(links.mlflow_run, configured.mlflow_url, experiment_id, model.training_run_id)
     running = document.replaces.version if document.replaces else ""
     impact = document.preview.impact if document.preview else None
     return EvidencePage(
@@ -106,9 +107,9 @@ def _page(document: Evidence, stored: bytes) -> EvidencePage:
         period=headline.period(evaluation),
         release_url=links.airflow_run(configured.airflow_url, document.release.dag_id, document.release.run_id),
         version_url=links.model_version(configured.mlflow_url, model.name, model.version),
-        run_url=run_url,
-        card_url=f"{run_url}/artifacts/{tags.MODEL_CARD_FILE}",
-        json_url=f"{run_url}/artifacts/{evidence.path(document.release.key)}",
+        run_url=run_url(),
+        card_url=run_url(f"{links.ARTIFACTS}/{tags.MODEL_CARD_FILE}"),
+        json_url=run_url(f"{links.ARTIFACTS}/{evidence.path(document.release.key)}"),
     )
 
 

@@ -10,7 +10,6 @@ from lifecycle.evidence import headline, links
 from lifecycle.evidence.document import Decision
 from lifecycle.release_page.airflow_view import AirflowView, Run
 from lifecycle.release_page.registry_view import Release
-from lifecycle.task_ids import AWAIT_APPROVAL
 from training.use_case import UseCase
 
 Kind = str
@@ -85,14 +84,10 @@ def _released(use_case: UseCase, release: Release, run: Run | None, waits: bool,
         comment=(decision.comment if decision else asked.note) or "",
         run_url=run_url,
         evidence_url=links.evidence_page(airflow_url, use_case.name, document.model.training_run_id, asked.key),
-        answer_url=_answer_url(run_url) if waits else "",
+        answer_url=links.answer_page(airflow_url, asked.dag_id, asked.run_id) if waits else "",
         deadline=document.answer_by if waits else "",
         sentence=str(headline.headline(document)) if waits else "",
     )
-
-
-def _answer_url(run_url: str) -> str:
-    return f"{run_url}/tasks/{AWAIT_APPROVAL}/required_actions"
 
 
 def _outcome(decision: Decision | None, state: str) -> tuple[str, Kind]:
@@ -134,7 +129,7 @@ def _without_evidence(run: Run, action: _Action | None, waits: bool, gate: str, 
         decided_by=(run.triggering_user_name or "") if action else "",  # who starts it has decided it
         comment=". ".join(part for part in (reason, run.note) if part),
         run_url=run_url,
-        answer_url=_answer_url(run_url) if waits else "",
+        answer_url=links.answer_page(airflow_url, run.dag_id, run.dag_run_id) if waits else "",
     )
 
 

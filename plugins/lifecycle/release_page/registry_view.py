@@ -37,8 +37,8 @@ QUALITY = 8
 _READERS = 6
 
 
-RunUrl = Callable[[str], str]
-"""From a run's id to its page."""
+RunUrl = Callable[..., str]
+"""From a run's id, and what lies below it, to its page."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -78,6 +78,8 @@ class Candidate(msgspec.Struct, frozen=True):
     shown: list[tuple[str, Table]]
     """Further tables of the evaluation, by title."""
     run_url: str
+    card_url: str
+    plots_url: str
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -140,7 +142,6 @@ def read(use_case: str) -> RegistryView:
     # A page is looked at, so it had rather say that MLflow is down than wait the client's minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     client = registry.client()
     configured = settings.load().of(use_case)
     champion, challenger = (registry.by_alias(use_case, alias) for alias in (tags.CHAMPION, tags.CHALLENGER))
@@ -239,6 +240,8 @@ def _candidate(challenger: Version, champion: Version | None, run_url: RunUrl) -
         facts=headline.facts(evaluation),
         shown=gate_body.shown_tables(evaluation),
         run_url=run_url(challenger.run_id),
+        card_url=run_url(challenger.run_id, f"{links.ARTIFACTS}/{tags.MODEL_CARD_FILE}"),
+        plots_url=run_url(challenger.run_id, links.ARTIFACTS),
     )
 
 

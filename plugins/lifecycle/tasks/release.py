@@ -13,9 +13,9 @@ from airflow.sdk import Asset, Metadata, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from msgspec import UNSET, UnsetType
 
-from lifecycle import four_eyes, released_model, settings
+from lifecycle import four_eyes, released_model, settings, task_links
 from lifecycle.evidence import document as evidence
-from lifecycle.evidence import gate_body, headline, impact
+from lifecycle.evidence import gate_body, headline, impact, links
 from lifecycle.evidence.document import Decision, Evidence
 from lifecycle.evidence.known_faults import Scan
 from lifecycle.hooks import airflow_api, registry, targets
@@ -59,33 +59,44 @@ def resolve_candidate(use_case: str) -> dict[str, Any]:
     context = get_current_context()
     typed = context["params"].get("version")
     announced = [] if typed else announced_versions(context)
-    version = _newest(use_case, announced, context) if announced else registry.resolve(use_case, typed)
+    version = _challenger(use_case, announced, context) if announced else registry.resolve(use_case, typed)
     if not version.run_id:
         raise AirflowFailException(
             f"version {version.version} has no training run: train it with {definitions.load(use_case).train_dag}"
         )
+    production = _in_production(use_case)
+    _tell(context, _offer(version.version, production["version"], announced))
+    task_links.show(context["ti"], task_links.of_version(use_case, version, registry.experiment_of(version.run_id)))
     return {
         "name": version.name,
         "version": version.version,
         "run_id": version.run_id,
-        "production": _in_production(use_case),
+        "production": production,
     }
 
 
-def _newest(use_case: str, announced: list[str], context: Any) -> Version:
-    """The challenger; says in the run's note which announced versions it passes over, and skips where none is left."""
-    run, names = context["dag_run"], ", ".join(announced)
+def _tell(context: Any, text: str) -> None:
+    """Say it in the run's note, which the list of runs shows, and in the log."""
+    log.info(text)
+    airflow_api.set_run_note(context["dag_run"].dag_id, context["dag_run"].run_id, text)
+
+
+def _offer(version: str, running: str, announced: list[str]) -> str:
+    """What this run is about: its id says when it began, and not what it releases."""
+    where = f"in the place of version {running}" if running else "where nothing runs yet"
+    text = f"Offers version {version} for production, {where}"
+    passed = [other for other in announced if other != version]
+    return f"{text}; passes over version {', '.join(passed)}, announced before it" if passed else text
+
+
+def _challenger(use_case: str, announced: list[str], context: Any) -> Version:
+    """The newest challenger, whichever versions were announced; skips, and says so in the note, where none is left."""
     challenger = registry.by_alias(use_case, tags.CHALLENGER)
     if challenger is None:
+        names = ", ".join(announced)
         message = f"Announced: version {names}. No version is the challenger any more, so nothing is left to release"
-        airflow_api.set_run_note(run.dag_id, run.run_id, message)
+        airflow_api.set_run_note(context["dag_run"].dag_id, context["dag_run"].run_id, message)
         raise AirflowSkipException(message)
-    if passed := [version for version in announced if version != challenger.version]:
-        message = (
-            f"Offers version {challenger.version}, the newest challenger, and passes over version {', '.join(passed)}"
-        )
-        log.info(message)
-        airflow_api.set_run_note(run.dag_id, run.run_id, message)
     return challenger
 
 
@@ -117,7 +128,7 @@ def recent_drift(use_case: str) -> list[evidence.Night]:
     ]
 
 
-@task
+@task(show_return_value_in_logs=False)
 def gather_evidence(
     use_case: str,
     candidate: dict[str, Any],
@@ -140,7 +151,7 @@ def gather_evidence(
     return asked
 
 
-@task
+@task(show_return_value_in_logs=False)
 def gather_evidence_of_model(use_case: str, candidate: dict[str, Any], code: dict[str, Any]) -> dict[str, Any]:
     """As ``gather_evidence``, where no server answers requests: what is approved is the bundle and the code."""
     version = registry.resolve(use_case, candidate["version"])
@@ -191,18 +202,23 @@ def _gather(
     document, body = evidence.kept(document) or (document, _render(document))
     evidence.store_text(document, body)
     found = evidence.store(document)
+    sentence = str(headline.headline(document))
+    log.info(sentence)
+    page = links.evidence_page(
+        settings.load().airflow_url, use_case, document.model.training_run_id, document.release.key
+    )
+    task_links.show(context["ti"], {task_links.Evidence: page})
     subject = f"{definitions.load(use_case).title}: release {version.name} version {version.version} to production?"
-    return {"subject": subject, "body": body, "digest": found, "sentence": str(headline.headline(document))}
+    return {"subject": subject, "body": body, "digest": found, "sentence": sentence}
 
 
 def _render(document: Evidence) -> str:
-    experiment_id = registry.client().get_run(document.model.training_run_id).info.experiment_id
     configured = settings.load()
     return gate_body.render(
         document,
         mlflow_url=configured.mlflow_url,
         airflow_url=configured.airflow_url,
-        experiment_id=experiment_id,
+        experiment_id=registry.experiment_of(document.model.training_run_id),
     )
 
 
@@ -253,8 +269,7 @@ def _record_decision(use_case: str, context: Any, version: Version, document: Ev
     evidence.store(document)
     outcome = "approved" if decision.approved else "rejected"
     registry.set_tags(version, {tags.APPROVAL: outcome})
-    note = f"Version {version.version} {outcome} by {decision.decided_by}: {decision.comment or 'no comment'}"
-    airflow_api.set_run_note(context["dag_run"].dag_id, context["dag_run"].run_id, note)
+    _tell(context, f"Version {version.version} {outcome} by {decision.decided_by}: {decision.comment or 'no comment'}")
     return document
 
 
@@ -336,7 +351,7 @@ def skip_unless_approved(context: Any) -> None:
         raise AirflowSkipException("the release ended before production was touched")
 
 
-@task
+@task(show_return_value_in_logs=False)
 def promote(use_case: str, candidate: dict[str, Any], image: str) -> Any:
     """Move the aliases: from here on the registry says that this version is in production."""
     yield from _promoted(use_case, candidate, image)
@@ -350,13 +365,14 @@ def _promoted(use_case: str, candidate: dict[str, Any], image: str) -> Iterator[
     note = f"Version {version.version} is in production ({reference.digest[:19]}...)"
     if previous:
         note += f"; previous champion: version {previous.version}"
-    airflow_api.set_run_note(context["dag_run"].dag_id, context["dag_run"].run_id, note)
+    _tell(context, note)
+    task_links.show(context["ti"], task_links.of_version(use_case, version, registry.experiment_of(version.run_id)))
     extra: dict[str, Any] = {"name": version.name, "version": version.version}
     extra |= {"run_id": version.run_id, "image": image}
     yield Metadata(Asset(definitions.load(use_case).production_asset), extra)
 
 
-@task
+@task(show_return_value_in_logs=False)
 def bring_in(use_case: str, candidate: dict[str, Any], image: str) -> Any:
     """Let an approved version run beside the champion; it is the champion at once where there is none to compare with.
 
@@ -377,7 +393,7 @@ def bring_in(use_case: str, candidate: dict[str, Any], image: str) -> Any:
         f"Version {version.version} runs beside version {champion.version} in the next run of {definition.score_dag}, "
         "and takes over once the two were compared"
     )
-    airflow_api.set_run_note(context["dag_run"].dag_id, context["dag_run"].run_id, note)
+    _tell(context, note)
 
 
 @task
@@ -387,7 +403,8 @@ def bring_back(use_case: str, earlier: dict[str, Any]) -> Any:
     yield from _promoted(use_case, earlier, earlier["image"])
 
 
-@task
+@task(show_return_value_in_logs=False)
 def record_staging_restored(use_case: str, restored: dict[str, str]) -> None:
     """Let alias ``staging`` name what staging runs again after a rejection."""
     registry.mark_staging(use_case, restored["version"] or None)
+    log.info("staging runs %s again", f"version {restored['version']}" if restored["version"] else "nothing")

@@ -1,14 +1,17 @@
 """The tasks of the training DAG: publish the job's code, and say what came out of it."""
 
+import logging
 from typing import Any
 
 from airflow.sdk import Asset, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from lifecycle import settings
+from lifecycle import settings, task_links
 from lifecycle.hooks import airflow_api, registry
 from training import use_case as definitions
 from training.registry import tags
+
+log = logging.getLogger(__name__)
 
 
 @task
@@ -40,5 +43,8 @@ def announce_model_version(use_case: str, run_key: str) -> dict[str, str]:
     extra = {"name": version.name, "version": version.version, "run_id": version.run_id}
     context["outlet_events"][Asset(definitions.load(use_case).version_asset)].extra = extra
     verdict = version.tags.get(tags.VERDICT, "")
-    airflow_api.set_run_note(run.dag_id, run.run_id, f"Registered version {version.version} (verdict: {verdict})")
+    note = f"Registered version {version.version} (verdict: {verdict})"
+    log.info(note)
+    airflow_api.set_run_note(run.dag_id, run.run_id, note)
+    task_links.show(context["ti"], task_links.of_version(use_case, version, registry.experiment_of(training_run)))
     return extra

@@ -273,7 +273,14 @@ def test_airflow_is_asked_in_this_process_with_the_readers_own_token(below):
     def questions(dag_id: str, response_received: bool, state: str):
         return {"hitl_details": [{"task_instance": {"dag_run_id": "manual__1"}}], "total_entries": 1}
 
+    @airflow.get("/api/v2/dags")
+    def paused_dags(paused: bool, tags: str):
+        shown = {"attrition_release": "Asset", "attrition_score": None}
+        found = [{"dag_id": name, "timetable_summary": when} for name, when in shown.items()]
+        return {"dags": found if (paused, tags) == (True, USE_CASE) else [], "total_entries": 2}
+
     found = asyncio.run(airflow_view.read(airflow, "ritas", load(USE_CASE)))
+    assert found.paused == ("attrition_release",), "the other one starts by hand alone"
     dags = ["attrition_release", "attrition_rollback", "attrition_stop", "attrition_resume"]
     assert [one.dag_id for one in found.runs] == dags
     assert found.waiting == {"manual__1"}
@@ -449,8 +456,15 @@ def test_versions_lead_to_the_registry_and_the_model_card_to_its_file(page, with
     answer = page.get("/releases")
     name = settings.load().of(USE_CASE).model_name
     for version in "1234":
-        assert f'href="http://mlflow/#/models/{name}/versions/{version}"' in answer.text
-    assert re.search(r"runs/[0-9a-f]{32}/artifacts/model_card.md", answer.text)
+        assert f'href="http://mlflow/#/models/{name}/versions/{version}?' in answer.text
+    assert re.search(r"runs/[0-9a-f]{32}/artifacts/model_card.md\?", answer.text)
+
+
+def test_every_link_into_mlflow_opens_its_view_for_machine_learning(page, with_past):
+    """Without the parameter MLflow opens as a tool for generative AI, with traces and token usage."""
+    found = re.findall(r'href="(http://mlflow[^"]*)"', page.get("/releases").text)
+    assert len(found) > 5
+    assert [link for link in found if not link.endswith("?workflowType=machine_learning")] == []
 
 
 def test_rollback_shows_version_and_person():
@@ -586,6 +600,14 @@ def test_evidence_of_a_use_case_that_the_caller_may_not_read_is_not_found_under_
         assert "asks to" not in answer.text
 
 
+def test_words_are_explained_one_link_away(page, with_past):
+    assert 'href="glossary"' in page.get("/releases").text
+    answer = page.get("/glossary")
+    assert answer.status_code == 200
+    for word in ("challenger, champion", "threshold", "digest", "golden answers", "window"):
+        assert f">{word}</dt>" in answer.text
+
+
 def test_evidence_page_is_refused_without_a_login(configured):
     answer = TestClient(app.application.__wrapped__()).get(f"/evidence/attrition/{'0' * 32}/release-1")
     assert answer.status_code == 401
@@ -602,7 +624,11 @@ def test_evidence_that_cannot_be_read_is_said(page, with_past):
 @pytest.mark.parametrize(
     ("address", "name", "page"),
     [
-        ("http://mlflow", "people model", "http://mlflow/#/models/people%20model/versions/7"),
+        (
+            "http://mlflow",
+            "people model",
+            "http://mlflow/#/models/people%20model/versions/7?workflowType=machine_learning",
+        ),
         ("https://w.example/ml", "main.hr.people", "https://w.example/explore/data/models/main/hr/people/version/7"),
     ],
 )

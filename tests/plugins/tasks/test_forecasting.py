@@ -101,6 +101,7 @@ def context(run_id="run-1", **params):
         run_id=run_id,
         task_id="any",
         get_task_breadcrumbs=lambda **_: [],
+        xcom_push=lambda key, value: None,
         get_dr_count=lambda **_: 0,
         get_task_states=lambda **_: {},
     )

@@ -109,6 +109,8 @@ def context(run_id="run-1", **params):
         get_task_breadcrumbs=lambda **_: [{"task_id": "build_image", "duration": 2.04}, {"task_id": "x"}],
         get_dr_count=lambda **_: 0,
         get_task_states=lambda **_: {},
+        pushed=(pushed := {}),
+        xcom_push=lambda key, value: pushed.update({key: value}),
     )
     return {"dag_run": run, "ti": instance, "params": params, "triggering_asset_events": {}}
 
@@ -157,8 +159,8 @@ def resolve(monkeypatch):
 
 def test_candidate_is_the_typed_version_whatever_was_announced(model, resolve):
     first, second = model.add("key-a"), model.add("key-b")
-    assert resolve(version=int(first.version)) == (first.version, [])
-    assert resolve() == (second.version, [])
+    assert resolve(version=int(first.version))[0] == first.version
+    assert resolve()[0] == second.version
 
 
 def test_release_that_an_event_started_offers_the_newest_challenger_and_says_what_it_passes_over(model, resolve):
@@ -166,14 +168,37 @@ def test_release_that_an_event_started_offers_the_newest_challenger_and_says_wha
     first, second, third = (model.add(f"key-{name}").version for name in "abc")
     offered, notes = resolve(first)
     assert offered == third
-    assert notes == [f"Offers version {third}, the newest challenger, and passes over version {first}"]
+    assert notes == [
+        f"Offers version {third} for production, where nothing runs yet; "
+        f"passes over version {first}, announced before it"
+    ]
     assert resolve(first, second, third)[0] == third
-    assert notes[1].endswith(f"passes over version {first}, {second}")
+    assert notes[1].endswith(f"passes over version {first}, {second}, announced before it")
 
 
-def test_release_of_an_announced_challenger_needs_no_note(model, resolve):
+def test_note_says_what_a_run_offers_and_what_it_would_replace(model, resolve, monkeypatch):
+    """The run's id says when it began, and no more: in the list of runs nobody knew one release from another."""
     only = model.add().version
-    assert resolve(only) == (only, [])
+    assert resolve(only) == (only, [f"Offers version {only} for production, where nothing runs yet"])
+    running = {"version": "7", "image": image("aa")}
+    monkeypatch.setattr(release.targets, "current", lambda use_case, target: running)
+    assert resolve(only)[1][1] == f"Offers version {only} for production, in the place of version 7"
+
+
+def test_tasks_of_a_release_link_to_run_version_evidence_and_page(model):
+    version, now = model.add(), context()
+    run(release.resolve_candidate, now)
+    run(release.gather_evidence, now, candidate(version), BUILT, REPORT, KEY)
+    pushed = now["ti"].pushed
+    experiment = model.client.get_run(version.run_id).info.experiment_id
+    view = "?workflowType=machine_learning"
+    assert pushed == {
+        "link_mlflow_run": f"http://mlflow/#/experiments/{experiment}/runs/{version.run_id}{view}",
+        "link_model_version": f"http://mlflow/#/models/{model.name}/versions/{version.version}{view}",
+        "link_model_releases": f"http://airflow/lifecycle/releases?use_case={USE_CASE}",
+        "link_evidence": pushed["link_evidence"],
+    }
+    assert pushed["link_evidence"].startswith(f"http://airflow/lifecycle/evidence/{USE_CASE}/{version.run_id}/")
 
 
 def test_event_whose_version_was_released_meanwhile_starts_nothing_and_says_so(model, resolve):

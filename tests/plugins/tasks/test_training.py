@@ -6,10 +6,11 @@ import pytest
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from lifecycle import settings
 from lifecycle.hooks import airflow_api, registry
 from lifecycle.hooks.registry import Version
 from lifecycle.tasks import training
-from tests.support.airflow import USE_CASE, run_task
+from tests.support.airflow import USE_CASE, make_settings, run_task
 from training.registry import tags
 
 ASSET = Asset("attrition_model_version")
@@ -20,12 +21,19 @@ def told(monkeypatch):
     notes = []
     monkeypatch.setattr(airflow_api, "set_run_note", lambda dag_id, run_id, note: notes.append(note))
     monkeypatch.setattr(registry, "training_run", lambda use_case, key: "run-1")
+    monkeypatch.setattr(registry, "experiment_of", lambda run_id: "5")
+    monkeypatch.setattr(settings, "load", make_settings)
     return notes
 
 
 def context():
     event = SimpleNamespace(extra=None)
-    return {"dag_run": SimpleNamespace(dag_id="attrition_train", run_id="r"), "outlet_events": {ASSET: event}}
+    pushed = {}
+    return {
+        "dag_run": SimpleNamespace(dag_id="attrition_train", run_id="r"),
+        "outlet_events": {ASSET: event},
+        "ti": SimpleNamespace(pushed=pushed, xcom_push=lambda key, value: pushed.update({key: value})),
+    }
 
 
 def test_registered_version_is_announced_with_name_version_and_run(told, monkeypatch):
@@ -35,6 +43,10 @@ def test_registered_version_is_announced_with_name_version_and_run(told, monkeyp
     extra = run_task(training.announce_model_version, found, USE_CASE, "key")
     assert extra == found["outlet_events"][ASSET].extra == {"name": "m", "version": "3", "run_id": "run-1"}
     assert told == ["Registered version 3 (verdict: forced)"]
+    assert (
+        found["ti"].pushed["link_model_version"] == "http://mlflow/#/models/m/versions/3?workflowType=machine_learning"
+    )
+    assert "experiments/5/runs/run-1" in found["ti"].pushed["link_mlflow_run"]
 
 
 def test_failed_verdict_skips_the_asset_and_says_why(told, monkeypatch):

@@ -1,6 +1,9 @@
 """Outcomes label the right records: as of their date, the latest, with corrections, and never from the future."""
 
+import random
+import re
 from datetime import date, datetime
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -192,6 +195,31 @@ def test_outcome_counts_from_its_own_date_on(engine, tmp_path, feed, original):
     assert (found.outcomes, found.later, found.labelled) == (3, 2, 1)
     assert "3 outcomes read (2 of a later date)" in found.note
     assert labelled(engine, tmp_path, feed, original, NIGHT.replace(day=3))[1:] == [(8, "Yes", "2026-11-03", 40)]
+
+
+def test_example_of_the_docs_comes_to_what_they_say(engine, tmp_path, feed, original):
+    """600 outcomes were dropped, none became a label, and nothing said why."""
+    page = (Path(__file__).parents[3] / "docs" / "getting-started.md").read_text()
+    (example,) = re.findall(r"```csv\n(.*?)```", page, re.DOTALL)
+    (feed / "november.csv").write_text(example)
+    scored(tmp_path / "tables", (1, "2026-11-01T10:00:00", 30), (2, "2026-11-02T09:00:00", 40), night="2026-11-02")
+    found = label(engine, tmp_path / "tables", NIGHT, ATTRITION, feed=feed, original=first(original))
+    assert (found.outcomes, found.later, found.repeated, found.unscored, found.labelled) == (4, 1, 0, 2, 1)
+    assert found.rejected == 1
+    assert f"*{found.told}*" in " ".join(page.split())
+    assert labelled(engine, tmp_path, feed, original) == [(1, "Yes", "2026-11-02", 30)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_row_of_the_feed_has_exactly_one_end(engine, tmp_path, feed, original, seed):
+    rng = random.Random(seed)
+    days = [f"2026-{month}" for month in ("10-30", "11-01", "11-02", "11-05")]
+    drop(feed, "1.csv", *((rng.randrange(6), rng.choice(["Yes", "No"]), rng.choice(days)) for _ in range(40)))
+    scored(tmp_path / "tables", *((employee, f"2026-10-{29 + employee % 3}T08:00:00", 30) for employee in range(4)))
+    found = label(engine, tmp_path / "tables", NIGHT, ATTRITION, feed=feed, original=first(original))
+    assert found.outcomes + found.rejected == 40
+    assert found.rejected + found.labelled + found.later + found.repeated + found.unscored == 40
+    assert min(found.labelled, found.later, found.repeated, found.unscored) > 0
 
 
 def test_correction_that_moves_an_outcome_to_a_later_night_waits_with_it(engine, tmp_path, feed, original):

@@ -1,0 +1,94 @@
+"""What of the stack answers, what runs in production, and what waits: asked now, not remembered."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import requests
+
+from embedded import processes
+from embedded import stack as stacks
+from embedded.addresses import Addresses
+from embedded.airflow_client import Airflow
+from embedded.environment import TARGETS, Stack
+from embedded.parts import Part, parts
+from lifecycle.evidence import links
+from lifecycle.hooks.slot import Unit, read_status
+from lifecycle.task_ids import AWAIT_APPROVAL
+from training.use_case import Target
+
+Say = Callable[[str], None]
+_BEAT_SECONDS = 60.0
+"""Age from which a heartbeat counts for nothing."""
+_ASK_SECONDS = 10.0
+"""For an answer of Airflow: whoever asks for the status does not wait for minutes."""
+
+
+def tell(stack: Stack, say: Say = print) -> int:
+    """Say how the stack stands; the exit code is 0 where all of it answers, 3 where it is down, 4 otherwise."""
+    if not stacks.is_held(stack):
+        return _tell_down(stack, say)
+    silent = [line for part in parts(stack) for line in _part(part, say)]
+    for use_case in (addresses := Addresses(stack)).assigned():
+        for target in TARGETS:
+            say(_server(stack, use_case, target, addresses.url(use_case, target) or ""))
+    if not addresses.assigned():
+        say("nothing is deployed yet: `make demo` takes a model to production")
+    if silent:
+        say(f"no answer from {', '.join(silent)}: `make logs PART=NAME` shows its last lines")
+    else:
+        for line in _in_airflow(stack):
+            say(line)
+    say(f"{'sign in to Airflow':<22} {stack.credentials.airflow_user} / {stack.credentials.airflow_password}")
+    return 4 if silent else 0
+
+
+def _tell_down(stack: Stack, say: Say) -> int:
+    if left := processes.leftovers(stack.home):
+        say(
+            f"the stack in {stack.home} has lost its supervisor, and {len(left)} of its processes go on without it: "
+            "`make up` ends them and starts anew, `make down` ends them"
+        )
+    else:
+        say(f"the stack in {stack.home} is down: `make up` starts it")
+    return 3
+
+
+def _part(part: Part, say: Say) -> Iterator[str]:
+    """Say of each thing that a part does whether it answers; yields those that do not."""
+    for check in part.checks:
+        if answers := check.ready(time.time() - _BEAT_SECONDS):
+            say(f"{check.name:<22} answers  {check.address}".rstrip())
+        else:
+            say(f"{check.name:<22} DOES NOT ANSWER  {check.address}".rstrip())
+        if not answers:
+            yield check.name
+
+
+def _server(stack: Stack, use_case: str, target: Target, url: str) -> str:
+    from embedded.demo.scoring import Scoring, ScoringError
+
+    unit: Unit | None = read_status(stack.slot(use_case, target)).stable
+    try:
+        version = Scoring(url, stack.credentials.api_keys[target]).version()
+    except (ScoringError, requests.RequestException) as error:
+        what = str(error)
+    else:
+        if version and unit:
+            what = f"answers with version {version}, sha256:{unit.image.rpartition(':')[2][:12]}"
+        else:
+            what = "DOES NOT ANSWER" if unit else "runs nothing"
+    return f"{use_case + ', ' + target:<22} {what}  {url}"
+
+
+def _in_airflow(stack: Stack) -> Iterator[str]:
+    """Gates that wait for an answer, and what starts by itself but is paused."""
+    credentials = stack.credentials
+    airflow = Airflow(stack.airflow_url, credentials.airflow_user, credentials.airflow_password, patience=_ASK_SECONDS)
+    waiting = airflow.listed("/dags/~/dagRuns/~/hitlDetails", "hitl_details", response_received="false")
+    for instance in (question["task_instance"] for question in waiting):
+        if instance["task_id"] == AWAIT_APPROVAL and instance["state"] == "awaiting_input":
+            gate = links.answer_page(stack.airflow_url, instance["dag_id"], instance["dag_run_id"])
+            yield f"waits for your answer  {gate}"
+    for dag in airflow.listed("/dags", "dags", paused="true"):
+        if dag["timetable_summary"]:
+            yield f"paused in Airflow      {dag['dag_id']}: starts nothing by itself ({dag['timetable_summary']})"

@@ -1,0 +1,52 @@
+"""One word for one idea, in code, texts and screens. Shown beside *Model releases*, and in ``docs/architecture.md``."""
+
+WORDS: tuple[tuple[str, str], ...] = (
+    ("use case", "one model and all that is special about it: a folder in `use_cases/`"),
+    (
+        "field, feature, carried, compared",
+        "a member of a request; seen by the models; only in requests and log; carried, and groups are compared by it",
+    ),
+    ("key", "the field that tells one entity (employee, customer) from another"),
+    ("label, outcome", "what is predicted; an outcome is a label that arrived later, with its date"),
+    ("hold-out", "the rows that no version is ever trained on, chosen by the key alone"),
+    ("challenger, champion", "the version that training registered last; the version in production"),
+    ("acceptance", "the evaluation's own check of a challenger against thresholds and champion"),
+    ("threshold", "a limit of acceptance, a minimum or a maximum"),
+    ("gate, approval", "where a release waits for a person; what the person gives"),
+    ("evidence", "the document of a release: what was known, who decided, when and why"),
+    ("digest", "the content hash of image, evidence or data: what is approved and compared, instead of names"),
+    ("image", "what is deployed, named by its content: one text that ends in its digest"),
+    ("bundle", "the folder that training hands to serving"),
+    ("golden answers", "records in the bundle with the answers that any server of it must give"),
+    ("target", "where a scoring server runs: `staging` or `production`"),
+    ("night", "the UTC date that a nightly run closes"),
+    ("window", "a night's records of the champion, which drift is judged on"),
+    ("verdict", "what acceptance says of a challenger, or the nightly run of a night"),
+    ("series", "the rows of one key, week by week, where a quantity is forecast"),
+    ("seasonal naive", "the same week a season ago: what every forecast is compared with first"),
+    ("beside", "how a released version of forecasts first runs: next to the champion, until the two were compared"),
+    ("bronze", "the folder where new data arrives; each file is a whole table"),
+    ("sweep", "the scheduled look through watched folders that finds what no event told of"),
+    (
+        "slot",
+        "where one target of a use case runs on the laptop: a folder with what should run and its servers' output",
+    ),
+    ("batch", "the scoring of a whole table for one date"),
+    ("partition", "the part of a curated table that one date has, and that is written as a whole"),
+    (
+        "impact preview",
+        "what a release would change: the same records, scored by challenger and champion, before anybody is asked",
+    ),
+    ("reasons", "the fields that raise and lower one answer most, as effects that add up to its probability"),
+    ("band", "whether an answer lies among the highest of the hold-out (`top 20%`): an aid to talk and not a decision"),
+    ("history, plan", "the table of weeks that have ended; the table of what is known of weeks before they come"),
+    ("origin", "the last week that is known when a forecast is made"),
+    ("horizon, gap", "the weeks that are forecast; the weeks from the origin to the first of them"),
+    ("recipe", "how a forecaster is made: all choices and no data"),
+    ("stop switch", "a file that lets every scoring server of a target answer 503 until it is gone"),
+    (
+        "approval key",
+        "the key pair that signs approvals: workers hold the private key, the settings list the public ones",
+    ),
+)
+"""Each word with what it means here; backticks mark code."""

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Take the pictures of gate, graph and *Model releases* again: ``make pictures``, while a stack of ``make demo`` is up.
-=======
 """Take the pictures of gate, graph and *Model releases* again: ``make pictures``, while `make demo` has a stack up.
->>>>>>> h-seen
 
 Triggers a release of the champion's version, whose gate is one of the pictures, and rejects it afterwards. Needs the
 environment of ``requirements-browser.txt`` and a Chromium.

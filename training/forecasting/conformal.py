@@ -1,9 +1,9 @@
 """Conformal correction: move the ends of intervals so that past weeks lay between them as often as is claimed.
 
 All series of one week are off in the same direction more often than not (weather, a holiday, an offer of the largest
-item), so thousands of rows of a few weeks say less than their number promises, and ends that suit exactly these weeks are
-too narrow for the next one. What stands for the week to come is therefore a past week as a whole: the ends are those that,
-taken from the other weeks, leave the promised tail of a week that was left out.
+item), so thousands of rows of a few weeks say less than their number promises, and ends that suit exactly these weeks
+are too narrow for the next one. What stands for the week to come is therefore a past week as a whole: the ends are
+those that, taken from the other weeks, leave the promised tail of a week that was left out.
 """
 
 import math

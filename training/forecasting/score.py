@@ -77,7 +77,7 @@ def run(use_case: UseCase, bundle: Path, order: Order, tables: Path, limits: For
     else:
         store.write(BESIDE, order.day, rows)
         cycle = _beside(use_case, store, order, rows, cycle, limits)
-    if order.role == "champion" or cycle.took_over:
+    if use_case.forecast.levels and (order.role == "champion" or cycle.took_over):
         sums = sums_of(use_case, loaded, rows)
         open_store(use_case, tables, sums.schema).write(SUMS, order.day, sums)
         cycle = msgspec.structs.replace(cycle, sums=sums.num_rows)

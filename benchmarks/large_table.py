@@ -4,7 +4,7 @@ Makes a table of columns of every kind, drafts a use case from it into a tempora
 runs the four tasks of ``training/training_job.py``, each a process, with the trials that the draft asks for and against
 a fresh MLflow server. ``wall_s`` is the time of a task's process, imports included. ``peak_mib`` is the most memory
 that the process and all its children have held at once, looked at twice a second; memory that several of them share
-counts once (on macOS, which does not tell, as often as it is shared). ``expected_s`` is what the demo and the scaffold
+counts once (on macOS, which does not tell, as often as it is shared). ``expected_s`` is what the scaffold and the demo
 say beforehand of the four tasks.
 """
 
@@ -25,7 +25,7 @@ import psutil
 
 import use_cases
 from benchmarks.training import ROOT, mlflow_server
-from embedded.demo.data import expected_minutes
+from training.search.duration import expected_minutes
 from training.use_case import UseCase, load
 
 RESULTS = ROOT / "benchmarks" / "results" / "large_table.json"
@@ -169,7 +169,7 @@ def main() -> None:
             "features": len(use_case.features),
             "file_mib": round(table.stat().st_size / 2**20),
             "trials": use_case.trials,
-            "expected_s": round(60 * expected_minutes(table, use_case)),
+            "expected_s": round(60 * expected_minutes(given.rows, use_case)),
             "wall_s": round(sum(task["wall_s"] for task in tasks.values()), 1),
             "peak_mib": max(task["peak_mib"] for task in [drafted, *tasks.values()]),
             "scaffold": drafted,

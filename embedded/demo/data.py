@@ -10,10 +10,6 @@ from embedded.environment import ROOT, Stack
 from training.use_case import UseCase
 
 _ROWS, _SEED = 1470, 7
-_FIXED_SECONDS = 30.0
-"""What a training run takes whatever its data: the starts of its steps, mostly."""
-_TRIAL_SECONDS, _FIT_SECONDS = 1e-5, 1e-4
-"""For each row and feature, on two cores: a trial of the search, and the fits after it."""
 
 
 class DataFileError(RuntimeError):
@@ -78,13 +74,8 @@ def synthetic(stack: Stack, use_case: UseCase) -> Path:
     return path
 
 
-def expected_minutes(path: Path, use_case: UseCase) -> float:
-    """How long a training run on this file will take, by its rows, features and trials alone."""
-    cells = _rows(path) * len(use_case.features)
-    return (_FIXED_SECONDS + cells * (use_case.trials * _TRIAL_SECONDS + _FIT_SECONDS)) / 60
-
-
-def _rows(path: Path) -> int:
+def rows_of(path: Path) -> int:
+    """The rows of a CSV or Parquet file, counted without reading them; 0 where it cannot be read."""
     if path.suffix == ".csv":
         with path.open("rb") as content:
             return max(0, sum(1 for _ in content) - 1)

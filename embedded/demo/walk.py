@@ -34,13 +34,12 @@ from embedded.preflight import PreflightError
 from embedded.stack import StackError
 from lifecycle.settings import NO_PLAN
 from lifecycle.task_ids import GATHER_EVIDENCE
+from training.search.duration import long_training
 from training.use_case import Target, UseCase
 
 _DAGS_SECONDS = 240.0
 _OTHERS_FAULTS = "broken_use_cases.py"
 """The DAG file whose import errors are of definitions that do not hold. The demo's own does."""
-_LONG_MINUTES = 2.0
-"""An expected training time that is worth a line."""
 
 
 class DemoError(RuntimeError):
@@ -163,11 +162,8 @@ class Demo:
             raise DemoError("DATA names a file and SYNTHETIC=yes asks for made-up rows: give one of them")
         path = self._choose_data()
         self._say(f"training data: {path}")
-        if (minutes := demo_data.expected_minutes(path, self._use_case)) >= _LONG_MINUTES:
-            self._say(
-                f"with {self._use_case.trials} trials the training will take about {minutes:.0f} minutes; "
-                f"fewer trials take less: set them in [use_cases.{self._use_case.name}] of the settings"
-            )
+        if told := long_training(demo_data.rows_of(path), self._use_case):
+            self._say(told)
         return path
 
     def _choose_data(self) -> Path:

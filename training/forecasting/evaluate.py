@@ -118,7 +118,8 @@ def _sums(
         return []
     whole = reconcile(forecaster.forecast(frame, plan), series, forecaster.manifest.spreads)
     by_week = whole.groupby(["level", series.time])["forecast"].sum().unstack("level")
-    difference = by_week.sub(by_week[SERIES], axis=0).abs().div(by_week[SERIES].clip(lower=1.0), axis=0).max(axis=None)
+    off_by = by_week.sub(by_week[SERIES], axis=0).abs().div(by_week[SERIES].clip(lower=1.0), axis=0)
+    difference = float(off_by.to_numpy().max())
     told = "add up" if difference < ADDS_UP else f"do NOT add up (they differ by up to {difference:.2g} of a week)"
     off = ", ".join(f"{level_name(level)} {percent(_wape_of(challenger, series, level))}" for level in series.levels)
     return [f"Series {told}; WAPE of the sums: {off}"]

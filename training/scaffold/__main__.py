@@ -10,6 +10,7 @@ from training import use_case as use_cases
 from training.scaffold.draft import Draft, draft
 from training.scaffold.profile import ScaffoldError
 from training.scaffold.write import write
+from training.search.duration import long_training
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,6 +62,8 @@ def report(made: Draft, folder: Path, data: str) -> str:
         ]
     if found.remarks:
         lines += ["", "Please look at:", *(f"  - {remark}" for remark in found.remarks)]
+    if told := long_training(found.rows, use_case):
+        lines += ["", told]
     lines += ["", "Next:", *(f"  {step}" for step in _next(use_case.name, folder, data))]
     return "\n".join(lines)
 

@@ -13,7 +13,7 @@ TARGET ?= production
 
 # What `make test` leaves out: tests that take their time or need more than Python. Their own targets run them.
 NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz or reasons or client or browser or bus or azure
-REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons requirements-client requirements-browser requirements-bus requirements-azure-check
+REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons requirements-client requirements-browser requirements-bus requirements-azure-check requirements-lint delivery/requirements
 
 # $(call apart,FOLDER,FILE): an environment of its own, with the packages of a locked file.
 apart = { [ -x $(1)/bin/python ] || $(BIN)/uv venv --quiet --python $(RUN) $(1); } && { cmp -s $(2) $(1)/installed.txt || \
@@ -24,7 +24,7 @@ beside = $(call apart,$(1),$(2)) && $(RUN) -c '$(SITE)' >"$$($(1)/bin/python -c 
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs pin-images namespaces monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
-	test-azurite test-spark test-postgres test-image-env test-reasons test-client test-browser test-bus azure-check azure-schemas pictures \
+	test-azurite test-spark test-postgres test-image-env test-reasons test-client test-browser test-bus azure-check azure-schemas airflow-image pictures \
 	use-case demo up down status api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training bench-batch bench-demand bench-large-table clean
 
 help: ## List the targets
@@ -46,10 +46,13 @@ lock: setup ## Compile the requirements files, with hashes and for all systems, 
 
 ## ---- habits ----
 
-lint: setup ## ruff and mypy
+LINT := .venv-lint/bin
+lint: setup ## ruff and mypy; workflows, pipelines and Dockerfiles by programs of their own (requirements-lint.txt)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@$(call apart,.venv-lint,requirements-lint.txt)
+	$(RUN) -m delivery.lint $(LINT)
 
 format: setup ## Let ruff format and fix what it can
 	$(BIN)/ruff check --fix .
@@ -77,10 +80,11 @@ test-network: setup ## Set-up where Python or uv is missing, and the lock for ot
 	$(RUN) -m pytest -m network -n 2 $(ARGS)
 
 KQL_MODULES := .venv-kql/node_modules
-test-tools: setup ## Manifests by kubectl, rules by promtool, queries by Microsoft's parser, which npm installs below .venv-kql
+test-tools: setup ## Manifests by kubectl, rules by promtool, what `make lint` runs, queries by Microsoft's parser (npm, below .venv-kql)
+	@$(call apart,.venv-lint,requirements-lint.txt)
 	@[ -d $(KQL_MODULES)/@kusto/language-service-next ] || \
 	  npm install --silent --no-save --no-audit --no-fund --prefix .venv-kql @kusto/language-service-next@12.4.1
-	KQL_MODULES=$(CURDIR)/$(KQL_MODULES) $(RUN) -m pytest -m "tools and not kubernetes" -n 2 $(ARGS)
+	KQL_MODULES=$(CURDIR)/$(KQL_MODULES) LINT_TOOLS=$(CURDIR)/$(LINT) $(RUN) -m pytest -m "tools and not kubernetes" -n 2 $(ARGS)
 
 # Whole releases beside single steps, which have a namespace of their own.
 test-kubernetes: setup ## The release on a real cluster (KUBECONFIG) with a Docker engine
@@ -145,6 +149,12 @@ azure-check: setup ## infrastructure/ without a cloud: arguments, names, rights,
 	@$(call apart,.venv-azure,requirements-azure-check.txt)
 	$(RUN) -m infrastructure.checks --tools $(AZURE)
 	AZURE_TOOLS=$(CURDIR)/$(AZURE) $(RUN) -m pytest -m azure tests/infrastructure $(ARGS)
+
+TAG ?= local
+airflow-image: setup ## Airflow's image of this commit, what is in it and what is known against it (TAG=; needs Docker and az)
+	@$(call apart,.venv-azure,requirements-azure-check.txt)
+	delivery/image.sh build "$(TAG)"
+	TRIVY=$(AZURE)/trivy delivery/image.sh scan "$(TAG)" image-report
 
 SCHEMAS := .venv-azure/schemas
 azure-schemas: setup ## Extract the providers' schemas again (infrastructure/schemas), from bindings that npm has

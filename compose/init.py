@@ -231,7 +231,7 @@ def prepare(use_cases: Iterable[UseCase], root: Path = MADE) -> None:
 
 
 def put_data(use_case: UseCase, folder: Path) -> None:
-    """Give a use case ``NAME.csv``, which is left alone once it is there, and a folder for its outcomes.
+    """Give a use case ``NAME.csv``, which is left alone once it is there, and folders for outcomes and new data.
 
     Where series are forecast, ``NAME-plan.csv`` is what is known of weeks to come.
     """
@@ -251,9 +251,10 @@ def put_data(use_case: UseCase, folder: Path) -> None:
                 os.chown(plan, APP, APP)
         os.chown(part, APP, APP)
         part.replace(file)
-    for made in (folder / "outcomes", folder / "outcomes" / use_case.name):
-        made.mkdir(exist_ok=True)
-        os.chown(made, APP, APP)
+    for name in ("outcomes", "bronze"):
+        for made in (folder / name, folder / name / use_case.name):
+            made.mkdir(exist_ok=True)
+            os.chown(made, APP, APP)
 
 
 def show(use_cases: Iterable[UseCase], root: Path = MADE) -> str:

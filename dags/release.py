@@ -105,7 +105,8 @@ def steps(use_case: UseCase) -> None:
     verified: Any = verify_staging.output
     preview = PreviewRunOperator(task_id="preview_impact", use_case=name, candidate=candidate)
     previewed: Any = preview.output
-    evidence: Any = gather_evidence(name, candidate, built, verified, previewed["run_key"])
+    tried = _tried(build_image, deploy_staging, to_staging, image) if settings.load().release.qa else None
+    evidence: Any = gather_evidence(name, candidate, built, verified, previewed["run_key"], tried)
     await_approval = gate(name, candidate, evidence)
     approved: Any = record_approval(name, candidate)
     to_production_if_approved = {**to_production, **image, "approved_image": approved}
@@ -126,12 +127,17 @@ def steps(use_case: UseCase) -> None:
     ran_before: dict[str, Any] = {key: rejected[key] for key in ("image", "version")}
     restore_staging = ScoringStepOperator(task_id="restore_staging", step="restore", **to_staging, **ran_before)
 
-    if settings.load().release.qa:
-        build_image >> ScoringStepOperator(task_id="try_image", step="try", **to_staging, **image) >> deploy_staging
     candidate >> build_image >> deploy_staging >> verify_staging >> evidence >> await_approval
     await_approval >> approved >> deploy_canary >> watch_canary >> deploy_production >> verify_production >> promoted
     [deploy_canary, watch_canary, deploy_production, verify_production] >> restore_production
     await_approval >> rejected >> restore_staging >> record_staging_restored(name, rejected)
+
+
+def _tried(build_image: Any, deploy_staging: Any, to_staging: dict[str, Any], image: dict[str, Any]) -> Any:
+    """The report of the image's trial before it comes to staging."""
+    try_image = ScoringStepOperator(task_id="try_image", step="try", **to_staging, **image)
+    build_image >> try_image >> deploy_staging
+    return try_image.output
 
 
 for found in load_all()[0]:

@@ -1,4 +1,4 @@
-"""Take the pictures of gate and *Model releases* again: ``make pictures``, while the stack of ``make demo`` is up.
+"""Take the pictures of gate, graph and *Model releases* again: ``make pictures``, while a stack of ``make demo`` is up.
 
 Triggers a release of the champion's version, whose gate is one of the pictures, and rejects it afterwards. Needs the
 environment of ``requirements-browser.txt`` and a Chromium.
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from embedded.airflow_client import Airflow
 from embedded.environment import ROOT, Stack
@@ -21,6 +21,8 @@ from training.use_case import UseCase, load
 IMAGES = Path(__file__).with_name("images")
 EXAMPLE = "attrition"
 SIZE = {"width": 1280, "height": 900}
+TALL = {"width": 1280, "height": 1400}
+"""For a graph whose tasks stand below each other."""
 GATE, REJECT = "await_approval", "Reject"
 _HIDE = """([place, other]) => {
   const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -29,6 +31,8 @@ _HIDE = """([place, other]) => {
 """Where this clone lies says nothing to readers."""
 _GATE_SECONDS = 240.0
 """For build, staging and verification on a busy machine."""
+_DRAWN_MS = 3_000.0
+"""For the graph to move to its place."""
 _PAGE_MS = 60_000.0
 """For a page of a server that has just started."""
 
@@ -96,8 +100,17 @@ def gate_page(page: Page, airflow: Airflow, use_case: UseCase, run_id: str) -> N
     page.get_by_role("button", name="Approve").wait_for()
 
 
+def graph(page: Page, airflow: Airflow, use_case: UseCase, run_id: str) -> Locator:
+    """The graph of a release run, as Airflow draws it."""
+    page.set_viewport_size(TALL)
+    page.evaluate("localStorage.setItem('default_dag_view', JSON.stringify('graph'))")
+    page.goto(airflow.link(use_case.release_dag, run_id))
+    page.get_by_role("button", name="Fit View").click()
+    return page.locator(".react-flow")
+
+
 def main() -> None:
-    """Take both pictures."""
+    """Take the pictures."""
     stack, use_case = Stack.read(), load(EXAMPLE)
     airflow = airflow_of(stack)
     with browser() as chromium:
@@ -107,6 +120,10 @@ def main() -> None:
             gate_page(page, airflow, use_case, run_id)
             page.evaluate(_HIDE, [str(ROOT), "~/lifecycle"])
             page.screenshot(path=IMAGES / "gate.png")
+            drawn = graph(page, airflow, use_case, run_id)
+            page.wait_for_timeout(_DRAWN_MS)
+            drawn.screenshot(path=IMAGES / "release-graph.png")
+            page.set_viewport_size(SIZE)
             page.goto(f"{stack.airflow_url}/lifecycle/releases")
             page.get_by_role("table").first.wait_for()
             page.evaluate(_HIDE, [str(ROOT), "~/lifecycle"])

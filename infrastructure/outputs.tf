@@ -1,7 +1,6 @@
 # What comes after `apply` takes from here: `tofu output -raw settings >config/mine.toml`.
-output "settings" {
-  description = "The settings file of this environment, for LIFECYCLE_SETTINGS."
-  value = templatefile("${path.module}/settings.toml", {
+locals {
+  settings_file = templatefile("${path.module}/settings.toml", {
     environment   = var.environment
     airflow_url   = var.airflow_url
     mlflow_url    = "${module.workspace.url}/ml"
@@ -16,16 +15,24 @@ output "settings" {
     tables        = local.containers.tables
     logs          = local.containers.logs
   })
-}
 
-output "secrets_backend" {
-  description = "The value of AIRFLOW__SECRETS__BACKEND_KWARGS, for every component."
-  value = jsonencode({
+  # No prefix, no calls for what is not kept there.
+  vault_backend = {
     connections_prefix = "airflow-connections"
     variables_prefix   = null
     config_prefix      = null
     vault_url          = module.vault.url
-  })
+  }
+}
+
+output "settings" {
+  description = "The settings file of this environment, for LIFECYCLE_SETTINGS."
+  value       = local.settings_file
+}
+
+output "secrets_backend" {
+  description = "The value of AIRFLOW__SECRETS__BACKEND_KWARGS, for every component."
+  value       = jsonencode(local.vault_backend)
 }
 
 output "workers_vault" {
@@ -42,6 +49,18 @@ output "airflow" {
       { for account in accounts : account => module.identities.client_ids[identity] }
     ]...)
   }
+}
+
+output "airflow_values" {
+  description = "Where Airflow runs: the second values file of its Helm chart, for delivery/roll_out.sh."
+  value = templatefile("${path.module}/airflow.yaml", {
+    airflow       = module.identities.client_ids["airflow"]
+    workers       = module.identities.client_ids["workers"]
+    airflow_url   = var.airflow_url
+    vault         = jsonencode(local.vault_backend)
+    workers_vault = jsonencode(merge(local.vault_backend, { vault_url = module.workers_vault.url }))
+    settings      = yamlencode({ "settings.toml" = local.settings_file })
+  })
 }
 
 output "cluster_users" {

@@ -13,7 +13,7 @@ from serving import validation
 from serving.answers import ScoredRecord
 from serving.errors import FAULTS_SHOWN, Fault, Problem, TooLarge, Unparsable
 from serving.scoring.contract import Contract, Field
-from serving.scoring.csv_lines import BadLine, is_utf_16, read_lines
+from serving.scoring.csv_lines import BadLine, is_utf_16, read_lines, surplus
 from serving.scoring.encode import encode_values
 from serving.scoring.spelling import SHOWN, find_columns, hold_column, read_column
 
@@ -124,8 +124,8 @@ def _blocks(
     for number, cells in lines:
         if isinstance(cells, BadLine):
             bad.append(_bad_line(number, cells.reason))
-        elif any(cells[columns:]):
-            bad.append(_bad_line(number, f"more cells than the header has columns ({columns})"))
+        elif reason := surplus(cells, columns):
+            bad.append(_bad_line(number, reason))
         else:
             rows.append((number, cells[:columns]))
         if len(bad) == FAULTS_SHOWN:

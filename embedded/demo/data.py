@@ -74,6 +74,27 @@ def synthetic(stack: Stack, use_case: UseCase) -> Path:
     return path
 
 
+def lay_plan(stack: Stack, use_case: UseCase, plan: str) -> Path:
+    """Put a plan where ``config/embedded.toml`` names it, and return the place.
+
+    A run that a file starts is given the file alone, and goes by the plan of the settings. Raises ``DataFileError``
+    where there is none.
+    """
+    place = stack.plan(use_case.name)
+    if plan == str(place):
+        return place
+    if Path(plan).suffix != place.suffix:
+        raise DataFileError(
+            f"a run that a file starts goes by the plan that the settings name, {place}: "
+            "give PLAN=path/to/plan.csv, or leave DROP=yes out"
+        )
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = place.with_suffix(".part")
+    shutil.copyfile(plan, part)
+    part.replace(place)
+    return place
+
+
 def rows_of(path: Path) -> int:
     """The rows of a CSV or Parquet file, counted without reading them; 0 where it cannot be read."""
     if path.suffix == ".csv":

@@ -224,6 +224,9 @@ class Demo:
             self._say(f"going on with training run {run_id}, which an earlier demo started on this data")
         elif self._drop:
             bronze = self._stack.bronze(self._use_case.name)
+            for plan in self._planned().values():
+                place = demo_data.lay_plan(self._stack, self._use_case, plan)
+                self._say(f"the plan is where the settings name it: {place}")
             with self._stage("from a new file to its run"):
                 self._say(f"a copy of {data.name} goes to {bronze}, and starts a training run")
                 run_id = self._runs.drop(data, bronze)

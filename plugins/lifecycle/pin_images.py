@@ -13,7 +13,13 @@ import requests
 from lifecycle.builders.acr_registry import MANIFESTS
 from lifecycle.images import LOCK, NOT_LOOKED_UP, ROOT, Image, read
 
-NAMED_IN = ("docker-compose.yaml", "compose/Dockerfile", "serving/Dockerfile", "tests/compose/stand-ins/Dockerfile")
+NAMED_IN = (
+    "docker-compose.yaml",
+    "compose/Dockerfile",
+    "delivery/Dockerfile",
+    "serving/Dockerfile",
+    "tests/compose/stand-ins/Dockerfile",
+)
 """Files that other programs read, so the references stand in them; everything else asks ``lifecycle.images``."""
 _DOCKER_HUB = "registry-1.docker.io"
 _LOOPBACK = ("localhost", "127.0.0.1")

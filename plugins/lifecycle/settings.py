@@ -74,6 +74,15 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connection ``scoring_qa``. Empty: nowhere."""
     qa_seconds: int = 900
     """Seconds that trying it may take, the pull of the image included."""
+    advisories: str = ""
+    """Folder or zip archive of advisories in the OSV format, as workers read it: known faults of an image's Python
+    packages are looked up in it. Empty: images are not scanned."""
+    advisories_days: int = 7
+    """Days that its newest advisory may be old; an older copy counts as none."""
+    blocked_from: Literal["never", "LOW", "MODERATE", "HIGH", "CRITICAL"] = "CRITICAL"
+    """The least severity of a known fault that ends a release; what nobody has rated counts as the worst."""
+    unscanned_blocks: bool = False
+    """Whether a release ends where its image could not be scanned."""
 
     @property
     def response_timeout(self) -> timedelta:

@@ -6,7 +6,7 @@ import gzip
 import io
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 import msgspec
 
@@ -16,7 +16,8 @@ _EXPLAINED = {
     "unexpected end of data": "a quotation mark is opened here and never closed",
     "expected after": "a quotation mark within a cell: write it twice, and the cell in quotation marks",
 }
-
+_LINE = 8 << 20
+"""Characters of a line, at most: what is longer is not held in memory, whatever stands in it."""
 
 _OTHERS = (
     (b"PK\x03\x04", "a zip archive or a workbook of a spreadsheet: unpack it, or save it as CSV UTF-8"),
@@ -36,6 +37,8 @@ class BadLine(msgspec.Struct, frozen=True):
     """Stands for a line that no cells can be made of."""
 
     reason: str
+    text: str = ""
+    """What stands there; of a line that is too long, nothing."""
 
 
 def open_text(file: Any, *, compressed: bool) -> TextIO:
@@ -54,24 +57,61 @@ def is_utf_16(text: bytes) -> bool:
     return text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in text[:4]
 
 
-def read_lines(file: Iterable[str]) -> Iterator[tuple[int, list[str] | BadLine]]:
+def read_lines(file: IO[str]) -> Iterator[tuple[int, list[str] | BadLine]]:
     """Each line that says something, from the header on, with its number as an editor counts; cells without blanks.
 
     ``file`` is what ``open_text`` gives. A cell in quotation marks may hold line breaks: the next line's number is
-    larger by those. A line whose cells are all empty says nothing.
+    larger by those. A line whose cells are all empty says nothing. After a line that no cells can be made of, reading
+    goes on at the next line end.
     """
-    lines = csv.reader(file, skipinitialspace=True, strict=True)
+    lines = _Lines(file)
+    rows = csv.reader(lines, skipinitialspace=True, strict=True)
     while True:
-        number = lines.line_num + 1
+        number = lines.count + 1
+        lines.held.clear()
         try:
-            row = next(lines)
+            row = next(rows)
         except StopIteration:
             return
         except csv.Error as error:
-            yield number, BadLine(_explained(str(error)))
+            yield number, BadLine(_explained(str(error)), "".join(lines.held))
             continue
         if row and any(cells := [cell.strip() for cell in row]):
             yield number, cells
+
+
+class _Lines:
+    """The lines of a text, of which one that is too long is an error of its own and of no other."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+        self.count = 0
+        self.held: list[str] = []
+        """What was read since somebody last emptied it."""
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(_LINE)
+        if not line:
+            raise StopIteration
+        self.count += 1
+        if len(line) < _LINE or _ends(line):
+            self.held.append(line)
+            return line
+        while (rest := self._file.readline(_LINE)) and not _ends(rest):
+            pass
+        raise csv.Error(f"a line of more than {_LINE:,} characters: does it lack its line ends?")
+
+
+def _ends(line: str) -> bool:
+    return line.endswith(("\n", "\r"))
+
+
+def surplus(cells: list[str], width: int) -> str:
+    """Why a line is not a row of a table of so many columns; empty where it is. Empty cells beyond them say nothing."""
+    return f"more cells than the header has columns ({width})" if any(cells[width:]) else ""
 
 
 def is_utf_8(cells: Iterable[str]) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from serving.verify.bundle import verify_bundle
 from serving.verify.client import Failed
-from serving.verify.report import Report
+from serving.verify.report import GOLDEN, Report
 from serving.verify.server import Verification
 
 KEY_VARIABLE = "LIFECYCLE_API_KEY"
@@ -53,12 +53,12 @@ def _verify(options: argparse.Namespace) -> Report:
         if options.command == "server":
             report.check("health", lambda: verification.status_is("/healthz", 200))
             report.check("ready", lambda: verification.status_is("/readyz", 200))
-            report.check("golden answers", verification.answers_are_golden)
+            report.check(GOLDEN, verification.answers_are_golden)
             report.check("contract", verification.contract_is_kept)
             report.check("keys", verification.keys_are_asked_for)
             report.check("load", lambda: verification.load(options.seconds, options.connections, *limits))
         else:
-            report.check("golden answers", verification.answers_are_golden)
+            report.check(GOLDEN, verification.answers_are_golden)
             report.check("watch", lambda: verification.watch(options.seconds, *limits))
     report.seconds = round(time.monotonic() - began, 3)
     return report

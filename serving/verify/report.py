@@ -19,6 +19,10 @@ class Check:
     detail: str
 
 
+GOLDEN = "golden answers"
+"""The check that a server gives the answers that its bundle holds."""
+
+
 @dataclass
 class Report:
     """What a verification found; ``passed`` only if every check did."""

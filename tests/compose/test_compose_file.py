@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from compose import init
-from lifecycle import builders
+from lifecycle import builders, settings
+from lifecycle.events import assets, feeds
 from training import use_case
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,7 +17,7 @@ FILE = ROOT / "docker-compose.yaml"
 ONE_SHOT = {"init", "migrate", "cluster"}
 CONNECTIONS = {
     "databricks_default", "mlflow", "registry", "scoring_staging", "scoring_production", "logs", "airflow_api",
-    "approval_key",
+    "approval_key", "events",
 }  # fmt: skip
 
 
@@ -128,6 +129,20 @@ def test_connections_have_types_that_the_operators_know(airflow):
     assert kinds["AIRFLOW_CONN_REGISTRY"] in builders._BUILDERS
     assert kinds["AIRFLOW_CONN_SCORING_STAGING"] == kinds["AIRFLOW_CONN_SCORING_PRODUCTION"] == "kubernetes"
     assert kinds["AIRFLOW_CONN_LOGS"] == "wasb"
+    assert kinds["AIRFLOW_CONN_EVENTS"] == "fs"
+
+
+def test_what_watches_new_files_sweeps_them_and_reads_them_has_their_folder(services, monkeypatch):
+    monkeypatch.setenv("LIFECYCLE_SETTINGS", str(ROOT / "config" / "compose.toml"))
+    monkeypatch.setenv("BASE_IMAGE", "python:3.11-slim")
+    monkeypatch.setattr(settings, "load", settings.load.__wrapped__)
+    for one in use_case.load_all()[0]:
+        (asset,) = assets.watched(one)
+        assert len(asset.watchers) == 1
+        assert feeds.folders(one) == {"data": f"/data/bronze/{one.name}"}
+        assert settings.load().of(one).start_on_data == ("train",)
+    with_data = {name for name, service in services.items() if "data:/data" in service.get("volumes", [])}
+    assert with_data >= {"triggerer", "scheduler", "minilake"}
 
 
 def test_published_ports_are_those_that_init_gives_to_use_cases(services):

@@ -143,6 +143,7 @@ def test_prepare_gives_a_use_case_its_own_data_once(tmp_path, monkeypatch):
     init.prepare([use_case], root)
     assert (root / "data" / "own_data.csv").read_text() == "a,b\n1,2\n"
     assert (root / "data" / "outcomes" / "own_data").is_dir()
+    assert (root / "data" / "bronze" / "own_data").is_dir()
     assert (root / "cluster" / "own-data-production" / "node-port").read_text() == "30090"
     (root / "data" / "own_data.csv").write_text("somebody's own\n")
     init.prepare([use_case], root)

@@ -6,6 +6,8 @@ import pytest
 from embedded.demo import data as demo_data
 from embedded.demo.data import DataFileError
 from embedded.environment import Stack
+from lifecycle import settings
+from lifecycle.settings import NO_PLAN
 from training.use_case import load
 
 
@@ -51,3 +53,28 @@ def test_rows_of_a_file_that_cannot_be_read_are_left_to_the_job(tmp_path):
     path = tmp_path / "table.xlsx"
     path.write_bytes(b"PK")
     assert demo_data.rows_of(path) == 0
+
+
+@pytest.fixture
+def demand():
+    return load("demand")
+
+
+def test_plan_is_put_where_the_settings_name_it(stack, demand, tmp_path, monkeypatch):
+    """What a file starts is given no plan, so it reads that one."""
+    rows = "store,item,week,price,deal,advertised\n1,10,2026-11-16,2.5,0,0\n"
+    (tmp_path / "mine.csv").write_text(rows)
+    place = demo_data.lay_plan(stack, demand, str(tmp_path / "mine.csv"))
+    assert demo_data.lay_plan(stack, demand, str(place)).read_text() == rows
+    monkeypatch.setenv("LIFECYCLE_HOME", str(stack.home))
+    settings.load.cache_clear()
+    try:
+        assert settings.load().of(demand.name).planned(None) == str(place)
+    finally:
+        settings.load.cache_clear()
+
+
+@pytest.mark.parametrize("plan", [NO_PLAN, "/in/plan.parquet"])
+def test_plan_that_cannot_be_put_there_is_told(stack, demand, plan):
+    with pytest.raises(DataFileError, match=r"goes by the plan that the settings name, .*demand-plan.csv: give PLAN="):
+        demo_data.lay_plan(stack, demand, plan)

@@ -207,6 +207,32 @@ def test_dropped_file_is_found_as_the_run_that_it_starts(airflow, demo, data, mo
     assert demo._runs.under_way(data) == run_id
 
 
+def test_dropped_history_finds_its_own_plan_where_its_run_looks_for_it(airflow, data, monkeypatch, tmp_path):
+    """Not that of made-up rows of an earlier demo."""
+    demand, stack = load("demand"), Stack.read({"LIFECYCLE_HOME": str(tmp_path)})
+    mine = tmp_path / "mine.csv"
+    mine.write_text("a plan")
+    stack.plan("demand").parent.mkdir(parents=True)
+    stack.plan("demand").write_text("of made-up rows")
+    demo = Demo(stack, demand, data=str(data), synthetic=False, approve="yes", keep=True, drop=True, plan=str(mine))
+    demo._airflow, demo._runs = airflow, Runs(airflow, demand, tmp_path / "run")
+    demo._follower = SimpleNamespace(
+        wait=lambda *_: "success",
+        tasks={("demand_train", "announce_model_version"): SimpleNamespace(state="success")},
+    )
+    dropped = []
+
+    def find(dag_id, run_id):
+        if not dropped:
+            dropped.append((dag_id, run_id, stack.plan("demand").read_text()))
+        return {"dag_run_id": run_id, "state": "running"}
+
+    monkeypatch.setattr(airflow, "find_run", find)
+    run_id = demo._train(data)
+    assert dropped == [("demand_train", run_id, "a plan")]
+    assert [path.read_bytes() for path in stack.bronze("demand").iterdir()] == [data.read_bytes()]
+
+
 def test_dropped_file_that_starts_nothing_is_told(airflow, demo, data, monkeypatch, tmp_path):
     monkeypatch.setattr(demo_runs, "_DROP_SECONDS", 0.1)
     with pytest.raises(RunError, match=r"has started no training run within 0.1 s.*attrition_arrivals"):

@@ -36,7 +36,7 @@ def filled(template_: str, values: dict[str, Any]) -> str:
 @pytest.fixture(scope="module")
 def settings_file(tmp_path_factory) -> Path:
     """The settings file as `tofu output -raw settings` prints it."""
-    call = configuration.read().root.of("output")["settings"].body["value"]
+    call = LOCALS["settings_file"]
     containers = plain(LOCALS["containers"])
     values = {
         "environment": "small",

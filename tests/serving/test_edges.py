@@ -354,6 +354,11 @@ def test_broken_chunks_are_the_clients_fault(server: Server, chunks: bytes) -> N
     [
         (b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
         (b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n[]", 400),
+        (
+            b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Type: text/csv\r\n"
+            b"Content-Length: 2\r\n\r\n[]",
+            400,
+        ),
         (b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n[]", 400),
         (b"POST /predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, rot13\r\n\r\n[]", 501),
         (b"GET /healthz\r\nHost: a\r\n\r\n", 400),

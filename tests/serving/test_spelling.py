@@ -373,13 +373,14 @@ def test_door_and_feed_read_labels_and_days_alike(name: str, count: int, tmp_pat
         return Told(reason="the value is missing") if name == "left" and one == Told(None) else one
 
     values = [make(rng) for _ in range(count)]
-    other = {"number": 7, **({"left": "Yes"} if name != "left" else {"effective_date": "2026-03-31"})}
+    other = {"left": "Yes"} if name != "left" else {"effective_date": "2026-03-31"}
     files = [(file, group, False) for file, group in parquet_files(values, tmp_path, name)]
-    for file, _, _ in files:
-        pd.read_parquet(file).assign(**other).to_parquet(file)
+    for file, group, _ in files:
+        # A key of its own for each row, which no other row of the file may contradict.
+        pd.read_parquet(file).assign(number=range(1, len(group) + 1), **other).to_parquet(file)
     cells = [value if isinstance(value, str) else "" if value is None else str(value) for value in values]
-    rows = [[one, *map(str, other.values())] for one in cells]
-    files.append((write_csv(tmp_path / "table.csv", [name, *other], rows), cells, True))
+    rows = [[one, str(number), *other.values()] for number, one in enumerate(cells, start=1)]
+    files.append((write_csv(tmp_path / "table.csv", [name, "number", *other], rows), cells, True))
     for file, group, as_text in files:
         told_by_table = [expected(value, as_text) for value in group]
         assert_same(by_door(file, name), [required(one) for one in told_by_table], group)

@@ -18,7 +18,7 @@ PINNED = Pinned("7", "sha256:" + "a" * 64, explain=True)
 
 
 def main(folder: Path) -> None:
-    """Write ``bundle``, ``in.parquet``, ``in.csv`` and the embedded engine's ``tables`` into ``folder``."""
+    """Write ``bundle``, three tables to score and the embedded engine's ``tables`` of each into ``folder``."""
     os.environ.setdefault("TESTS_SHARED", str(folder / "shared"))
     from tests.support.bundles import make_bundle
 
@@ -29,10 +29,19 @@ def main(folder: Path) -> None:
     frame = make_rows(use_case, 500, 5).drop(columns=[use_case.label.field])
     number = next(field for field in use_case.features if field.kind == "integer" and field.maximum)
     frame.loc[[3, 40], number.name] = (number.maximum or 0) + 1
-    for name in ("in.parquet", "in.csv"):
-        location = folder / name
-        (frame.to_parquet if name == "in.parquet" else frame.to_csv)(location, index=False)
-        score_table(use_case, bundle, PINNED, str(location), folder / "tables" / name, DAY)
+    frame.to_parquet(folder / "in.parquet", index=False)
+    frame.to_csv(folder / "in.csv", index=False)
+    lines = (folder / "in.csv").read_bytes().splitlines()
+    lines[7] += b",more"
+    lines[8] += b",,"
+    lines[9] = b'"a"b,' + lines[9]
+    lines[11] = lines[11].replace(lines[11].split(b",")[1], b"M\xfcller")
+    lines[12] = b"x" * 140_000 + lines[12]
+    lines[13] = lines[13].replace(b",", b" , ")
+    lines.append(b"1,2")
+    (folder / "broken.csv").write_bytes(b"\r\n".join(lines))
+    for name in ("in.parquet", "in.csv", "broken.csv"):
+        score_table(use_case, bundle, PINNED, str(folder / name), folder / "tables" / name, DAY)
     forecasts(folder / "forecasts")
 
 

@@ -1,5 +1,6 @@
 """A double of Azure Container Instances, as Azure's own client asks it, and a hook that leads there."""
 
+import functools
 import json
 import re
 import threading
@@ -9,10 +10,33 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
+from airflow.providers.microsoft.azure.hooks.container_instance import AzureContainerInstanceHook
+
+from lifecycle.operators import group_step
+from lifecycle.operators.group_step import MARK
+
 GROUP = re.compile(
     r"/resourceGroups/[^/]+/providers/Microsoft.ContainerInstance/containerGroups"
     r"(/(?P<name>[^/?]+))?(/containers/(?P<container>[^/]+)/logs)?"
 )
+
+
+PLACE = {"resource_group": "qa", "region": "westeurope", "pull_identity": "/subscriptions/s/uami"}
+"""The extra of connection ``scoring_qa``."""
+
+
+def report(**checks: bool) -> dict[str, Any]:
+    """What a verification of an image found."""
+    golden = "5 answers within 1e-06 of the registered model's"
+    found = [{"name": name, "passed": passed, "detail": "seen"} for name, passed in (checks or {"ready": True}).items()]
+    found.append({"name": "golden answers", "passed": checks.get("golden", True), "detail": golden})
+    return {"passed": all(checks.values()), "seconds": 7.25, "checks": found, "requests": 3, "errors": 0}
+
+
+def printed(found: dict[str, Any]) -> str:
+    """A verifier's output that ends in its report."""
+    return f"ok ready: seen\n\n{MARK}\n{json.dumps(found)}"
 
 
 class Killed(BaseException):
@@ -122,3 +146,37 @@ def client(port: int) -> Any:
         authentication_policy=SansIOHTTPPolicy(),
         retry_total=0,
     )
+
+
+def lead_to(double: ContainerInstances, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the step meet the double, whose verifier is content, without long waits."""
+    monkeypatch.setattr(group_step, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(group_step, "_OUTPUT_SECONDS", 0.1)
+    monkeypatch.setattr(AzureContainerInstanceHook, "get_conn", lambda _: client(double.port))
+    double.output["verifier"] = printed(report())
+
+
+@contextmanager
+def killed_at(double: ContainerInstances, request: int) -> Iterator[None]:
+    """A worker that dies at its n-th request: nothing of it reaches Azure from then on, and it cleans nothing up."""
+    asked = 0
+    found = client(double.port)
+
+    def dying(real: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(real)  # Azure's client reads what is written on its own methods
+        def ask(*arguments: Any, **named: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            if asked >= request:
+                raise Killed
+            return real(*arguments, **named)
+
+        return ask
+
+    with pytest.MonkeyPatch.context() as dead:
+        for name in ("get", "begin_create_or_update", "begin_delete", "list_by_resource_group"):
+            dead.setattr(found.container_groups, name, dying(getattr(found.container_groups, name)))
+        dead.setattr(found.containers, "list_logs", dying(found.containers.list_logs))
+        dead.setattr(AzureContainerInstanceHook, "get_conn", lambda _: found)
+        with pytest.raises(Killed):
+            yield

@@ -10,6 +10,7 @@ from lifecycle import settings
 from lifecycle.approval_keys import KeyRing
 from lifecycle.evidence import document as evidence
 from lifecycle.evidence.document import Decision
+from lifecycle.evidence.known_faults import Scan
 from lifecycle.hooks import registry
 from lifecycle.image_reference import ImageReference
 from tests.support.airflow import USE_CASE
@@ -100,7 +101,9 @@ def release(version, number, use_case=USE_CASE, *, decision=None, note="", signe
             verdict="passed",
         ),
         evaluation=EVALUATION,
-        image=evidence.Image(reference=str(image), sbom_digest="sha256:ee"),
+        image=evidence.Image(
+            reference=str(image), sbom_digest="sha256:ee", scan=Scan(packages=24, advisories="2026-11-20")
+        ),
         staging_report={"checks": []},
     )
     if decision:

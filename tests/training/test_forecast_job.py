@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from tests.support import unpickled
 from training import forecast_job, training_job
 from training.data.data_error import DataError
 from training.forecasting import judge as judging
@@ -139,6 +140,8 @@ def test_evaluation_compares_with_seasonal_naive_over_thirteen_weeks(evaluation)
 def test_registered_model_forecasts_as_the_bundle_does_and_names_its_digest(version, bundle, shops, use_case):
     loaded = mlflow.pyfunc.load_model(f"models:/{MODEL}/{version.version}")
     assert loaded.metadata.metadata["bundle_digest"] == content_digest(bundle)
+    assert "model_code_path" in loaded.metadata.flavors["python_function"]
+    assert unpickled.in_files(bundle) == []
     history = read_history(use_case, str(shops / "history.csv"), "").frame
     plan = read_plan(use_case, str(shops / "plan.csv"), "")
     ahead = plan[plan[SERIES.time] > history[SERIES.time].max()]

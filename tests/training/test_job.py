@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from serving.scoring.bundle import Bundle
+from tests.support import unpickled
 from training import classification
 from training import training_job as job
 from training.config import ConfigError
@@ -153,6 +154,8 @@ def test_registered_model_ships_scoring_code_pins_signature_and_example(first, s
     version = store.get_model_version_by_alias(MODEL, tags.CHALLENGER)
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/{MODEL}/{version.version}", dst_path=str(tmp_path)))
     assert (folder / "code" / "serving" / "scoring" / "bundle.py").is_file()
+    assert unpickled.in_files(folder) == []
+    assert "model_code_path" in mlflow.models.Model.load(str(folder)).flavors["python_function"]
     assert {path.name for path in (folder / "code" / "serving").iterdir()} == {"__init__.py", "scoring"}
     pins = (folder / "requirements.txt").read_text().split()
     assert {pin.split("==")[0] for pin in pins} == {"mlflow", "msgspec", "numpy", "onnxruntime", "pandas"}

@@ -264,7 +264,7 @@ def test_night_without_outcomes_is_judged_by_its_records(store, nights, feed):
     assert (verdict.quality.labels, verdict.quality.roc_auc) == (0, None)
     rejected = 2 if feed == "unreadable" else 0
     assert verdict.rejected_outcomes == monitored(store[0], nights).metrics["rejected_outcomes"] == rejected
-    assert ("2 rows or files of the outcomes feed could not be read" in verdict.note) == bool(rejected)
+    assert ("2 rows or files of the outcomes feed were rejected" in verdict.note) == bool(rejected)
     page = (layout.night_folder(nights.tables, "nights", FIRST) / layout.REPORT).read_text()
     assert ("<td>b.xlsx</td>" in page) == bool(rejected)
 

@@ -1,8 +1,10 @@
 """The table to score, read a part at a time: CSV, Parquet (a file or a folder of them) or Delta."""
 
+import csv
 import io
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,16 +12,18 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import csv, dataset
+from pyarrow import dataset
 
-from serving.scoring.csv_lines import BadLine, NotTextError, open_text, read_lines
+from serving.scoring.csv_lines import BadLine, NotTextError, is_utf_8, open_text, read_lines, surplus
 from training.data.data_error import DataError, DataFault
 from training.data.delta import DeltaUnread, delta_columns, in_delta, is_delta, open_delta
 
 NOTHING = "nothing is scored"
 PART_ROWS = 65_536
-"""Rows that are in memory at a time, about; a CSV part is measured in bytes instead."""
-_CSV_BYTES = 8 << 20
+"""Rows of a part, at most: so many are in memory at a time."""
+_CSV_CHARACTERS = 8 << 20
+"""Characters of a CSV file's part, about: a row may be long."""
+_NOT_UTF_8 = "not UTF-8 text: save the file as CSV UTF-8"
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -41,6 +45,7 @@ class BrokenLine(msgspec.Struct, frozen=True):
     """Of the row that it would have been, from 1."""
     reason: str
     text: str
+    """In characters that every file can hold."""
 
 
 def find(location: str) -> Source:
@@ -63,7 +68,13 @@ def find(location: str) -> Source:
 def columns_of(source: Source) -> list[str]:
     """The table's columns, in order; raises ``DataError`` where one is there twice."""
     with _told(source):
-        names = delta_columns(source.location) if source.kind == "delta" else list(_open(source).schema.names)
+        if source.kind == "csv":
+            with _open_csv(source.location) as (names, _):
+                pass
+        elif source.kind == "delta":
+            names = delta_columns(source.location)
+        else:
+            names = list(_open(source).schema.names)
     names = [name for name in names if name.strip()]  # spreadsheets write commas beyond the last column
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise _fault(source.location, f"the columns {', '.join(twice)} are there more than once")
@@ -83,94 +94,80 @@ class Part(msgspec.Struct, frozen=True):
 def read_parts(source: Source, names: Mapping[str, str]) -> Iterator[Part]:
     """The columns ``names``, ours -> the table's, under our names: a part after the other, in the table's order.
 
-    Raises ``DataError`` for a table that ends early.
+    A CSV file has a part even where it has no rows. Raises ``DataError`` for a table that ends early.
     """
-    number = 1
     with _told(source):
-        opened = _open(source)
-        for found in opened.batches(list(names.values())):
-            batch = found.rename_columns(list(names))
-            # A batch's own broken lines are known by the time that it is there, and some of later ones.
-            last = number + batch.num_rows
-            broken = []
-            while opened.broken and opened.broken[0].number <= last:
-                broken.append(opened.broken.popleft())
-                last += 1
-            numbers = np.arange(number, last)
-            if broken:
-                numbers = np.setdiff1d(numbers, [line.number for line in broken])
-            number = last
-            yield _text_part(opened, names, batch, numbers, broken) if source.as_text else Part(batch, numbers)
-        if opened.broken:
-            none = pa.RecordBatch.from_arrays([pa.array([], pa.binary())] * len(names), list(names))
-            yield _text_part(opened, names, none, np.empty(0, np.int64), list(opened.broken))
+        if source.kind == "csv":
+            with _open_csv(source.location) as (header, lines):
+                yield from _csv_parts(header, lines, names)
+            return
+        number = 1
+        for batch in _batches(_open(source), list(names.values())):
+            yield Part(batch.rename_columns(list(names)), np.arange(number, number + batch.num_rows))
+            number += batch.num_rows
 
 
-def _text_part(
-    opened: "_Opened",
-    names: Mapping[str, str],
-    cells: pa.RecordBatch,
-    numbers: NDArray[np.int64],
-    broken: list[BrokenLine],
-) -> Part:
-    """A part of a CSV file: cells as text, and lines of another width as every reader of such files takes them."""
-    width = len(opened.schema.names)
+def _csv_parts(
+    header: list[str], lines: Iterator[tuple[int, list[str] | BadLine]], names: Mapping[str, str]
+) -> Iterator[Part]:
+    """Cells as text: what they mean is for the table of spellings to say."""
+    places = {ours: header.index(theirs) for ours, theirs in names.items()}
     rows: dict[int, list[str]] = {}
-    lines: list[BrokenLine] = []
-    for line in broken:
-        _, found = next(read_lines(io.StringIO(line.text, newline="")), (0, [""]))
-        if isinstance(found, BadLine):
-            lines.append(msgspec.structs.replace(line, reason=found.reason))
-        elif any(found[width:]):
-            lines.append(line)
-        else:  # commas of a spreadsheet beyond the last column, or cells that are left out at the end
-            rows[line.number] = found[:width] + [""] * (width - len(found))
-    if rows:
-        places = [opened.schema.names.index(theirs) for theirs in names.values()]
-        columns = [pa.array([row[place].encode() for row in rows.values()], pa.binary()) for place in places]
-        both = pa.Table.from_batches([cells, pa.RecordBatch.from_arrays(columns, list(names))])
-        numbers = np.concatenate([numbers, np.array([*rows], np.int64)])
-        order = np.argsort(numbers)
-        numbers, cells = numbers[order], both.take(pa.array(order)).combine_chunks().to_batches()[0]
-    batch, numbers, unreadable = _as_strings(cells, numbers)
-    return Part(batch, numbers, tuple(sorted([*lines, *unreadable], key=lambda line: line.number)))
+    broken: list[BrokenLine] = []
+    characters = 0
+    for number, (_, cells) in enumerate(lines, start=1):
+        if isinstance(cells, BadLine):
+            broken.append(BrokenLine(number, cells.reason, _readable(cells.text)))
+            characters += len(cells.text)
+        elif reason := surplus(cells, len(header)) or _not_utf_8(cells, places):
+            broken.append(BrokenLine(number, reason, _readable(_as_line(cells))))
+            characters += sum(map(len, cells))
+        else:  # cells that are left out at the end of a line are missing
+            rows[number] = [cells[place] if place < len(cells) else "" for place in places.values()]
+            characters += sum(map(len, rows[number]))
+        if len(rows) + len(broken) == PART_ROWS or characters >= _CSV_CHARACTERS:
+            yield _text_part(rows, broken, names)
+            rows, broken, characters = {}, [], 0
+    yield _text_part(rows, broken, names)
 
 
-def _as_strings(
-    cells: pa.RecordBatch, numbers: NDArray[np.int64]
-) -> tuple[pa.RecordBatch, NDArray[np.int64], list[BrokenLine]]:
-    """Cells as text, without the rows that have one that is not UTF-8; each costs its own row and no other."""
-    schema = pa.schema([(name, pa.string()) for name in cells.schema.names])
-    try:
-        return cells.cast(schema), numbers, []
-    except pa.ArrowInvalid:
-        wrong: dict[int, str] = {}
-        for name, column in zip(cells.schema.names, cells.columns, strict=True):
-            for row, cell in enumerate(column.to_pylist()):
-                if not _is_utf_8(cell):
-                    wrong.setdefault(row, name)
-    good = np.ones(cells.num_rows, bool)
-    good[list(wrong)] = False
-    lines = []
-    for row, name in sorted(wrong.items()):
-        text = ",".join(column[row].as_py().decode("utf-8", "backslashreplace") for column in cells.columns)
-        lines.append(BrokenLine(int(numbers[row]), f"{name}: not UTF-8 text: save the file as CSV UTF-8", text))
-    return cells.filter(pa.array(good)).cast(schema), numbers[good], lines
+def _text_part(rows: Mapping[int, list[str]], broken: list[BrokenLine], names: Mapping[str, str]) -> Part:
+    columns = zip(*rows.values(), strict=True) if rows else [()] * len(names)
+    batch = pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in columns], list(names))
+    return Part(batch, np.fromiter(rows, np.int64, count=len(rows)), tuple(broken))
 
 
-def _is_utf_8(cell: bytes) -> bool:
-    try:
-        cell.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def _not_utf_8(cells: list[str], places: Mapping[str, int]) -> str:
+    """What is wrong with a line of which some cell that is read is not UTF-8; empty where none is."""
+    if is_utf_8(cells):
+        return ""
+    wrong = (ours for ours, place in places.items() if not is_utf_8(cells[place : place + 1]))
+    return next((f"{ours}: {_NOT_UTF_8}" for ours in wrong), "")
 
 
-class _Opened(msgspec.Struct, frozen=True):
-    schema: pa.Schema
-    batches: Callable[[list[str]], Iterator[pa.RecordBatch]]
-    broken: deque[BrokenLine]
-    """Lines of a CSV file that were found broken so far."""
+def _as_line(cells: list[str]) -> str:
+    line = io.StringIO(newline="")
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
+
+
+def _readable(text: str) -> str:
+    """The text, with bytes that are not UTF-8 written out."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+@contextmanager
+def _open_csv(location: str) -> Iterator[tuple[list[str], Iterator[tuple[int, list[str] | BadLine]]]]:
+    """A CSV file's header, and the lines after it."""
+    with open(location, "rb") as file, open_text(file, compressed=location.lower().endswith(".gz")) as text:
+        lines = read_lines(text)
+        _, header = next(lines, (0, None))
+        if header is None:
+            raise _fault(location, "it is empty: a header line and one line for each record are expected")
+        if isinstance(header, BadLine) or not is_utf_8(header):
+            reason = header.reason if isinstance(header, BadLine) else _NOT_UTF_8
+            raise _fault(location, f"its header line cannot be read: {reason}")
+        yield header, lines
 
 
 class _told:
@@ -185,55 +182,21 @@ class _told:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, DeltaUnread | NotTextError):
             raise _fault(self._source.location, str(error)) from error
-        if isinstance(error, pa.ArrowException | OSError | UnicodeDecodeError):
+        if isinstance(error, pa.ArrowException | OSError | EOFError | zlib.error):
             message = f"it cannot be read to its end as {self._source.kind} ({str(error).splitlines()[0]})"
-            if "Empty CSV" in message:
-                message = "it is empty: a header line that ends, and one line for each record are expected"
             raise _fault(self._source.location, message) from error
 
 
-def _open(source: Source) -> _Opened:
-    if source.kind == "csv":
-        return _open_csv(source.location)
-    if source.kind == "delta":
-        table = open_delta(source.location)
-    else:
-        table = dataset.dataset(source.location, format="parquet")
-
-    def batches(names: list[str]) -> Iterator[pa.RecordBatch]:
-        # A row group after the other: Arrow reads a whole table ahead of somebody who is slower than it is.
-        for file in table.get_fragments():
-            for group in file.split_by_row_group():
-                yield from group.to_batches(schema=table.schema, columns=names, batch_size=PART_ROWS)
-
-    return _Opened(table.schema, batches, deque())
+def _open(source: Source) -> Any:
+    """A table of typed values, as Arrow's dataset."""
+    return open_delta(source.location) if source.kind == "delta" else dataset.dataset(source.location, format="parquet")
 
 
-def _open_csv(location: str) -> _Opened:
-    """Every cell as bytes: what it means is for the table of spellings to say."""
-    with open(location, "rb") as file, open_text(file, compressed=location.lower().endswith(".gz")):
-        pass  # it is text, as far as its beginning tells
-    broken: deque[BrokenLine] = deque()
-
-    def keep(line: Any) -> str:
-        reason = f"more cells than the header has columns ({line.expected_columns})"
-        broken.append(BrokenLine(line.number - 1, reason, line.text))
-        return "skip"
-
-    read = csv.ReadOptions(block_size=_CSV_BYTES, use_threads=False)  # Arrow numbers lines where one thread reads
-    parse = csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep)
-    with csv.open_csv(location, read_options=read, parse_options=parse) as opened:
-        names = opened.schema.names
-    broken.clear()
-    kinds = dict.fromkeys(names, pa.binary())
-    convert = csv.ConvertOptions(column_types=kinds, strings_can_be_null=False, quoted_strings_can_be_null=False)
-
-    def batches(wanted: list[str]) -> Iterator[pa.RecordBatch]:
-        with csv.open_csv(location, read_options=read, parse_options=parse, convert_options=convert) as reader:
-            for batch in reader:
-                yield batch.select(wanted)
-
-    return _Opened(pa.schema(list(kinds.items())), batches, broken)
+def _batches(table: Any, names: list[str]) -> Iterator[pa.RecordBatch]:
+    """A row group after the other: Arrow reads a whole table ahead of somebody who is slower than it is."""
+    for file in table.get_fragments():
+        for group in file.split_by_row_group():
+            yield from group.to_batches(schema=table.schema, columns=names, batch_size=PART_ROWS)
 
 
 def _fault(location: str, message: str) -> DataError:

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import pandas as pd
 
-from serving.scoring.csv_lines import BadLine, NotTextError, is_utf_8, open_text, read_lines
+from serving.scoring.csv_lines import BadLine, NotTextError, is_utf_8, open_text, read_lines, surplus
 from training.data.data_error import DataError, DataFault
 from training.data.delta import DELTA_LOG, DeltaUnread, in_delta, is_delta, open_delta
 from training.data.table import RawTable
@@ -149,9 +149,7 @@ _NOT_UTF_8 = "not UTF-8"
 def _line_fault(cells: list[str] | BadLine, width: int) -> str:
     if isinstance(cells, BadLine):
         return cells.reason
-    if any(cells[width:]):
-        return f"more cells than the header has columns ({width})"
-    return "" if is_utf_8(cells) else _NOT_UTF_8
+    return surplus(cells, width) or ("" if is_utf_8(cells) else _NOT_UTF_8)
 
 
 def _told(fault: str, numbers: list[int]) -> str:

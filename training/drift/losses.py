@@ -31,7 +31,7 @@ def losses(verdict: Verdict, limits: Limits) -> list[Loss]:
 def _feed(feed: Labels, limits: Limits) -> list[Loss]:
     found = []
     if feed.rejected:
-        text = f"{feed.rejected} rows or files of the outcomes feed could not be read"
+        text = f"{feed.rejected} rows or files of the outcomes feed were rejected"
         found.append(Loss("outcomes", text, feed.unread_share > limits.unread_share))
     if feed.gone:
         text = f"the outcomes feed has lost {_listed(feed.gone)}: what they said counts no more"

@@ -132,7 +132,7 @@ def _rejected(rejected: Sequence[Rejected]) -> str:
         for one in rejected[:_REJECTED_SHOWN]
     )
     return (
-        f"<h2>Outcomes that could not be read: {len(rejected):,}</h2>"
+        f"<h2>Outcomes that were rejected: {len(rejected):,}</h2>"
         f"<table><tr><th>File</th><th class=n>Row</th><th>Reason</th></tr>{rows}</table>{more}"
     )
 

@@ -95,7 +95,7 @@ class Verdict(msgspec.Struct, frozen=True):
     labels: int = 0
     """Labelled records of the training table."""
     rejected_outcomes: int = 0
-    """Rows and files of the outcomes feed that could not be read."""
+    """Rows and files of the outcomes feed that were rejected."""
     feed: Labels | None = None
     """What became of the outcomes feed. A verdict that an earlier release wrote does not say."""
     unpaired: dict[str, int] = {}

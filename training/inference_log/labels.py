@@ -12,7 +12,7 @@ class Labels(msgspec.Struct, frozen=True):
     later: int
     """Those of them that are dated after the night: they count from their own date on."""
     rejected: int
-    """Rows and files of the feed that could not be read."""
+    """Rows and files of the feed that could not be read, and rows that a later one of their file contradicts."""
     labelled: int
     """Outcomes with a record that they are about."""
     original: int
@@ -43,6 +43,6 @@ class Labels(msgspec.Struct, frozen=True):
 
     @property
     def unread_share(self) -> float:
-        """The share of the feed that could not be read: of its files or of its rows, whichever is larger."""
+        """The share of the feed that was rejected: of its files or of its rows, whichever is larger."""
         rows = self.rejected - self.unread
         return max(rows / max(self.outcomes + rows, 1), self.unread / max(self.files, 1))

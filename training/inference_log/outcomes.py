@@ -109,7 +109,7 @@ def why_unjoined(use_case: UseCase) -> str:
 
 
 def read_rejected(tables: Path, night: date) -> list[Rejected]:
-    """What could not be read of the feed in a night that was labelled."""
+    """What was rejected of the feed in a night that was labelled."""
     found = layout.read_json(layout.night_folder(tables, "nights", night) / REJECTED)
     return msgspec.convert(found or [], list[Rejected])
 

@@ -2,8 +2,8 @@
 
 HR, or whoever knows how things ended, drops CSV or Parquet files with three columns: the key, the label and
 ``effective_date``. A row says of one entity what was true of it on that day. A file is never changed; a correction
-comes as a row for the same key and date in a file whose name sorts later. Values are read by
-``serving.scoring.spelling``, as the training file's are.
+comes as a row for the same key and date in a file whose name sorts later. Within one file the last row counts, and each
+that contradicts it is rejected. Values are read by ``serving.scoring.spelling``, as the training file's are.
 """
 
 import os
@@ -45,10 +45,12 @@ class Outcome(msgspec.Struct, frozen=True):
     file: str
     row: int
     """From 1, without the header."""
+    where: str = ""
+    """The row's line, where the file has lines."""
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """A row, or a file from a row on, that could not be read."""
+    """A row, or a file from a row on, that could not be read, or that its own file contradicts."""
 
     file: str
     row: int
@@ -129,7 +131,26 @@ def _read_file(path: Path, name: str, key: Column, label: Binary) -> tuple[list[
     except Exception as error:  # noqa: BLE001 - as above, for the file
         what = f"the file cannot be read after row {number}" if number else "the file cannot be read"
         rejected.append(Rejected(name, number + 1 if number else 0, f"{what}: {_plain(error)}"))
-    return outcomes, rejected
+    outcomes, contradicted = _agreed(outcomes, key, label)
+    return outcomes, sorted([*rejected, *contradicted], key=lambda one: one.row)
+
+
+def _agreed(outcomes: list[Outcome], key: Column, label: Binary) -> tuple[list[Outcome], list[Rejected]]:
+    """A file's rows without those that a later one of the same key and date contradicts."""
+    last = {(one.key, one.effective_date): one for one in outcomes}
+    kept: list[Outcome] = []
+    contradicted: list[Rejected] = []
+    for one in outcomes:
+        counts = last[one.key, one.effective_date]
+        if one.label == counts.label:
+            kept.append(one)
+            continue
+        reason = (
+            f"{label.field} is {one.label!r}, and {counts.label!r} for the same {key.field} {one.key!r} and date in "
+            f"row {counts.row}{counts.where}, which counts: leave one of the two{one.where}"
+        )
+        contradicted.append(Rejected(one.file, one.row, _readable(reason)))
+    return kept, contradicted
 
 
 def _state(path: Path) -> tuple[int, int]:
@@ -251,7 +272,7 @@ def _outcome(row: _Row, key: Column, label: Binary, file: str, number: int) -> O
             raise OutcomeError(f"{name} is {refusal.reason}: {shown(value)}{hint}") from refusal
         if found[name] is None or found[name] == "":
             raise OutcomeError(f"{name} is empty")
-    return Outcome(found[key.field], found[label.field], found[EFFECTIVE_DATE], file, number)
+    return Outcome(found[key.field], found[label.field], found[EFFECTIVE_DATE], file, number, row.where)
 
 
 def _key(value: Any, key: Column, *, as_text: bool) -> int | float | str | None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from lifecycle.builders.sbom import bill_of_materials
+from lifecycle.builders.sbom import ModelPart, bill_of_materials
 from training.registry.content import NOT_CONTENT, folder_digest
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,6 +28,8 @@ RELEASE_FILE = "release.json"
 SBOM_FILE = "sbom.json"
 KEY_LABEL = "lifecycle.inputs"
 """Label of every image that an engine or ACR has built here: the key of its inputs, which the Dockerfile writes."""
+_LAYOUT = "model in the bill of materials"
+"""Another text makes other images of the same inputs: what is written here beside them has changed."""
 _HASH_LENGTH = 12
 
 
@@ -52,7 +54,7 @@ class Inputs(msgspec.Struct, frozen=True):
         """Digest of everything that changes the image: what a builder looks its own work up by."""
         parts = (
             self.model_name, self.model_version, self.run_id, self.data_digest,
-            self.code_hash, self.bundle_hash, self.base_image, *self.extras,
+            self.code_hash, self.bundle_hash, self.base_image, _LAYOUT, *self.extras,
         )  # fmt: skip
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -115,9 +117,14 @@ def write_context(inputs: Inputs, bundle: Path, destination: Path) -> None:
 
 def sbom(inputs: Inputs) -> str:
     """The text of ``sbom.json``; the same inputs have the same, so its digest is known without the image."""
+    model = ModelPart(inputs.model_name, inputs.model_version, inputs.run_id, inputs.bundle_hash, inputs.data_digest)
+    return bill_of_materials(inputs.model_name, inputs.tag, requirements(inputs), model)
+
+
+def requirements(inputs: Inputs) -> str:
+    """What the image installs: the server's requirements and those of the extras, with their hashes."""
     names = ["requirements.txt", *(f"requirements-{extra}.txt" for extra in inputs.extras)]
-    requirements = "\n".join((ROOT / "serving" / name).read_text() for name in names)
-    return bill_of_materials(inputs.model_name, inputs.tag, requirements)
+    return "\n".join((ROOT / "serving" / name).read_text() for name in names)
 
 
 def sbom_digest(inputs: Inputs) -> str:

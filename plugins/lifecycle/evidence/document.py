@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from lifecycle import settings
 from lifecycle.evidence import signature
+from lifecycle.evidence.known_faults import Scan
 from lifecycle.evidence.signature import SignatureError, SignedApproval, Statement
 from lifecycle.hooks import registry
 from lifecycle.hooks.registry import RegistryError, Version
@@ -80,6 +81,8 @@ class Image(msgspec.Struct, kw_only=True):
     sbom_digest: str | UnsetType = UNSET
     base: str | UnsetType = UNSET
     """What it was built from: the base image's name, and its id or digest as far as the builder knows it."""
+    scan: Scan | UnsetType = UNSET
+    """Known faults of its Python packages."""
     bundle: str | UnsetType = UNSET
     """Digest of the model's bundle, where nothing was built."""
     code: str | UnsetType = UNSET
@@ -145,10 +148,10 @@ Evaluation = Annotated[
         ),
     ),
 ]
-StagingReport = Annotated[
+Report = Annotated[
     dict[str, Any],
     msgspec.Meta(
-        description="What verify_staging found: its checks and the short load run.",
+        description="What a verification found: its checks and the short load run.",
         extra_json_schema=_object(
             passed={"type": "boolean"},
             checks={
@@ -169,8 +172,10 @@ class Evidence(msgspec.Struct, kw_only=True):
     model: Model
     evaluation: Evaluation
     image: Image
-    staging_report: StagingReport | UnsetType = UNSET
+    staging_report: Report | UnsetType = UNSET
     """Absent where nothing runs in staging."""
+    trial_report: Report | UnsetType = UNSET
+    """Of the image before it came to staging; absent where the settings want no such trial."""
     replaces: Running | None = None
     """What production runs, and a failed release puts back."""
     preview: Preview | None = None

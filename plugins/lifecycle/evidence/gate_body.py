@@ -217,6 +217,12 @@ def _staging(evidence: Evidence) -> str:
     return f"Staging: passed every check ({len(checks)}). " if checks else "Staging: nothing was checked. "
 
 
+def _scan(evidence: Evidence) -> str:
+    """Empty where nothing was built; otherwise a sentence and a blank."""
+    found = evidence.image.scan
+    return "" if isinstance(found, UnsetType) else f"{text(found.sentence)} "
+
+
 def _drift(nights: list[Night], period: str) -> str:
     if not nights:
         return f"Drift: no {period} has been judged yet."
@@ -271,7 +277,8 @@ def render(evidence: Evidence, *, mlflow_url: str, airflow_url: str, experiment_
         *decisive(evidence.evaluation, running, ROWS - bool(told)).markdown(),
         "",
         *_impact(evidence.preview),
-        f"- {_staging(evidence)}{_drift(evidence.drift, headline.period(evidence.evaluation))}{told}",
+        *(f"- {text(trial)}" for trial in filter(None, [headline.trial(evidence)])),
+        f"- {_staging(evidence)}{_scan(evidence)}{_drift(evidence.drift, headline.period(evidence.evaluation))}{told}",
         _digests(evidence, page, run),
         *_note(evidence.release.note),
     ]

@@ -10,6 +10,7 @@ from msgspec import UnsetType
 
 from lifecycle.evidence.document import Evidence
 from lifecycle.evidence.markdown import plain
+from serving.verify.report import GOLDEN
 
 CHAMPION, PLAIN = "champion", "Plain logistic regression"
 """What the challenger is compared with: the simple model is this one where the evaluation names no other."""
@@ -177,6 +178,18 @@ def staging_checks(evidence: Evidence) -> list[dict[str, Any]]:
     """What was checked in staging; nothing where no server answers requests."""
     report = evidence.staging_report
     return [] if isinstance(report, UnsetType) else list(report.get("checks", []))
+
+
+def trial(evidence: Evidence) -> str:
+    """What the trial before staging found: where, for how long, and with which golden answers; empty without one."""
+    report = evidence.trial_report
+    if isinstance(report, UnsetType):
+        return ""
+    checks = {check["name"]: check for check in report["checks"]}
+    failed = [name for name, check in checks.items() if not check["passed"]]
+    found = f"failed {', '.join(failed)}" if failed else f"passed every check ({len(checks)})"
+    golden = f"; golden answers: {checks[GOLDEN]['detail']}" if GOLDEN in checks else ""
+    return f"Tried {report['where']}: {found} in {report['seconds']:.1f} s{golden}."
 
 
 def unusual(evidence: Evidence) -> list[str]:

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -22,7 +23,7 @@ class BuildImageOperator(BaseOperator):
     :param model_version: the version. (templated)
     :param conn_id: the registry's connection: azure_container_registry, azure, docker or fs.
 
-    Returns ``{"image", "tag", "sbom_digest", "base", "reused"}``, also each by its name (``output["image"]``).
+    Returns ``{"image", "tag", "sbom_digest", "base", "scan", "reused"}``, also each by its name (``output["image"]``).
     ``image`` is the text of an ``ImageReference``: it is what is approved and deployed.
     """
 
@@ -41,6 +42,7 @@ class BuildImageOperator(BaseOperator):
         # Imported here: these take a second, and DAG files import this module.
         from lifecycle import builders, images
         from lifecycle.builders import context as build_inputs
+        from lifecycle.builders import scan
         from lifecycle.hooks import registry
         from lifecycle.tasks.publish import git_revision
 
@@ -59,6 +61,7 @@ class BuildImageOperator(BaseOperator):
                 extras=configured.scoring.extras,
             )
             self.log.info("image %s:%s from inputs %s", inputs.repository, inputs.tag, inputs)
+            scanned = self._scanned(scan, build_inputs.requirements(inputs), configured.release)
             built = self._builder.find(inputs)
             reused = built is not None
             if built is None:
@@ -75,8 +78,17 @@ class BuildImageOperator(BaseOperator):
             "tag": inputs.tag,
             "sbom_digest": build_inputs.sbom_digest(inputs),
             "base": self._builder.base(inputs),
+            "scan": msgspec.to_builtins(scanned),
             "reused": reused,
         }
+
+    def _scanned(self, scan: Any, requirements: str, limits: settings.Release) -> Any:
+        """The scan of an image to be; what is not released by the settings is not built either."""
+        found = scan.scan(requirements, limits.advisories, days=limits.advisories_days)
+        self.log.info("%s", found.sentence)
+        if said := scan.objection(found, blocked_from=limits.blocked_from, unscanned_blocks=limits.unscanned_blocks):
+            raise AirflowFailException(f"this image is not released: {said}")
+        return found
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Model version and image, where OpenLineage is configured."""

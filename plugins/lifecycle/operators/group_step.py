@@ -89,7 +89,7 @@ class GroupStep:
         return self._made
 
     def run(self) -> dict[str, Any]:
-        """The verification's report; the group is gone by then.
+        """The verification's report, with ``where`` in words; the group is gone by then.
 
         Raises ``StepError`` where the server itself has ended, and ``AirflowException`` where another try may help:
         a quota, an image that cannot be pulled yet, a group that somebody else has removed.
@@ -111,7 +111,7 @@ class GroupStep:
                 f"the container group {self._work.key} in {self._place.resource_group} could not be removed, and goes "
                 "on costing money: the next try removes it, or a person does"
             )
-        return report
+        return {**report, "where": f"in a container group of {self._place.resource_group} ({self._place.region})"}
 
     def stop(self) -> None:
         """Remove the group: the task was ended."""

@@ -47,6 +47,8 @@ class EvidencePage(msgspec.Struct, frozen=True, kw_only=True):
     facts: list[str]
     shown: list[tuple[str, Table]]
     """Further tables of the evaluation, by title."""
+    trial: str
+    """What the trial before staging found, in a sentence; empty without one."""
     has_staging: bool
     period: str
     release_url: str
@@ -99,6 +101,7 @@ def _page(document: Evidence, stored: bytes) -> EvidencePage:
         impact=gate_body.impact_table(impact) if impact else None,
         facts=headline.facts(evaluation),
         shown=gate_body.shown_tables(evaluation),
+        trial=headline.trial(document),
         has_staging=not isinstance(document.staging_report, UnsetType),
         period=headline.period(evaluation),
         release_url=links.airflow_run(configured.airflow_url, document.release.dag_id, document.release.run_id),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from airflow.sdk import Asset, Metadata, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from msgspec import UNSET, UnsetType
@@ -16,6 +17,7 @@ from lifecycle import four_eyes, released_model, settings
 from lifecycle.evidence import document as evidence
 from lifecycle.evidence import gate_body, headline, impact
 from lifecycle.evidence.document import Decision, Evidence
+from lifecycle.evidence.known_faults import Scan
 from lifecycle.hooks import airflow_api, registry, targets
 from lifecycle.hooks.registry import Version
 from lifecycle.hooks.stop_switch import refuse_while_stopped
@@ -98,6 +100,7 @@ def _image(built: dict[str, Any]) -> evidence.Image:
         reference=str(ImageReference.parse(built["image"])),
         sbom_digest=built.get("sbom_digest", ""),
         base=built.get("base", ""),
+        scan=msgspec.convert(built["scan"], Scan) if "scan" in built else UNSET,
     )
 
 
@@ -121,16 +124,17 @@ def gather_evidence(
     built: dict[str, Any],
     staging_report: dict[str, Any],
     preview_key: str,
+    trial_report: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write the evidence document and what people see of it: ``{"subject", "body", "digest", "sentence"}``.
 
-    ``preview_key`` is that of the job that previewed the impact. Document and body are made once: another try uses them
-    again, unless the facts have changed.
+    ``preview_key`` is that of the job that previewed the impact, ``trial_report`` that of ``try_image``. Document and
+    body are made once: another try uses them again, unless the facts have changed.
     """
     version = registry.resolve(use_case, candidate["version"])
     image = _image(built)
     preview = impact.read_preview(use_case, version, candidate, preview_key)
-    asked = _gather(use_case, candidate, version, image, staging_report, preview)
+    asked = _gather(use_case, candidate, version, image, staging_report, preview, trial_report or UNSET)
     registry.set_tags(version, {tags.IMAGE: image.reference, tags.STAGED_AT: _now()})
     registry.mark_staging(use_case, version.version)
     return asked
@@ -150,6 +154,7 @@ def _gather(
     image: evidence.Image,
     staging_report: dict[str, Any] | UnsetType,
     preview: Preview | None,
+    trial_report: dict[str, Any] | UnsetType = UNSET,
 ) -> dict[str, Any]:
     context: Any = get_current_context()
     run = context["dag_run"]
@@ -176,6 +181,7 @@ def _gather(
         evaluation=registry.training_artifact(version.run_id, tags.EVALUATION_FILE),
         image=image,
         staging_report=staging_report,
+        trial_report=trial_report,
         replaces=evidence.Running(**replaced) if replaced["image"] else None,
         preview=preview,
         drift=recent_drift(use_case),

@@ -7,12 +7,15 @@ import shutil
 import msgspec
 import pytest
 from airflow.models.connection import Connection
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from lifecycle import builders
 from lifecycle.builders import BuildError, WrongModelError
-from lifecycle.builders.context import build_arguments, write_context
+from lifecycle.builders.context import build_arguments, sbom_digest, write_context
 from tests.support.bundles import make_bundle
 from tests.support.images import build_image, bundle_builder, inputs_of
+from training.registry.content import folder_digest
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +148,30 @@ def test_bill_of_materials_lists_every_pin_and_is_the_same_twice(bundles, tmp_pa
         write_context(inputs_of(bundles[0], "3"), bundles[0], tmp_path / name)
         texts.append((tmp_path / name / "sbom.json").read_text())
     assert texts[0] == texts[1]
-    components = {component["name"] for component in json.loads(texts[0])["components"]}
-    assert {"flask", "gunicorn", "numpy", "onnxruntime", "msgspec"} <= components
-    assert all(component["hashes"] for component in json.loads(texts[0])["components"])
+    libraries = [part for part in json.loads(texts[0])["components"] if part["type"] == "library"]
+    assert {"flask", "gunicorn", "numpy", "onnxruntime", "msgspec"} <= {component["name"] for component in libraries}
+    assert all(component["hashes"] for component in libraries)
+
+
+def test_bill_of_materials_holds_the_model_and_what_it_was_trained_on(bundles, tmp_path):
+    inputs = inputs_of(bundles[0], "3")
+    write_context(inputs, bundles[0], tmp_path / "a")
+    content = (tmp_path / "a" / "sbom.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(content) is None
+    document = json.loads(content)
+    (model,) = [part for part in document["components"] if part["type"] == "machine-learning-model"]
+    assert (model["name"], model["version"]) == ("employee_attrition", "3")
+    said = {one["name"]: one["value"] for one in model["properties"]}
+    # Of the very bundle that lies beside it.
+    assert said["lifecycle:bundle-digest"] == f"sha256:{folder_digest(tmp_path / 'a' / 'bundle')}"
+    assert said["lifecycle:training-run"] == "run"
+    (data,) = [part for part in document["components"] if part["type"] == "data"]
+    assert data["properties"] == [{"name": "lifecycle:data-digest", "value": "d"}]
+    needs = {one["ref"]: one.get("dependsOn", []) for one in document["dependencies"]}
+    assert "model" in needs["image"]
+    assert needs["model"] == ["training-data"]
+    other = msgspec.structs.replace(inputs, bundle_hash="0" * 64)
+    assert sbom_digest(other) != sbom_digest(inputs)
 
 
 def test_connection_type_chooses_the_builder_and_an_unknown_one_lists_them(connections, tmp_path):

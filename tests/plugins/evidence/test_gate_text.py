@@ -49,7 +49,7 @@ def document(hostile="x", note="", **evaluation):
                 "data": {"source": hostile, "original_rows": 1470, "labelled_rows": 30},
                 **evaluation,
             },
-            "image": dict.fromkeys(("reference", "sbom_digest"), hostile),
+            "image": {**dict.fromkeys(("reference", "sbom_digest"), hostile), "scan": scan(hostile)},
             "staging_report": {
                 "checks": [{"name": hostile, "passed": passed, "detail": hostile} for passed in (True, False)]
             },
@@ -60,6 +60,12 @@ def document(hostile="x", note="", **evaluation):
         },
         Evidence,
     )
+
+
+def scan(hostile):
+    """A scan with a fault whose names somebody else has written."""
+    fault = {**dict.fromkeys(("id", "package", "version", "fixed"), hostile), "severity": "HIGH"}
+    return {"packages": 24, "advisories": hostile, "faults": [fault]}
 
 
 def impact(hostile="x"):

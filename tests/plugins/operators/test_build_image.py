@@ -1,7 +1,9 @@
 """The build operator with a real MLflow server and the bundle builder."""
 
+import json
 import shutil
 import uuid
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -62,6 +64,41 @@ def test_version_is_built_once_and_found_the_second_time(model, bundles):
     assert first["sbom_digest"].startswith("sha256:")
     assert first["reused"] is False
     assert build(version) == {**first, "reused": True}
+
+
+def test_build_says_that_nothing_was_scanned_where_there_are_no_advisories(model, bundles):
+    assert build(model.add(bundles[0]))["scan"]["not_scanned"] == "no advisories are set"
+
+
+@pytest.mark.parametrize(("severity", "ends"), [("CRITICAL", True), ("LOW", False)])
+def test_image_with_a_known_fault_is_built_or_not_by_the_settings(
+    model, bundles, monkeypatch, tmp_path, severity, ends
+):
+    affected = {"package": {"ecosystem": "PyPI", "name": "flask"}, "ranges": [
+        {"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99"}]}
+    ]}  # fmt: skip
+    advisory = {"id": "HAND-MADE-1", "modified": datetime.now(UTC).isoformat(), "affected": [affected]}
+    (tmp_path / "one.json").write_text(json.dumps({**advisory, "database_specific": {"severity": severity}}))
+    limits = settings.Release(advisories=str(tmp_path), blocked_from="HIGH")
+    configured = make_settings({"model_name": model.name}, release=limits)
+    monkeypatch.setattr(settings, "load", lambda: configured)
+    version = model.add(bundles[0])
+    if ends:
+        with pytest.raises(
+            AirflowFailException, match=r"is not released: 1 known fault of severity HIGH.*HAND-MADE-1 in flask"
+        ):
+            build(version)
+        assert not model.images.exists()
+        return
+    (fault,) = build(version)["scan"]["faults"]
+    assert (fault["id"], fault["package"], fault["severity"]) == ("HAND-MADE-1", "flask", "LOW")
+
+
+def test_release_ends_where_every_image_has_to_be_scanned_and_none_can_be(model, bundles, monkeypatch):
+    configured = make_settings({"model_name": model.name}, release=settings.Release(unscanned_blocks=True))
+    monkeypatch.setattr(settings, "load", lambda: configured)
+    with pytest.raises(AirflowFailException, match="not scanned: no advisories are set"):
+        build(model.add(bundles[0]))
 
 
 def test_two_versions_have_two_images(model, bundles):

@@ -1,7 +1,6 @@
 """An image is tried in a container group: what is asked of Azure, what the release hears, and that nothing stays."""
 
 import base64
-import functools
 import hashlib
 import json
 from pathlib import Path
@@ -13,33 +12,25 @@ from airflow.providers.microsoft.azure.hooks.container_instance import AzureCont
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from lifecycle import settings
-from lifecycle.operators import group_step
-from lifecycle.operators.group_step import MARK, GroupStep
+from lifecycle.operators.group_step import MARK
 from lifecycle.operators.release_step import ScoringStepOperator
 from tests.support import container_instances
 from tests.support.airflow import USE_CASE, make_settings
-from tests.support.container_instances import Killed
+from tests.support.container_instances import PLACE, printed, report
 from tests.support.image_names import image
 
 IMAGE, REPOSITORY = image("ab", "registry.example/attrition-scoring"), "registry.example/attrition-scoring"
 ROOT = Path(__file__).resolve().parents[3]
-PLACE = {"resource_group": "qa", "region": "westeurope", "pull_identity": "/subscriptions/s/uami"}
+WHERE = "in a container group of qa (westeurope)"
 
 
-def report(**checks):
-    found = [{"name": name, "passed": passed, "detail": "seen"} for name, passed in (checks or {"ready": True}).items()]
-    return {"passed": all(checks.values()), "checks": found, "requests": 3, "errors": 0}
-
-
-def printed(found):
-    return f"ok ready: seen\n\n{MARK}\n{json.dumps(found)}"
+def passed():
+    return {**report(), "where": WHERE}
 
 
 @pytest.fixture
 def azure(connections, monkeypatch):
     """The double, with a verifier that has been content."""
-    monkeypatch.setattr(group_step, "_POLL_SECONDS", 0.01)
-    monkeypatch.setattr(group_step, "_OUTPUT_SECONDS", 0.1)
     release = settings.Release(qa="aci", qa_seconds=20)
     found = make_settings({"other_repositories": [REPOSITORY]}, release=release)
     monkeypatch.setattr(settings, "load", lambda: found)
@@ -47,8 +38,7 @@ def azure(connections, monkeypatch):
     connections["scoring_qa"] = Connection(conn_id="scoring_qa", conn_type="azure_container_instance", extra=extra)
     connections["registry"] = Connection(conn_id="registry", conn_type="azure", host="registry.example")
     with container_instances.running() as double:
-        double.output["verifier"] = printed(report())
-        monkeypatch.setattr(AzureContainerInstanceHook, "get_conn", lambda _: container_instances.client(double.port))
+        container_instances.lead_to(double, monkeypatch)
         yield double
 
 
@@ -74,8 +64,8 @@ def tried(instance=None, given=IMAGE):
 
 def test_image_that_passes_is_reported_and_its_group_is_gone(azure):
     instance = Instance()
-    assert tried(instance) == report()
-    assert instance.pushed == {"return_value": report()}
+    assert tried(instance) == passed()
+    assert instance.pushed == {"return_value": passed()}
     assert azure.groups == {}
     (name,) = azure.made()
     assert name.startswith("attrition-release-try-staging-")
@@ -109,7 +99,7 @@ def test_group_is_server_and_verifier_of_the_one_image_with_a_key_of_their_own(a
 def test_failed_check_is_the_releases_end_and_names_it(azure):
     azure.output["verifier"] = printed(report(ready=True, golden=False))
     instance = Instance()
-    with pytest.raises(AirflowFailException, match=r"trying the image failed:\ngolden: seen"):
+    with pytest.raises(AirflowFailException, match=r"trying the image failed:\ngolden: seen\ngolden answers: "):
         tried(instance)
     assert instance.pushed["return_value"]["passed"] is False
     assert azure.groups == {}
@@ -135,7 +125,7 @@ def test_verifier_without_a_report_is_told_with_its_last_words(azure, output):
 def test_output_that_comes_late_is_waited_for(azure):
     late = iter(["", f"{MARK}\n{{", printed(report())])
     azure.before = lambda method, name: azure.output.update(verifier=next(late)) if _reads(azure) else None
-    assert tried() == report()
+    assert tried() == passed()
 
 
 def _reads(azure):
@@ -156,7 +146,7 @@ def test_group_that_somebody_else_removes_is_another_tries_task_and_no_endless_l
         tried()
     assert not isinstance(told.value, AirflowFailException), "another try may help"
     azure.states["verifier"] = "Terminated"
-    assert tried() == report()
+    assert tried() == passed()
 
 
 QUOTA = (
@@ -172,7 +162,7 @@ def test_quota_is_told_in_azures_own_words_and_another_tries_task(azure):
         tried()
     assert not isinstance(told.value, AirflowFailException)
     azure.refuse.clear()
-    assert tried() == report()
+    assert tried() == passed()
     assert azure.groups == {}
 
 
@@ -183,7 +173,7 @@ def test_image_that_cannot_be_pulled_is_told_with_azures_events(azure):
         tried()
     assert azure.groups == {}
     azure.provisioning = "Succeeded"
-    assert tried() == report()
+    assert tried() == passed()
 
 
 def test_group_that_does_not_come_to_its_end_is_removed_after_the_time_that_it_has(azure, monkeypatch):
@@ -209,38 +199,19 @@ def _calls_of_a_success(azure):
 
 
 def _killed_at(azure, call):
-    """A worker that dies at its n-th request: it cleans nothing up."""
-    counted = iter(range(1, 100))
-    client = container_instances.client(azure.port)
-
-    def dying(real):
-        @functools.wraps(real)  # Azure's client reads what is written on its own methods
-        def asked(*arguments, **named):
-            if next(counted) == call:
-                raise Killed
-            return real(*arguments, **named)
-
-        return asked
-
-    with pytest.MonkeyPatch.context() as dead:
-        for name in ("get", "begin_create_or_update", "list_by_resource_group"):
-            dead.setattr(client.container_groups, name, dying(getattr(client.container_groups, name)))
-        dead.setattr(client.containers, "list_logs", dying(client.containers.list_logs))
-        dead.setattr(AzureContainerInstanceHook, "get_conn", lambda _: client)
-        dead.setattr(GroupStep, "_try_to_remove", lambda _: False)
-        with pytest.raises(Killed):
-            tried()
+    with container_instances.killed_at(azure, call):
+        tried()
 
 
-@pytest.mark.parametrize("call", range(1, 6))
+@pytest.mark.parametrize("call", range(1, 7))
 def test_killed_at_every_request_the_next_try_goes_on_and_nothing_stays(azure, call):
-    """list, get, create, get, output; at the sixth, the removal, nothing is left to do but that."""
+    """list, get, create, get, output, removal."""
     assert _calls_of_a_success(azure) == 6
     _killed_at(azure, call)
     there = len(azure.groups)
     assert there == (1 if call > 3 else 0)
     azure.calls.clear()
-    assert tried() == report()
+    assert tried() == passed()
     assert len(azure.made()) == 1 - there, "a group that is there is gone on with"
     assert azure.groups == {}
 
@@ -265,13 +236,13 @@ def test_group_of_a_release_that_never_came_back_is_removed_by_the_next(azure):
     azure.groups["somebody-elses"] = {**azure.groups[left], "name": "somebody-elses", "tags": {"team": "x"}}
     later = Instance()
     later.run_id = "r2"
-    assert tried(later) == report()
+    assert tried(later) == passed()
     assert list(azure.groups) == ["somebody-elses"]
 
 
 def test_group_of_an_earlier_image_is_made_anew(azure):
     _killed_at(azure, 5)
-    assert tried(given=image("cd", REPOSITORY)) == report()
+    assert tried(given=image("cd", REPOSITORY)) == passed()
     assert len(azure.made()) == 2
     assert azure.groups == {}
 
@@ -281,7 +252,7 @@ def test_group_that_cannot_be_removed_is_told_and_the_next_try_removes_it(azure)
     with pytest.raises(AirflowException, match="could not be removed, and goes on costing money"):
         tried()
     azure.refuse.clear()
-    assert tried() == report()
+    assert tried() == passed()
     assert (len(azure.made()), azure.groups) == (1, {})
 
 

@@ -26,6 +26,7 @@ from lifecycle.release_page import airflow_view, app, chart, history, registry_v
 from lifecycle.release_page.airflow_view import AirflowView, Run
 from lifecycle.release_page.registry_view import Night
 from tests.support.airflow import USE_CASE, make_settings
+from tests.support.container_instances import report
 from tests.support.definitions import define
 from tests.support.release_page_data import RING, past, release, train
 from training.impact.record import Change, Count, GroupImpact, Impact, Preview
@@ -575,6 +576,7 @@ def test_evidence_is_a_page_that_people_read(page, with_past):
         document,
         preview=Preview(challenger="4", champion="3", impact=IMPACT),
         staging_report={"checks": [{"name": "golden answers", "passed": False, "detail": "<b>0.2 off</b>"}]},
+        trial_report={**report(ready=False), "where": "in a container group of <qa>"},
         drift=[evidence.Night(window="2026-11-01", verdict="2 fields drifted", confirmed="Age")],
         answer_by="2026-11-27T05:51:12+00:00",
         replaces=evidence.Running(version="3", image=document.image.reference),
@@ -588,6 +590,7 @@ def test_evidence_is_a_page_that_people_read(page, with_past):
     shown = text_of(answer)
     for part in (
         "version 4 asks to replace version 3 in production.",
+        "Known faults Python packages: no known fault in 24, advisories of 2026-11-20.",
         "silence is a no.",
         "Nothing has been decided yet",
         "0.861 (0.822 to 0.897)",
@@ -596,6 +599,7 @@ def test_evidence_is_a_page_that_people_read(page, with_past):
         "3 (95% 1 to 9) of the 294 in the top 20% would be others",
         "Gender: Female 588 100 3 (1 to 9) 0 (0 to 4)",
         "golden answers failed &lt;b&gt;0.2 off&lt;/b&gt;",
+        "Tried in a container group of &lt;qa&gt;: failed ready in 7.2 s; golden answers: 5 answers within 1e-06 of",
         "2026-11-01 2 fields drifted Age",
         "autumn data",
         document.image.reference,

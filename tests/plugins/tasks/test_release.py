@@ -41,7 +41,9 @@ EVALUATION = {
     "reasons": ["all thresholds met"],
 }
 RING = KeyRing.new()
-BUILT = {"image": image("aa"), "sbom_digest": "sha256:bb"}
+FAULT = {"id": "CVE-1", "package": "flask", "version": "3.1.3", "severity": "LOW", "fixed": "3.1.4"}
+SCAN = {"not_scanned": "", "packages": 24, "advisories": "2026-11-20", "faults": [FAULT]}
+BUILT = {"image": image("aa"), "sbom_digest": "sha256:bb", "scan": SCAN}
 RITA = {"id": "12", "name": "rita"}
 REPORT = {"passed": True, "checks": [{"name": "health", "passed": True, "detail": "200"}]}
 KEY = "preview-key"
@@ -268,6 +270,7 @@ def test_evidence_holds_every_item_and_fits_the_published_schema(model, request)
     assert stored["model"]["data_digest"] == "d1"
     assert stored["model"]["training_run_id"] == version.run_id
     assert stored["image"]["sbom_digest"] == "sha256:bb"
+    assert stored["image"]["scan"] == SCAN
     assert stored["stage_seconds"] == {"build_image": 2.0}
     assert stored["replaces"] == running
     incomplete = {name: value for name, value in stored["evaluation"].items() if name != "thresholds"}
@@ -285,7 +288,7 @@ def test_gate_body_shows_metrics_digest_checks_and_what_is_replaced(model):
         "| 0.850 |",
         AA.digest[7:19],
         "`0a0a0a0a0a0a`",
-        "Staging: passed every check (1).",
+        "Staging: passed every check (1). Python packages: 1 known fault in 24: CVE-1 in flask 3.1.3 (LOW",
         "> spring",
         "Asked by omar",
     ):

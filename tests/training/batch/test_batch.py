@@ -1,5 +1,6 @@
 """A table in, two partitions out: the same answers as the server's, every row in one of them, whatever is killed."""
 
+import gzip
 import hashlib
 import itertools
 import json
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from serving.scoring import csv_lines
 from serving.scoring.bundle import Bundle, NoReasonsError
 from serving.scoring.contract import REASONS_FILE
 from serving.scoring.records import RecordReader
@@ -112,7 +114,7 @@ def test_bad_rows_are_rejected_with_their_reasons_and_all_others_are_scored(bund
 
 
 def test_line_with_a_cell_too_many_is_one_rejected_row(bundle, frame, tmp_path, monkeypatch):
-    monkeypatch.setattr(source, "_CSV_BYTES", 20_000)
+    monkeypatch.setattr(source, "_CSV_CHARACTERS", 20_000)
     lines = frame.to_csv(index=False).splitlines()
     lines[5] += ",more"
     lines[700] += ",more"
@@ -157,7 +159,7 @@ def test_commas_beyond_the_last_column_and_cells_left_out_at_the_end_are_taken_a
 
 
 def test_cell_that_is_not_utf_8_costs_its_row_and_no_other(bundle, frame, tmp_path, monkeypatch):
-    monkeypatch.setattr(source, "_CSV_BYTES", 20_000)
+    monkeypatch.setattr(source, "_CSV_CHARACTERS", 20_000)
     category = next(field.name for field in load("attrition").features if field.kind == "category")
     spoilt = frame.astype(object)
     spoilt.loc[[2, 699], category] = "M\xfcller"
@@ -171,6 +173,46 @@ def test_cell_that_is_not_utf_8_costs_its_row_and_no_other(bundle, frame, tmp_pa
     assert found[0]["reasons"] == f"{category}: not UTF-8 text: save the file as CSV UTF-8"
     assert "M\\xfcller" in found[0]["record"]
     assert scores(tmp_path / "tables")["row"].to_pylist() == [n for n in range(1, 1_001) if n not in (3, 5, 700)]
+
+
+def test_line_that_no_cells_can_be_made_of_costs_itself_and_reading_goes_on_at_the_next_line_end(
+    bundle, frame, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(csv_lines, "_LINE", 200_000)
+    monkeypatch.setattr(source, "_CSV_CHARACTERS", 20_000)
+    lines = [line.encode() for line in frame.to_csv(index=False).splitlines()]
+    lines[2] = b'"' + lines[2][:4] + b'"5' + lines[2][4:]
+    lines[4] = b"x" * 140_000 + lines[4]
+    lines[6] = lines[6].replace(b",", b" ") * 2_000
+    lines[8] = b"M\xfcller," + lines[8] + b",more"
+    lines[40] = b'"' + lines[40]
+    (tmp_path / "in.csv").write_bytes(b"\n".join(lines))
+    batch = score(bundle, tmp_path / "in.csv", tmp_path / "tables")
+    found = rejected(tmp_path / "tables")
+    assert [row["row"] for row in found] == [2, 4, 6, 8, 40]
+    assert [row["reasons"].partition(":")[0] for row in found] == [
+        "a quotation mark within a cell",
+        "a cell of more than 131,072 characters",
+        "a line of more than 200,000 characters",
+        "more cells than the header has columns (34)",
+        "a cell of more than 131,072 characters",
+    ]
+    assert found[0]["record"].encode() == lines[2] + b"\n"
+    assert found[3]["record"].startswith("M\\xfcller,")
+    # What an open quotation mark swallows ends where a cell may not be longer, and so the last rows are scored.
+    assert batch.scored == batch.rows - 5
+    key = load("attrition").columns[load("attrition").key]
+    assert scores(tmp_path / "tables")[key].to_pylist()[-1] == frame[load("attrition").key].iloc[-1]
+
+
+def test_compressed_file_that_breaks_off_is_refused_as_a_whole(bundle, frame, tmp_path):
+    whole = gzip.compress(frame.to_csv(index=False).encode())
+    for number, content in enumerate((whole[:-20], whole[:2_000] + bytes(50) + whole[2_050:])):
+        (tmp_path / f"{number}.csv.gz").write_bytes(content)
+        with pytest.raises(DataError, match="it cannot be read to its end as csv"):
+            score(bundle, tmp_path / f"{number}.csv.gz", tmp_path / "tables")
+    (tmp_path / "whole.csv.gz").write_bytes(whole)
+    assert score(bundle, tmp_path / "whole.csv.gz", tmp_path / "tables").scored == 1_000
 
 
 def test_table_without_a_required_column_is_refused_whole(bundle, frame, tmp_path):
@@ -245,8 +287,14 @@ def test_delta_table_is_read_as_it_is_now_and_not_as_its_files_lie_there(bundle,
         ("people.csv", b"a,b\n1,2\n", "the column is missing"),
         ("people.csv", b"PK\x03\x04", "it is a zip archive or a workbook of a spreadsheet"),
         ("people.csv", "a,b\n".encode("utf-16"), "it is in UTF-16 or UTF-32: save it as CSV UTF-8"),
-        ("people.csv", b"", "it is empty: a header line that ends"),
-        ("people.csv", b"a,b", "it is empty: a header line that ends"),
+        ("people.csv", b"", "it is empty: a header line and one line for each record are expected"),
+        ("people.csv", b"a,b", "the column is missing"),
+        ("people.csv", "a,b\u00fc\n1,2\n".encode("latin-1"), "its header line cannot be read: not UTF-8 text"),
+        (
+            "people.csv",
+            b'a,"b\n1,2\n',
+            "its header line cannot be read: a quotation mark is opened here and never closed",
+        ),
         ("people.csv.gz", b"a,b", "it cannot be read to its end as csv .Not a gzipped file"),
     ],
 )

@@ -6,7 +6,10 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from serving.scoring import spelling
 from tests.support.tenants import TENANTS
 from training.inference_log import outcomes_feed
 from training.inference_log.outcomes_feed import Listing, list_feed, read_feed
@@ -80,6 +83,21 @@ def test_unreadable_outcome_is_rejected_with_file_row_and_reason(tmp_path, text,
     assert values(found) == [*([(8, "No", DAY)] if row else []), (7, "Yes", DAY)]
     assert places(rejected) == [("bad.csv", row)]
     assert reason in rejected[0].reason
+
+
+def test_whatever_reading_a_value_raises_costs_its_row_alone(tmp_path, monkeypatch):
+    """What a library raises is not known in advance: it once was an OverflowError, and ended every night."""
+    real = spelling.day
+
+    def day(value):
+        if value == "2026-03-30":
+            raise ArithmeticError("nobody thought of it")
+        return real(value)
+
+    monkeypatch.setattr(spelling, "day", day)
+    found, rejected = read_text(tmp_path, f"{HEADER}7,Yes,2026-03-30\n8,No,2026-03-31\n")
+    assert values(found) == [(8, "No", DAY)]
+    assert [(one.row, one.reason) for one in rejected] == [(1, "ArithmeticError: nobody thought of it (line 2)")]
 
 
 @pytest.mark.parametrize("text", ["7", "0007", "7.0", "+7", " 7 ", "7e0", "70e-1"])
@@ -190,6 +208,34 @@ def test_file_that_is_not_parquet_is_rejected(tmp_path, content):
     assert found == []
     assert places(rejected) == [("bad.parquet", 0)]
     assert "the file cannot be read" in rejected[0].reason
+
+
+def test_row_that_its_own_file_contradicts_is_rejected_with_both_lines_and_the_later_counts(tmp_path):
+    text = f"{HEADER}7,Yes,2026-03-31\n8,No,2026-03-31\n\n0007,no,2026-03-31\n7,Yes,2026-04-01\n8,No,2026-03-31\n"
+    found, rejected = read_text(tmp_path, text)
+    later = date(2026, 4, 1)
+    assert values(found) == [(8, "No", DAY), (7, "No", DAY), (7, "Yes", later), (8, "No", DAY)]
+    assert places(rejected) == [("a.csv", 1)]
+    assert rejected[0].reason == (
+        "Attrition is 'Yes', and 'No' for the same EmployeeNumber 7 and date in row 3 (line 5), which counts: "
+        "leave one of the two (line 2)"
+    )
+    # A file whose name sorts later corrects: that is nobody's mistake.
+    (tmp_path / "b.csv").write_text(f"{HEADER}7,Yes,2026-03-31\n")
+    assert places(read(tmp_path)[1]) == [("a.csv", 1)]
+    table = pa.table({"EmployeeNumber": [7, 7], "Attrition": ["Yes", "No"], "effective_date": [DAY, DAY]})
+    pq.write_table(table, tmp_path / "c.parquet")
+    assert "in row 2, which counts" in read(tmp_path)[1][1].reason
+
+
+@given(rows=st.lists(st.tuples(st.sampled_from([7, 8]), st.sampled_from(["Yes", "No", "?"]), st.sampled_from([1, 2]))))
+def test_each_row_counts_or_is_rejected_and_what_counts_does_not_contradict_itself(tmp_path_factory, rows):
+    text = HEADER + "".join(f"{key},{label},2026-03-0{day}\n" for key, label, day in rows)
+    found, rejected = read_text(tmp_path_factory.mktemp("feed"), text)
+    assert sorted([one.row for one in found] + [one.row for one in rejected]) == list(range(1, len(rows) + 1))
+    last = {(key, day): label for key, label, day in rows if label != "?"}
+    assert {(one.key, one.effective_date.day): one.label for one in found} == last
+    assert all(one.label == last[one.key, one.effective_date.day] for one in found)
 
 
 def test_compressed_file_that_ends_early_keeps_the_rows_before(tmp_path):

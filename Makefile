@@ -106,7 +106,8 @@ test-spark: setup ## Tests on local Spark, in an environment of its own (require
 	@$(call apart,.venv-spark,requirements-spark.txt)
 	$(RUN) -m tests.support.batch_example .venv-spark/batch
 	BATCH_EXAMPLE=$(CURDIR)/.venv-spark/batch $(SPARK) -m pytest -m spark tests/training/inference_log/test_spark.py \
-	  tests/training/search/test_spark_executor.py tests/training/batch/test_spark_batch.py $(ARGS)
+	  tests/training/search/test_spark_executor.py tests/training/batch/test_spark_batch.py \
+	  tests/training/batch/test_spark_forecasts.py $(ARGS)
 
 # The image's packages come first, and what else the tests need from the environment beside it.
 IMAGE_ENV := .venv-image/bin/python

@@ -7,7 +7,9 @@ The sales are Dominick's refrigerated orange juice: 83 stores, 11 brands, 121 we
 forecasts weeks ``137 + 2 r`` and ``138 + 2 r``. Price, deal and feature of these weeks are known, as they are in the
 protocol. Each round fits again.
 
-The recipe was chosen on weeks up to 135 alone (``--trials``), so no test week had a say in it. In the results ``mape``,
+The recipe was chosen on weeks up to 135 alone (``--trials``), so no test week had a say in it; so was the way in which
+intervals are corrected: of ten rounds that end with week 135, three origins and whole weeks left out covered 79%, five
+origins and single rows 75%. In the results ``mape``,
 ``wape`` and ``bias`` are per cent, and ``coverage`` is the share of sales within the interval from the 10% to the 90%
 quantile. ``this project`` forecasts what makes MAPE least, as the protocol counts by it; ``this project, median``
 is the 50% quantile of the same run, which is what a release would use.
@@ -58,7 +60,7 @@ RECIPE = Recipe(
     kind="boosted",
     point="percent",
     boosting=Boosting(iterations=200, learning_rate=0.1, leaves=31, rows_in_leaf=20, features=0.2),
-    origins=5,
+    origins=3,
     per_week=1,
 )
 

@@ -1,5 +1,5 @@
-"""A bundle, a table to score and what the embedded engine makes of it, for the test on Spark, whose environment trains
-nothing: ``python -m tests.support.batch_example FOLDER``.
+"""A bundle, a table to score and what the embedded engine makes of it, and a partition of forecasts, for the tests on
+Spark, whose environment trains nothing: ``python -m tests.support.batch_example FOLDER``.
 """
 
 import os
@@ -42,6 +42,27 @@ def main(folder: Path) -> None:
     (folder / "broken.csv").write_bytes(b"\r\n".join(lines))
     for name in ("in.parquet", "in.csv", "broken.csv"):
         score_table(use_case, bundle, PINNED, str(folder / name), folder / "tables" / name, DAY)
+    forecasts(folder / "forecasts")
+
+
+def forecasts(folder: Path) -> None:
+    """Write ``scores`` of made-up shops, as the embedded engine keeps them, into ``folder``."""
+    from training.forecasting.forecaster import Forecaster
+    from training.forecasting.limits import ForecastLimits
+    from training.forecasting.recipe import FIRST_CHAMPION
+    from training.forecasting.score import Order, run
+    from training.registry.content import content_digest
+    from use_cases.demand.sample import make_shops
+
+    use_case, shops, bundle = load("demand"), make_shops(2, 3, 120, 3), folder / "bundle"
+    Forecaster.fit(FIRST_CHAMPION, use_case.forecast, shops.history, shops.plan).save(bundle)
+    for name in ("history", "plan"):
+        getattr(shops, name).to_csv(folder / f"{name}.csv", index=False)
+    order = Order(
+        source=str(folder / "history.csv"), plan=str(folder / "plan.csv"), day=DAY, version="1",
+        bundle_digest=content_digest(bundle),
+    )  # fmt: skip
+    run(use_case, bundle, order, folder / "tables", ForecastLimits())
 
 
 if __name__ == "__main__":

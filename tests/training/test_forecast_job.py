@@ -128,6 +128,10 @@ def test_evaluation_compares_with_seasonal_naive_over_thirteen_weeks(evaluation)
         assert figure["low"] <= figure["value"] <= figure["high"]
     by_horizon = evaluation["tables"][0]
     assert [row[0] for row in by_horizon["rows"]] == [str(week) for week in range(1, 14)]
+    assert evaluation["facts"][1].startswith("Series add up; WAPE of the sums: total ")
+    told = [table["gate"] for table in evaluation["tables"]]
+    assert told[0].startswith(f"WAPE by weeks ahead: 1 {by_horizon['rows'][0][1]}, 7 ")
+    assert told[1].startswith("WAPE of the largest: ")
     compared = evaluation["plain"]["comparison"]["wape"]["difference"]["value"]
     ours, naive = evaluation["challenger"]["wape"]["value"], evaluation["plain"]["metrics"]["wape"]["value"]
     assert compared == pytest.approx(ours - naive, abs=1e-4)
@@ -255,11 +259,31 @@ def other(bundle, tmp_path_factory):
     return folder
 
 
+def read(tables, table):
+    return parquet.read_table(partition(tables, table), partitioning=None).to_pandas()
+
+
+def test_sums_of_each_level_add_up_and_name_what_made_them(use_case, shops, bundle, tmp_path):
+    cycle = run(use_case, shops, bundle, tmp_path)
+    rows, sums = read(tmp_path, "scores"), read(tmp_path, "sums")
+    assert set(sums["level"]) == {"total", "store", "item"}
+    weeks = rows.groupby("week")["forecast"].sum()
+    for level, own in sums.groupby("level"):
+        pd.testing.assert_series_equal(own.groupby("week")["forecast"].sum(), weeks, rtol=1e-12)
+        assert own[[name for name in ("store", "item") if name != level]].isna().all(axis=None)
+    assert (sums["q10"] <= sums["forecast"]).all()
+    assert (sums["forecast"] <= sums["q90"]).all()
+    for name in ("model_version", "bundle_digest", "origin"):
+        assert set(sums[name]) == set(rows[name])
+    assert cycle.sums == len(sums)
+    assert f"their sums are {len(sums)} rows of table sums" in cycle.note
+
+
 def test_new_version_takes_over_after_it_ran_beside_and_the_former_partition_can_be_put_back(
     use_case, shops, bundle, other, tmp_path
 ):
     run(use_case, shops, bundle, tmp_path)
-    before = partition(tmp_path, "scores").read_bytes()
+    before, sums = (partition(tmp_path, table).read_bytes() for table in ("scores", "sums"))
     for _ in range(2):  # the second time it finds itself in production
         cycle = run(use_case, shops, other, tmp_path, version="2", role="beside")
         assert cycle.took_over
@@ -267,9 +291,11 @@ def test_new_version_takes_over_after_it_ran_beside_and_the_former_partition_can
         assert cycle.compared.change == 0
         assert "it takes over" in cycle.note
         assert partition(tmp_path, "scores").read_bytes() == partition(tmp_path, "beside").read_bytes()
+        assert set(read(tmp_path, "sums")["model_version"]) == {"2"}
     back = run(use_case, shops, bundle, tmp_path, until="2026-11-16")
     assert back.restored
     assert partition(tmp_path, "scores").read_bytes() == before
+    assert partition(tmp_path, "sums").read_bytes() == sums
 
 
 def test_version_with_other_totals_does_not_take_over_unless_somebody_says_so(
@@ -288,6 +314,7 @@ def test_version_with_other_totals_does_not_take_over_unless_somebody_says_so(
     monkeypatch.setattr(scoring, "forecast", doubled)
     refused = run(use_case, shops, other, tmp_path, version="2", role="beside")
     assert not refused.took_over
+    assert set(read(tmp_path, "sums")["model_version"]) == {"1"}
     assert "the total changes by +1" in refused.note
     assert partition(tmp_path, "scores").read_bytes() == before
     taken = run(use_case, shops, other, tmp_path, version="2", role="beside", take_over=True)

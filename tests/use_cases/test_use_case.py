@@ -10,6 +10,7 @@ from serving.scoring.contract import Field
 from tests.support import names
 from tests.support.repairs import REPAIRS
 from training import use_case as definitions
+from training.forecasting.definition import Known, Quantity
 from training.use_case import Binary, Group, UseCaseError, column_name
 
 
@@ -73,6 +74,49 @@ def test_definition_that_contradicts_itself_is_refused_with_what_to_do(changes, 
         msgspec.structs.replace(REPAIRS, **changes)
     assert message in str(refused.value)
     assert "contradicts itself" in str(refused.value)
+
+
+DEMAND = definitions.load("demand")
+
+
+def series(**changes):
+    return {"series": msgspec.structs.replace(DEMAND.forecast, **changes)}
+
+
+def other(which, **changes):
+    """The fields with one of them changed."""
+    return {"fields": tuple(msgspec.structs.replace(f, **changes) if f.name == which else f for f in DEMAND.fields)}
+
+
+FORECAST_FAULTS = {
+    "server": ({"online": True}, "forecasts have no scoring server, set online=False"),
+    "groups": ({"groups": (Group("deal"),)}, "has groups: forecasts are compared over series, remove them"),
+    "key beside the series": ({"key": "store"}, "key is store: the series say what tells rows apart"),
+    "no series": ({"series": None}, "series is missing: say what tells one series from another"),
+    "two labels": ({"label": Quantity("amount")}, "the label is amount, and that of the series units: make them the"),
+    "label of another unit": ({"label": Quantity("units", unit="boxes")}, "make them the same"),
+    "series of a field that is not there": (series(unknown=("out_of_stock", "gone")), "the series name gone, which is"),
+    "field that no series has": (series(unknown=(), censored=""), "out_of_stock is a field and not in the series"),
+    "field with the name of a forecast's column": (
+        {**other("price", name="origin"), **series(known=(Known("origin", "last"), *DEMAND.forecast.known[1:]))},
+        "origin is a column of every forecast: rename the field",
+    ),
+    "time among the fields": ({"fields": (*DEMAND.fields, field("week"))}, "the time week is among the fields"),
+    "category that is planned": (other("deal", kind="category"), "deal is a category: outside the key, series take"),
+    "number in the key": (other("item", kind="number"), "item is a number and in the key: make it an integer or"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), FORECAST_FAULTS.values(), ids=FORECAST_FAULTS)
+def test_definition_of_forecasts_that_contradicts_itself_is_refused_with_what_to_do(changes, message):
+    with pytest.raises(UseCaseError) as refused:
+        msgspec.structs.replace(DEMAND, **changes)
+    assert message in str(refused.value)
+
+
+def test_series_of_a_label_with_two_values_are_refused():
+    with pytest.raises(UseCaseError, match="series goes with a label that is a Quantity: remove it, or change"):
+        msgspec.structs.replace(REPAIRS, series=DEMAND.series)
 
 
 def test_all_faults_of_a_definition_are_told_at_once():

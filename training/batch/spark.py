@@ -119,11 +119,14 @@ def _rows(done: Scored, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         yield from pa.table(columns, schema=schema).to_batches()
 
 
-_SQL_TYPES = {pa.int64(): "BIGINT", pa.float64(): "DOUBLE", pa.bool_(): "BOOLEAN", pa.string(): "STRING"}
+SQL_TYPES = {
+    pa.int64(): "BIGINT", pa.float64(): "DOUBLE", pa.bool_(): "BOOLEAN", pa.string(): "STRING", pa.date32(): "DATE",
+}  # fmt: skip
+"""What Spark calls the kinds of columns that the tables of scores and forecasts have."""
 
 
 def _kinds(schema: pa.Schema) -> dict[str, str]:
-    return {field.name: _SQL_TYPES[field.type] for field in schema}
+    return {field.name: SQL_TYPES[field.type] for field in schema}
 
 
 def _ddl(schema: pa.Schema) -> str:

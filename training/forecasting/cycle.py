@@ -48,6 +48,8 @@ class Cycle(msgspec.Struct, frozen=True, kw_only=True):
     """Rows whose known fields were assumed, because the plan does not list the week."""
     short_history: int = 0
     """Series with less than a season of weeks."""
+    sums: int = 0
+    """Rows of the sums over parts of the key, which were written with them."""
     restored: bool = False
     """The partition was put back as it had been, and not made again."""
     compared: Compared | None = None
@@ -60,6 +62,8 @@ class Cycle(msgspec.Struct, frozen=True, kw_only=True):
         weeks = f"weeks {self.first_week} to {self.last_week}, known up to {self.origin}"
         text = f"{self.day}: {self.series} series by version {self.version}, {weeks}: {self.total:,.0f} {self.unit}"
         parts = [text.rstrip()]
+        if self.sums:
+            parts.append(f"their sums are {self.sums} rows of table sums")
         if self.restored:
             parts.append("the partition was put back as it had been")
         if self.plan_assumed:

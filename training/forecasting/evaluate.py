@@ -17,12 +17,17 @@ from training.forecasting.forecaster import Forecaster
 from training.forecasting.metrics import errors_by
 from training.forecasting.plots import draw_all
 from training.forecasting.recipe import FIRST_CHAMPION, Recipe
+from training.forecasting.reconcile import SERIES, level_name, reconcile
 from training.use_case import UseCase
 
 ORIGINS = 2
 """Weeks from which the acceptance forecasts the whole horizon, a horizon apart: tuning sees none of what follows."""
+ADDS_UP = 1e-9
+"""Smallest share of a week's forecasts that is more than rounding."""
 LARGEST = 10
-"""Items that the gate shows by themselves."""
+"""Series that the pages show by themselves."""
+AT_GATE = 3
+"""Of these, how many the gate names."""
 
 
 class Champion(msgspec.Struct, frozen=True):
@@ -84,7 +89,7 @@ def evaluate(
                 "comparison": figures.paired(challenger, naive, series, seed),
             },
             "thresholds": figures.checks(found, use_case.forecast_thresholds, has_champion=champion is not None),
-            "facts": [_value_added(found.value_added, origins)],
+            "facts": [_value_added(found.value_added), *_sums(series, forecaster, frame, plan, challenger)],
             "tables": _tables(series, challenger, naive),
             "tuning": {"trials": tuning.trials, "score": tuning.score, "recipe": tuning.recipe},
             "period": use_case.kind.period,
@@ -100,12 +105,30 @@ def evaluate(
     return evaluation
 
 
-def _value_added(value_added: float, origins: list[Any]) -> str:
+def _value_added(value_added: float) -> str:
     less = "less" if value_added >= 0 else "more"
-    return (
-        f"Forecast value added: WAPE is {percent(abs(value_added))} {less} than that of seasonal naive, over the weeks "
-        f"after {' and '.join(map(str, origins))}"
-    )
+    return f"Forecast value added: WAPE is {percent(abs(value_added))} {less} than that of seasonal naive"
+
+
+def _sums(
+    series: Series, forecaster: Forecaster, frame: pd.DataFrame, plan: pd.DataFrame, challenger: pd.DataFrame
+) -> list[str]:
+    """Whether the next forecasts add up over the levels, and how far the sums of the backtest were off."""
+    if not series.levels:
+        return []
+    whole = reconcile(forecaster.forecast(frame, plan), series, forecaster.manifest.spreads)
+    by_week = whole.groupby(["level", series.time])["forecast"].sum().unstack("level")
+    off_by = by_week.sub(by_week[SERIES], axis=0).abs().div(by_week[SERIES].clip(lower=1.0), axis=0)
+    difference = float(off_by.to_numpy().max())
+    told = "add up" if difference < ADDS_UP else f"do NOT add up (they differ by up to {difference:.2g} of a week)"
+    off = ", ".join(f"{level_name(level)} {percent(_wape_of(challenger, series, level))}" for level in series.levels)
+    return [f"Series {told}; WAPE of the sums: {off}"]
+
+
+def _wape_of(rows: pd.DataFrame, series: Series, level: tuple[str, ...]) -> float:
+    sums = rows.groupby([*level, "origin", series.time])[["forecast", "actual"]].sum()
+    total = sums["actual"].sum()
+    return float((sums["forecast"] - sums["actual"]).abs().sum() / total) if total else float("nan")
 
 
 def _description(source: str, series: Series, frame: pd.DataFrame) -> str:
@@ -130,7 +153,9 @@ def _by_horizon(series: Series, challenger: pd.DataFrame, naive: pd.DataFrame) -
         ]
         for row in errors_by(challenger, series, "horizon")
     ]
-    return Shown("Backtest by horizon", ["Weeks ahead", "WAPE", "Seasonal naive", "Bias", "Coverage"], rows)
+    some = [rows[place] for place in sorted({0, len(rows) // 2, len(rows) - 1}) if rows]
+    told = f"WAPE by weeks ahead: {', '.join(f'{weeks} {wape}' for weeks, wape, *_ in some)}."
+    return Shown("Backtest by horizon", ["Weeks ahead", "WAPE", "Seasonal naive", "Bias", "Coverage"], rows, told)
 
 
 def _largest(series: Series, challenger: pd.DataFrame, naive: pd.DataFrame) -> Shown:
@@ -148,7 +173,9 @@ def _largest(series: Series, challenger: pd.DataFrame, naive: pd.DataFrame) -> S
              percent(found["coverage"])]
         )  # fmt: skip
     unit = f"Actual {series.label.unit}".rstrip()
-    return Shown("Largest series", [", ".join(key), unit, "WAPE", "Seasonal naive", "Bias", "Coverage"], rows)
+    heads = [", ".join(key), unit, "WAPE", "Seasonal naive", "Bias", "Coverage"]
+    told = f"WAPE of the largest: {', '.join(f'{name} {wape}' for name, _, wape, *_ in rows[:AT_GATE])}."
+    return Shown("Largest series", heads, rows, told)
 
 
 def _name(row: dict[str, Any], key: list[str]) -> str:

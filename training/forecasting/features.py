@@ -1,7 +1,9 @@
 """Lags, calendar and planned values as the models see them, in SQL.
 
-The statements are written with what DuckDB and Spark SQL share: joins, window functions and CASE. They read the tables
-of ``Panel`` under the names ``observed, planned, described``, a calendar ``weeks`` and the wanted rows ``targets``.
+The statements are written with what DuckDB and Spark SQL share: joins, window functions and CASE. Numbers with a
+fraction have an exponent, without which Spark takes them for decimals, and rounds what is computed with them. They read
+the tables of ``Panel`` under the names ``observed, planned, described``, a calendar ``weeks`` and the wanted rows
+``targets``.
 A row of ``targets`` is a series, a week ``t`` and the last week ``origin`` that is known then: nothing that
 came after the origin is read but what is planned.
 """
@@ -169,7 +171,7 @@ def _states(definition: Series, known: range) -> str:
     return f"""
         SELECT series, t, ly AS lag0{lags}{means}, AVG(ly) OVER ({_last(8)}) AS level,
             STDDEV_POP(ly) OVER ({_last(26)}) AS spread,
-            AVG(CASE WHEN y > 0 THEN 0.0 WHEN y = 0 THEN 1.0 END) OVER ({_last(26)}) AS zeros{prices}{unknown}
+            AVG(CASE WHEN y > 0 THEN 0e0 WHEN y = 0 THEN 1e0 END) OVER ({_last(26)}) AS zeros{prices}{unknown}
         FROM filled
         WINDOW w AS (PARTITION BY series ORDER BY t)"""
 
@@ -187,7 +189,7 @@ def _group_states(keys: range) -> str:
 def _distance(definition: Series, one: str, other: str) -> str:
     """How far two weeks are apart in what was planned: 5% of a price count one, a flag that differs counts three."""
     parts = [
-        f"20 * ABS(LN((0.000001 + ABS({one}.k{i})) / (0.000001 + ABS({other}.k{i}))))"
+        f"20 * ABS(LN((1e-6 + ABS({one}.k{i})) / (1e-6 + ABS({other}.k{i}))))"
         if known.without_plan == "last"
         else f"3 * ABS({one}.k{i} - {other}.k{i})"
         for i, known in enumerate(definition.known)
@@ -201,7 +203,7 @@ def _alike(definition: Series) -> str:
     ``alike`` looks back for half a year or so, ``alike_late`` for six weeks.
     """
     distance = _distance(definition, "a", "b")
-    slow, fast = (f"EXP(-({distance} + (g.origin - b.t) / {weeks}.0))" for weeks in (26, 6))
+    slow, fast = (f"EXP(-({distance} + (g.origin - b.t) / {weeks}e0))" for weeks in (26, 6))
     return f"""
         SELECT g.series, g.origin, g.t, SUM({slow} * b.ly) / SUM({slow}) AS alike, LN(SUM({slow})) AS alike_weight,
             SUM({fast} * b.ly) / SUM({fast}) AS alike_late
@@ -214,7 +216,7 @@ def _alike(definition: Series) -> str:
 def _group_alike(definition: Series, keys: range) -> str:
     """The same of the mean of all series that share a field of the key, by their mean plan."""
     means = "".join(f", AVG(k{i}) AS k{i}" for i in range(len(definition.known)))
-    weight = f"EXP(-({_distance(definition, 'a', 'b')} + (g.origin - b.t) / 26.0))"
+    weight = f"EXP(-({_distance(definition, 'a', 'b')} + (g.origin - b.t) / 26e0))"
     parts = []
     for j in keys:
         weeks = f"(SELECT c{j} AS code, t, AVG(ly) AS ly{means} FROM filled GROUP BY c{j}, t)"

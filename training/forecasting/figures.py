@@ -125,11 +125,13 @@ def _off(name: str, drawn: _Drawn) -> _Drawn:
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """A table that the gate shows beside the figures: every cell is a text."""
+    """A table that the pages show beside the figures: every cell is a text."""
 
     title: str
     heads: list[str]
     rows: list[list[str]]
+    gate: str
+    """What the gate says of it, in one short sentence: there is no room for tables."""
 
 
 def percent(value: Any) -> str:

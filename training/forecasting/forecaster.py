@@ -254,7 +254,8 @@ def _corrections(rows: pd.DataFrame) -> dict[str, Correction]:
     found = {}
     for name, own in rows.groupby("model"):
         low, high, actual = (np.log1p(own[column].to_numpy(float)) for column in ("q10", "q90", "y"))
-        found[str(name)] = correction(low, high, actual, own["step"].to_numpy(np.int64))
+        steps, weeks = (own[column].to_numpy(np.int64) for column in ("step", "t"))
+        found[str(name)] = correction(low, high, actual, steps, weeks)
     return found
 
 

@@ -48,7 +48,7 @@ class Week(msgspec.Struct, frozen=True):
     bias: float | None
     coverage: float
     signal: float
-    """Sum of the weeks' errors so far by their mean absolute value so far."""
+    """Sum of the weeks' errors so far by their mean absolute value so far and the root of their number."""
 
 
 class Finding(msgspec.Struct, frozen=True):

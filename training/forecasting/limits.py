@@ -16,8 +16,9 @@ class ForecastLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """So is one with a larger bias, whatever its sign."""
     minimum_coverage: float = 0.6
     """So is one in which the 80% interval holds a smaller share of actuals."""
-    maximum_signal: float = 4.0
-    """So is one with a larger tracking signal, whatever its sign: the errors of several weeks add up."""
+    maximum_signal: float = 3.0
+    """So is one with a larger tracking signal, whatever its sign: the errors of several weeks add up. In one year of
+    twenty-five, chance alone confirms this."""
     weeks: int = 3
     """Poor weeks in a row, in the same way, that confirm it and start a training."""
     significance: float = 0.01

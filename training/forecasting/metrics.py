@@ -55,14 +55,17 @@ def errors_by(rows: pd.DataFrame, definition: Series, *columns: str) -> list[dic
 
 
 def tracking_signal(rows: pd.DataFrame, definition: Series) -> pd.DataFrame:
-    """A row a week, with column ``signal``: the sum of the weeks' errors so far by their mean absolute value so far.
+    """A row a week, with column ``signal``: the sum of the weeks' errors so far by their mean absolute value so far and
+    by the root of their number.
 
-    Beyond 4, or below -4, forecasts are persistently too high, or too low.
+    Beyond 3, or below -3, forecasts are persistently too high, or too low. Without the root, as textbooks have it,
+    chance alone goes beyond any limit in time: of years without any bias, 93% go beyond 4.
     """
     off = rows["forecast"] - rows["actual"]
     weeks = off.groupby(rows[definition.time]).sum().sort_index()
     mean = weeks.abs().expanding().mean()
-    signal = np.divide(weeks.cumsum(), mean, out=np.zeros(len(weeks)), where=mean > 0)
+    counted = np.sqrt(np.arange(1, len(weeks) + 1))
+    signal = np.divide(weeks.cumsum(), mean * counted, out=np.zeros(len(weeks)), where=mean > 0)
     return pd.DataFrame({definition.time: weeks.index, "signal": signal})
 
 

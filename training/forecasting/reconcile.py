@@ -12,6 +12,11 @@ SERIES = "series"
 TOTAL = "total"
 
 
+def level_name(level: tuple[str, ...]) -> str:
+    """What a level is called: its fields joined by ``+``, or ``total``."""
+    return "+".join(level) or TOTAL
+
+
 def reconcile(forecast: pd.DataFrame, definition: Series, spreads: Sequence[Spread]) -> pd.DataFrame:
     """The forecast with a row for each sum of each level, and with column ``level`` in front.
 
@@ -29,6 +34,6 @@ def reconcile(forecast: pd.DataFrame, definition: Series, spreads: Sequence[Spre
         for name, move in (("q10", spread.low), ("q50", 0.0), ("q90", spread.high)):
             sums[name] = np.maximum(np.expm1(np.log1p(sums["forecast"]) + move), 0.0)
         sums["q10"], sums["q90"] = np.minimum(sums["q10"], sums["q50"]), np.maximum(sums["q90"], sums["q50"])
-        parts.append(sums.assign(level="+".join(spread.level) or TOTAL, model="sum"))
+        parts.append(sums.assign(level=level_name(spread.level), model="sum"))
     whole = pd.concat(parts, ignore_index=True)
     return whole[["level", *forecast.columns]]

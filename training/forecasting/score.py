@@ -12,8 +12,9 @@ from training.forecasting.cycle import Compared, Cycle, Role, cycle_file
 from training.forecasting.door import plan_of, read_history
 from training.forecasting.forecaster import Forecaster
 from training.forecasting.limits import ForecastLimits
+from training.forecasting.reconcile import SERIES, reconcile
 from training.forecasting.series import last_week, split
-from training.forecasting.store import BESIDE, FORMER, Store, open_store
+from training.forecasting.store import BESIDE, FORMER, SUMS, Store, open_store
 from training.inference_log import layout
 from training.use_case import UseCase
 
@@ -60,38 +61,62 @@ def forecast_schema(use_case: UseCase) -> pa.Schema:
 def run(use_case: UseCase, bundle: Path, order: Order, tables: Path, limits: ForecastLimits) -> Cycle:
     """Forecast, and replace the date's partition: of ``scores``, or of ``beside`` by a version that runs beside.
 
+    What stands in ``scores`` afterwards is summed up in ``sums``.
     A version that runs beside is compared with what is in ``scores``, and replaces it where that is within the limits.
     A version whose forecasts of this date were kept in ``former`` has them put back. Killed at any point and repeated,
     it leaves the same rows. Raises ``DataError`` or ``TableError`` for tables that cannot be forecast from.
     """
     store = open_store(use_case, tables, forecast_schema(use_case))
+    loaded = Forecaster.load(bundle)
     kept = store.read(FORMER, order.day) if order.role == "champion" and order.until else None
     restored = kept is not None and _made_by(kept) == (order.version, order.bundle_digest)
-    rows = kept if kept is not None and restored else forecast(use_case, bundle, order)
+    rows = kept if kept is not None and restored else forecast(use_case, loaded, order)
     cycle = _cycle(use_case, order, rows, restored=restored)
     if order.role == "champion":
         store.write(SCORES, order.day, rows)
     else:
         store.write(BESIDE, order.day, rows)
         cycle = _beside(use_case, store, order, rows, cycle, limits)
+    if use_case.forecast.levels and (order.role == "champion" or cycle.took_over):
+        sums = sums_of(use_case, loaded, rows)
+        open_store(use_case, tables, sums.schema).write(SUMS, order.day, sums)
+        cycle = msgspec.structs.replace(cycle, sums=sums.num_rows)
     layout.write_json(cycle_file(tables, order.day, order.role), msgspec.to_builtins(cycle))
     return cycle
 
 
-def forecast(use_case: UseCase, bundle: Path, order: Order) -> pa.Table:
+def forecast(use_case: UseCase, forecaster: Forecaster, order: Order) -> pa.Table:
     """The rows of a partition, sorted by key and week."""
     series, columns = use_case.forecast, use_case.columns
     history = read_history(use_case, order.source, CONSEQUENCE).frame
     if order.until:
         history, _ = split(history, series, date.fromisoformat(order.until))
     plan = plan_of(use_case, history, order.plan, CONSEQUENCE)
-    frame = Forecaster.load(bundle).forecast(history, plan)
+    frame = forecaster.forecast(history, plan)
     named = frame.rename(columns={name: columns[name] for name in (*series.key, series.time)})
     named[columns[series.time]] = named[columns[series.time]].dt.date
     named["origin"] = last_week(history, series)
     named["model_version"], named["bundle_digest"] = order.version, order.bundle_digest
     schema = forecast_schema(use_case)
     return pa.Table.from_pandas(named[schema.names], schema=schema, preserve_index=False).replace_schema_metadata(None)
+
+
+def sums_schema(use_case: UseCase) -> pa.Schema:
+    """A row of ``sums``: that of ``scores`` behind the name of its level; key fields that are summed over are null."""
+    return forecast_schema(use_case).insert(0, pa.field("level", pa.string()))
+
+
+def sums_of(use_case: UseCase, forecaster: Forecaster, rows: pa.Table) -> pa.Table:
+    """The sums of a partition's rows over each level of the definition, by level, key and week."""
+    series, columns, schema = use_case.forecast, use_case.columns, sums_schema(use_case)
+    names = {columns[name]: name for name in (*series.key, series.time)}
+    frame = rows.to_pandas().rename(columns=names)
+    whole = reconcile(frame, series, forecaster.manifest.spreads)
+    sums = whole[whole["level"] != SERIES].rename(columns={name: column for column, name in names.items()})
+    for one in rows.slice(0, 1).to_pylist():  # which is the same in every row
+        sums = sums.assign(**{name: one[name] for name in ("origin", "model_version", "bundle_digest")})
+    sums = sums.sort_values(["level", *names], ignore_index=True)
+    return pa.Table.from_pandas(sums[schema.names], schema=schema, preserve_index=False).replace_schema_metadata(None)
 
 
 def _made_by(rows: pa.Table) -> tuple[str, str]:

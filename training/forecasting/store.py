@@ -1,7 +1,8 @@
 """The partitions of forecasts: one a date, replaced as a whole. Parquet embedded, Delta on Databricks.
 
 ``scores`` is what people read; ``beside`` has the forecasts of a version that has not taken over; ``former`` keeps what
-``scores`` had before another version replaced it, so that a rollback can put it back.
+``scores`` had before another version replaced it, so that a rollback can put it back. ``sums`` adds up what stands in
+``scores``.
 """
 
 from datetime import date
@@ -11,12 +12,13 @@ from typing import Any, Protocol
 import pyarrow as pa
 from pyarrow import parquet
 
+from training.batch.spark import SQL_TYPES
 from training.batch.tables import Draft
 from training.inference_log import layout
 from training.inference_log.sql_engine import on_databricks, open_spark
 from training.use_case import UseCase
 
-BESIDE, FORMER = "beside", "former"
+BESIDE, FORMER, SUMS = "beside", "former", "sums"
 
 
 class Store(Protocol):
@@ -62,10 +64,12 @@ class DeltaStore:
         self._order = ", ".join(schema.names[: schema.names.index("horizon")])
 
     def read(self, table: str, day: date) -> pa.Table | None:
-        self._engine.view_days("kept", self._tables, table, dict.fromkeys(self._schema.names, ""), day)
-        rows = self._engine.query("SELECT * FROM kept")
+        kinds = {field.name: SQL_TYPES[field.type] for field in self._schema}
+        self._engine.view_days("kept", self._tables, table, kinds, day)
+        rows = self._engine.query(f"SELECT * FROM kept ORDER BY {self._order}")
         return pa.Table.from_pylist(rows, schema=self._schema) if rows else None
 
     def write(self, table: str, day: date, rows: pa.Table) -> None:
-        self._engine.session.createDataFrame(rows.to_pandas()).createOrReplaceTempView("made")
+        # The kinds of an Arrow table are known without any row; those of a pandas frame are guessed from its first one.
+        self._engine.session.createDataFrame(rows).createOrReplaceTempView("made")
         self._engine.write_day(["SELECT * FROM made"], self._tables, table, day, self._order)

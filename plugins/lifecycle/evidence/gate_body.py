@@ -16,6 +16,8 @@ ROWS = 3
 """Figures that the gate shows at most: *Approve* is seen without scrolling at 1,280 x 900. The pages show all."""
 NOTE_LIMIT = 200
 """Characters of the requester's note that the gate shows."""
+TOLD_LIMIT = 300
+"""Characters of what the evaluation says beside its figures: two lines and a half, which take the place of a figure."""
 INTERVALS = "Where the result names an interval, the low end of the interval is what the limit is compared with."
 _LAST = 3
 _LOW_END = ", low end of the 95% interval"
@@ -130,8 +132,8 @@ def impact_table(impact: Impact) -> Table:
     return Table(heads, rows)
 
 
-def decisive(evaluation: dict[str, Any], running: str) -> Table:
-    """At most ``ROWS`` figures: what missed its limit or got clearly worse, what has a limit, and the first others.
+def decisive(evaluation: dict[str, Any], running: str, most: int = ROWS) -> Table:
+    """At most ``most`` figures: what missed its limit or got clearly worse, what has a limit, and the first others.
 
     A limit that no figure of the comparison has, such as on the time for an answer, comes last where it is met.
     """
@@ -149,7 +151,7 @@ def decisive(evaluation: dict[str, Any], running: str) -> Table:
         rows.append((_rank(judged, found.get(name)), [*cells, _difference(found.get(name)), _limit(judged)]))
     for title, judged in limits.items():
         rows.append((_rank(judged, None) and _LAST, [title, "-", f"{judged[0]['value']:.4g}", "-", _limit(judged)]))
-    chosen = sorted(sorted(range(len(rows)), key=lambda place: rows[place][0])[:ROWS])
+    chosen = sorted(sorted(range(len(rows)), key=lambda place: rows[place][0])[:most])
     named = _champion(evaluation, running) if with_champion else other.capitalize()
     heads = ["Figure", named, "This version", "Difference (95%)", "Limit"]
     return Table(heads, [rows[place][1] for place in chosen])
@@ -194,11 +196,14 @@ def shown_tables(evaluation: dict[str, Any]) -> list[tuple[str, Table]]:
     return [(one["title"], Table(one["heads"], one["rows"])) for one in evaluation.get("tables", [])]
 
 
-def _shown(evaluation: dict[str, Any]) -> list[str]:
-    lines = []
-    for title, shown in shown_tables(evaluation):
-        lines += ["", f"**{text(title)}**", "", *shown.markdown()]
-    return [*lines, ""] if lines else []
+def _told(evaluation: dict[str, Any]) -> str:
+    """What the evaluation says beside its figures: facts, and a sentence for each table that the pages show.
+
+    Empty where it says nothing; otherwise a blank and the sentences.
+    """
+    tables = [one["gate"] for one in evaluation.get("tables", []) if "gate" in one]
+    said = " ".join(filter(None, [*(f"{fact}." for fact in headline.facts(evaluation)), *tables]))
+    return f" {text(said, TOLD_LIMIT)}" if said else ""
 
 
 def _staging(evidence: Evidence) -> str:
@@ -266,17 +271,16 @@ def render(evidence: Evidence, *, mlflow_url: str, airflow_url: str, experiment_
         mlflow_url, experiment_id, model.training_run_id, f"{links.ARTIFACTS}/{tags.MODEL_CARD_FILE}"
     )
     page = links.evidence_page(airflow_url, model.use_case, model.training_run_id, evidence.release.key)
-    said = headline.headline(evidence)
+    said, told = headline.headline(evidence), _told(evidence.evaluation)
+    running = evidence.replaces.version if evidence.replaces else ""
     lines = [
         f"**{text(said.lead)}** {text(said.rest)}",
         "",
-        *decisive(evidence.evaluation, evidence.replaces.version if evidence.replaces else "").markdown(),
+        *decisive(evidence.evaluation, running, ROWS - bool(told)).markdown(),
         "",
         *_impact(evidence.preview),
         *(f"- {text(trial)}" for trial in filter(None, [headline.trial(evidence)])),
-        f"- {_staging(evidence)}{_scan(evidence)}{_drift(evidence.drift, headline.period(evidence.evaluation))}",
-        *(f"- {text(fact)}" for fact in headline.facts(evidence.evaluation)),
-        *_shown(evidence.evaluation),
+        f"- {_staging(evidence)}{_scan(evidence)}{_drift(evidence.drift, headline.period(evidence.evaluation))}{told}",
         _digests(evidence, page, card, links.glossary_page(airflow_url)),
         *_note(evidence.release.note),
     ]

@@ -333,6 +333,43 @@ def test_gate_shows_at_most_three_figures_and_never_hides_a_graver_one_for_anoth
         assert not any(grave(figures[number]) for number in hidden) or all(grave(figures[number]) for number in shown)
 
 
+FORECASTS = {
+    "titles": {"wape": "WAPE", "bias": "Bias", "rmsse": "RMSSE", "pinball": "Pinball loss"},
+    "challenger": dict.fromkeys(("wape", "bias", "rmsse", "pinball"), FIGURE),
+    "champion": None,
+    "comparison": None,
+    "plain": {"title": "Seasonal naive", "metrics": {"wape": FIGURE},
+              "comparison": {"wape": paired(-0.1, -0.12, -0.08, 1.0)}},
+    "thresholds": [{"name": "maximum_wape", "title": "WAPE", "kind": "maximum", "value": 0.2, "limit": 0.6,
+                    "passed": True, "note": ""}],
+    "data": {"description": "sales.csv: 900 rows"},
+    "reasons": [],
+}  # fmt: skip
+"""An evaluation of forecasts, but for what it says beside its figures."""
+
+
+LETTERS = st.characters(categories=("L", "N"), exclude_characters="wW")
+"""Nothing that Markdown or an address (www) has to be kept out of: that takes characters which nobody sees."""
+
+
+def lines_at_the_gate(body):
+    """How many lines of 117 characters a text takes on Airflow's page, a row of a table for one and a half."""
+    rows = [line for line in body.splitlines() if line and "---" not in line]
+    return sum(1.5 if line.startswith("|") else -(-len(line) // 117) for line in rows)
+
+
+@given(
+    st.lists(st.text(LETTERS, min_size=1, max_size=90), max_size=4),
+    st.lists(st.text(LETTERS, max_size=200), max_size=3),
+)
+def test_what_an_evaluation_says_beside_its_figures_takes_the_place_of_one_and_no_more(facts, told):
+    """Whatever series are called, and however many there are: *Approve* stays where it is."""
+    tables = [{"title": "t", "heads": ["a"], "rows": [["1"]] * 13, "gate": sentence} for sentence in told]
+    said, silent = render(document(**FORECASTS, facts=facts, tables=tables)), render(document(**FORECASTS))
+    assert lines_at_the_gate(said) <= lines_at_the_gate(silent) + 1.5
+    assert said.count("\n|") == silent.count("\n|") - bool(facts or "".join(told))
+
+
 def test_gate_says_what_the_champion_had_to_do_without():
     comparison = {"champion_version": "3", "metrics": {}, "champion_lacks": "rooms (not a field any more)"}
     body = texts(render(document(comparison=comparison)))

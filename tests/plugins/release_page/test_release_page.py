@@ -1,10 +1,12 @@
 """The page Model releases, over a real MLflow server; Airflow's side is given as the API answers it."""
 
 import asyncio
+import json
 import re
 import sys
 import threading
 import uuid
+from datetime import UTC, date, datetime, timedelta
 from typing import ClassVar
 
 import httpx
@@ -500,6 +502,56 @@ def test_alerts_of_the_last_nights_are_named_newest_first(page, with_past):
         for one in (newest, before):
             registry.client().delete_tag(one.info.run_id, tags.ALERTS)
     assert f"{nights[0]} drift: Age &amp; more {nights[1]} silence: none" in shown
+
+
+def judged_week(client, number, figures, **more):
+    """The run of a verdict on a week's forecasts, as the job that judges weeks keeps it."""
+    name = registry.monitoring_experiment("demand")
+    found = client.get_experiment_by_name(name)
+    day = date(2026, 10, 5) + timedelta(weeks=number)
+    client.create_run(
+        found.experiment_id if found else client.create_experiment(name),
+        tags={
+            tags.WINDOW: str(day), tags.VERDICT: "quiet", tags.NOTE: f"week {day}: WAPE {figures.get('WAPE', '-')}",
+            tags.FIGURES: json.dumps(figures), **more,
+        },
+        start_time=int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def demand(page, mlflow_connection, monkeypatch):
+    """The page of forecasts, with settings of their own."""
+    name = f"model_{uuid.uuid4().hex[:8]}"
+    own = make_settings(approval_keys=RING.public, use_cases={"demand": {"model_name": name, "experiment": name}})
+    monkeypatch.setattr(settings, "load", lambda: own)
+    monkeypatch.setattr(app, "load_all", lambda: ((load("demand"),), ()))
+    monkeypatch.setattr(airflow_view, "read", answering(lambda use_case: AirflowView([], frozenset())))
+    return page
+
+
+def test_weeks_of_forecasts_are_shown_with_their_errors_the_newest_first_and_at_most_eight(demand):
+    for number in range(10):
+        figures = {} if number == 9 else {"Week": f"week {number}", "WAPE": f"2{number}.0%", "Coverage": "80.1%"}
+        judged_week(registry.client(), number, figures, **({tags.ALERTS: "forecasts: WAPE"} if number == 4 else {}))
+    answer = demand.get("/releases")
+    shown = text_of(answer)
+    assert "Week WAPE Coverage" in shown
+    assert [f"week {number}" for number in range(10) if f"week {number} 2{number}.0% 80.1%" in shown] == [
+        f"week {number}" for number in range(1, 9)
+    ]
+    assert shown.index("28.0%") < shown.index("21.0%")
+    assert answer.text.count("<rect") == 10
+    assert "Fields that drifted, by week" in shown
+    assert "2026-11-02 forecasts: WAPE" in shown
+    assert "night" not in shown
+
+
+def test_weeks_without_an_alert_are_called_weeks(demand):
+    judged_week(registry.client(), 0, {"Week": "2026-10-05", "WAPE": "20.0%"})
+    shown = text_of(demand.get("/releases"))
+    assert "No alert in these weeks" in shown
+    assert "night" not in shown
 
 
 def test_page_is_filtered_by_use_case(two):

@@ -39,7 +39,8 @@ EVALUATION = {
     "comparison": None,
     "thresholds": [{"title": "WAPE", "kind": "maximum", "value": 0.2, "limit": 0.6, "passed": True, "note": ""}],
     "facts": ["Forecast value added: WAPE is 33.3% less than that of seasonal naive"],
-    "tables": [{"title": "Backtest by horizon", "heads": ["Weeks ahead", "WAPE"], "rows": [["1", "19.1%"]]}],
+    "tables": [{"title": "Backtest by horizon", "heads": ["Weeks ahead", "WAPE"], "rows": [["1", "19.1%"]],
+                "gate": "WAPE by weeks ahead: 1 19.1%."}],
     "period": "week",
     "data": {"digest": "d1", "rows": 900, "source": "sales.csv", "description": "sales.csv: 900 rows of 8 series"},
     "verdict": "passed",
@@ -157,12 +158,13 @@ def test_evidence_of_a_model_has_bundle_and_code_and_no_part_of_a_server(model, 
     schema = json.loads((request.config.rootpath / "docs" / "evidence.schema.json").read_text())
     jsonschema.validate(stored, schema)
     for part in (
-        "It is better than the seasonal naive: WAPE is 0.100 lower", "33.3% less", "**Backtest by horizon**",
+        "It is better than the seasonal naive: WAPE is 0.100 lower", "33.3% less", "WAPE by weeks ahead: 1 19.1%.",
         "- Model `", "and the code `c0de`", "no week has been judged yet",
         "sales.csv: 900 rows of 8 series",
     ):  # fmt: skip
         assert part in shown["body"].replace("\\", ""), part
     assert "staging" not in shown["body"]
+    assert "Backtest by horizon" not in shown["body"], "Approve would be out of sight below a table"
 
 
 def test_other_code_or_another_bundle_is_another_digest(model):

@@ -9,10 +9,13 @@ from sklearn.metrics import mean_pinball_loss
 from tests.training.forecasting.conftest import PLAIN, QUICK, days
 from training.forecasting.compare import compare
 from training.forecasting.definition import ForecastThresholds
+from training.forecasting.judge import Week, WeekVerdict, decide, input_drift
+from training.forecasting.limits import ForecastLimits
 from training.forecasting.metrics import errors, errors_by, tracking_signal
 from training.forecasting.recipe import Boosting
 from training.forecasting.tune import best, tune
 from use_cases.demand.fields import SERIES
+from use_cases.demand.sample import make_shops
 
 
 def rows_of(actual, forecast, scale=4.0, place="A"):
@@ -51,10 +54,42 @@ def test_errors_of_groups_name_their_group():
 
 def test_the_tracking_signal_grows_with_errors_of_one_sign_alone():
     one_sided = tracking_signal(rows_of([10] * 6, [12] * 6), PLAIN)
-    assert one_sided["signal"].tolist() == pytest.approx([1, 2, 3, 4, 5, 6])
+    assert one_sided["signal"].tolist() == pytest.approx(np.sqrt([1, 2, 3, 4, 5, 6]))
     both = tracking_signal(rows_of([10] * 6, [12, 8] * 3), PLAIN)
     assert both["signal"].abs().max() <= 1
     assert tracking_signal(rows_of([10] * 3, [10] * 3), PLAIN)["signal"].tolist() == [0, 0, 0]
+
+
+def is_confirmed(errors_of_weeks):
+    """Whether the tracking signal of a year is a reason to train in any of its weeks."""
+    weeks = tracking_signal(rows_of(np.full(52, 100.0), 100 + errors_of_weeks), PLAIN)["signal"]
+    judged = [Week(week="2026-11-16", rows=1, wape=0.1, bias=0.0, coverage=0.8, signal=one) for one in weeks]
+    limits = ForecastLimits()
+    empty = WeekVerdict(day="2026-11-23", status="quiet", champion="1")
+    years = (msgspec.structs.replace(empty, weeks=tuple(judged[: number + 1])) for number in range(52))
+    return any("tracking signal" in decide(one, [], limits).confirmed for one in years)
+
+
+def test_signal_confirms_a_lasting_bias_within_a_quarter_and_chance_in_few_years():
+    rng = np.random.default_rng(3)
+    by_chance = np.mean([is_confirmed(rng.normal(0, 10, 52)) for _ in range(100)])
+    assert by_chance <= 0.08
+    biased = np.zeros(52)
+    biased[:13] = rng.normal(12, 4, 13)
+    assert is_confirmed(biased)
+
+
+def test_inputs_of_a_hundred_series_in_undisturbed_weeks_differ_from_nothing():
+    """Seasons, offers and prices that rise once a year are as in the year before."""
+    found = []
+    for seed in range(3):
+        history = make_shops(5, 20, 156, seed).history
+        last = history[SERIES.time].max()
+        for ago in (0, 4, 8):
+            known = history[history[SERIES.time] <= last - pd.Timedelta(weeks=ago)]
+            trained = str((last - pd.Timedelta(weeks=20)).date())
+            found += [one for one in input_drift(known, SERIES, trained, ForecastLimits()) if one.drifted]
+    assert found == []
 
 
 def many(error, seed=1, series=60):

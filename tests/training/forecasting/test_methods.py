@@ -48,7 +48,7 @@ def test_corrected_intervals_cover_what_they_claim():
     actual = rng.normal(0, 1, 40000) * np.where(steps == 2, 3.0, 1.0)
     low, high = np.full(40000, -0.1), np.full(40000, 2.0)  # too narrow below, and above too wide for the first step
     past, future = slice(20000), slice(20000, None)
-    found = correction(low[past], high[past], actual[past], steps[past])
+    found = correction(low[past], high[past], actual[past], steps[past], np.arange(len(low))[past] % 50)
     down, up = found.moves(steps[future])
     within = (actual[future] >= low[future] - down) & (actual[future] <= high[future] + up)
     for step in (1, 2):
@@ -56,9 +56,38 @@ def test_corrected_intervals_cover_what_they_claim():
     assert up[steps[future] == 1].mean() < 0 < down.min()
 
 
+def test_next_week_is_covered_as_claimed_where_all_series_of_a_week_are_off_together():
+    """Six weeks of 60 rows: by single rows, nearly a quarter of what comes lies outside."""
+    rng = np.random.default_rng(4)
+    inside, by_rows = [], []
+    for _ in range(150):
+        shocks = rng.normal(0, 1, 7)
+        actual = shocks.repeat(60) + rng.normal(0, 1, 420)
+        weeks, zero = np.arange(7).repeat(60), np.zeros(420)
+        past, future = slice(360), slice(360, None)
+        found = correction(zero[past], zero[past], actual[past], np.ones(360, int), weeks[past])
+        ends = (-found.all.low, found.all.high), np.quantile(actual[past], (0.1, 0.9))
+        for low_high, kept in zip(ends, (inside, by_rows), strict=True):
+            kept.append(((actual[future] >= low_high[0]) & (actual[future] <= low_high[1])).mean())
+    assert np.mean(by_rows) < 0.76
+    assert 0.78 < np.mean(inside) < 0.82
+
+
+@given(
+    hnp.arrays(float, 60, elements=st.floats(-5, 5)), hnp.arrays(np.int64, 60, elements=st.integers(0, 8)),
+    st.permutations(range(60)),
+)  # fmt: skip
+def test_ends_are_scores_of_past_weeks_whatever_the_rows_order(actual, weeks, order):
+    zero, one = np.zeros(60), np.ones(60, int)
+    found = correction(zero, zero, actual, one, weeks).all
+    assert found.high in actual
+    assert -found.low in actual
+    assert correction(zero, zero, actual[order], one, weeks[order]).all == found
+
+
 def test_without_rows_no_interval_moves():
     nothing = np.array([])
-    down, up = correction(nothing, nothing, nothing, nothing).moves(np.array([1, 2]))
+    down, up = correction(nothing, nothing, nothing, nothing, nothing).moves(np.array([1, 2]))
     assert down.tolist() == up.tolist() == [0.0, 0.0]
 
 

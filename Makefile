@@ -71,7 +71,7 @@ monitoring: setup ## Render the dashboards and alerts of Azure Monitor (USE_CASE
 	@$(RUN) -m monitoring.render $(USE_CASE)
 
 test: setup ## The tests that need nothing but Python, in a few minutes (ARGS="-k name" picks)
-	$(RUN) -m pytest -m "not (stack or $(NEEDS_MORE))" -n 2 --dist loadfile $(ARGS)
+	$(RUN) -m pytest -m "not (stack or $(NEEDS_MORE))" -n 3 --dist loadfile $(ARGS)
 
 test-stack: setup ## Tests that start real servers and wait for them; they need nothing but Python either
 	$(RUN) -m pytest -m "stack and not ($(NEEDS_MORE))" -n 2 --dist loadfile $(ARGS)

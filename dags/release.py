@@ -63,6 +63,7 @@ from lifecycle.tasks.release import (
     record_staging_restored,
     resolve_candidate,
     skip_unless_approved,
+    tell_put_back,
 )
 from training.use_case import UseCase, load_all
 
@@ -127,6 +128,7 @@ def steps(use_case: UseCase) -> None:
             step="restore",
             trigger_rule="one_failed",
             pre_execute=skip_unless_approved,
+            on_success_callback=tell_put_back,
             **to_production,
             **FOUND_IN_PRODUCTION,
         )

@@ -10,14 +10,11 @@ Should the task die between sending and keeping, the repeated alert has the same
 
 import html
 import logging
-import smtplib
 from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
 import msgspec
-from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 
 from lifecycle import settings
 from lifecycle.hooks import connections
@@ -78,22 +75,7 @@ def send(alert: Alert) -> bool:
     tries again.
     """
     log.warning("ALERT %s: %s", alert.subject, alert.text)
-    try:
-        connection = BaseHook.get_connection(CONNECTION_ID)
-    except AirflowNotFoundException:
-        return True
-    try:
-        if connection.conn_type == "smtp":
-            _mail(alert)
-        elif connection.conn_type in connections.HTTP_TYPES:
-            _post(alert)
-        else:
-            log.error("connection %r has type %r: use smtp or http", CONNECTION_ID, connection.conn_type)
-            return False
-    except (AirflowException, OSError, RuntimeError, smtplib.SMTPException, ValueError) as error:
-        log.error("the alert could not be sent through connection %r: %s", CONNECTION_ID, error)
-        return False
-    return True
+    return connections.deliver(CONNECTION_ID, mail=lambda: _mail(alert), post=lambda: _post(alert))
 
 
 def _mail(alert: Alert) -> None:

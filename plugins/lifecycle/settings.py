@@ -63,6 +63,8 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     response_hours: float = 48.0
     """No answer within this time is a no."""
+    reminder_hours: float = 4.0
+    """So long before that end, people are reminded through connection ``messages``; 0: never."""
     canary_seconds: int = 300
     """How long the canary is watched before the full rollout."""
     canary_max_error_rate: float = 0.01
@@ -87,6 +89,11 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def response_timeout(self) -> timedelta:
         return timedelta(hours=self.response_hours)
+
+    @property
+    def reminder(self) -> timedelta:
+        """How long before the end of the time people are reminded; nothing where that would be at its beginning."""
+        return timedelta(hours=self.reminder_hours if self.reminder_hours < self.response_hours else 0)
 
 
 class Scoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

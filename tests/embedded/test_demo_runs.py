@@ -217,7 +217,7 @@ def test_dropped_history_finds_its_own_plan_where_its_run_looks_for_it(airflow, 
     demo = Demo(stack, demand, data=str(data), synthetic=False, approve="yes", keep=True, drop=True, plan=str(mine))
     demo._airflow, demo._runs = airflow, Runs(airflow, demand, tmp_path / "run")
     demo._follower = SimpleNamespace(
-        wait=lambda *_: "success",
+        wait=lambda *_, **__: "success",
         tasks={("demand_train", "announce_model_version"): SimpleNamespace(state="success")},
     )
     dropped = []

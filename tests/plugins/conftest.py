@@ -10,6 +10,7 @@ import pytest
 import requests
 from airflow.models.connection import Connection
 from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from lifecycle.hooks import registry
 from tests.support.machine import free_port
@@ -46,7 +47,13 @@ def mlflow_server(tmp_path_factory):
 def connections(monkeypatch):
     """A dictionary of Airflow connections by id, used in place of the secrets backends."""
     known: dict[str, Connection] = {}
-    monkeypatch.setattr(BaseHook, "get_connection", staticmethod(lambda conn_id: known[conn_id]))
+
+    def get_connection(conn_id: str) -> Connection:
+        if conn_id not in known:
+            raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
+        return known[conn_id]
+
+    monkeypatch.setattr(BaseHook, "get_connection", staticmethod(get_connection))
     registry.client.cache_clear()
     yield known
     registry.client.cache_clear()

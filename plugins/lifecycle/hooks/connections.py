@@ -2,12 +2,20 @@
 
 import functools
 import json
+import logging
+import smtplib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 
 if TYPE_CHECKING:
     from airflow.providers.http.hooks.http import HttpHook
     from airflow.providers.smtp.hooks.smtp import SmtpHook
+
+log = logging.getLogger(__name__)
 
 HTTP_TYPES = ("http", "https")
 """Types of connections to an HTTP server. ``https`` is what Airflow makes of ``AIRFLOW_CONN_X=https://host``."""
@@ -59,6 +67,7 @@ def _webhook_hook() -> "type[HttpHook]":
             found = super().get_connection(conn_id)
             extra = dict(found.extra_dejson)
             path = str(extra.pop("path", "")).lstrip("/")
+            extra.pop("service", None)  # ours (lifecycle.messages), and no header
             if found.password and not found.login:
                 extra.setdefault("Authorization", f"Bearer {found.password}")
             extra.setdefault("timeout", _TIMEOUT)
@@ -115,3 +124,27 @@ def mail(conn_id: str, subject: str, html: str, headers: dict[str, str]) -> None
             raise ValueError(f'its extra has no "{name}": name {whose}')
     with hook as server:
         server.send_email_smtp(to=extra["to"], subject=subject, html_content=html, custom_headers=headers)
+
+
+def deliver(conn_id: str, *, mail: Callable[[], None], post: Callable[[], None]) -> bool:
+    """Send by ``mail`` or ``post``, as the connection's type asks; whether it arrived there.
+
+    Without the connection there is nowhere to send to, and that counts as arrived. What cannot be delivered is logged
+    as an error.
+    """
+    try:
+        connection = BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        return True
+    try:
+        if connection.conn_type == "smtp":
+            mail()
+        elif connection.conn_type in HTTP_TYPES:
+            post()
+        else:
+            log.error("connection %r has type %r: use smtp or http", conn_id, connection.conn_type)
+            return False
+    except (AirflowException, OSError, RuntimeError, smtplib.SMTPException, ValueError) as error:
+        log.error("it could not be sent through connection %r: %s", conn_id, error)
+        return False
+    return True

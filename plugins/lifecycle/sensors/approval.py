@@ -11,7 +11,8 @@ from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
-from lifecycle import four_eyes, settings
+from lifecycle import four_eyes, messages, settings
+from lifecycle.evidence import links
 from lifecycle.evidence.document import Decision
 from lifecycle.four_eyes import Requester
 from lifecycle.hooks import airflow_api
@@ -106,6 +107,16 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+def _end(asked_at: datetime) -> datetime:
+    """Until when an answer counts."""
+    return asked_at + settings.load().release.response_timeout
+
+
+def _page(context: Any) -> str:
+    """Where the question is answered."""
+    return links.answer_page(settings.load().airflow_url, context["ti"].dag_id, context["ti"].run_id)
+
+
 class ManualGateSensor(BaseSensorOperator, BranchMixIn):
     """Ask a person for approval and follow one of two branches.
 
@@ -126,11 +137,12 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
     :param body: Markdown that shows what is approved; a cleared task goes on showing the first one. (templated)
     :param digest: of what is approved; an approval of another digest is refused. (templated)
     :param version: the model version that is released. (templated)
+    :param sentence: what asks to replace what, for the message to those who may answer. (templated)
     :param approved_task_id: task that follows an approval.
     :param rejected_task_id: task that follows a rejection or silence.
     """
 
-    template_fields: Sequence[str] = ("subject", "body", "digest", "version")
+    template_fields: Sequence[str] = ("subject", "body", "digest", "version", "sentence")
 
     def __init__(
         self,
@@ -140,6 +152,7 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
         body: Any,
         digest: Any,
         version: Any = "",
+        sentence: Any = "",
         approved_task_id: str,
         rejected_task_id: str,
         **kwargs: Any,
@@ -150,6 +163,7 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
         self.body = body
         self.digest = digest
         self.version = version
+        self.sentence = sentence
         self.approved_task_id = approved_task_id
         self.rejected_task_id = rejected_task_id
 
@@ -157,8 +171,10 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
         """Put the question and wait, or go on from where an earlier try was."""
         kept = Question.find(context["ti"]) if context["ti"].try_number > 1 else None
         if kept is None:
+            asked_at = datetime.now(UTC)
             self._ask(context)
-            self._wait(context, self.digest, datetime.now(UTC).isoformat())
+            messages.waits(self.use_case, self.subject, self.sentence, _end(asked_at), _page(context))
+            self._wait(context, self.digest, asked_at.isoformat())
         elif kept.answer:
             self.log.info("an earlier try was answered at %s: going on with that answer", kept.answer["responded_at"])
             self.decided(context, kept.answer, kept.digest, kept.asked_at)
@@ -201,31 +217,37 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
         )
         self.log.info("asked %s", approvers or "any editor")
 
-    def _wait(self, context: Any, digest: str, asked_at: str) -> None:
-        """Park for a while, and again until the time is over; then silence decides.
+    def _wait(self, context: Any, digest: str, asked_at: str, reminded: bool = False) -> None:
+        """Park for a while, and again until the time is over; then silence decides. Some time before, remind people.
 
         Airflow resumes the task as soon as it is answered. Only where its database locks no rows (SQLite), an
         answer in the moment of the parking leaves the task parked: the end of the while then brings it.
         """
-        stood = datetime.now(UTC) - _time(asked_at)
-        left = settings.load().release.response_timeout - stood
+        now = datetime.now(UTC)
+        stood, left = now - _time(asked_at), _end(_time(asked_at)) - now
         if left <= timedelta(0):
             return self._conclude(context, silence(), digest)
+        until_reminder = left - settings.load().release.reminder
+        if until_reminder <= timedelta(0) and not reminded:
+            messages.still_waits(self.use_case, self.subject, _end(_time(asked_at)), _page(context))
+            reminded = True
         self.log.info("waiting for an answer, for another %s", left)
+        rest = left if reminded else until_reminder
         raise TaskAwaitingInput(
             method_name="decided",
-            kwargs={"digest": digest, "asked_at": asked_at},
-            timeout=min(left, _RARE_LOOK, max(_FIRST_LOOK, stood)),
+            kwargs={"digest": digest, "asked_at": asked_at, "reminded": reminded},
+            timeout=min(rest, _RARE_LOOK, max(_FIRST_LOOK, stood)),
         )
 
-    def decided(self, context: Any, event: dict[str, Any], digest: str, asked_at: str) -> None:
+    def decided(self, context: Any, event: dict[str, Any], digest: str, asked_at: str, reminded: bool = False) -> None:
         """Turn the answer into a decision, or wait on where none has come.
 
         :param digest: what the question was about, whatever the template says by now.
         :param asked_at: when it was first put; RFC 3339, UTC.
+        :param reminded: people were told that the time is nearly over.
         """
         if event.get("error_type") == "timeout":
-            return self._wait(context, digest, asked_at)
+            return self._wait(context, digest, asked_at, reminded)
         if "error" in event:
             raise AirflowFailException(f"the question could not be put: {event['error']}; clear this task to ask again")
         decision = decision_of(event)
@@ -238,7 +260,7 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
             self.log.warning(message)
             airflow_api.set_run_note(context["ti"].dag_id, context["ti"].run_id, message)
             self._ask(context)
-            return self._wait(context, digest, asked_at)
+            return self._wait(context, digest, asked_at, reminded)
         return self._conclude(context, decision, digest)
 
     def _conclude(self, context: Any, decision: Decision, digest: str) -> None:
@@ -249,6 +271,7 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
             decision.decided_by,
             decision.comment,
         )
+        messages.decided(self.use_case, self.subject, decision, _page(context))
         # Pushed here and not returned: branching ends the task by an exception.
         context["ti"].xcom_push(key="return_value", value={**msgspec.to_builtins(decision), "digest": digest})
         self.do_branch(context, self.approved_task_id if decision.approved else self.rejected_task_id)
@@ -278,6 +301,7 @@ def gate(use_case: str, candidate: Any, evidence: Any) -> ManualGateSensor:
         body=evidence["body"],
         digest=evidence["digest"],
         version=candidate["version"],
+        sentence=evidence["sentence"],
         approved_task_id=RECORD_APPROVAL,
         rejected_task_id=RECORD_REJECTION,
         # An answer within seconds of the question costs a try, and the next one goes on with it.

@@ -13,7 +13,7 @@ from airflow.sdk import Asset, Metadata, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from msgspec import UNSET, UnsetType
 
-from lifecycle import four_eyes, released_model, settings, task_links
+from lifecycle import four_eyes, messages, released_model, settings, task_links
 from lifecycle.evidence import document as evidence
 from lifecycle.evidence import gate_body, headline, impact, links
 from lifecycle.evidence.document import Decision, Evidence
@@ -230,6 +230,11 @@ def _stage_seconds(context: Any) -> dict[str, float]:
     return dict(sorted(timed, key=lambda row: -row[1]))
 
 
+def _run_page(context: Any) -> str:
+    run = context["dag_run"]
+    return links.airflow_run(settings.load().airflow_url, run.dag_id, run.run_id)
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -351,6 +356,13 @@ def skip_unless_approved(context: Any) -> None:
         raise AirflowSkipException("the release ended before production was touched")
 
 
+def tell_put_back(context: Any) -> None:
+    """Production runs again what it ran before a release that failed."""
+    instance = context["ti"]
+    candidate = instance.xcom_pull(task_ids="resolve_candidate")
+    messages.put_back(instance.task.use_case, candidate["version"], _run_page(context))
+
+
 @task(show_return_value_in_logs=False)
 def promote(use_case: str, candidate: dict[str, Any], image: str) -> Any:
     """Move the aliases: from here on the registry says that this version is in production."""
@@ -366,6 +378,7 @@ def _promoted(use_case: str, candidate: dict[str, Any], image: str) -> Iterator[
     if previous:
         note += f"; previous champion: version {previous.version}"
     _tell(context, note)
+    messages.in_production(use_case, note, context["params"].get("reason") or "", _run_page(context))
     task_links.show(context["ti"], task_links.of_version(use_case, version, registry.experiment_of(version.run_id)))
     extra: dict[str, Any] = {"name": version.name, "version": version.version}
     extra |= {"run_id": version.run_id, "image": image}

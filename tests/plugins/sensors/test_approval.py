@@ -45,6 +45,15 @@ def asked(monkeypatch):
     return questions
 
 
+@pytest.fixture(autouse=True)
+def told(monkeypatch):
+    """The kinds of messages that were sent."""
+    kinds = []
+    for kind in ("waits", "still_waits", "decided"):
+        monkeypatch.setattr(gate.messages, kind, lambda *said, kind=kind: kinds.append(kind))
+    return kinds
+
+
 @pytest.fixture
 def sensor(use_release_settings):
     with DAG("release", schedule=None):
@@ -147,6 +156,35 @@ def test_rejection_counts_whatever_has_been_rebuilt(sensor, context):
 TIMEOUT = {"error": "timed out", "error_type": "timeout"}
 
 
+def test_people_are_told_of_the_question_and_of_the_decision_once(sensor, context, asked, told):
+    with pytest.raises(TaskAwaitingInput):
+        sensor.execute(context)
+    with pytest.raises(TaskAwaitingInput):
+        sensor.decided(context, TIMEOUT, **ASKED)
+    with pytest.raises(DownstreamTasksSkipped):
+        sensor.decided(context, answer("Reject"), **ASKED)
+    assert told == ["waits", "decided"]
+
+
+def test_people_are_reminded_once_before_the_time_is_over(sensor, context, told, use_release_settings):
+    use_release_settings(response_hours=8)
+    with pytest.raises(TaskAwaitingInput) as parked:
+        sensor.decided(context, TIMEOUT, digest="sha256:aa", asked_at=AGO[90])
+    assert told == []
+    with pytest.raises(TaskAwaitingInput) as parked:
+        sensor.decided(context, TIMEOUT, digest="sha256:aa", asked_at=AGO[300])
+    with pytest.raises(TaskAwaitingInput):
+        sensor.decided(context, TIMEOUT, **parked.value.kwargs)
+    assert told == ["still_waits"]
+
+
+def test_park_ends_when_the_reminder_is_due(sensor, context, use_release_settings):
+    use_release_settings(response_hours=5.5)
+    with pytest.raises(TaskAwaitingInput) as parked:
+        sensor.decided(context, TIMEOUT, digest="sha256:aa", asked_at=AGO[60])
+    assert abs(parked.value.timeout - timedelta(minutes=30)) < timedelta(minutes=1), "and not after an hour"
+
+
 def test_silence_is_a_no(sensor, context):
     with pytest.raises(DownstreamTasksSkipped) as branch:
         sensor.decided(context, TIMEOUT, digest="sha256:aa", asked_at=AGO[300])
@@ -162,7 +200,7 @@ def test_look_that_finds_no_answer_parks_for_as_long_again_and_never_beyond_the_
     with pytest.raises(TaskAwaitingInput) as parked:
         sensor.decided(context, TIMEOUT, digest="sha256:aa", asked_at=AGO[minutes])
     assert abs(parked.value.timeout - timedelta(minutes=parks)) < timedelta(minutes=1)
-    assert parked.value.kwargs == {"digest": "sha256:aa", "asked_at": AGO[minutes]}
+    assert parked.value.kwargs == {"digest": "sha256:aa", "asked_at": AGO[minutes], "reminded": False}
     assert asked == []
 
 
@@ -323,7 +361,7 @@ def test_retry_without_an_answer_waits_for_what_is_left_since_the_first_question
     with pytest.raises(TaskAwaitingInput) as parked:
         sensor.execute(context)
     assert timedelta(minutes=29) < parked.value.timeout <= timedelta(minutes=30)
-    assert parked.value.kwargs == {"digest": "sha256:aa", "asked_at": AGO[90]}
+    assert parked.value.kwargs == {"digest": "sha256:aa", "asked_at": AGO[90], "reminded": False}
     assert asked == [], "asking again would remove an answer that arrives at this moment"
 
 

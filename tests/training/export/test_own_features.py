@@ -188,7 +188,7 @@ def test_what_docs_name_converts_for_every_family(make_features, family, dataset
 
 def test_example_of_the_docs_converts(dataset, space, tmp_path):
     text = (ROOT / "docs" / "your-model.md").read_text()
-    (source,) = re.findall(r"```python\n(.*?def make_features.*?)```", text, re.DOTALL)
+    (source,) = re.findall(r"```python\n((?:(?!```).)*def make_features.*?)```", text, re.DOTALL)
     example = {}
     exec(source, example)  # noqa: S102  (our own page)
     ensemble, outliers = with_features(dataset, example["make_features"], space.starting_points, tmp_path)

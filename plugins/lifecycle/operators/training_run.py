@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from lifecycle import settings, task_links
-from lifecycle.hooks import registry
+from lifecycle import settings
 from lifecycle.operators.job_run import JobRunOperator
 from training import use_case as definitions
 
@@ -32,12 +31,6 @@ class TrainingRunOperator(JobRunOperator):
             "code_hash": self.code["code_hash"],
             "git_revision": self.code["git_revision"],
         }
-
-    def execute_complete(self, context: Any, event: dict[str, Any]) -> None:
-        """Take the end of the run, and leave a link to what it has logged."""
-        super().execute_complete(context, event)
-        if run_id := registry.training_run(self.use_case, self.run_key(context["ti"])):
-            task_links.show(context["ti"], task_links.of_run(registry.experiment_of(run_id), run_id))
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Data set, training run and model version, where OpenLineage is configured."""

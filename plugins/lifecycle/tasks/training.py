@@ -36,6 +36,7 @@ def announce_model_version(use_case: str, run_key: str) -> dict[str, str]:
         )
     version = registry.by_training_run(use_case, training_run, run_key)
     if version is None:
+        task_links.show(context["ti"], task_links.of_run(registry.experiment_of(training_run), training_run))
         evaluation = registry.training_artifact(training_run, tags.EVALUATION_FILE)
         reasons = "; ".join(evaluation["reasons"])
         airflow_api.set_run_note(run.dag_id, run.run_id, f"Nothing was registered: {reasons}")

@@ -57,6 +57,7 @@ def test_failed_verdict_skips_the_asset_and_says_why(told, monkeypatch):
         run_task(training.announce_model_version, found, USE_CASE, "key")
     assert found["outlet_events"][ASSET].extra is None
     assert told == ["Nothing was registered: roc_auc is 0.6"]
+    assert "/runs/" in found["ti"].pushed["link_mlflow_run"], "where the evaluation is"
 
 
 def test_job_that_wrote_to_another_mlflow_is_a_failure_that_names_the_connection(told, monkeypatch):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from lifecycle.evidence import headline
 from tests.support import unpickled
 from training import forecast_job, training_job
 from training.data.data_error import DataError
@@ -124,6 +125,8 @@ def test_evaluation_compares_with_seasonal_naive_over_thirteen_weeks(evaluation)
     assert evaluation["plain"]["title"] == "Seasonal naive"
     assert evaluation["champion"] is None
     assert set(evaluation["challenger"]) == set(TITLES)
+    kept = json.loads(json.dumps(evaluation, sort_keys=True))  # as the evidence of a release keeps it
+    assert list(headline.titles(kept)) == list(TITLES), "the page's sentence is about the figure that the gate's is"
     for figure in evaluation["challenger"].values():
         assert figure["low"] <= figure["value"] <= figure["high"]
     by_horizon = evaluation["tables"][0]

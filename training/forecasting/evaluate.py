@@ -80,6 +80,7 @@ def evaluate(
             "verdict": "failed" if found.faults else "passed",
             "reasons": list(found.faults),
             "titles": figures.TITLES,
+            "figures": list(figures.TITLES),
             "challenger": figures.measure(challenger, series, seed),
             "champion": figures.measure(other, series, seed) if champion else None,
             "comparison": against_champion,

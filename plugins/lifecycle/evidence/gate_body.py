@@ -218,9 +218,9 @@ def _staging(evidence: Evidence) -> str:
 
 
 def _scan(evidence: Evidence) -> str:
-    """Empty where nothing was built; otherwise a sentence and a blank."""
+    """Empty where nothing was built; otherwise a short sentence and a blank."""
     found = evidence.image.scan
-    return "" if isinstance(found, UnsetType) else f"{text(found.sentence)} "
+    return "" if isinstance(found, UnsetType) else f"{text(found.short)} "
 
 
 def _drift(nights: list[Night], period: str) -> str:

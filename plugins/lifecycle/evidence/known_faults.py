@@ -64,3 +64,10 @@ class Scan(msgspec.Struct, frozen=True, kw_only=True):
         named = ", ".join(map(str, self.faults[:_SHOWN]))
         more = f" and {len(self.faults) - _SHOWN} more" if len(self.faults) > _SHOWN else ""
         return f"Python packages: {counted(self.faults)} in {self.packages}: {named}{more} ({self.advisories})."
+
+    @property
+    def short(self) -> str:
+        """The sentence for the gate, where every line counts: why and of when is on the evidence page."""
+        if self.not_scanned:
+            return "Packages: not scanned."
+        return f"Packages: {counted(self.faults)}, {self.faults[0]}." if self.faults else "Packages: no known fault."

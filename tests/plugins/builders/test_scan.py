@@ -85,6 +85,7 @@ def test_image_is_not_scanned_where_there_is_no_copy_or_an_old_one(tmp_path, pla
     said = found(str(tmp_path / place) if place else "", days=5)
     assert says in said.not_scanned
     assert said.sentence.startswith("Python packages: not scanned (")
+    assert said.short == "Packages: not scanned."
     assert objection(said, blocked_from="LOW", unscanned_blocks=False) == ""
     assert says in objection(said, blocked_from="never", unscanned_blocks=True)
 

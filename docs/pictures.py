@@ -21,8 +21,8 @@ from training.use_case import UseCase, load
 IMAGES = Path(__file__).with_name("images")
 EXAMPLE = "attrition"
 SIZE = {"width": 1280, "height": 900}
-TALL = {"width": 1280, "height": 1400}
-"""For a graph whose tasks stand below each other."""
+FLAT = {"width": 1280, "height": 460}
+"""For a graph whose stages stand side by side."""
 GATE, REJECT = "await_approval", "Reject"
 _HIDE = """([place, other]) => {
   const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -102,7 +102,7 @@ def gate_page(page: Page, airflow: Airflow, use_case: UseCase, run_id: str) -> N
 
 def graph(page: Page, airflow: Airflow, use_case: UseCase, run_id: str) -> Locator:
     """The graph of a release run, as Airflow draws it."""
-    page.set_viewport_size(TALL)
+    page.set_viewport_size(FLAT)
     page.evaluate("localStorage.setItem('default_dag_view', JSON.stringify('graph'))")
     page.goto(airflow.link(use_case.release_dag, run_id))
     page.get_by_role("button", name="Fit View").click()

@@ -68,6 +68,7 @@ def test_evidence_of_a_release_holds_every_item_and_who_decided(airflow, first):
         "reference": built["image"],
         "sbom_digest": built["sbom_digest"],
         "base": built["base"],
+        "scan": built["scan"],
     }
     assert {check["name"] for check in document["staging_report"]["checks"]} >= {"golden answers", "no restart"}
     assert {"build_image", "deploy_staging", "verify_staging"} <= set(document["stage_seconds"])

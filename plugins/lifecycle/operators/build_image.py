@@ -78,7 +78,7 @@ class BuildImageOperator(BaseOperator):
             "tag": inputs.tag,
             "sbom_digest": build_inputs.sbom_digest(inputs),
             "base": self._builder.base(inputs),
-            "scan": msgspec.to_builtins(scanned),
+            "scan": msgspec.json.decode(msgspec.json.encode(scanned)),  # without tuples, which XComs show as text
             "reused": reused,
         }
 

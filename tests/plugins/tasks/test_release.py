@@ -313,7 +313,7 @@ def test_gate_body_shows_metrics_digest_checks_and_what_is_replaced(model):
         "| 0.850 |",
         AA.digest[7:19],
         "`0a0a0a0a0a0a`",
-        "Staging: passed every check (1). Python packages: 1 known fault in 24: CVE-1 in flask 3.1.3 (LOW",
+        "Staging: passed every check (1). Packages: 1 known fault, CVE-1 in flask 3.1.3 (LOW",
         "> spring",
         "Asked by omar",
     ):

@@ -153,7 +153,7 @@ class Stack:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}",
             "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}",
             "PYTHONUNBUFFERED": "1",
-            # What libraries deprecate of each other is no news to who reads a task's log; Airflow shows it otherwise.
+            # Airflow would show in every task's log what its libraries deprecate of each other.
             "PYTHONWARNINGS": kept.get("PYTHONWARNINGS", "ignore::DeprecationWarning,ignore:ProvidersManager"),
             # setproctitle would otherwise overwrite the environment that leftovers are found by.
             "SPT_NOENV": "1",

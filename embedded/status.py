@@ -46,7 +46,7 @@ def _tell_down(stack: Stack, say: Say) -> int:
     if left := processes.leftovers(stack.home):
         say(
             f"the stack in {stack.home} has lost its supervisor, and {len(left)} of its processes go on without it: "
-            "`make up` ends them and starts anew, `make down` ends them"
+            "`make up` ends them and starts again, `make down` ends them"
         )
     else:
         say(f"the stack in {stack.home} is down: `make up` starts it")
@@ -56,10 +56,8 @@ def _tell_down(stack: Stack, say: Say) -> int:
 def _part(part: Part, say: Say) -> Iterator[str]:
     """Say of each thing that a part does whether it answers; yields those that do not."""
     for check in part.checks:
-        if answers := check.ready(time.time() - _BEAT_SECONDS):
-            say(f"{check.name:<22} answers  {check.address}".rstrip())
-        else:
-            say(f"{check.name:<22} DOES NOT ANSWER  {check.address}".rstrip())
+        answers = check.ready(time.time() - _BEAT_SECONDS)
+        say(f"{check.name:<22} {'answers' if answers else 'DOES NOT ANSWER'}  {check.address}".rstrip())
         if not answers:
             yield check.name
 

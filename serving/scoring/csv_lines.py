@@ -110,7 +110,7 @@ def _ends(line: str) -> bool:
 
 
 def surplus(cells: list[str], width: int) -> str:
-    """Why a line is not a row of a table of so many columns; empty where it is. Empty cells beyond them say nothing."""
+    """What is wrong with a line that has cells beyond the columns; empty where those cells are empty."""
     return f"more cells than the header has columns ({width})" if any(cells[width:]) else ""
 
 

@@ -79,12 +79,12 @@ def bill_of_materials(name: str, version: str, requirements: str, part: ModelPar
     application = Component(name=name, version=version, type=ComponentType.APPLICATION, bom_ref="image")
     metadata = BomMetaData(component=application)
     metadata.timestamp = None  # type: ignore[assignment] # optional in CycloneDX: a date would change the digest
+    model, data = part.components()
     bom = Bom(
-        components=[*packages, *part.components()],
+        components=[*packages, model, data],
         metadata=metadata,
         serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"{name}:{version}"),
     )
-    model, data = part.components()
     bom.register_dependency(application, [*packages, model])
     bom.register_dependency(model, [data])
     return JsonV1Dot6(bom).output_as_string(indent=2)

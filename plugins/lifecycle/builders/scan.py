@@ -74,7 +74,7 @@ class Advisory(msgspec.Struct, frozen=True):
 
 
 def scan(requirements: str, place: str, *, days: int, now: datetime | None = None) -> Scan:
-    """Look the pins of a requirements file up in the copy at ``place``; one older than ``days`` is none.
+    """Look the pins of a requirements file up in the copy at ``place``; a copy older than ``days`` does not count.
 
     Raises ``ScanError`` for a copy that holds what is not an advisory: half a copy must not pass for a whole one.
     """
@@ -119,7 +119,7 @@ def objection(found: Scan, *, blocked_from: Severity | Literal["never"], unscann
 
 
 def read(place: Path) -> Iterator[Advisory]:
-    """Every advisory of a folder or zip archive; raises ``ScanError`` for a file that is none."""
+    """Every advisory of a folder or zip archive; raises ``ScanError`` for a file that is not one."""
     for name, content in _documents(place):
         try:
             yield msgspec.json.decode(content, type=Advisory)

@@ -40,6 +40,12 @@ def _session(connection: Any) -> tuple[requests.Session, str]:
     return session, base
 
 
+def tell(context: Any, text: str) -> None:
+    """Say it in the note of a task's run, which the list of runs shows, and in the task's log."""
+    log.info(text)
+    set_run_note(context["dag_run"].dag_id, context["dag_run"].run_id, text)
+
+
 def set_run_note(dag_id: str, run_id: str, note: str) -> None:
     """Show ``note`` on the DAG run's page.
 

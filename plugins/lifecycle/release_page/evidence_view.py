@@ -85,7 +85,7 @@ def read(use_case: str, run_id: str, key: str) -> EvidencePage | None:
 
 def _page(document: Evidence, stored: bytes) -> EvidencePage:
     configured, model, evaluation = settings.load(), document.model, document.evaluation
-    experiment_id = registry.client().get_run(model.training_run_id).info.experiment_id
+    experiment_id = registry.experiment_of(model.training_run_id)
     run_url = functools.partial(links.mlflow_run, configured.mlflow_url, experiment_id, model.training_run_id)
     running = document.replaces.version if document.replaces else ""
     impact = document.preview.impact if document.preview else None

@@ -65,7 +65,7 @@ def resolve_candidate(use_case: str) -> dict[str, Any]:
             f"version {version.version} has no training run: train it with {definitions.load(use_case).train_dag}"
         )
     production = _in_production(use_case)
-    _tell(context, _offer(version.version, production["version"], announced))
+    airflow_api.tell(context, _offer(version.version, production["version"], announced))
     task_links.show(context["ti"], task_links.of_version(use_case, version, registry.experiment_of(version.run_id)))
     return {
         "name": version.name,
@@ -73,12 +73,6 @@ def resolve_candidate(use_case: str) -> dict[str, Any]:
         "run_id": version.run_id,
         "production": production,
     }
-
-
-def _tell(context: Any, text: str) -> None:
-    """Say it in the run's note, which the list of runs shows, and in the log."""
-    log.info(text)
-    airflow_api.set_run_note(context["dag_run"].dag_id, context["dag_run"].run_id, text)
 
 
 def _offer(version: str, running: str, announced: list[str]) -> str:
@@ -95,7 +89,7 @@ def _challenger(use_case: str, announced: list[str], context: Any) -> Version:
     if challenger is None:
         names = ", ".join(announced)
         message = f"Announced: version {names}. No version is the challenger any more, so nothing is left to release"
-        airflow_api.set_run_note(context["dag_run"].dag_id, context["dag_run"].run_id, message)
+        airflow_api.tell(context, message)
         raise AirflowSkipException(message)
     return challenger
 
@@ -274,7 +268,8 @@ def _record_decision(use_case: str, context: Any, version: Version, document: Ev
     evidence.store(document)
     outcome = "approved" if decision.approved else "rejected"
     registry.set_tags(version, {tags.APPROVAL: outcome})
-    _tell(context, f"Version {version.version} {outcome} by {decision.decided_by}: {decision.comment or 'no comment'}")
+    comment = decision.comment or "no comment"
+    airflow_api.tell(context, f"Version {version.version} {outcome} by {decision.decided_by}: {comment}")
     return document
 
 
@@ -377,7 +372,7 @@ def _promoted(use_case: str, candidate: dict[str, Any], image: str) -> Iterator[
     note = f"Version {version.version} is in production ({reference.digest[:19]}...)"
     if previous:
         note += f"; previous champion: version {previous.version}"
-    _tell(context, note)
+    airflow_api.tell(context, note)
     messages.in_production(use_case, note, context["params"].get("reason") or "", _run_page(context))
     task_links.show(context["ti"], task_links.of_version(use_case, version, registry.experiment_of(version.run_id)))
     extra: dict[str, Any] = {"name": version.name, "version": version.version}
@@ -406,7 +401,7 @@ def bring_in(use_case: str, candidate: dict[str, Any], image: str) -> Any:
         f"Version {version.version} runs beside version {champion.version} in the next run of {definition.score_dag}, "
         "and takes over once the two were compared"
     )
-    _tell(context, note)
+    airflow_api.tell(context, note)
 
 
 @task

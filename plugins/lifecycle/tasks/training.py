@@ -1,6 +1,5 @@
 """The tasks of the training DAG: publish the job's code, and say what came out of it."""
 
-import logging
 from typing import Any
 
 from airflow.sdk import Asset, get_current_context, task
@@ -10,8 +9,6 @@ from lifecycle import settings, task_links
 from lifecycle.hooks import airflow_api, registry
 from training import use_case as definitions
 from training.registry import tags
-
-log = logging.getLogger(__name__)
 
 
 @task
@@ -27,7 +24,6 @@ def publish_code(use_case: str) -> dict[str, Any]:
 def announce_model_version(use_case: str, run_key: str) -> dict[str, str]:
     """Update the asset with the version that was registered, or skip and say why there is none."""
     context: Any = get_current_context()
-    run = context["dag_run"]
     training_run = registry.training_run(use_case, run_key)
     if training_run is None:
         raise AirflowFailException(
@@ -39,13 +35,12 @@ def announce_model_version(use_case: str, run_key: str) -> dict[str, str]:
         task_links.show(context["ti"], task_links.of_run(registry.experiment_of(training_run), training_run))
         evaluation = registry.training_artifact(training_run, tags.EVALUATION_FILE)
         reasons = "; ".join(evaluation["reasons"])
-        airflow_api.set_run_note(run.dag_id, run.run_id, f"Nothing was registered: {reasons}")
+        airflow_api.tell(context, f"Nothing was registered: {reasons}")
         raise AirflowSkipException(f"nothing was registered: {reasons}")
     extra = {"name": version.name, "version": version.version, "run_id": version.run_id}
     context["outlet_events"][Asset(definitions.load(use_case).version_asset)].extra = extra
     verdict = version.tags.get(tags.VERDICT, "")
     note = f"Registered version {version.version} (verdict: {verdict})"
-    log.info(note)
-    airflow_api.set_run_note(run.dag_id, run.run_id, note)
+    airflow_api.tell(context, note)
     task_links.show(context["ti"], task_links.of_version(use_case, version, registry.experiment_of(training_run)))
     return extra

@@ -6,6 +6,8 @@ from urllib.parse import quote
 
 import requests
 
+from lifecycle.task_ids import UNFINISHED
+
 Json = dict[str, Any]
 _TIMEOUT = 120.0
 """Seconds for one answer: the first ones of a busy machine were seen to take 42."""
@@ -100,6 +102,12 @@ class Airflow:
     def question(self, dag_id: str, run_id: str, task_id: str) -> Json:
         """What a waiting task asks, and the answer where there is one."""
         return self.get(_question_path(dag_id, run_id, task_id))
+
+    def questions(self, dag_id: str = "~", run_id: str = "~") -> list[Json]:
+        """The tasks, of all DAGs and runs unless said, whose question stands and has not been answered."""
+        path = f"/dags/{dag_id}/dagRuns/{_quoted(run_id)}/hitlDetails"
+        found = self.listed(path, "hitl_details", response_received="false", state=UNFINISHED)
+        return [question["task_instance"] for question in found]
 
     def answer(self, dag_id: str, run_id: str, task_id: str, option: str, comment: str) -> None:
         """Answer a waiting task; an answer that is there already stands."""

@@ -82,10 +82,9 @@ def _in_airflow(stack: Stack) -> Iterator[str]:
     """Gates that wait for an answer, and what starts by itself but is paused."""
     credentials = stack.credentials
     airflow = Airflow(stack.airflow_url, credentials.airflow_user, credentials.airflow_password, patience=_ASK_SECONDS)
-    waiting = airflow.listed("/dags/~/dagRuns/~/hitlDetails", "hitl_details", response_received="false")
-    for instance in (question["task_instance"] for question in waiting):
-        if instance["task_id"] == AWAIT_APPROVAL and instance["state"] == "awaiting_input":
-            gate = links.answer_page(stack.airflow_url, instance["dag_id"], instance["dag_run_id"])
+    for asking in airflow.questions():
+        if asking["task_id"] == AWAIT_APPROVAL:
+            gate = links.answer_page(stack.airflow_url, asking["dag_id"], asking["dag_run_id"])
             yield f"waits for your answer  {gate}"
     for dag in airflow.listed("/dags", "dags", paused="true"):
         if dag["timetable_summary"]:

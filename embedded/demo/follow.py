@@ -14,7 +14,6 @@ from embedded.demo.view import TaskView, View
 _POLL = 1.0
 _LINES = 25
 _ENDED = ("success", "failed")
-_DONE = (*_ENDED, "upstream_failed", "skipped", "removed")
 
 
 @dataclass(frozen=True)
@@ -74,13 +73,8 @@ class Follower:
         return Failure(dag_id, run_id, task_id, log_lines(log), self._airflow.link(dag_id, run_id, task_id))
 
     def asks(self, dag_id: str, run_id: str, task_id: str) -> bool:
-        """Whether a task that has asked still wants an answer.
-
-        Whatever it does at this moment: it may be looking whether it was answered, or be tried again.
-        """
-        if self._airflow.task(dag_id, run_id, task_id)["state"] in _DONE:
-            return False
-        return not self._airflow.question(dag_id, run_id, task_id)["response_received"]
+        """Whether a task has asked and still wants an answer."""
+        return any(task["task_id"] == task_id for task in self._airflow.questions(dag_id, run_id))
 
     def _refresh(self, progress: str = "") -> None:
         for dag_id, run_id in self._runs:

@@ -17,10 +17,10 @@ import msgspec
 from embedded.airflow_client import Airflow, Json
 from lifecycle.events.feeds import TABLES, File
 from lifecycle.events.files import local_version
+from lifecycle.task_ids import AWAIT_APPROVAL
 from serving.scoring.described import described
 from training.use_case import UseCase
 
-GATE = "await_approval"
 _ACTIVE = ("running", "queued")
 _ASSET_SECONDS = 60.0
 _DROP_SECONDS = 240.0
@@ -186,10 +186,8 @@ class Runs:
 
     def _stranger(self, run: Json, whose: str) -> Stranger:
         run_id = str(run["dag_run_id"])
-        asks = (
-            run["state"] == "running" and self._airflow.task(self._release, run_id, GATE)["state"] == "awaiting_input"
-        )
-        link = self._airflow.link(self._release, run_id, GATE if asks else None)
+        asks = any(task["task_id"] == AWAIT_APPROVAL for task in self._airflow.questions(self._release, run_id))
+        link = self._airflow.link(self._release, run_id, AWAIT_APPROVAL if asks else None)
         return Stranger(run_id, whose, asks, f"{link}/required_actions" if asks else link)
 
     def _events(self, train_run: str) -> list[Json]:

@@ -26,7 +26,7 @@ from embedded.demo import data as demo_data
 from embedded.demo.follow import Failure, Follower
 from embedded.demo.forecasts import ForecastTable
 from embedded.demo.prompt import ask
-from embedded.demo.runs import GATE, RunError, Runs
+from embedded.demo.runs import RunError, Runs
 from embedded.demo.scoring import Scoring, ScoringError
 from embedded.demo.trials import Trials
 from embedded.demo.view import timing_table
@@ -35,7 +35,7 @@ from embedded.preflight import PreflightError
 from embedded.stack import StackError
 from lifecycle.evidence import links
 from lifecycle.settings import NO_PLAN
-from lifecycle.task_ids import GATHER_EVIDENCE
+from lifecycle.task_ids import AWAIT_APPROVAL, GATHER_EVIDENCE
 from training.search.duration import long_training
 from training.use_case import Target, UseCase
 
@@ -282,7 +282,7 @@ class Demo:
         run_id = self._runs.await_release(train_run)
         self._leave_others_alone(train_run)
         self._say_link("release", self._airflow.link(self._release_dag, run_id))
-        while (state := self._follower.wait(self._release_dag, run_id, question=GATE)) == "awaiting_input":
+        while (state := self._follower.wait(self._release_dag, run_id, question=AWAIT_APPROVAL)) == "awaiting_input":
             self._answer(train_run, run_id)
         if state == "failed":
             raise DemoError(self._explain(self._release_dag, run_id))
@@ -311,17 +311,17 @@ class Demo:
             with self._stage("your decision"):
                 self._decision = ask(
                     f"Approve version {version} of {self._use_case.name} for production? [y/N] ",
-                    lambda: self._follower.asks(self._release_dag, run_id, GATE),
+                    lambda: self._follower.asks(self._release_dag, run_id, AWAIT_APPROVAL),
                 )
         if self._decision is None:
             return self._say("answered in Airflow")
         option = "Approve" if self._decision else "Reject"
-        self._airflow.answer(self._release_dag, run_id, GATE, option, comment)
+        self._airflow.answer(self._release_dag, run_id, AWAIT_APPROVAL, option, comment)
         return self._say(f"version {version}: {'yes' if self._decision else 'no'}, {comment}")
 
     def _conclude(self, train_run: str, run_id: str, before: str | None) -> int:
         """Compare production with the decision that was taken."""
-        question = self._airflow.question(self._release_dag, run_id, GATE)
+        question = self._airflow.question(self._release_dag, run_id, AWAIT_APPROVAL)
         approved = question["chosen_options"] == ["Approve"]
         who = (question["responded_by_user"] or {}).get("name", "nobody")
         version = self._own_version(train_run, run_id)
@@ -388,7 +388,7 @@ class Demo:
         """Where the time went; Airflow's own share is what passed between the tasks."""
         # A demo that goes on where an earlier one was has no time of that one.
         new = [task for task in self._follower.tasks.values() if task.started and task.started >= self._began]
-        ran = [task for task in new if task.state != "skipped" and task.task_id != GATE]
+        ran = [task for task in new if task.state != "skipped" and task.task_id != AWAIT_APPROVAL]
         tasks = [(f"{task.dag_id}.{task.task_id}", task.seconds or 0.0) for task in ran]
         between = total - sum(seconds for _, seconds in [*self._stages, *tasks])
         stages = [*self._stages, *tasks, ("Airflow, between the tasks", max(0.0, between))]

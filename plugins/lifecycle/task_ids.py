@@ -1,4 +1,4 @@
-"""Ids of tasks that other tasks, the page *Model releases* or a link speak of."""
+"""What is known by name of tasks: ids that other tasks, the page *Model releases* or a link speak of, and states."""
 
 GATHER_EVIDENCE = "gather_evidence"
 AWAIT_APPROVAL = "await_approval"
@@ -6,3 +6,10 @@ RECORD_APPROVAL = "record_approval"
 RECORD_REJECTION = "record_rejection"
 RESTORE_PRODUCTION = "restore_production"
 PROMOTE = "promote"
+
+UNFINISHED = (
+    "none", "scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred",
+    "awaiting_input",
+)  # fmt: skip
+"""States of a task that has not ended, as Airflow's API spells them. An unanswered question stands in all of them:
+its task leaves ``awaiting_input`` now and then to look whether it was answered."""

@@ -3,6 +3,7 @@
 import pytest
 
 from embedded.airflow_client import Airflow
+from lifecycle.task_ids import UNFINISHED
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 9])
@@ -19,3 +20,17 @@ def test_every_page_of_a_list_is_read_however_few_entries_the_server_gives(monke
     assert {path for path, _ in asked} == {"/dags/dag/dagRuns"}
     assert all(query == {"order_by": "-run_after", "state": ("running", "queued")} for _, query in asked)
     assert len(asked) == max(1, -(-count // 2))
+
+
+def test_questions_are_those_that_stand_unanswered(monkeypatch):
+    asked = []
+
+    def get(self, path, **query):
+        asked.append((path, query["response_received"], query["state"]))
+        return {"hitl_details": [{"task_instance": {"task_id": "gate"}}], "total_entries": 1}
+
+    monkeypatch.setattr(Airflow, "get", get)
+    airflow = Airflow("http://airflow", "user", "password")
+    assert airflow.questions() == airflow.questions("dag", "a run") == [{"task_id": "gate"}]
+    places = ["/dags/~/dagRuns/~/hitlDetails", "/dags/dag/dagRuns/a%20run/hitlDetails"]
+    assert asked == [(place, "false", UNFINISHED) for place in places]

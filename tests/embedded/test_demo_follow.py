@@ -96,19 +96,7 @@ def test_timing_table_adds_shares_and_the_total():
     assert "40.0" in output.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("state", "answered", "asks"),
-    [
-        ("awaiting_input", False, True),
-        ("awaiting_input", True, False),
-        ("running", False, True),  # it looks whether it was answered, and goes on waiting
-        ("up_for_retry", False, True),
-        ("success", False, False),  # nobody answered in time
-        ("failed", False, False),
-    ],
-)
-def test_question_stands_until_it_is_answered_or_its_task_has_ended(state, answered, asks):
-    airflow = SimpleNamespace(
-        task=lambda *place: {"state": state}, question=lambda *place: {"response_received": answered}
-    )
+@pytest.mark.parametrize(("waiting", "asks"), [([], False), (["another"], False), (["another", "task"], True)])
+def test_task_asks_while_its_question_stands(waiting, asks):
+    airflow = SimpleNamespace(questions=lambda dag_id, run_id: [{"task_id": task_id} for task_id in waiting])
     assert Follower(airflow, Console(file=io.StringIO())).asks("dag", "run", "task") is asks

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import pytest
 
 from embedded.demo import runs as demo_runs
-from embedded.demo.runs import GATE, RunError, Runs
+from embedded.demo.runs import RunError, Runs
 from embedded.demo.walk import Demo, DemoError
 from embedded.environment import Stack
 from lifecycle.events import files
+from lifecycle.task_ids import AWAIT_APPROVAL
 from training.use_case import load
 
 SENTENCE = "model version 3 asks to replace version 2 in production."
@@ -45,8 +46,8 @@ class AirflowDouble:
     def trigger(self, dag_id, run_id, conf):
         self.states[dag_id, run_id] = "running"
 
-    def task(self, dag_id, run_id, task_id):
-        return {"state": "awaiting_input" if task_id == GATE and run_id in self.waiting else "success"}
+    def questions(self, dag_id, run_id):
+        return [{"task_id": AWAIT_APPROVAL}] if run_id in self.waiting else []
 
     def result(self, dag_id, run_id, task_id):
         return {"version": self.candidates[run_id], "sentence": SENTENCE}
@@ -147,7 +148,7 @@ def test_gate_of_somebody_else_is_named_and_neither_answered_nor_waited_for(airf
         DemoError, match=r"manual__1, which no demo started, waits for an answer at its gate"
     ) as refusal:
         demo._train(data)
-    assert f"{airflow.link(RELEASE, 'manual__1', GATE)}/required_actions" in str(refusal.value)
+    assert f"{airflow.link(RELEASE, 'manual__1', AWAIT_APPROVAL)}/required_actions" in str(refusal.value)
     assert airflow.answers == []
     assert list(airflow.states) == [(RELEASE, "manual__1")], "nothing is trained that could not be released"
 
@@ -247,4 +248,4 @@ def test_question_in_the_terminal_begins_with_the_sentence_of_the_gate(airflow, 
     demo._tested = True
     demo._answer(mine, "release-1")
     assert SENTENCE in " ".join(capsys.readouterr().out.split())
-    assert airflow.answers == [(RELEASE, "release-1", GATE, "Approve", "answered by APPROVE=yes")]
+    assert airflow.answers == [(RELEASE, "release-1", AWAIT_APPROVAL, "Approve", "answered by APPROVE=yes")]

@@ -12,6 +12,7 @@ import httpx
 import msgspec
 from fastapi import FastAPI
 
+from lifecycle.task_ids import UNFINISHED
 from serving.scoring.described import described
 from training.use_case import UseCase
 
@@ -131,7 +132,7 @@ async def read(airflow: FastAPI, token: str, use_case: UseCase) -> AirflowView:
             for dag_id in (use_case.release_dag, use_case.rollback_dag, use_case.stop_dag, use_case.resume_dag)
             for run in await pages(_Runs, f"dags/{quote(dag_id)}/dagRuns", {404}, RUNS, order_by="-run_after")
         ]
-        unanswered = {"response_received": "false", "state": "awaiting_input"}
+        unanswered = {"response_received": "false", "state": UNFINISHED}
         questions = f"dags/{quote(use_case.release_dag)}/dagRuns/~/hitlDetails"
         asked: list[_Question] = await pages(_Questions, questions, {404}, None, **unanswered)
         # Who may not read assets sees the page without what a rollback found out for itself.

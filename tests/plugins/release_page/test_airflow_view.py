@@ -1,12 +1,15 @@
 """What the page reads of Airflow, from an API that answers in pages."""
 
 import asyncio
+from typing import Annotated
 
 import pytest
-from fastapi import FastAPI, HTTPException
+from airflow.utils.state import State, TaskInstanceState
+from fastapi import FastAPI, HTTPException, Query
 
 from lifecycle.release_page import airflow_view
 from lifecycle.release_page.airflow_view import Produced
+from lifecycle.task_ids import UNFINISHED
 from tests.support.airflow import USE_CASE
 from training.use_case import load
 
@@ -35,7 +38,8 @@ def read(entries):
         return page(RUNS, offset, dag_id)
 
     @airflow.get("/api/v2/dags/{dag_id}/dagRuns/~/hitlDetails")
-    def questions(dag_id: str, offset: int):
+    def questions(dag_id: str, offset: int, state: Annotated[list[str], Query()]):
+        entries[QUESTIONS] = [one for one in entries[QUESTIONS] if one["task_instance"]["state"] in state]
         return page(QUESTIONS, offset, dag_id)
 
     @airflow.get("/api/v2/assets/events")
@@ -60,6 +64,10 @@ def runs(count):
     ]
 
 
+def question(run_id, state):
+    return {"task_instance": {"dag_run_id": run_id, "state": state}}
+
+
 @pytest.mark.parametrize(("count", "shown"), [(0, 0), (4, 4), (80, airflow_view.RUNS)])
 def test_newest_runs_are_read_however_few_a_page_holds(entries, read, count, shown):
     entries[RUNS] = runs(count)
@@ -67,8 +75,16 @@ def test_newest_runs_are_read_however_few_a_page_holds(entries, read, count, sho
 
 
 def test_question_on_the_last_page_is_seen(entries, read):
-    entries[QUESTIONS] = [{"task_instance": {"dag_run_id": f"r{number}"}} for number in range(7)]
+    entries[QUESTIONS] = [question(f"r{number}", "awaiting_input") for number in range(7)]
     assert read().waiting == {f"r{number}" for number in range(7)}
+
+
+def test_question_stands_until_its_task_has_ended(entries, read):
+    """It leaves ``awaiting_input`` to look whether it was answered: the page said "on its way to the gate" then."""
+    entries[QUESTIONS] = [question(str(state), str(state)) for state in TaskInstanceState]
+    unfinished = {str(state) for state in State.unfinished if state}
+    assert read().waiting == unfinished
+    assert set(UNFINISHED) == unfinished | {"none"}
 
 
 def test_what_rollbacks_brought_into_production_is_read_from_their_events(entries, read):

@@ -75,14 +75,16 @@ def test_processes_that_go_on_without_their_supervisor_are_not_called_down(tmp_p
     stack = Stack.read({"LIFECYCLE_HOME": str(tmp_path)})
     assert told(stack) == (3, [f"the stack in {stack.home} is down: `make up` starts it"])
     left = subprocess.Popen(
-        [sys.executable, "-c", "input()"], env={MARKER: str(stack.home)}, stdin=subprocess.PIPE, start_new_session=True
-    )
+        [sys.executable, "-c", "print(flush=True); input()"], env={MARKER: str(stack.home)}, start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
     try:
+        assert left.stdout.readline() == b"\n", "a process has no environment yet while it is being started"
         code, (line,) = told(stack)
         assert code == 3
         assert "has lost its supervisor, and 1 of its processes go on without it: `make up` ends them" in line
     finally:
-        left.communicate()
+        left.communicate(b"\n")
 
 
 def test_logs_are_shown_by_the_name_of_a_part_and_a_wrong_name_lists_them(tmp_path, capsys):

@@ -39,7 +39,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
             "type": "Log",
-            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "timestamp": datetime.fromtimestamp(record.created, UTC),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage()[:_MESSAGE_LIMIT],
@@ -101,7 +101,7 @@ class JsonLogger(Logger):  # type: ignore[misc]
         method = environ.get("REQUEST_METHOD")
         line = {
             "type": "Access",
-            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "timestamp": datetime.now(UTC),
             "request_id": environ.get(REQUEST_ID),
             "trace_id": environ.get(TRACE_ID),
             "client": environ.get(CLIENT),

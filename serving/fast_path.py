@@ -105,6 +105,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
     def enqueue_req(self, conn: Any) -> None:
         """A new connection waits for its request in the poller, as idle ones do."""
         conn.wanted, conn.last_served = 1, 0.0
+        conn.environ = self._base_environ | _addresses(conn)
         conn.on_readable = partial(self.on_client_socket_readable, conn)
         self._wait(conn, conn.on_readable, self._deadline, self._drop)
 
@@ -211,13 +212,12 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
     def _serve(self, conn: Any, seen: Seen) -> None:
         began = time.perf_counter()
         try:
-            conn.sock.recv(seen.head)
-            content = conn.sock.recv(seen.size - seen.head) if seen.size > seen.head else b""
+            whole = conn.sock.recv(seen.size)
         except OSError as error:
             _log.debug("a connection has ended: %s", error)
             self._drop(conn)
             return
-        environ = self._base_environ | seen.environ | _addresses(conn) | {"wsgi.input": io.BytesIO(content)}
+        environ = conn.environ | seen.environ | {"wsgi.input": io.BytesIO(whole[seen.head :])}
         started: list[Any] = []
         try:
             with closing(self.wsgi(environ, lambda *start: started.extend(start))) as pieces:
@@ -228,7 +228,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             return
         status, headers = started[:2]
         self._count_request()
-        kept = seen.keeps and self.alive and len(content) == seen.size - seen.head
+        kept = seen.keeps and self.alive and len(whole) == seen.size
         conn.last_served = time.monotonic()
         self._send(conn, memoryview(_head(status, headers, kept) + body), kept, self._deadline)
         took = timedelta(seconds=time.perf_counter() - began)

@@ -8,6 +8,7 @@ Whoever is waited for has a time limit, whether the main thread or another one w
 own connection from going on. When there is no room for a connection, the one whose limit is next makes room.
 """
 
+import functools
 import io
 import logging
 import socket
@@ -367,9 +368,13 @@ def _addresses(conn: Any) -> dict[str, str]:
     }
 
 
+_date = functools.lru_cache(maxsize=1)(http_date)
+"""A second's date."""
+
+
 def _head(status: str, headers: Iterable[tuple[str, str]], kept: bool) -> bytes:
     """What comes before the body of an answer."""
-    lines = [f"HTTP/1.1 {status}", f"Server: {SERVER}", f"Date: {http_date()}"]
+    lines = [f"HTTP/1.1 {status}", f"Server: {SERVER}", f"Date: {_date(int(time.time()))}"]
     lines.append(f"Connection: {'keep-alive' if kept else 'close'}")
     lines += [f"{name}: {value}" for name, value in headers]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")

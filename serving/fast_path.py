@@ -125,7 +125,8 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             timeout = _FOLLOWS
 
     def murder_keepalived(self, force: bool = False) -> None:
-        """End the waits that are over, in the poller and in threads; ``force``: all in the poller."""
+        """Between rounds: write access lines, and end the waits that are over; ``force``: all those in the poller."""
+        self.log.write_access()
         now = time.monotonic()
         if now - self._looked < TICK and not force:
             return

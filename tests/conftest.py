@@ -38,7 +38,8 @@ os.environ.setdefault("TESTS_SHARED", f"{_HOME}/shared")
 os.environ.setdefault("LIFECYCLE_HOME", f"{_HOME}/home")
 os.environ.setdefault("LIFECYCLE_AIRFLOW_PORT", "8080")
 os.environ.setdefault("LIFECYCLE_MLFLOW_PORT", "5050")
-os.environ.setdefault("LIFECYCLE_APPROVAL_KEYS", "[]")
+for _keys in ("APPROVAL", "BUNDLE", "IMAGE"):
+    os.environ.setdefault(f"LIFECYCLE_{_keys}_KEYS", "[]")
 # What tests/support/guardian.py knows by who outlives a session that was killed. Setproctitle would write over the
 # environment that it is found in.
 os.environ["LIFECYCLE_TEST_SESSION"] = _HOME

@@ -4,7 +4,8 @@
 ``config/azure.toml``). Addresses and secrets are not settings: they live in the Airflow connections
 ``databricks_default``, ``mlflow``, ``registry``, ``scoring_staging``, ``scoring_production``, ``logs``,
 ``events``, ``airflow_api`` and ``approval_key``. What builds an image, runs a scoring server or tells of new files
-follows from its connection's type.
+follows from its connection's type. Of the keys that sign bundles and images, which jobs and workers read themselves,
+the settings say where they are.
 
 Most values hold for all use cases. Those that differ follow from the use case's definition, unless the file
 says otherwise: ``[every_use_case]`` for all of them, where ``{use_case}`` in a text stands for the name, and
@@ -29,6 +30,7 @@ from serving.scoring.described import described
 from training import use_case as definitions
 from training.drift.limits import Limits
 from training.forecasting.limits import ForecastLimits
+from training.signing.keys import VerificationKey
 from training.use_case import UseCase
 
 SETTINGS_VARIABLE = "LIFECYCLE_SETTINGS"
@@ -106,6 +108,27 @@ class Scoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Optional requirements of the images: `entra` for `SCORING_AUTH=entra`, `otlp` for the export of spans."""
     leave_out: tuple[Literal["ingress", "autoscaling", "disruption-budget"], ...] = ()
     """Parts of ``k8s/components`` that the clusters lack. ``replicas`` is used only without autoscaling."""
+
+
+class Signing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who signs bundles and images, and whose signatures count (docs/signing.md)."""
+
+    required: bool = True
+    """Whether a bundle or an image without a signature that counts is built, deployed or rolled back to. False: the
+    task's log says so, and goes on."""
+    bundle_key: str = ""
+    """The private key that signs bundles, where the training job finds it: a PEM file, or
+    ``https://VAULT.vault.azure.net/keys/NAME``. Empty: bundles are not signed."""
+    bundle_credential: str = ""
+    """Service credential of Unity Catalog by which that vault knows a job on Databricks."""
+    image_key: str = ""
+    """The private key that signs images, where Airflow's workers find it, written likewise. Empty: images are not
+    signed."""
+    bundle_keys: tuple[VerificationKey, ...] = ()
+    """Public keys whose signatures of bundles count: ``signer`` (who holds the private half, in words) and ``public``
+    (base64). A key stays listed for as long as what it signed is to be released or rolled back to."""
+    image_keys: tuple[VerificationKey, ...] = ()
+    """The same for images."""
 
 
 class Retraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -220,6 +243,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     training: Training = Training()
     release: Release = Release()
     scoring: Scoring = Scoring()
+    signing: Signing = Signing()
     retraining: Retraining = Retraining()
     events: Events = Events()
     every_use_case: dict[str, Any] = {}

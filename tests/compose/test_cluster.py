@@ -48,7 +48,7 @@ def made(tmp_path):
     use_cases = [msgspec.structs.replace(load("attrition"), name=name, data="") for name in ("first", "second_one")]
     secrets = init.with_use_cases(init.make_secrets(), [use_case.slug for use_case in use_cases])
     secret = {name: content for name, (_, content) in init.files(secrets).items()}
-    public = init.of_the_cluster(use_cases, secrets.approval_keys)
+    public = init.of_the_cluster(use_cases, secrets)
     for name, content in {**secret, **{f"cluster/{name}": content for name, content in public.items()}}.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -63,7 +63,7 @@ def test_stack_that_was_made_before_approvals_were_signed_gets_a_key_pair_and_ke
 def test_rotated_key_pair_signs_from_now_on_and_the_earlier_one_still_checks(tmp_path):
     (tmp_path / "secrets").mkdir()
     before = init.load_or_make(tmp_path / "secrets", ["first"])
-    init.rotate_approval_key(tmp_path)
+    init.rotate(init.ROTATED["rotate-approval-key"], tmp_path)
     after = init.load_or_make(tmp_path / "secrets", ["first"])
     assert msgspec.structs.replace(after, approval_keys=before.approval_keys) == before
     assert after.approval_keys.public[0].id == before.approval_keys.public[0].id
@@ -158,7 +158,7 @@ def test_cluster_is_told_what_the_settings_say_about_each_target(tmp_path, monke
     monkeypatch.setenv("LIFECYCLE_SETTINGS", str(file))
     monkeypatch.setenv("LIFECYCLE_APPROVAL_KEYS", "")  # `init` has no environment file: it makes what is in it
     monkeypatch.setattr(init.settings, "load", init.settings.load.__wrapped__)
-    found = init.of_the_cluster([load("attrition")], init.KeyRing.new())
+    found = init.of_the_cluster([load("attrition")], init.make_secrets())
     assert found["attrition-production/namespace"] == "hr-models"
     assert found["attrition-staging/namespace"] == "attrition-staging"
     assert found["attrition-staging/repository"] == "attrition-scoring"

@@ -16,6 +16,9 @@ GIT_REVISION = "lifecycle_git_revision"
 CODE_HASH = "lifecycle_code_hash"
 """On runs and model versions: hash of the published code."""
 
+BUNDLE_SIGNATURE_FILE = "signatures/bundle.json"
+"""Artifact of the training run: the signature of the bundle that the registered version holds."""
+
 TRACE_ID = "lifecycle_trace_id"
 """On runs: the trace of Airflow's run that started the job, 32 hexadecimal digits."""
 

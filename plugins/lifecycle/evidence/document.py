@@ -22,6 +22,7 @@ from serving.scoring.described import described
 from training import use_case as definitions
 from training.impact.record import Preview
 from training.registry import tags
+from training.signing.keys import Signer
 
 SCHEMA_VERSION = 3
 _ONE_IMAGE_SINCE = 3
@@ -74,6 +75,14 @@ ImageText = Annotated[
 ]
 
 
+class Signed(msgspec.Struct, kw_only=True):
+    """Who has signed what is released; ``None`` where the settings do without a signature."""
+
+    bundle: Signer | None = None
+    image: Signer | None = None
+    """``None`` also where nothing was built."""
+
+
 class Image(msgspec.Struct, kw_only=True):
     """What was built for it; or, where no server answers requests, the bundle and the code that runs it."""
 
@@ -83,6 +92,8 @@ class Image(msgspec.Struct, kw_only=True):
     """What it was built from: the base image's name, and its id or digest as far as the builder knows it."""
     scan: Scan | UnsetType = UNSET
     """Known faults of its Python packages."""
+    signed_by: Signed | UnsetType = UNSET
+    """Absent in documents of before anything was signed."""
     bundle: str | UnsetType = UNSET
     """Digest of the model's bundle, where nothing was built."""
     code: str | UnsetType = UNSET

@@ -78,6 +78,22 @@ def told(report: dict[str, Any]) -> str:
     return f"{runs}, {where} version {before['version']}" if before else runs
 
 
+def refuse_unsigned(work: Work, running: ImageReference | None) -> None:
+    """Run no image that nobody has signed as that of this version; raises ``AirflowFailException``.
+
+    What runs there already may be put back, and a service may be stopped and resumed whatever it is: neither brings
+    anything in.
+    """
+    if work.image is None or work.step in ("stop", "resume") or (work.step == "restore" and work.image == running):
+        return
+    from lifecycle.signing import check  # imported here: mlflow takes seconds
+
+    try:
+        check.image(work.use_case, work.image, work.version)
+    except check.UnsignedError as error:
+        raise AirflowFailException(f"{work.target} refuses {work.image}: {error}") from error
+
+
 def refuse_unapproved(work: Work, approved: ImageReference | None, running: ImageReference | None) -> None:
     """Let nothing into production but an image that a person approved; raises ``AirflowFailException``.
 

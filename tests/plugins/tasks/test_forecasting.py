@@ -153,7 +153,7 @@ def test_evidence_of_a_model_has_bundle_and_code_and_no_part_of_a_server(model, 
     now, _, shown = asked(monkeypatch, version)
     stored = registry.training_artifact(version.run_id, evidence.path(release.release_key(now)))
     assert not {"staging_report"} & set(stored)
-    assert set(stored["image"]) == {"reference", "bundle", "code"}
+    assert set(stored["image"]) == {"reference", "bundle", "code", "signed_by"}
     assert ImageReference.parse(stored["image"]["reference"]).kind == "model"
     schema = json.loads((request.config.rootpath / "docs" / "evidence.schema.json").read_text())
     jsonschema.validate(stored, schema)
@@ -169,11 +169,11 @@ def test_evidence_of_a_model_has_bundle_and_code_and_no_part_of_a_server(model, 
 
 def test_other_code_or_another_bundle_is_another_digest(model):
     version = model.add()
-    before = released_model.content(version, "c0de").reference
-    assert released_model.content(version, "c0df").reference != before
+    before = released_model.content(USE_CASE, version, "c0de").reference
+    assert released_model.content(USE_CASE, version, "c0df").reference != before
     model.bundles.mkdir()
     (model.bundles / version.version).write_text("changed")
-    assert released_model.content(version, "c0de").reference != before
+    assert released_model.content(USE_CASE, version, "c0de").reference != before
 
 
 def test_first_approved_version_is_the_champion_at_once(model, monkeypatch):

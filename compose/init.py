@@ -65,8 +65,8 @@ class Secrets(msgspec.Struct, frozen=True):
     """The same of the keys that releases verify the scoring servers with."""
     approval_keys: KeyRing = msgspec.field(default_factory=KeyRing.new)
     """Signs approvals, and checks those of earlier keys."""
-    bundle_signing: SigningRing = msgspec.field(default_factory=lambda: SigningRing.new("training in this stack"))
-    image_signing: SigningRing = msgspec.field(default_factory=lambda: SigningRing.new("image builds in this stack"))
+    bundle_signing: SigningRing = msgspec.field(default_factory=lambda: SigningRing.new("training"))
+    image_signing: SigningRing = msgspec.field(default_factory=lambda: SigningRing.new("builds"))
     airflow_user: str = "admin"
 
 

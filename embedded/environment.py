@@ -22,8 +22,8 @@ MARKER = "LIFECYCLE_STACK"
 PART_MARKER = "LIFECYCLE_PART"
 """Set for every process of a part, to its name."""
 TARGETS: tuple[Target, ...] = get_args(Target)
-SIGNERS = {"bundle": "training on this machine", "image": "image builds on this machine"}
-"""What is signed, and by whom."""
+SIGNERS = {"bundle": "training", "image": "builds"}
+"""What is signed, and by whom: who can read the key on this machine is one and the same, and elsewhere is not."""
 APPROVAL_KEY_VARIABLE = f"AIRFLOW_CONN_{signature.CONNECTION_ID.upper()}"
 """Holds the private key that signs approvals: only the component that runs tasks keeps it."""
 HEARTBEAT_FILE = "heartbeat"

@@ -102,7 +102,10 @@ def release(version, number, use_case=USE_CASE, *, decision=None, note="", signe
         ),
         evaluation=EVALUATION,
         image=evidence.Image(
-            reference=str(image), sbom_digest="sha256:ee", scan=Scan(packages=24, advisories="2026-11-20")
+            reference=str(image),
+            sbom_digest="sha256:ee",
+            scan=Scan(packages=24, advisories="2026-11-20"),
+            signed_by=evidence.Signed(bundle=Signer("training", "ab" * 32), image=Signer("builds", "cd" * 32)),
         ),
         staging_report={"checks": []},
     )

@@ -5,7 +5,7 @@ file ``....sig``. On an engine without a registry as an image of no content, who
 """
 
 import io
-import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,11 +19,10 @@ from lifecycle.signing.image import PAYLOAD_TYPE, SIGNATURE_ANNOTATION, Entry, t
 from serving.scoring.described import described
 from training.signing.keys import SignatureError
 
-log = logging.getLogger(__name__)
-
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIGURATION = "application/vnd.oci.image.config.v1+json"
-_ENGINE_REPOSITORY = "lifecycle-signatures"
+ENGINE_REPOSITORY = "lifecycle-signatures"
+"""What the images on an engine are called whose labels are signatures."""
 _ENGINE_LABEL = "lifecycle.signature."
 _OF_AZURE = ("azure", "azure_container_registry")
 
@@ -45,7 +44,7 @@ def of(image: ImageReference) -> Place:
     if image.kind == "registry":
         return _UnderTag(image)
     if image.kind == "engine":
-        return _OnEngine(image)
+        return OnEngine(image)
     raise SignatureError(f"{image} is a model and code, not an image: its bundle is what is signed")
 
 
@@ -138,22 +137,31 @@ class _BesideFolder:
         part.replace(self._file)
 
 
-class _OnEngine:
-    def __init__(self, image: ImageReference) -> None:
-        self._name = f"{_ENGINE_REPOSITORY}:{tag(image.digest)}"
+def _engine() -> Any:
+    from lifecycle.builders.docker_engine import engine_of  # imported here: docker-py takes a moment
+
+    return engine_of(BaseHook.get_connection(image_registry.CONNECTION_ID))
+
+
+class OnEngine:
+    """On the engine of connection ``registry``, or the one that ``engine`` returns."""
+
+    def __init__(self, image: ImageReference, engine: Callable[[], Any] = _engine) -> None:
+        self.name = f"{ENGINE_REPOSITORY}:{tag(image.digest)}"
+        self._engine = engine
 
     def read(self) -> list[Entry]:
         from docker.errors import ImageNotFound
 
         try:
-            labels = _engine().images.get(self._name).labels
+            labels = self._engine().images.get(self.name).labels
         except ImageNotFound:
             return []
         held = [value for name, value in labels.items() if name.startswith(_ENGINE_LABEL)]
         try:
             return [msgspec.json.decode(bytes.fromhex(value), type=Entry) for value in held]
         except (msgspec.MsgspecError, ValueError) as error:
-            raise SignatureError(f"the labels of {self._name} cannot be read as signatures: {error}") from error
+            raise SignatureError(f"the labels of {self.name} cannot be read as signatures: {error}") from error
 
     def write(self, entries: list[Entry]) -> None:
         # In hexadecimal digits, which no quoting of a Dockerfile touches.
@@ -162,10 +170,4 @@ class _OnEngine:
             for number, entry in enumerate(entries)
         ]
         dockerfile = "\n".join(["FROM scratch", *labels, ""])
-        _engine().images.build(fileobj=io.BytesIO(dockerfile.encode()), tag=self._name, rm=True, forcerm=True)
-
-
-def _engine() -> Any:
-    from lifecycle.builders.docker_engine import engine_of  # imported here: docker-py takes a moment
-
-    return engine_of(BaseHook.get_connection(image_registry.CONNECTION_ID))
+        self._engine().images.build(fileobj=io.BytesIO(dockerfile.encode()), tag=self.name, rm=True, forcerm=True)

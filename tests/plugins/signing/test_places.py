@@ -110,7 +110,7 @@ def test_engine_without_a_registry_keeps_signatures_as_labels(connections, tmp_p
         place.write(made[:1])
         assert place.read() == made[:1]
     finally:
-        docker.from_env().images.remove(place._name, force=True)
+        docker.from_env().images.remove(place.name, force=True)
 
 
 def test_model_that_no_image_was_built_of_has_no_place():

@@ -19,8 +19,10 @@ from lifecycle.approval_keys import KeyRing
 from lifecycle.builders.acr import AcrBuilder
 from lifecycle.hooks import registry
 from lifecycle.operators import group_step
+from lifecycle.signing.rings import SigningRing, verification_key
 from monitoring.render import template
 from training import use_case as definitions
+from training.signing.keys import VaultKey, new_private_pem, open_key
 
 PROJECT = ROOT.parent
 MODULES = {folder.name: module for folder, module in configuration.read().modules.items()}
@@ -43,6 +45,13 @@ def settings_file(tmp_path_factory) -> Path:
         "airflow_url": "https://airflow.example.com",
         "mlflow_url": "https://adb-1.2.azuredatabricks.net/ml",
         "approval_keys": f"  {KeyRing.new().settings()[1:-1]},\n",
+        "signing": "mlops-small-signing",
+        "bundle_key": "https://mlops-small-kv.vault.azure.net/keys/bundle-signing",
+        "image_key": "https://mlops-small-kv.vault.azure.net/keys/image-signing",
+        "bundle_public": verification_key(new_private_pem(), "training").public,
+        "image_public": verification_key(new_private_pem(), "builds").public,
+        "bundle_keys": "",
+        "image_keys": f"  {SigningRing.new('builds before').settings()[1:-1]},\n",
         "approvers": ["lead@example.com", 'a "quoted" name'],
         "data_writers": ["team@example.com"],
         "queue": text(plain(LOCALS["names"])["event_queue"]),
@@ -64,6 +73,12 @@ def test_settings_file_is_read_as_settings(settings_file):
     read = settings.read(settings_file)
     assert read.airflow_url == "https://airflow.example.com"
     assert len(read.approval_keys) == 1
+    assert read.signing.required
+    assert [key.signer for key in (*read.signing.bundle_keys, *read.signing.image_keys)] == [
+        "training", "builds", "builds before",
+    ]  # fmt: skip
+    for place in (read.signing.bundle_key, read.signing.image_key):
+        assert isinstance(open_key(place, read.signing.bundle_credential), VaultKey)
     assert read.training.compute == "serverless"
     for name in definitions.names():
         found = read.of(name)

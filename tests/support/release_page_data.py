@@ -15,6 +15,7 @@ from lifecycle.hooks import registry
 from lifecycle.image_reference import ImageReference
 from tests.support.airflow import USE_CASE
 from training.registry import tags
+from training.signing.keys import Signer
 from training.use_case import load
 
 EVALUATION = {

@@ -32,8 +32,8 @@ touched, while `$rollback_dag` runs and where production is no longer what the g
 **Safe to repeat.** Every task: image, pods and aliases are looked up before they are made.
 
 **Signatures.** A bundle that nobody has signed is not built, and an image that nobody has signed runs nowhere; what is
-built is signed. Where what production runs is not signed, and could not be put back, the release ends at its beginning. The
-messages say what to do.
+built is signed. Where what production runs is not signed, and could not be put back, the release ends at its
+beginning. The messages say what to do.
 
 **If it fails.** Before `record_approval` nothing touches production: read the red task's log, clear it.
 `preview_impact` scores the newest batch, or the newest closed night's records, with challenger and champion, at most

@@ -32,7 +32,10 @@ os.environ["AIRFLOW_HOME"] = f"{_HOME}/airflow"
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(ROOT / "dags")
 os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(ROOT / "plugins")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-os.environ["LIFECYCLE_SETTINGS"] = str(ROOT / "config" / "embedded.toml")
+# The embedded stack's settings. Signatures are not required: tests that are about them say so.
+_SETTINGS = (ROOT / "config" / "embedded.toml").read_text().replace("[signing]", "[signing]\nrequired = false\n", 1)
+Path(_HOME, "settings.toml").write_text(_SETTINGS)
+os.environ["LIFECYCLE_SETTINGS"] = f"{_HOME}/settings.toml"
 # What is trained once for all tests (tests/support/bundles.py). Workers of xdist have their parent's.
 os.environ.setdefault("TESTS_SHARED", f"{_HOME}/shared")
 os.environ.setdefault("LIFECYCLE_HOME", f"{_HOME}/home")

@@ -35,6 +35,8 @@ mlflow_url = ""
 [training]
 parallel_trials = 1
 poll_seconds = 1
+[signing]
+required = false
 [use_cases.attrition]
 data = "{data}"
 trials = {trials}

@@ -19,6 +19,7 @@ from lifecycle.operators.preview_run import PreviewRunOperator
 from lifecycle.operators.training_run import TrainingRunOperator
 from lifecycle.tasks import publish
 from tests.support.airflow import USE_CASE, make_settings
+from tests.support.signing import make_key, required
 from training.config import JobConfig
 from training.drift.limits import Limits
 from training.nightly_job import NightlyConfig
@@ -48,6 +49,21 @@ def test_job_is_told_its_use_case_and_what_follows_from_it(monkeypatch):
     found = load(USE_CASE)
     assert (config.use_case, config.model_name, config.trials) == (USE_CASE, found.model_name, found.trials)
     assert (config.data, config.code_hash) == ("default.csv", "0123")
+
+
+def test_training_job_is_told_where_its_signing_key_is_and_never_the_key(monkeypatch, tmp_path):
+    held = make_key(tmp_path, "training")
+    signing = msgspec.structs.replace(required(held, held), bundle_credential="lifecycle-signing")
+    monkeypatch.setattr(settings, "load", lambda: make_settings({"data": "d.csv"}, signing=signing))
+    config = TrainingRunOperator(task_id="job", use_case=USE_CASE, code=CODE).config({"params": {}})
+    assert (config["signing_key"], config["signing_credential"]) == (held.place, "lifecycle-signing")
+    assert "PRIVATE" not in json.dumps(config)
+
+
+def test_training_that_could_not_be_signed_is_not_started(monkeypatch):
+    monkeypatch.setattr(settings, "load", lambda: make_settings({"data": "d.csv"}, signing=settings.Signing()))
+    with pytest.raises(AirflowFailException, match=r"bundle_key of \[signing\] in the settings names no key"):
+        TrainingRunOperator(task_id="job", use_case=USE_CASE, code=CODE).config({"params": {}})
 
 
 def test_nightly_job_is_told_limits_and_places(monkeypatch):

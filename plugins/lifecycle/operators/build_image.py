@@ -85,10 +85,10 @@ class BuildImageOperator(BaseOperator):
             )
             self.log.info("image %s:%s from inputs %s", inputs.repository, inputs.tag, inputs)
             scanned = self._scanned(scan, build_inputs.requirements(inputs), configured.release)
-            memory = context["task_state_store"]
+            memory, signs = context["task_state_store"], configured.signing.required or configured.signing.image_key
             built = self._builder.find(inputs)
             signed = check.signer_of(self.use_case, built, model.version) if built else None
-            if built and configured.signing.required and signed is None and memory.get(BUILT) != str(built):
+            if built and signs and signed is None and memory.get(BUILT) != str(built):
                 self.log.warning("%s was found and is not signed: it is built again", built)
                 built = None
             reused = built is not None
@@ -101,7 +101,7 @@ class BuildImageOperator(BaseOperator):
                     raise AirflowFailException(str(error)) from error
                 memory.set(BUILT, str(built))
                 signed = None
-            if signed is None and (configured.signing.required or configured.signing.image_key):
+            if signs and signed is None:
                 with _refusals():
                     signed = check.sign_image(self.use_case, built, model.version)
         self._built = built

@@ -1,13 +1,16 @@
 """Sign by hand, and make keys.
 
 ``sign USE_CASE VERSION`` signs the bundle and the image of a version that were made before they were signed, or whose
-key is listed no more. Whoever does that vouches for them. ``key FILE`` makes a private key; ``public PLACE`` prints
-the public half of one, for the settings and for a cluster's own admission.
+key is listed no more; ``--only`` one of them, for whoever has one of the keys. Whoever does that vouches for them.
+``key FILE`` makes a private key; ``public PLACE`` prints the public half of one, for the settings and for a cluster's
+own admission.
 """
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lifecycle.approval_keys import write_private
 from training.signing.keys import (
@@ -20,30 +23,44 @@ from training.signing.keys import (
     public_text,
 )
 
+if TYPE_CHECKING:
+    from lifecycle.hooks.registry import Version
 
-def sign(use_case: str, number: str) -> list[str]:
-    """Sign what of a version is not signed; what was done, a line each."""
+
+def sign(use_case: str, number: str, only: str = "") -> list[str]:
+    """Sign what of a version is not signed; what was done, a line each. ``only``: ``bundle``, ``image`` or both."""
     from lifecycle.hooks import registry
+
+    version = registry.resolve(use_case, number)
+    return [
+        *(_sign_bundle(version) if only != "image" else ()),
+        *(_sign_images(use_case, version) if only != "bundle" else ()),
+    ]
+
+
+def _sign_bundle(version: "Version") -> Iterator[str]:
+    from lifecycle.signing import check
+
+    if (held := check.signer_of_bundle(version)) is not None:
+        yield f"the bundle of version {version.version} is signed already: {held}"
+    else:
+        yield f"signed the bundle of version {version.version}: {check.sign_bundle(version)}"
+
+
+def _sign_images(use_case: str, version: "Version") -> Iterator[str]:
+    """What was approved and what was built last; nothing where a model is released without an image."""
     from lifecycle.image_reference import ImageReference
     from lifecycle.signing import check
     from training.registry import tags
 
-    version = registry.resolve(use_case, number)
-    lines = []
-    if (held := check.signer_of_bundle(version)) is None:
-        held = check.sign_bundle(version)
-        lines.append(f"signed the bundle of version {version.version}: {held}")
-    else:
-        lines.append(f"the bundle of version {version.version} is signed already: {held}")
     named = dict.fromkeys(filter(None, (version.tags.get(tags.APPROVED_IMAGE), version.tags.get(tags.IMAGE))))
     for image in map(ImageReference.parse, named):
         if image.kind == "model":
             continue
         if (who := check.signer_of(use_case, image, version.version)) is not None:
-            lines.append(f"{image} is signed already: {who}")
+            yield f"{image} is signed already: {who}"
         else:
-            lines.append(f"signed {image}: {check.sign_image(use_case, image, version.version)}")
-    return lines
+            yield f"signed {image}: {check.sign_image(use_case, image, version.version)}"
 
 
 def make_key(file: Path, signer: str) -> str:
@@ -75,6 +92,7 @@ def main(arguments: list[str]) -> None:
     signing = commands.add_parser("sign", help="sign the bundle and the image of a version")
     signing.add_argument("use_case")
     signing.add_argument("version")
+    signing.add_argument("--only", choices=("bundle", "image"), default="", help="one of the two (default: both)")
     making = commands.add_parser("key", help="make a private key")
     making.add_argument("file", type=Path, help="where the private key goes")
     showing = commands.add_parser("public", help="print the public half of a key")
@@ -84,7 +102,7 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     try:
         if given.command == "sign":
-            text = "\n".join(sign(given.use_case, given.version))
+            text = "\n".join(sign(given.use_case, given.version, given.only))
         elif given.command == "key":
             text = make_key(given.file, given.signer)
         else:

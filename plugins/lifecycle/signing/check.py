@@ -17,7 +17,7 @@ from lifecycle.signing import places
 from training import use_case as definitions
 from training.registry import tags
 from training.signing import bundle as bundle_signature
-from training.signing.keys import SignatureError, Signer, listed, open_key
+from training.signing.keys import SignatureError, Signer, SigningKey, VerificationKey, listed, open_key
 
 log = logging.getLogger(__name__)
 
@@ -112,13 +112,7 @@ def sign_image(use_case: str, found: ImageReference, version: str) -> Signer:
     """
     configured = settings.load().signing
     try:
-        if not configured.image_key:
-            raise SignatureError(
-                "image_key of [signing] in the settings names no key: name one, which `make signing-key` makes "
-                "(docs/signing.md), or set required to false"
-            )
-        key = open_key(configured.image_key)
-        who = listed(key, configured.image_keys, "image_keys").who
+        key, who = _signing_key("image", configured.image_key, configured.image_keys)
         place = places.of(found)
         # A folder of the same name may have had another content, and so its signature.
         earlier = [entry for entry in place.read() if found.digest.encode() in entry.payload]
@@ -130,16 +124,13 @@ def sign_image(use_case: str, found: ImageReference, version: str) -> Signer:
 
 
 def sign_bundle(version: Version) -> Signer:
-    """Sign the bundle that the registry holds of a version, as the training job does; raises ``UnsignedError``."""
+    """Sign the bundle that the registry holds of a version, as the training job does; raises ``UnsignedError``.
+
+    A Key Vault knows whoever runs this by Azure's default credential: the job's is to be had on Databricks alone.
+    """
     configured = settings.load().signing
     try:
-        if not configured.bundle_key:
-            raise SignatureError(
-                "bundle_key of [signing] in the settings names no key: name one, which `make signing-key` makes "
-                "(docs/signing.md)"
-            )
-        key = open_key(configured.bundle_key, configured.bundle_credential)
-        who = listed(key, configured.bundle_keys, "bundle_keys").who
+        key, who = _signing_key("bundle", configured.bundle_key, configured.bundle_keys)
         with tempfile.TemporaryDirectory() as scratch:
             folder = registry.download_bundle(version.name, version.version, Path(scratch) / "bundle")
             signed = bundle_signature.sign(folder, bundle_signature.subject(version.name, version.run_id), key)
@@ -147,6 +138,17 @@ def sign_bundle(version: Version) -> Signer:
         raise UnsignedError(f"the bundle of version {version.version} cannot be signed: {error}") from error
     registry.client().log_text(version.run_id, signed, tags.BUNDLE_SIGNATURE_FILE)
     return who
+
+
+def _signing_key(what: str, place: str, keys: tuple[VerificationKey, ...]) -> tuple[SigningKey, Signer]:
+    """The private key of the settings, and who that is; raises ``SignatureError`` where nobody could check it."""
+    if not place:
+        raise SignatureError(
+            f"{what}_key of [signing] in the settings names no key: name one, which `make signing-key` makes "
+            "(docs/signing.md), or set required to false"
+        )
+    key = open_key(place)
+    return key, listed(key, keys, f"{what}_keys").who
 
 
 def _refuse(what: str) -> None:

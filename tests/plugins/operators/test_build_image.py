@@ -253,5 +253,6 @@ def test_version_of_before_is_signed_by_hand_and_built_then(signed, model, bundl
         f"the bundle of version {version} is signed", f"{image} is signed",
     ]  # fmt: skip
     places.of(ImageReference.parse(image)).write([])
-    assert by_hand.sign(USE_CASE, version)[1].startswith(f"signed {image}: builds (key ")
+    assert by_hand.sign(USE_CASE, version, "bundle") == by_hand.sign(USE_CASE, version, "bundle"), "and no image"
+    assert by_hand.sign(USE_CASE, version, "image")[0].startswith(f"signed {image}: builds (key ")
     assert build(version)["reused"] is True

@@ -5,7 +5,6 @@ takes it as it is. Written here and not with that package, which brings twelve m
 """
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -132,7 +131,7 @@ def _signed_payload(signature: str, keys: Iterable[VerificationKey]) -> tuple[by
         envelope = document.dsse_envelope
         payload = base64.b64decode(envelope.payload, validate=True)
         made = [base64.b64decode(one.sig, validate=True) for one in envelope.signatures]
-    except (msgspec.MsgspecError, binascii.Error, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise SignatureError(f"what stands in the place of its signature is none: {error}") from error
     if (document.media_type, envelope.payload_type) != (MEDIA_TYPE, PAYLOAD_TYPE):
         raise SignatureError(

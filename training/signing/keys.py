@@ -5,7 +5,6 @@ a signature needs public keys alone, and they are settings (``[signing]``).
 """
 
 import base64
-import binascii
 import functools
 import hashlib
 import re
@@ -232,7 +231,7 @@ def key_id(public: ec.EllipticCurvePublicKey) -> str:
 def _loaded(key: VerificationKey) -> ec.EllipticCurvePublicKey:
     try:
         found = serialization.load_der_public_key(base64.b64decode(key.public, validate=True))
-    except (binascii.Error, ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise ValueError(
             f"the public key of {key.signer!r} cannot be read ({error}): `make signing-key` prints the line to copy"
         ) from error

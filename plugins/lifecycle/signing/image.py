@@ -5,7 +5,6 @@ of, as an annotation: a signed image of another version is not that of this one.
 """
 
 import base64
-import binascii
 from collections.abc import Iterable
 from typing import Any
 
@@ -34,7 +33,7 @@ class Entry(msgspec.Struct, frozen=True):
         """From a payload and the base64 text beside it; ``None`` where that is none, as of another tool."""
         try:
             return cls(payload, base64.b64decode(signature, validate=True))
-        except binascii.Error:
+        except ValueError:
             return None
 
     @property

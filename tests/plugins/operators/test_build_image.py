@@ -138,7 +138,11 @@ def held(tmp_path):
 
 @pytest.fixture
 def signed(model, held, monkeypatch):
-    """Signatures are required; ``signed(bundle, key)`` registers a version whose bundle is signed."""
+    """Signatures are required; ``signed(bundle, key)`` registers a version whose bundle is signed.
+
+    What is built is not asked for its golden answers, which take a second each time.
+    """
+    monkeypatch.setattr(BundleBuilder, "_verify", lambda self, staged: None)
     configured = make_settings({"model_name": model.name}, signing=required(held.training, held.builds))
     monkeypatch.setattr(settings, "load", lambda: configured)
 

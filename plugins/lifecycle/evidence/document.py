@@ -75,6 +75,7 @@ ImageText = Annotated[
 ]
 
 
+@described
 class Signed(msgspec.Struct, kw_only=True):
     """Who has signed what is released; ``None`` where the settings do without a signature."""
 

@@ -66,7 +66,7 @@ def resolve_candidate(use_case: str) -> dict[str, Any]:
             f"version {version.version} has no training run: train it with {definitions.load(use_case).train_dag}"
         )
     production = _in_production(use_case)
-    _refuse_no_way_back(use_case, production)
+    _refuse_unsigned(use_case, production)
     airflow_api.tell(context, _offer(version.version, production["version"], announced))
     task_links.show(context["ti"], task_links.of_version(use_case, version, registry.experiment_of(version.run_id)))
     return {
@@ -322,14 +322,25 @@ def _refuse_no_way_back(use_case: str, running: dict[str, str]) -> None:
     """Start nothing in production where what it runs by now could not be put back."""
     if not running["image"]:
         return
-    image = ImageReference.parse(running["image"])
     try:
-        targets.refuse_foreign(use_case, "production", image)
-        check.image(use_case, image, running["version"])
-    except (targets.TargetError, check.UnsignedError) as error:
-        raise AirflowFailException(
-            f"what production runs could not be put back if this release fails: {error}"
-        ) from error
+        targets.refuse_foreign(use_case, "production", ImageReference.parse(running["image"]))
+    except targets.TargetError as error:
+        raise _no_way_back(error) from error
+    _refuse_unsigned(use_case, running)
+
+
+def _refuse_unsigned(use_case: str, running: dict[str, str]) -> None:
+    """Begin nothing where nobody has signed what production runs, so that no step would put it back."""
+    if not running["image"]:
+        return
+    try:
+        check.image(use_case, ImageReference.parse(running["image"]), running["version"])
+    except check.UnsignedError as error:
+        raise _no_way_back(error) from error
+
+
+def _no_way_back(why: ValueError) -> AirflowFailException:
+    return AirflowFailException(f"what production runs could not be put back if this release fails: {why}")
 
 
 @task

@@ -247,8 +247,8 @@ def _azure_token(url: str, credential: str) -> str:
         # Databricks has both: its runtime's own object, and an azure-identity credential behind the name.
         from databricks.sdk.runtime import dbutils
 
-        provider: Any = dbutils.credentials.getServiceCredentialsProvider(credential)  # type: ignore[attr-defined]
-        return str(provider.get_token(scope).token)
+        utilities: Any = dbutils  # what the SDK says of it is not what the runtime has
+        return str(utilities.credentials.getServiceCredentialsProvider(credential).get_token(scope).token)
     from azure.identity import DefaultAzureCredential
 
     return DefaultAzureCredential().get_token(scope).token

@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -201,3 +203,18 @@ def test_token_goes_to_no_address_but_that_of_a_key(scheme, rest):
         return
     with pytest.raises(SignatureError, match="not the address of a key"):
         open_key(place)
+
+
+@pytest.mark.parametrize("credential", ["", "lifecycle-signing"], ids=["default", "of Unity Catalog"])
+def test_token_is_for_the_vaults_cloud_and_of_whom_the_settings_name(monkeypatch, credential):
+    asked = []
+
+    def provider(name=""):
+        return SimpleNamespace(get_token=lambda scope: asked.append((name, scope)) or SimpleNamespace(token="t"))
+
+    # On Databricks the runtime has it; elsewhere importing the SDK's stand-in would look for a workspace.
+    utilities = SimpleNamespace(credentials=SimpleNamespace(getServiceCredentialsProvider=provider))
+    monkeypatch.setitem(sys.modules, "databricks.sdk.runtime", SimpleNamespace(dbutils=utilities))
+    monkeypatch.setattr("azure.identity.DefaultAzureCredential", provider)
+    assert keys._azure_token("https://lifecycle.vault.azure.cn/keys/signing", credential) == "t"
+    assert asked == [(credential, "https://vault.azure.cn/.default")]

@@ -103,7 +103,9 @@ class Airflow:
         """Sign a version by hand, as ``make sign`` does; what it says."""
         command = [sys.executable, "-m", "lifecycle.signing", "sign", cluster.USE_CASE.name, version]
         environment = {**self.stack.airflow_environment(), **self._overrides}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     # --- the model registry ---
 

@@ -65,7 +65,8 @@ class Repository:
         begun = self._send("POST", "blobs/uploads/")
         begun.raise_for_status()
         place = urljoin(begun.url, begun.headers["Location"])
-        self._request("PUT", place, params={"digest": digest}, data=content).raise_for_status()
+        headers = {"Content-Type": "application/octet-stream"}
+        self._request("PUT", place, params={"digest": digest}, data=content, headers=headers).raise_for_status()
         return digest
 
     def put_manifest(self, reference: str, content: bytes, media_type: str) -> None:

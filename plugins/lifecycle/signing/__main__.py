@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from lifecycle.approval_keys import write_private
 from training.signing.keys import (
-    SignatureError,
     SigningKey,
     VerificationKey,
     new_private_pem,
@@ -107,7 +106,7 @@ def main(arguments: list[str]) -> None:
             text = make_key(given.file, given.signer)
         else:
             text = _public(open_key(given.place), given.signer)
-    except (SignatureError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # a server that does not answer, an engine, what is refused
         raise SystemExit(str(error)) from None
     sys.stdout.write(f"{text}\n")
 

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle import settings
 from lifecycle.hooks.image_registry import CONNECTION_ID
+from lifecycle.signing import check
 from training.registry import tags
 
 BUILT = "built_image"
@@ -21,11 +22,9 @@ BUILT = "built_image"
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
     """What is not signed fails the task: no retry signs it."""
-    from lifecycle.signing.check import UnsignedError
-
     try:
         yield
-    except UnsignedError as error:
+    except check.UnsignedError as error:
         raise AirflowFailException(str(error)) from error
 
 
@@ -63,7 +62,6 @@ class BuildImageOperator(BaseOperator):
         from lifecycle.builders import context as build_inputs
         from lifecycle.builders import scan
         from lifecycle.hooks import registry
-        from lifecycle.signing import check
         from lifecycle.tasks.publish import git_revision
 
         configured = settings.load()

@@ -8,6 +8,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle import settings
 from lifecycle.image_reference import ImageReference
+from lifecycle.signing import check
 from training import use_case as definitions
 from training.use_case import Target
 
@@ -86,8 +87,6 @@ def refuse_unsigned(work: Work, running: ImageReference | None) -> None:
     """
     if work.image is None or work.step in ("stop", "resume") or (work.step == "restore" and work.image == running):
         return
-    from lifecycle.signing import check  # imported here: mlflow takes seconds
-
     try:
         check.image(work.use_case, work.image, work.version)
     except check.UnsignedError as error:

@@ -44,8 +44,10 @@ def parsed(folder: Path, code: str) -> dict[str, list[str]]:
         f'said=$({kubectl} "$@" 2>&1 >/dev/null) || echo "$said" | grep -Ev "{NOBODY}" >>"{folder}/kubectl.faults"\n'
         f'echo "$*" >>"{folder}/kubectl.calls"',
     )
+    # The page changes into this folder once, for the commands of OpenTofu.
+    where = folder / "infrastructure" if code.startswith("tofu") else folder
     done = subprocess.run(
-        ["bash", "-eu", "-c", code], cwd=folder, env={"PATH": str(programs), "HOME": str(folder)},
+        ["bash", "-eu", "-c", code], cwd=where, env={"PATH": str(programs), "HOME": str(folder)},
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, f"{code}\n{done.stderr}"

@@ -24,6 +24,7 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
+from lifecycle.image_reference import ImageReference
 from lifecycle.operators import pods
 from lifecycle.operators.group_step import CONNECTION_TYPE, GroupStep
 from lifecycle.operators.job_run import JobRunOperator
@@ -50,7 +51,7 @@ pytestmark = pytest.mark.stack
 
 DAG_ID = "attrition_release"
 CODE = {"path": "/Shared/code", "code_hash": "0123", "git_revision": "abc"}
-REGISTRY = "registry.example/attrition-scoring"
+IMAGE = ImageReference.parse(image("ab", "registry.example/attrition-scoring"))
 
 
 @pytest.fixture
@@ -128,10 +129,10 @@ def released(collector, monkeypatch, tmp_path) -> SimpleNamespace:
         parts["job"] = job_told(instance, monkeypatch)[tags.TRACE_ID]
     with release.task("try_image") as instance:
         place = Connection("scoring_qa", CONNECTION_TYPE, extra=PLACE)
-        group = GroupStep(place, work(instance, "try", "staging", image("ab", REGISTRY)))._group()
+        group = GroupStep(place, work(instance, "try", "staging", IMAGE))._group()
         parts["group"] = told([one for container in group.containers for one in container.environment_variables])
     with release.task("deploy_production") as instance:
-        found = pods.pod_parts(work(instance, "deploy", "production", image("ab", REGISTRY)))
+        found = pods.pod_parts(work(instance, "deploy", "production", IMAGE))
         parts["pod"] = told(found.env_vars)
     bundle, release_file = f"{built.place}/bundle", f"{built.place}/release.json"
     with Server(tmp_path, bundle, RELEASE=release_file) as server, release.task("verify_production") as instance:

@@ -1,7 +1,7 @@
 """The commands of the pages for Azure, as bash reads them and kubectl parses them; no cluster is there to answer.
 
-What cannot be had from a package registry stands in for itself: OpenTofu, kubelogin, and ``az``, whose packages are
-larger than all that this project installs.
+A stand-in takes the place of what no package registry has, OpenTofu and kubelogin, and of ``az``, which would bring 150
+packages for two commands.
 """
 
 import re

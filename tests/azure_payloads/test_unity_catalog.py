@@ -6,6 +6,7 @@ That the client itself takes the call is a part of it: for Unity Catalog it refu
 """
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,6 +21,7 @@ from mlflow.store._unity_catalog.registry import rest_store
 
 from lifecycle import settings
 from lifecycle.hooks import registry
+from lifecycle.image_reference import ImageReference
 from tests.support.airflow import USE_CASE, make_settings
 from tests.support.bundles import make_bundle
 from tests.support.http_double import Double, Request, serving
@@ -27,7 +29,7 @@ from tests.support.image_names import image
 from training.registry import register, tags, versions
 
 MODEL = "ml.attrition.employee_attrition"
-IMAGE = image("ab", "registry.example/attrition-scoring")
+IMAGE = ImageReference.parse(image("ab", "registry.example/attrition-scoring"))
 MESSAGES = {(method, path): message for message, (path, method) in rest_store._METHOD_TO_INFO.items()}
 """The messages of Databricks' interface, as MLflow has them from it, by method and path."""
 
@@ -119,6 +121,15 @@ def test_calls_are_all_that_the_rails_have():
         if callable(found) and changing & set(getattr(getattr(found, "__code__", None), "co_names", ()))
     }
     assert callers == {"set_tags", "mark_staging", "promote", "run_beside", "end_beside"}
+
+
+def test_tags_are_named_as_unity_catalog_takes_them():
+    """Its page on tags: at most 255 characters in a name, and none of these; no message of the interface says so."""
+    names = {name for name in vars(tags).values() if isinstance(name, str) and name.startswith("lifecycle_")}
+    assert {tags.IMAGE, tags.RUN_KEY} < names
+    assert [
+        name for name in (*names, registry.approval_tag(IMAGE)) if re.search("[.,=/:-]", name) or len(name) > 255
+    ] == []
 
 
 def registered(monkeypatch: pytest.MonkeyPatch, double: Double, tmp_path: Any) -> list[Request]:

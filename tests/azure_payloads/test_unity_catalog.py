@@ -7,7 +7,6 @@ That the client itself takes the call is a part of it: for Unity Catalog it refu
 
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -136,9 +135,7 @@ def registered(monkeypatch: pytest.MonkeyPatch, double: Double, tmp_path: Any) -
     """Register a real model; its files go to a folder, for the storage behind is not the workspace's."""
     arguments = register.classifier_arguments(make_bundle(tmp_path / "bundle", 1), tmp_path)
     folder = tmp_path / "model"
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method")  # as the job does
-        mlflow.pyfunc.save_model(str(folder), artifacts={"bundle": str(tmp_path / "bundle")}, **arguments)
+    mlflow.pyfunc.save_model(str(folder), artifacts={"bundle": str(tmp_path / "bundle")}, **arguments)
     store: Any = rest_store.UcModelRegistryStore
     monkeypatch.setattr(
         store, "_get_artifact_repo", lambda *_: type("Repo", (), {"log_artifacts": lambda *_, **__: None})

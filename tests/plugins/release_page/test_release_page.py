@@ -496,7 +496,7 @@ def test_alerts_of_the_last_nights_are_named_newest_first(page, with_past):
     assert "No alert in these nights" in page.get("/releases").text
     try:
         for night, text in zip(nights, ("drift: Age & more", "silence: none"), strict=True):
-            registry.mark_alerts(USE_CASE, night, text)
+            registry.mark_night(USE_CASE, night, tags.ALERTS, text)
         shown = text_of(mounted_page().get("/releases"))
     finally:
         for one in (newest, before):

@@ -41,7 +41,7 @@ def night(tmp_path, monkeypatch):
     monkeypatch.setattr(airflow_api, "set_run_note", lambda dag_id, run_id, note: notes.append(note))
     monkeypatch.setattr(alerts, "send", lambda alert: sent.append(alert) or True)
     monkeypatch.setattr(retraining, "service_is_up", lambda use_case: True)
-    monkeypatch.setattr(registry, "mark_alerts", lambda use_case, night, text: marked.update({night: text}))
+    monkeypatch.setattr(registry, "mark_night", lambda use_case, night, tag, text: marked.update({(night, tag): text}))
 
     def run(*verdicts, **params):
         for verdict in verdicts:

@@ -12,8 +12,8 @@ import msgspec
 from lifecycle.settings import Prices
 
 Meter = Literal["job", "pod", "container", "build", "log"]
-"""What is measured: seconds of a Databricks job's tasks, seconds of vCPU that pods ask for, seconds of vCPU of container
-groups, seconds of a build, bytes of log lines."""
+"""What is measured: seconds of a Databricks job, seconds of vCPU that pods or container groups ask for, seconds of a
+build, bytes of log lines."""
 NO_PRICE = "no price in the settings"
 PREDICTIONS = 1000
 _HOUR, _MINUTE, _GIGABYTE = 3600.0, 60.0, 1e9

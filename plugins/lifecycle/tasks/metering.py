@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 TRAINING = "training"
 """What the training job is called among the stages of a release."""
-_BUILDS, _STEPS = "BuildImageOperator", "ScoringStepOperator"
+BUILDS, STEPS = "BuildImageOperator", "ScoringStepOperator"
 _DAY_SECONDS = 86_400
 
 
@@ -110,11 +110,11 @@ def _timed(tries: list[_Try]) -> Iterator[Measured]:
     """Builds and the pods of steps. A job's task only waits: its seconds come from Databricks."""
     seconds: dict[tuple[str, str], float] = {}
     for one in tries:
-        if one.operator in (_BUILDS, _STEPS):
+        if one.operator in (BUILDS, STEPS):
             key = (one.task_id, one.operator)
             seconds[key] = seconds.get(key, 0.0) + (one.duration or 0.0)
     for (task_id, operator), spent in seconds.items():
-        if operator == _BUILDS:
+        if operator == BUILDS:
             yield Measured(task_id, "build", spent)
         elif task_id == TRY_IMAGE:
             yield Measured(task_id, "container", spent * _container_vcpus())

@@ -156,7 +156,7 @@ airflow-image: setup ## Airflow's image of this commit, what is in it and what i
 	delivery/image.sh build "$(TAG)"
 	TRIVY=$(AZURE)/trivy delivery/image.sh scan "$(TAG)" image-report
 
-SMOKE = $(if $(VARS),--vars "$(VARS)") $(if $(BACKEND),--backend "$(BACKEND)") $(if $(KEY),--key "$(KEY)") \
+SMOKE = $(if $(VARS),--vars "$(VARS)") $(if $(BACKEND),--backend "$(BACKEND)") $(if $(APPROVAL_KEY),--key "$(APPROVAL_KEY)") \
 	$(if $(REPOSITORY),--repository "$(REPOSITORY)") $(if $(DAGS_CONNECTION),--dags-connection "$(DAGS_CONNECTION)")
 azure-smoke: setup ## The small environment on a subscription, once through, compared with this machine, and taken down (docs/azure.md; HOURS=, DRY=yes, DOWN=yes)
 	@$(RUN) -m delivery.smoke --use-case "$(USE_CASE)" $(SMOKE) $(if $(DATA),--data "$(DATA)") $(if $(HOURS),--hours $(HOURS)) \

@@ -56,7 +56,7 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Raise ``SmokeError`` before anything is made, where something is missing."""
-        for what, path in (("VARS", self.variables), ("BACKEND", self.backend), ("KEY", self.approval_key)):
+        for what, path in (("VARS", self.variables), ("BACKEND", self.backend), ("APPROVAL_KEY", self.approval_key)):
             if not path.is_file():
                 raise SmokeError(f"there is no file {path}: {what} names it (docs/azure.md, A smoke run)")
         if not self.data.is_file():

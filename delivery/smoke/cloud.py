@@ -19,7 +19,6 @@ from delivery.smoke.state import Home, SmokeError
 from delivery.smoke.walk import Place
 from embedded.airflow_client import Airflow, AirflowError
 from lifecycle import settings
-from serving.scoring.described import described
 from training.use_case import UseCase
 
 TRAINER, APPROVER = "smoke-trainer", "smoke-approver"
@@ -37,7 +36,6 @@ _API = "airflow-api-server"
 _READY_SECONDS = 600.0
 
 
-@described
 class Given(msgspec.Struct, frozen=True, kw_only=True):
     """What a person hands in."""
 
@@ -59,8 +57,8 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
         for what, path in (("VARS", self.variables), ("BACKEND", self.backend), ("APPROVAL_KEY", self.approval_key)):
             if not path.is_file():
                 raise SmokeError(f"there is no file {path}: {what} names it (docs/azure.md, A smoke run)")
-        if not self.data.is_file():
-            raise SmokeError(f"there is no file {self.data}: DATA names the training table")
+        if not self.data.is_file() or self.data.suffix != ".csv":
+            raise SmokeError(f"there is no CSV file {self.data}: DATA names the training table")
         if not self.repository:
             raise SmokeError("name the address that Airflow clones the DAG files from: REPOSITORY=https://...")
 

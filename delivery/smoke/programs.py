@@ -84,7 +84,7 @@ def stop(process: "subprocess.Popen[str] | subprocess.Popen[bytes]", patience: f
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
+            process.communicate(timeout=seconds)  # reads on, for it may be waiting for room in a pipe
             return
 
 

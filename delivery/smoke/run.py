@@ -164,16 +164,22 @@ def _stoppable() -> Iterator[None]:
     """Every way to be asked to end raises ``Stopped``."""
 
     def stop(number: int, frame: object) -> None:
+        for one in _SIGNALS:  # once is enough: what follows is taking down
+            signal.signal(one, _not_now)
         raise Stopped
 
     with _handled(stop):
         yield
 
 
+def _not_now(number: int, frame: object) -> None:
+    """Go on. A handler, and not the system's way to ignore a signal, which programs that we start would inherit."""
+
+
 @contextmanager
 def _unstoppable() -> Iterator[None]:
     """Nobody's Ctrl-C leaves half of an environment: what is asked to end meanwhile goes on."""
-    with _handled(signal.SIG_IGN):
+    with _handled(_not_now):
         yield
 
 

@@ -9,7 +9,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-BODY = "**A sentence.**\n\n| Metric | Challenger | Plain |\n| --- | --- | --- |\n| ROC AUC | 0.850 (0.8 to 0.9) | 0.8 |\n\nMore."
+BODY = """**A sentence.**
+
+| Metric | Challenger | Plain |
+| --- | --- | --- |
+| ROC AUC | 0.850 (0.8 to 0.9) | 0.8 |
+
+More."""
 REPORT = {"passed": True, "checks": [{"name": "golden answers", "passed": True}]}
 TASKS = {
     "train": {"train_and_register": None, "announce_model_version": {"version": "1"}},

@@ -79,9 +79,9 @@ def of_nights(context: Any, use_case: str, nights: int, records: int) -> Cost:
     return cost.count(measured, settings.load().prices, records=records)
 
 
-def of_batch(context: Any, records: int) -> Cost:
-    """What scoring a table has used."""
-    measured = _steps("score", _job_seconds(context, "score"))
+def of_batch(context: Any, records: int, tasks: Iterable[str] = ("score",)) -> Cost:
+    """What scoring a table, or forecasting, has used: the jobs that ``tasks`` of this run have started."""
+    measured = [one for task_id in tasks for one in _steps(task_id, _job_seconds(context, task_id))]
     return cost.count(measured, settings.load().prices, records=records)
 
 

@@ -3,6 +3,7 @@
 import argparse
 import fcntl
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -73,6 +74,11 @@ def _given(arguments: argparse.Namespace, use_case: UseCase, folder: Path) -> Gi
     )
 
 
+def _commit() -> str:
+    """The commit that is checked out, however little time is left."""
+    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
 def _smoke(arguments: argparse.Namespace, folder: Path) -> int:
     stack = Stack.read()
     os.environ["USE_CASES"] = stack.shell.get("USE_CASES", "")
@@ -87,14 +93,14 @@ def _smoke(arguments: argparse.Namespace, folder: Path) -> int:
         kind = partial(local.DryCloud, stack=stack)
         environment["PATH"] = f"{local.write_stand_ins(folder, stack.ports.airflow)}{os.pathsep}{os.environ['PATH']}"
     cloud = kind(given, use_case, home, Programs(folder / "programs.log", state.left, environment))
-    if not arguments.down:
+    if not state.began and not arguments.down:  # later, nothing may stand before taking down
         cloud.check()
     smoke = Smoke(
         home=home,
         state=state,
         cloud=cloud,
         use_case=use_case,
-        commit="" if arguments.down else cloud.commit(),
+        commit=_commit(),
         embedded=partial(local.embedded, stack, given.data.resolve(), _say),
         say=_say,
     )

@@ -139,7 +139,7 @@ class Cloud:
 
     def airflow(self) -> None:
         """Build Airflow's image of this commit, roll it out, and make the two users."""
-        commit = self.commit()
+        commit = self._programs.run("git", "rev-parse", "HEAD").strip()
         self._programs.run("delivery/image.sh", "build", commit)
         self._apply_manifest("production", _listed(self._of_airflow()), secret=True)
         pipeline = self._pipeline
@@ -194,10 +194,6 @@ class Cloud:
             except SmokeError:
                 if number == 1:
                     raise
-
-    def commit(self) -> str:
-        """The commit that is checked out."""
-        return self._programs.run("git", "rev-parse", "HEAD").strip()
 
     # --- what differs in a dry run ---
 

@@ -178,7 +178,7 @@ class Cloud:
             self._await(trainer)
             yield Place(
                 where="in the cloud", airflow=trainer, approver=approver, data=self._data,
-                export_seconds=self._export_seconds,
+                export_seconds=self._export_seconds, poll_seconds=self._poll_seconds,
             )  # fmt: skip
         finally:
             stop(forward, patience=5)
@@ -198,6 +198,7 @@ class Cloud:
     # --- what differs in a dry run ---
 
     _export_seconds = EXPORT_SECONDS
+    _poll_seconds = 5.0
 
     def _users(self, url: str) -> tuple[Airflow, Airflow]:
         """Who trains, and who approves."""

@@ -15,7 +15,7 @@ from embedded import stack as stacks
 from embedded.airflow_client import Airflow
 from embedded.environment import Stack
 
-_EXPORT_SECONDS = 60.0
+_EXPORT_SECONDS, _POLL_SECONDS = 60.0, 1.0
 _PROGRAMS = ("az", "docker", "git", "helm", "kubectl", "kubelogin", "make", "tofu")
 
 
@@ -34,7 +34,7 @@ def embedded(stack: Stack, data: Path, say: Callable[[str], None]) -> Iterator[P
         airflow = signed_in(stack)
         yield Place(
             where="on this machine", airflow=airflow, approver=airflow, data=str(data),
-            export_seconds=_EXPORT_SECONDS, poll_seconds=1.0,
+            export_seconds=_EXPORT_SECONDS, poll_seconds=_POLL_SECONDS,
         )  # fmt: skip
     finally:
         if not was_up:
@@ -44,7 +44,7 @@ def embedded(stack: Stack, data: Path, say: Callable[[str], None]) -> Iterator[P
 class DryCloud(Cloud):
     """The same steps with stand-ins for the programs; its cluster's Airflow is the embedded stack's."""
 
-    _export_seconds = _EXPORT_SECONDS
+    _export_seconds, _poll_seconds = _EXPORT_SECONDS, _POLL_SECONDS
 
     def __init__(self, *arguments: Any, stack: Stack) -> None:
         super().__init__(*arguments)

@@ -63,7 +63,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """The training table as the job reaches it; it is scored in batch, too."""
     export_seconds: float
     """For how long exported log lines may not be there yet."""
-    poll_seconds: float = 5.0
+    poll_seconds: float
 
 
 class Walk:

@@ -54,6 +54,7 @@ class Setting:
         programs = Programs(self.folder / "programs.log", state.left, environment)
         stack = SimpleNamespace(credentials=SimpleNamespace(airflow_user="admin", airflow_password="secret"))
         self.cloud = local.DryCloud(given, load("attrition"), home, programs, stack=stack)
+        self.cloud._poll_seconds = 0.01
         self.cloud.check()
         return Smoke(
             home=home, state=state, cloud=self.cloud, use_case=load("attrition"), commit="c" * 40,

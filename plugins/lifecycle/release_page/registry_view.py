@@ -137,11 +137,14 @@ class RegistryView(msgspec.Struct, frozen=True):
     @property
     def costs(self) -> list[tuple[str, str]]:
         """What is known of cost, newest first: of the last release, and of the last night that says it."""
-        released = max(self.releases, key=lambda one: one.document.release.requested_at, default=None)
-        told = released.document.cost if released else None
-        release = [(f"Release of version {released.document.model.version}", cost.sentence(told))] if told else []
+        documents = sorted((one.document for one in self.releases), key=lambda one: one.release.requested_at)
+        releases = [
+            (f"Release of version {document.model.version}", cost.sentence(document.cost))
+            for document in documents[-1:]
+            if document.cost
+        ]
         nights = [(f"Night of {night.window}", night.cost) for night in reversed(self.nights) if night.cost]
-        return release + nights[:1]
+        return releases + nights[:1]
 
 
 def read(use_case: str) -> RegistryView:

@@ -46,6 +46,8 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     used: list[Used]
     records: int = 0
     """Records that were scored meanwhile."""
+    served: bool = False
+    """Whether they were scored for somebody, and not to try a version: only then do 1,000 predictions have a cost."""
     currency: str = ""
     amount: float | None = None
     """All that has a price; none where nothing has."""
@@ -79,13 +81,16 @@ def _a_second(hour: float | None) -> float | None:
     return None if hour is None else hour / _HOUR
 
 
-def count(measured: Iterable[Measured], prices: Prices, *, records: int = 0, missing: str = "") -> Cost:
+def count(
+    measured: Iterable[Measured], prices: Prices, *, records: int = 0, served: bool = False, missing: str = ""
+) -> Cost:
     """The cost of what was measured; stages that have used nothing are left out."""
     used = [_used(one, prices) for one in measured if one.amount]
     amounts = [one.amount for one in used if one.amount is not None]
     return Cost(
         used=used,
         records=records,
+        served=served,
         currency=prices.currency,
         amount=sum(amounts) if amounts else None,
         missing=missing,
@@ -121,13 +126,13 @@ def _priced(cost: Cost) -> str:
     unpriced = dict.fromkeys(one.unit for one in cost.used if one.price is None)
     if cost.amount is None:
         return NO_PRICE
-    lacking = f" without {' and '.join(unpriced)}, which have {NO_PRICE}" if unpriced else ""
+    lacking = f", without {', '.join(unpriced)} ({NO_PRICE})" if unpriced else ""
     return f"{_money(cost.amount, cost.currency)}{lacking}"
 
 
 def per_thousand(cost: Cost) -> str:
-    """What 1,000 predictions cost; empty where nothing was scored, or nothing has a price."""
-    if not cost.records or cost.amount is None:
+    """What 1,000 predictions cost; empty where none was made for anybody, or nothing has a price."""
+    if not (cost.served and cost.records) or cost.amount is None:
         return ""
     return f"{_money(cost.amount / cost.records * PREDICTIONS, cost.currency)} per {PREDICTIONS:,} predictions"
 

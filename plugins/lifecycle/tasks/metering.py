@@ -76,13 +76,13 @@ def of_nights(context: Any, use_case: str, nights: int, records: int) -> Cost:
         Measured("land_logs", "log", float(landed.get("bytes", 0))),
         Measured("scoring servers", "pod", nights * _DAY_SECONDS * _serving_vcpus(use_case)),
     ]
-    return cost.count(measured, settings.load().prices, records=records)
+    return cost.count(measured, settings.load().prices, records=records, served=True)
 
 
 def of_batch(context: Any, records: int, tasks: Iterable[str] = ("score",)) -> Cost:
     """What scoring a table, or forecasting, has used: the jobs that ``tasks`` of this run have started."""
     measured = [one for task_id in tasks for one in _steps(task_id, _job_seconds(context, task_id))]
-    return cost.count(measured, settings.load().prices, records=records)
+    return cost.count(measured, settings.load().prices, records=records, served=True)
 
 
 def _job_seconds(context: Any, task_id: str) -> dict[str, float]:

@@ -34,7 +34,7 @@ def test_without_prices_only_quantities_show():
 
 
 def test_with_prices_every_quantity_has_its_amount():
-    found = cost.count(MEASURED, ALL, records=2000)
+    found = cost.count(MEASURED, ALL, records=2000, served=True)
     amounts = {one.stage: (one.quantity, one.unit, one.amount) for one in found.used}
     assert amounts["training: tune"] == (1.0, "DBU", 0.5)
     assert amounts["build_image"] == (1.5, "build minutes", pytest.approx(0.015))
@@ -47,7 +47,11 @@ def test_with_prices_every_quantity_has_its_amount():
 
 def test_what_has_no_price_is_named_beside_the_amount():
     said = cost.sentence(cost.count(MEASURED, Prices(currency="EUR", build_minute=0.01)))
-    assert "0.015 EUR without s of Databricks jobs and vCPU s and GB of logs, which have no price" in said
+    assert said.endswith(": 0.015 EUR, without s of Databricks jobs, vCPU s, GB of logs (no price in the settings)")
+
+
+def test_records_of_a_trial_are_no_predictions_that_anybody_pays_for():
+    assert "per 1,000" not in cost.sentence(cost.count(MEASURED, ALL, records=40))
 
 
 def test_what_could_not_be_counted_is_said():

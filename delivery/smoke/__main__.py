@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -35,9 +35,11 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+def say(text: str) -> None:
+    """Tell whoever watches. A terminal that was closed must not keep us from taking everything down."""
+    with suppress(OSError):
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
 
 @contextmanager
@@ -101,8 +103,8 @@ def _smoke(arguments: argparse.Namespace, folder: Path) -> int:
         cloud=cloud,
         use_case=use_case,
         commit=_commit(),
-        embedded=partial(local.embedded, stack, given.data.resolve(), _say),
-        say=_say,
+        embedded=partial(local.embedded, stack, given.data.resolve(), say),
+        say=say,
     )
     if arguments.down:
         state.began = state.began or 1.0  # whatever was begun: there may be more than this folder knows of

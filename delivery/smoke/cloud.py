@@ -186,9 +186,9 @@ class Cloud:
     def take_down(self) -> None:
         """Destroy the environment with everything in it; a few times, for a resource may still be busy."""
         self._programs.allow(_REMOVAL_SECONDS)
-        self._tofu("init", f"-backend-config={self._given.backend.resolve()}", "-reconfigure")
         for number in range(_REMOVALS, 0, -1):
             try:
+                self._tofu("init", f"-backend-config={self._given.backend.resolve()}", "-reconfigure")
                 self._tofu("destroy", "-auto-approve", *self._variables())
                 return
             except SmokeError:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +15,7 @@ import msgspec
 import pytest
 
 from delivery.smoke import bill, local
+from delivery.smoke.__main__ import say
 from delivery.smoke.cloud import APPROVER, Given
 from delivery.smoke.compare import differences
 from delivery.smoke.programs import Programs
@@ -147,6 +149,21 @@ def test_stopped_run_takes_everything_down(setting, number):
     smoke.steps[2] = ("outputs", lambda: os.kill(os.getpid(), number) or time.sleep(30))
     assert smoke.run() == 1
     assert setting.report()["state"]["fault"] == "somebody stopped it"
+    assert not setting.made
+
+
+def test_closed_terminal_takes_everything_down(setting, monkeypatch):
+    """The signal comes, and from then on nothing can be written where it was written before."""
+
+    class Closed:
+        def write(self, text):
+            raise OSError("Input/output error")
+
+    smoke = setting.smoke()
+    smoke._say = say
+    monkeypatch.setattr(sys, "stdout", Closed())
+    smoke.steps[2] = ("outputs", lambda: os.kill(os.getpid(), signal.SIGHUP) or time.sleep(30))
+    assert smoke.run() == 1
     assert not setting.made
 
 

@@ -159,10 +159,14 @@ def test_closed_terminal_takes_everything_down(setting, monkeypatch):
         def write(self, text):
             raise OSError("Input/output error")
 
+    def hang_up():
+        monkeypatch.setattr(sys, "stdout", Closed())
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(30)
+
     smoke = setting.smoke()
     smoke._say = say
-    monkeypatch.setattr(sys, "stdout", Closed())
-    smoke.steps[2] = ("outputs", lambda: os.kill(os.getpid(), signal.SIGHUP) or time.sleep(30))
+    smoke.steps[2] = ("outputs", hang_up)
     assert smoke.run() == 1
     assert not setting.made
 

@@ -42,6 +42,7 @@ def settings_file(tmp_path_factory) -> Path:
         "airflow_url": "https://airflow.example.com",
         "mlflow_url": "https://adb-1.2.azuredatabricks.net/ml",
         "approval_keys": f"  {KeyRing.new().settings()[1:-1]},\n",
+        "prices": 'currency = "EUR"\nlog_gb = 2.5\n',
         "approvers": ["lead@example.com", 'a "quoted" name'],
         "data_writers": ["team@example.com"],
         "queue": text(plain(LOCALS["names"])["event_queue"]),
@@ -64,6 +65,7 @@ def test_settings_file_is_read_as_settings(settings_file):
     assert read.airflow_url == "https://airflow.example.com"
     assert len(read.approval_keys) == 1
     assert read.training.compute == "serverless"
+    assert (read.prices.currency, read.prices.log_gb, read.prices.dbu) == ("EUR", 2.5, None)
     for name in definitions.names():
         found = read.of(name)
         assert found.approvers == ("lead@example.com", 'a "quoted" name')

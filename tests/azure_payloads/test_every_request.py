@@ -15,7 +15,7 @@ CLIENTS = re.compile(
 )
 """Packages that ask."""
 NAMES_ALONE = re.compile(
-    r".*\.(exceptions|errors|entities|types|models|amqp)(\.|$)|mlflow\.pyfunc|kubernetes\.client\.|"
+    r".*\.(exceptions|errors|entities|types|models|amqp)(\.|$)|mlflow\.pyfunc|kubernetes\.(client|utils)\.|"
     r"airflow\.providers\.\w+(\.\w+)*\.(triggers|utils)\."
 )
 """Parts of them that hold words and forms for what others ask."""

@@ -5,6 +5,7 @@ locals {
     airflow_url   = var.airflow_url
     mlflow_url    = "${module.workspace.url}/ml"
     approval_keys = var.approval_keys
+    prices        = var.prices
     approvers     = var.approvers
     data_writers  = var.data_writers
     queue         = local.names.event_queue

@@ -24,7 +24,7 @@ beside = $(call apart,$(1),$(2)) && $(RUN) -c '$(SITE)' >"$$($(1)/bin/python -c 
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs pin-images namespaces monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
-	test-azurite test-spark test-postgres test-image-env test-reasons test-client test-browser test-bus azure-check azure-schemas airflow-image pictures \
+	test-azurite test-spark test-postgres test-image-env test-reasons test-client test-browser test-bus azure-check azure-schemas azure-smoke airflow-image pictures \
 	use-case demo up down status logs api-key approval-key rotate-approval-key \
 	signing-key rotate-signing-keys sign serve bench-serving bench-curation bench-training bench-batch bench-demand bench-large-table clean
 
@@ -156,6 +156,12 @@ airflow-image: setup ## Airflow's image of this commit, what is in it and what i
 	@$(call apart,.venv-azure,requirements-azure-check.txt)
 	delivery/image.sh build "$(TAG)"
 	TRIVY=$(AZURE)/trivy delivery/image.sh scan "$(TAG)" image-report
+
+SMOKE = $(if $(VARS),--vars "$(VARS)") $(if $(BACKEND),--backend "$(BACKEND)") $(if $(APPROVAL_KEY),--key "$(APPROVAL_KEY)") \
+	$(if $(REPOSITORY),--repository "$(REPOSITORY)") $(if $(DAGS_CONNECTION),--dags-connection "$(DAGS_CONNECTION)")
+azure-smoke: setup ## The small environment on a subscription, once through, compared with this machine, and taken down (docs/azure.md; HOURS=, DRY=yes, DOWN=yes)
+	@$(RUN) -m delivery.smoke --use-case "$(USE_CASE)" $(SMOKE) $(if $(DATA),--data "$(DATA)") $(if $(HOURS),--hours $(HOURS)) \
+	  $(if $(filter yes,$(DRY)),--dry) $(if $(filter yes,$(DOWN)),--down)
 
 SCHEMAS := .venv-azure/schemas
 azure-schemas: setup ## Extract the providers' schemas again (infrastructure/schemas), from bindings that npm has

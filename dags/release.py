@@ -58,7 +58,7 @@ from lifecycle.operators.preview_run import PreviewRunOperator
 from lifecycle.operators.release_step import ScoringStepOperator
 from lifecycle.params import optional
 from lifecycle.sensors.approval import gate
-from lifecycle.task_ids import RESTORE_PRODUCTION
+from lifecycle.task_ids import RESTORE_PRODUCTION, TRY_IMAGE
 from lifecycle.tasks.release import (
     gather_evidence,
     promote,
@@ -145,7 +145,7 @@ def steps(use_case: UseCase) -> None:
 
 def _tried(build_image: Any, deploy_staging: Any, to_staging: dict[str, Any], image: dict[str, Any]) -> Any:
     """The report of the image's trial before it comes to staging."""
-    try_image = ScoringStepOperator(task_id="try_image", step="try", **to_staging, **image)
+    try_image = ScoringStepOperator(task_id=TRY_IMAGE, step="try", **to_staging, **image)
     build_image >> try_image >> deploy_staging
     return try_image.output
 

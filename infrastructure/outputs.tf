@@ -12,6 +12,7 @@ locals {
     image_public  = module.keys.public["image"]
     bundle_keys   = var.earlier_bundle_keys
     image_keys    = var.earlier_image_keys
+    prices        = var.prices
     approvers     = var.approvers
     data_writers  = var.data_writers
     queue         = local.names.event_queue

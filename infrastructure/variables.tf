@@ -75,6 +75,12 @@ variable "earlier_image_keys" {
   default     = ""
 }
 
+variable "prices" {
+  description = "Lines of the settings' table [prices], in one text: what Azure's meters cost you. Empty: no amounts."
+  type        = string
+  default     = ""
+}
+
 variable "alert_mail" {
   description = "The mail address that Azure's alerts go to."
   type        = string

@@ -21,6 +21,7 @@ DEBIAN = {
     "promtool": "Debian's package prometheus has it",
     "curl": "Debian's package of that name has it",
     "haproxy": "Debian's package haproxy has it",
+    "openssl": "Debian's package of that name has it",
     "node": "Debian's package nodejs has it, `make test-tools` needs npm too",
 }
 

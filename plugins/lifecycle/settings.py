@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -156,6 +156,33 @@ class Events(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When the watched folders are looked through: cron, in UTC."""
 
 
+Price = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What Azure's meters cost you. Empty: quantities are shown, and no amounts. See docs/azure.md for the meters."""
+
+    currency: str = ""
+    """What the prices are in, as it is shown: ``EUR``."""
+    dbu_an_hour: Price | None = None
+    """DBU that an hour of a job's task takes, as Databricks' table ``system.billing.usage`` has it for your jobs."""
+    dbu: Price | None = None
+    """One DBU. Meter: Azure Databricks, DBU of serverless jobs, or of job clusters (*Jobs Compute*)."""
+    vcpu_hour: Price | None = None
+    """One vCPU of the clusters' nodes for an hour. Meter: Virtual Machines, hour of the node's size, by its vCPUs."""
+    container_vcpu_hour: Price | None = None
+    """One vCPU of a QA container for an hour. Meters: Container Instances, vCPU duration and, for its 1 GB, memory."""
+    build_minute: Price | None = None
+    """One minute of a build. Meter: Container Registry, Tasks, seconds of vCPU: 60 seconds of the task's vCPUs."""
+    log_gb: Price | None = None
+    """One GB of log lines (10^9 bytes). Meters: Log Analytics, GB taken in, and data export, GB: the sum of both."""
+
+    def __post_init__(self) -> None:
+        named = [name for name in self.__struct_fields__ if name not in ("currency", "dbu_an_hour")]
+        if not self.currency and any(getattr(self, name) is not None for name in named):
+            raise ValueError('[prices] has a price and no currency: add a line such as currency = "EUR"')
+
+
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a scoring server runs: staging or production. Address and kind are the connection's."""
 
@@ -246,6 +273,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signing: Signing = Signing()
     retraining: Retraining = Retraining()
     events: Events = Events()
+    prices: Prices = Prices()
     every_use_case: dict[str, Any] = {}
     """Values of ``UseCaseSettings`` for all use cases; ``{use_case}`` in a text stands for the name."""
     use_cases: dict[str, dict[str, Any]] = {}

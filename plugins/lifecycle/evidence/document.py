@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from lifecycle import settings
 from lifecycle.evidence import signature
+from lifecycle.evidence.cost import Cost
 from lifecycle.evidence.known_faults import Scan
 from lifecycle.evidence.signature import SignatureError, SignedApproval, Statement
 from lifecycle.hooks import registry
@@ -198,6 +199,9 @@ class Evidence(msgspec.Struct, kw_only=True):
     """Until when an answer counts at least, RFC 3339, UTC: the gate counts from its question, which is put later."""
     stage_seconds: dict[str, float] = {}
     """Time spent by task, up to the gate."""
+    cost: Cost | UnsetType = UNSET
+    """What was used up to the gate, the training of the version included, and what it costs; none in documents of
+    earlier releases."""
     decision: Decision | None = None
     approval: SignedApproval | None = None
     """The decision, signed; none up to schema version 2."""
@@ -276,7 +280,7 @@ def undecided(document: Evidence) -> Evidence:
 
 def _facts(document: Evidence) -> bytes:
     """What stays the same in every try: times and the last nights go on."""
-    return encode(msgspec.structs.replace(undecided(document), stage_seconds={}, drift=[], answer_by=""))
+    return encode(msgspec.structs.replace(undecided(document), stage_seconds={}, cost=UNSET, drift=[], answer_by=""))
 
 
 def kept(document: Evidence) -> tuple[Evidence, str] | None:

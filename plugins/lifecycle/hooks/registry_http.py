@@ -11,7 +11,8 @@ import requests
 from lifecycle.hooks.connections import address
 
 _TIMEOUT = 30
-_ARM_SCOPE = "https://management.azure.com/.default"
+_AZURE_SCOPE = "https://containerregistry.azure.net/.default"
+"""As Azure's own client asks: registries may be told to take no token for all of Azure's management."""
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 PULL, PULL_AND_PUSH = "pull", "pull,push"
 
@@ -131,7 +132,7 @@ def _azure_token(base: str, credential: Any, repository: str, actions: str) -> s
         data={
             "grant_type": "access_token",
             "service": service,
-            "access_token": credential.get_token(_ARM_SCOPE).token,
+            "access_token": credential.get_token(_AZURE_SCOPE).token,
         },
         timeout=_TIMEOUT,
     )

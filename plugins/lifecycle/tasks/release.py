@@ -26,6 +26,7 @@ from lifecycle.image_reference import ImageReference
 from lifecycle.sensors import approval
 from lifecycle.signing import check
 from lifecycle.task_ids import AWAIT_APPROVAL, RECORD_APPROVAL
+from lifecycle.tasks import metering
 from lifecycle.trace import trace_id
 from training import use_case as definitions
 from training.impact.record import Preview
@@ -199,6 +200,7 @@ def _gather(
         drift=recent_drift(use_case),
         answer_by=(datetime.now(UTC) + settings.load().release.response_timeout).isoformat(timespec="seconds"),
         stage_seconds=_stage_seconds(context),
+        cost=metering.of_release(context, version.tags, (staging_report, trial_report), preview),
     )
     document, body = evidence.kept(document) or (document, _render(document))
     evidence.store_text(document, body)

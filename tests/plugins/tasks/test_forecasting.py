@@ -103,6 +103,7 @@ def context(run_id="run-1", **params):
         task_id="any",
         get_task_breadcrumbs=lambda **_: [],
         xcom_push=lambda key, value: None,
+        xcom_pull=lambda task_ids, key="return_value": None,
         get_dr_count=lambda **_: 0,
         get_task_states=lambda **_: {},
     )

@@ -56,6 +56,7 @@ CHANGES = {
     "image": ({**BUILT, "image": image("dd")}, REPORT),
     "what staging found": (BUILT, {**REPORT, "passed": False}),
 }
+CRUMBS = [{"task_id": "build_image", "operator": "BuildImageOperator", "duration": 2.04}, {"task_id": "x"}]
 NOTHING = {"version": "", "image": ""}
 
 
@@ -110,11 +111,12 @@ def context(run_id="run-1", **params):
         dag_id=run.dag_id,
         run_id=run_id,
         task_id="any",
-        get_task_breadcrumbs=lambda **_: [{"task_id": "build_image", "duration": 2.04}, {"task_id": "x"}],
+        get_task_breadcrumbs=lambda **_: [*CRUMBS],
         get_dr_count=lambda **_: 0,
         get_task_states=lambda **_: {},
         pushed=(pushed := {}),
         xcom_push=lambda key, value: pushed.update({key: value}),
+        xcom_pull=lambda task_ids, key="return_value": None,
     )
     return {"dag_run": run, "ti": instance, "params": params, "triggering_asset_events": {}}
 
@@ -250,7 +252,7 @@ def later(monkeypatch):
     night = evidence.Night(window="2026-11-22", verdict="nothing drifted")
     monkeypatch.setattr(release, "recent_drift", lambda use_case: [night])
     now = context()
-    now["ti"].get_task_breadcrumbs = lambda **_: [{"task_id": "build_image", "duration": 99.0}]
+    now["ti"].get_task_breadcrumbs = lambda **_: [{**CRUMBS[0], "duration": 99.0}]
     return now
 
 
@@ -301,6 +303,8 @@ def test_evidence_holds_every_item_and_fits_the_published_schema(model, request)
     assert stored["image"]["sbom_digest"] == "sha256:bb"
     assert stored["image"]["scan"] == SCAN
     assert stored["stage_seconds"] == {"build_image": 2.0}
+    (built,) = stored["cost"]["used"]
+    assert (built["stage"], built["unit"], built["amount"]) == ("build_image", "build minutes", None)
     assert stored["replaces"] == running
     incomplete = {name: value for name, value in stored["evaluation"].items() if name != "thresholds"}
     with pytest.raises(jsonschema.ValidationError, match="'thresholds' is a required property"):

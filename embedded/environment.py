@@ -23,7 +23,7 @@ PART_MARKER = "LIFECYCLE_PART"
 """Set for every process of a part, to its name."""
 TARGETS: tuple[Target, ...] = get_args(Target)
 SIGNERS = {"bundle": "training", "image": "builds"}
-"""What is signed, and by whom: who can read the key on this machine is one and the same, and elsewhere is not."""
+"""What is signed, and by whom."""
 APPROVAL_KEY_VARIABLE = f"AIRFLOW_CONN_{signature.CONNECTION_ID.upper()}"
 """Holds the private key that signs approvals: only the component that runs tasks keeps it."""
 HEARTBEAT_FILE = "heartbeat"

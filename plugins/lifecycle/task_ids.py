@@ -1,4 +1,4 @@
-"""What is known by name of tasks: ids that other tasks, the page *Model releases* or a link speak of, and states."""
+"""What is known by name of tasks: ids that other tasks, the page *Releases* or a link speak of, and states."""
 
 GATHER_EVIDENCE = "gather_evidence"
 AWAIT_APPROVAL = "await_approval"

@@ -36,8 +36,9 @@ from use_cases.demand.sample import make_shops
 MODEL = "weekly_demand"
 DAY = date(2026, 11, 23)
 TRIALS = 2
-SMALL = {"iterations": (5, 15), "leaves": (4, 8), "rows_in_leaf": (10, 40)}
-"""Models that are fitted in a moment: what is tested is the way that they go."""
+SMALL = {"iterations": (15, 30), "leaves": (6, 12), "rows_in_leaf": (10, 40)}
+FAST = {**tuning._REAL, "learning_rate": (0.2, 0.3)}
+"""Models that are fitted in a moment, and well enough: what is tested is the way that they go."""
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +80,7 @@ def trained(store, shops):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuning, "_WHOLE", SMALL)
+        patch.setattr(tuning, "_REAL", FAST)
         with patch.context() as dying:
             dying.setattr(Tracker, "record", killed)
             with pytest.raises(KeyboardInterrupt):

@@ -71,6 +71,11 @@ namespaces: setup ## Print use case, target and namespace, as the settings file 
 monitoring: setup ## Render the dashboards and alerts of Azure Monitor (USE_CASE=name; otherwise of all)
 	@$(RUN) -m monitoring.render $(USE_CASE)
 
+# Of all plugins that packages bring, those that these tests use: to load the others, and to rewrite the packages that
+# bring them as pytest does, takes every worker two seconds.
+test test-stack: export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
+test test-stack: export PYTEST_PLUGINS := xdist.plugin,pytest_timeout,_hypothesis_pytestplugin
+
 test: setup ## The tests that need nothing but Python, in a few minutes (ARGS="-k name" picks)
 	$(RUN) -m pytest -m "not (stack or $(NEEDS_MORE))" -n 3 --dist loadfile $(ARGS)
 

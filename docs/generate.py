@@ -165,7 +165,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def glossary() -> str:
-    """The words of this project, as the page beside *Model releases* shows them."""
+    """The words of this project, as the page beside *Releases* shows them."""
     from lifecycle.release_page.glossary import WORDS
 
     return _table("Word|What it means here", WORDS)

@@ -86,12 +86,11 @@ def what_mlflow_sets_stays_in_its_module() -> Iterator[None]:
     sys.path[:] = path
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Hypothesis tries the same examples each time: what a change did not break does not fail by luck."""
-    if config.pluginmanager.hasplugin("hypothesispytest"):  # the Spark environment has none
-        from hypothesis import settings
+    from hypothesis import settings
 
-        settings.load_profile("ci")
+    settings.load_profile("ci")
 
 
 def pytest_unconfigure() -> None:

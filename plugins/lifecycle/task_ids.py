@@ -1,4 +1,4 @@
-"""What is known by name of tasks: ids that other tasks, the page *Model releases* or a link speak of, XComs, states."""
+"""What is known by name of tasks: ids that other tasks, the page *Releases* or a link speak of, XComs, states."""
 
 TRAIN_AND_REGISTER = "train_and_register"
 TRY_IMAGE = "try_image"

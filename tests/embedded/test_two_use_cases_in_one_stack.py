@@ -294,7 +294,7 @@ def assert_challenger_is_better(client, newest, folder):
 
 
 def read_release_page(stack):
-    """The text of the page Model releases, by use case."""
+    """The text of the page Releases, by use case."""
     user = {"username": stack.credentials.airflow_user, "password": stack.credentials.airflow_password}
     token = requests.post(f"{stack.airflow_url}/auth/token", json=user, timeout=60).json()["access_token"]
     page = requests.get(

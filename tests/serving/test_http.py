@@ -365,7 +365,7 @@ def test_access_lines_and_warnings_are_json_and_hold_no_payload(server: Server, 
 def test_any_wsgi_server_can_run_the_application(attrition: Attrition, tmp_path: Path) -> None:
     app = create_app(read_settings({"SCORING_BUNDLE": str(attrition.folder), "SCORING_AUTH": "off"}))
     with make_server("127.0.0.1", 0, app, handler_class=QuietHandler) as plain:
-        thread = threading.Thread(target=plain.serve_forever)
+        thread = threading.Thread(target=plain.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
             client = http.client.HTTPConnection("127.0.0.1", plain.server_port, timeout=20)

@@ -142,7 +142,7 @@ def serving(double: AirflowDouble) -> Iterator[AirflowDouble]:
             """Nothing: the test's output is its own."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     double.url = f"http://127.0.0.1:{server.server_address[1]}"
     try:
         yield double

@@ -1,4 +1,4 @@
-"""A registry with a past, for the tests of the page Model releases: written through MLflow's client, as the DAGs do."""
+"""A registry with a past, for the tests of the page Releases: written through MLflow's client, as the DAGs do."""
 
 import hashlib
 import json

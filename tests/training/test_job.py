@@ -237,19 +237,20 @@ def test_second_job_is_compared_with_the_champion_on_the_same_holdout(first, sto
     assert store.get_model_version_by_alias(MODEL, tags.CHAMPION).version == champion.version
 
 
-@pytest.mark.parametrize("force", [False, True], ids=["not forced", "forced"])
-def test_failing_verdict_registers_nothing_unless_forced_and_then_says_so(force, store, synthetic_file, monkeypatch):
-    key, before = f"failing-{force}", len(versions(store))
+def test_failing_verdict_registers_nothing_unless_forced_and_then_says_so(store, synthetic_file, monkeypatch):
+    before = len(versions(store))
     strict = msgspec.structs.replace(load("attrition"), thresholds=Thresholds(minimum_roc_auc=0.999))
     monkeypatch.setattr(classification, "load", lambda name: strict)
-    run("all", key, config(synthetic_file, force=force))
-    parent = runs_of(store, key)[0]
+    run("all", "failing", config(synthetic_file))
+    parent = runs_of(store, "failing")[0]
     assert parent.data.tags[tags.VERDICT] == "failed"
     assert parent.info.status == "FINISHED"
     evaluation = mlflow.artifacts.load_dict(f"runs:/{parent.info.run_id}/{tags.EVALUATION_FILE}")
     assert "below the limit of 0.999" in evaluation["reasons"][0]
-    made = versions(store)[before:]
-    assert [version.tags[tags.VERDICT] for version in made] == (["forced"] if force else [])
+    assert len(versions(store)) == before
+    run("register", "failing", config(synthetic_file, force=True))
+    assert [version.tags[tags.VERDICT] for version in versions(store)[before:]] == ["forced"]
+    assert runs_of(store, "failing")[0].info.status == "FINISHED"
 
 
 def test_repeated_register_leaves_an_alias_alone_that_a_release_has_moved(first, store, synthetic_file):

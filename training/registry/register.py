@@ -86,7 +86,9 @@ def pinned_requirements(requirements: str, runtime: Sequence[str] = RUNTIME) -> 
 def signature(contract: Contract) -> ModelSignature:
     """Inputs from the contract, outputs as ``pyfunc_model`` gives them without ``explain``.
 
-    Numbers are of any type: whole-number columns become floats as soon as a value is missing.
+    Numbers are of any type, for MLflow has none that takes what the server takes: a column of whole numbers is float64
+    in pandas as soon as a value is missing or was written as ``36.0``, which ``long`` refuses, and int64 where none
+    is, which ``double`` refuses. MLflow looks before the model is asked, so that the model cannot convert them.
     """
     inputs: list[ColSpec | TensorSpec] = [
         ColSpec("string" if field.kind == "category" else _ANY, field.name, required=field.required)

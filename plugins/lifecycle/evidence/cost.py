@@ -1,6 +1,6 @@
 """What a run has used and what that costs: quantities always, amounts where the settings say a price.
 
-Everything that is said about cost comes from here: evidence, the page *Model releases*, notes, and the cost of 1,000
+Everything that is said about cost comes from here: evidence, the page *Releases*, notes, and the cost of 1,000
 predictions. Quantities are what was measured; no price is known to this project (``[prices]`` of the settings file).
 """
 

@@ -1,4 +1,4 @@
-"""The build operator with a real MLflow server and the bundle builder."""
+"""The build operator with MLflow's own server and the bundle builder."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The page Model releases, over a real MLflow server; Airflow's side is given as the API answers it."""
+"""The page Releases, over MLflow's own server; Airflow's side is given as the API answers it."""
 
 import asyncio
 import json
@@ -89,10 +89,10 @@ def configured(mlflow_connection, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def written_past(mlflow_server):
+def written_past(mlflow_here):
     """Settings of a model with a past; the versions' run ids."""
     found = settings_of(f"model_{uuid.uuid4().hex[:8]}")
-    host, port = mlflow_server.removeprefix("http://").split(":")
+    host, port = mlflow_here.removeprefix("http://").split(":")
     connection = Connection(conn_id="mlflow", conn_type="http", host=host, port=int(port))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settings, "load", lambda: found)

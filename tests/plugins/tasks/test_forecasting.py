@@ -1,4 +1,4 @@
-"""From an approved version of forecasts to the table and back, on a real MLflow server."""
+"""From an approved version of forecasts to the table and back, through the REST API of MLflow's own server."""
 
 import json
 import uuid

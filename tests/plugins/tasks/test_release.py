@@ -1,4 +1,4 @@
-"""The registry and the evidence document, on a real MLflow server."""
+"""The registry and the evidence document, through the REST API of MLflow's own server."""
 
 import functools
 import json

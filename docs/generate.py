@@ -91,6 +91,7 @@ def settings() -> str:
         "[scoring]": "Scoring",
         "[retraining]": "Retraining",
         "[events]": "Events",
+        "[prices]": "Prices",
         "[every_use_case], [use_cases.<name>]": "UseCaseSettings",
         "[every_use_case.staging], [every_use_case.production]": "Target",
         "[every_use_case.drift]": "Limits",
@@ -164,7 +165,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def glossary() -> str:
-    """The words of this project, as the page beside *Model releases* shows them."""
+    """The words of this project, as the page beside *Releases* shows them."""
     from lifecycle.release_page.glossary import WORDS
 
     return _table("Word|What it means here", WORDS)

@@ -1,4 +1,4 @@
-"""Take the pictures of gate, graph and *Model releases* again: ``make pictures``, while `make demo` has a stack up.
+"""Take the pictures of gate, graph and *Releases* again: ``make pictures``, while `make demo` has a stack up.
 
 Triggers a release of the champion's version, whose gate is one of the pictures, and rejects it afterwards. Needs the
 environment of ``requirements-browser.txt`` and a Chromium.

@@ -21,6 +21,8 @@ _BEAT_SECONDS = 60.0
 """Age from which a heartbeat counts for nothing."""
 _ASK_SECONDS = 10.0
 """For an answer of Airflow: whoever asks for the status does not wait for minutes."""
+_WIDTH = 80
+"""Columns of a terminal: an address that does not fit stands alone on the next line."""
 
 
 def tell(stack: Stack, say: Say = print) -> int:
@@ -34,7 +36,7 @@ def tell(stack: Stack, say: Say = print) -> int:
     if not addresses.assigned():
         say("nothing is deployed yet: `make demo` takes a model to production")
     if silent:
-        say(f"no answer from {', '.join(silent)}: `make logs PART=NAME` shows its last lines")
+        say(f"no answer from {', '.join(silent)}:\n`make logs PART=NAME` shows the last lines of each")
     else:
         for line in _in_airflow(stack):
             say(line)
@@ -45,7 +47,8 @@ def tell(stack: Stack, say: Say = print) -> int:
 def _tell_down(stack: Stack, say: Say) -> int:
     if left := processes.leftovers(stack.home):
         say(
-            f"the stack in {stack.home} has lost its supervisor, and {len(left)} of its processes go on without it: "
+            f"the stack in {stack.home} has lost its supervisor,\n"
+            f"and {len(left)} of its processes go on without it:\n"
             "`make up` ends them and starts again, `make down` ends them"
         )
     else:
@@ -57,7 +60,7 @@ def _part(part: Part, say: Say) -> Iterator[str]:
     """Say of each thing that a part does whether it answers; yields those that do not."""
     for check in part.checks:
         answers = check.ready(time.time() - _BEAT_SECONDS)
-        say(f"{check.name:<22} {'answers' if answers else 'DOES NOT ANSWER'}  {check.address}".rstrip())
+        say(_with_address(f"{check.name:<22} {'answers' if answers else 'DOES NOT ANSWER'}", check.address))
         if not answers:
             yield check.name
 
@@ -75,7 +78,12 @@ def _server(stack: Stack, use_case: str, target: Target, url: str) -> str:
             what = f"answers with version {version}, sha256:{unit.image.rpartition(':')[2][:12]}"
         else:
             what = "DOES NOT ANSWER" if unit else "runs nothing"
-    return f"{use_case + ', ' + target:<22} {what}  {url}"
+    return _with_address(f"{use_case + ', ' + target:<22} {what}", url)
+
+
+def _with_address(text: str, address: str) -> str:
+    line = f"{text}  {address}".rstrip()
+    return line if len(line) <= _WIDTH else f"{text}\n{address}"
 
 
 def _in_airflow(stack: Stack) -> Iterator[str]:
@@ -85,7 +93,9 @@ def _in_airflow(stack: Stack) -> Iterator[str]:
     for asking in airflow.questions():
         if asking["task_id"] == AWAIT_APPROVAL:
             gate = links.answer_page(stack.airflow_url, asking["dag_id"], asking["dag_run_id"])
-            yield f"waits for your answer  {gate}"
-    for dag in airflow.listed("/dags", "dags", paused="true"):
-        if dag["timetable_summary"]:
-            yield f"paused in Airflow      {dag['dag_id']}: starts nothing by itself ({dag['timetable_summary']})"
+            yield f"a release waits for your answer:\n{gate}"
+    paused = [dag for dag in airflow.listed("/dags", "dags", paused="true") if dag["timetable_summary"]]
+    if paused:
+        yield "paused in Airflow: these start nothing by themselves until you switch them on:"
+    for dag in paused:
+        yield f"  {dag['dag_id']} ({dag['timetable_summary']})"

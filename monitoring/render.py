@@ -92,7 +92,7 @@ def workbook(use_case: UseCase) -> dict[str, Any]:
     """The workbook, as its advanced editor shows it."""
     about = (
         f"## {_heading(use_case)} scoring\n"
-        "The scoring server's log lines (ContainerLogV2). Verdicts: Airflow, *Model releases*."
+        "The scoring server's log lines (ContainerLogV2). Verdicts: Airflow, *Releases*."
     )
     items: list[dict[str, Any]] = [{"type": 1, "content": {"json": about}, "name": "about"}]
     items += [

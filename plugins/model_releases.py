@@ -1,4 +1,4 @@
-"""The page *Model releases* in Airflow's own menu (`lifecycle.release_page`), and the links beside tasks."""
+"""The page *Releases* in Airflow's own menu (`lifecycle.release_page`), and the links beside tasks."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +24,10 @@ async def model_releases(scope: "Scope", receive: "Receive", send: "Send") -> No
 class ModelReleasesPlugin(AirflowPlugin):
     name = "model_releases"
     global_operator_extra_links: list[Any] = [link() for link in task_links.ALL]
-    fastapi_apps: list[Any] = [{"app": model_releases, "url_prefix": "/lifecycle", "name": "Model releases"}]
+    fastapi_apps: list[Any] = [{"app": model_releases, "url_prefix": "/lifecycle", "name": "Releases"}]
     external_views: list[Any] = [
         {
-            "name": "Model releases",
+            "name": "Releases",
             # No slash in front: it is relative to the address that Airflow is served under.
             "href": "lifecycle/releases",
             "destination": "nav",

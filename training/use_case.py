@@ -282,6 +282,7 @@ class UseCase(msgspec.Struct, frozen=True, kw_only=True):
         return importlib.import_module(module) if importlib.util.find_spec(module) else None
 
 
+@functools.lru_cache(4096)  # asked for every field of every record
 def column_name(name: str) -> str:
     """The SQL column for a field: letters, digits and ``_``, no word of SQL and no column of the tables themselves."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()

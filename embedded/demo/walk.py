@@ -9,10 +9,12 @@ import json
 import os
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import requests
@@ -160,7 +162,9 @@ class Demo:
         self._stages.append((name, time.monotonic() - began))
 
     def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+        """Lines that break between words, and never within an address."""
+        fill = partial(textwrap.fill, width=self._console.width, break_long_words=False, break_on_hyphens=False)
+        self._console.print("\n".join(map(fill, text.splitlines())), markup=False, soft_wrap=True)
 
     def _say_link(self, name: str, url: str) -> None:
         """An address, unbroken where a terminal has room for it: on a line of its own, if need be."""
@@ -374,8 +378,11 @@ class Demo:
         # Drift of a single record means little.
         self._console.print_json(json.dumps({key: said for key, said in answer.items() if "drift__" not in key}))
         # The key is named, not shown: terminals are recorded.
-        self._say(f'curl -H "X-API-Key: $(make -s api-key TARGET={target})" \\\n'
-                  f'  -H "Content-Type: application/json" -d @{record_file} \\\n  {scoring.url}/predict')  # fmt: skip
+        self._console.print(
+            f'curl -H "X-API-Key: $(make -s api-key TARGET={target})" \\\n'
+            f'  -H "Content-Type: application/json" -d @{record_file} \\\n  {scoring.url}/predict',
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
 
     def _explain(self, dag_id: str, run_id: str) -> str:
         """Why a run failed, and what to do."""

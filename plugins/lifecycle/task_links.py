@@ -1,4 +1,4 @@
-"""Links beside a task in Airflow: to its run in MLflow, the model version, the evidence and the page *Model releases*.
+"""Links beside a task in Airflow: to its run in MLflow, the model version, the evidence and the page *Releases*.
 
 A task says where they lead (``show``). Airflow's API server asks for them beside every task, and shows those it gets.
 """
@@ -51,7 +51,7 @@ class Evidence(TaskLink):
 
 
 class ModelReleases(TaskLink):
-    name = "Model releases"
+    name = "Releases"
     key = "link_model_releases"
 
 

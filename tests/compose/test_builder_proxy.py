@@ -65,7 +65,7 @@ def proxy():
     asked: list[dict[str, list[str]]] = []
     handler = type("Handler", (Engine,), {"asked": asked})
     engine = socketserver.ThreadingUnixStreamServer(str(folder / "engine"), handler)
-    threading.Thread(target=engine.serve_forever, daemon=True).start()
+    threading.Thread(target=engine.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     port = free_port()
     text = CONFIGURATION.read_text().replace("bind :2375", f"bind 127.0.0.1:{port}")
     (folder / "builder.cfg").write_text(text.replace("/var/run/docker.sock", str(folder / "engine")))

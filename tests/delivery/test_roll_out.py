@@ -1,5 +1,6 @@
 """One roll-out sets image and DAG files together; the chart's values fit Airflow and the infrastructure."""
 
+import functools
 import json
 import re
 import subprocess
@@ -18,13 +19,18 @@ DIGEST = "sha256:" + "ab" * 32
 COMMIT = "cd" * 20
 URL = "https://example.com/lifecycle.git"
 VALUES = yaml.safe_load((DELIVERY / "values.yaml").read_text())
-LOCALS = configuration.read().root.locals()
 # What the chart takes at the top, of what is used here: looked up in values.schema.json of 1.22.0.
 CHART_KEYS = {
     "executor", "airflowVersion", "images", "data", "fernetKeySecretName", "apiSecretKeySecretName", "jwtSecretName",
     "postgresql", "redis", "statsd", "createUserJob", "triggerer", "labels", "dagProcessor", "env", "volumes",
     "volumeMounts", "config", "scheduler", "apiServer", "workers", "extraConfigMaps",
 }  # fmt: skip
+
+
+@functools.cache
+def locals_():
+    """What the infrastructure's root calls by a name of its own."""
+    return configuration.read().root.locals()
 
 
 @pytest.fixture
@@ -159,7 +165,9 @@ def test_every_option_of_airflow_that_the_values_set_exists():
 
 
 def test_service_accounts_have_the_identities_that_the_infrastructure_federates():
-    accounts = {name: [text(account) for account in found] for name, found in plain(LOCALS["airflow_accounts"]).items()}
+    accounts = {
+        name: [text(account) for account in found] for name, found in plain(locals_()["airflow_accounts"]).items()
+    }
     spelled = {"apiServer": "api-server", "dagProcessor": "dag-processor", "workers": "worker"}
     given: dict[str, list[str]] = {}
     for component, body in place().items():
@@ -171,7 +179,7 @@ def test_service_accounts_have_the_identities_that_the_infrastructure_federates(
         who: sorted(names) for who, names in accounts.items()
     }
     assert VALUES["labels"] == {"azure.workload.identity/use": "true"}
-    assert text(LOCALS["airflow_namespace"]) == "airflow"
+    assert text(locals_()["airflow_namespace"]) == "airflow"
     assert "NAMESPACE=airflow\n" in (DELIVERY / "roll_out.sh").read_text()
 
 
@@ -185,7 +193,7 @@ def test_settings_lie_where_airflow_looks_for_them():
 
 
 def test_task_logs_go_into_the_container_that_is_made():
-    made = text(plain(LOCALS["containers"])["task_logs"])
+    made = text(plain(locals_()["containers"])["task_logs"])
     assert VALUES["config"]["azure_remote_logging"]["remote_wasb_log_container"] == made
 
 

@@ -74,6 +74,21 @@ def test_sample_answer_shows_what_is_said_of_the_record(tmp_path):
     assert json.loads((demo._stack.home / "record.json").read_text()) == sample
 
 
+def test_lines_break_between_words_and_never_within_an_address(tmp_path):
+    demo, output = make_demo(tmp_path), io.StringIO()
+    demo._console = Console(file=output, width=80)
+    link = (
+        "http://127.0.0.1:8080/dags/attrition_train/runs/asset_triggered__2026-11-26T16%3A25%3A34.691203%2B00%3A00_lB"
+    )
+    said = "a training run that this demo did not start is under way, and stays as it is; look at it here:"
+    demo._say(f"{said} {link}")
+    *text, last = output.getvalue().splitlines()
+    assert last == link
+    assert " ".join(" ".join(text).split()) == said
+    assert len(text) == 2
+    assert max(map(len, text)) <= 80
+
+
 def test_time_that_an_earlier_demo_spent_is_not_told_again(tmp_path):
     demo, output = make_demo(tmp_path), io.StringIO()
     demo._console = Console(file=output, width=100)

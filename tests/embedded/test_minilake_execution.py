@@ -76,23 +76,23 @@ time.sleep(600)
 """
 
 
-def test_cancel_ends_the_script_and_its_children_and_the_run_is_canceled(workspace, tmp_path):
+def test_cancel_ends_the_script_and_its_children_and_the_run_is_canceled(shared_workspace, tmp_path):
     note = tmp_path / "pids"
-    path = workspace.put("/Shared/stubborn.py", STUBBORN)
-    run_id = workspace.submit(python_task("main", path, str(note)))
-    pids = [int(pid) for pid in workspace.wait_for(note).split()]
-    workspace.call("POST", "2.2/jobs/runs/cancel", json={"run_id": run_id})
-    run = workspace.wait(run_id)
+    path = shared_workspace.put("/Shared/stubborn.py", STUBBORN)
+    run_id = shared_workspace.submit(python_task("main", path, str(note)))
+    pids = [int(pid) for pid in shared_workspace.wait_for(note).split()]
+    shared_workspace.call("POST", "2.2/jobs/runs/cancel", json={"run_id": run_id})
+    run = shared_workspace.wait(run_id)
     assert result(run) == "CANCELED"
     assert run["tasks"][0]["state"]["result_state"] == "CANCELED"
     assert not [pid for pid in pids if runs(pid)]
 
 
-def test_task_that_passes_its_time_limit_is_ended_with_its_children(workspace, tmp_path):
+def test_task_that_passes_its_time_limit_is_ended_with_its_children(shared_workspace, tmp_path):
     note = tmp_path / "pids"
-    path = workspace.put("/Shared/stubborn.py", STUBBORN)
+    path = shared_workspace.put("/Shared/stubborn.py", STUBBORN)
     limited = python_task("main", path, str(note), timeout_seconds=6)  # and time enough to start
-    run = workspace.wait(workspace.submit(limited))
+    run = shared_workspace.wait(shared_workspace.submit(limited))
     assert run["tasks"][0]["state"]["result_state"] == "TIMEDOUT"
     assert not [pid for pid in note.read_text().split() if runs(int(pid))]
 

@@ -19,17 +19,19 @@ def status(workspace, path):
 @pytest.mark.parametrize(
     ("form", "text", "stored", "kind"),
     [
-        ("AUTO", SCRIPT, "/Shared/a/b/job.py", "FILE"),
-        ("RAW", SCRIPT, "/Shared/a/b/job.py", "FILE"),
-        ("RAW", NOTEBOOK, "/Shared/a/b/job.py", "FILE"),
-        ("SOURCE", SCRIPT, "/Shared/a/b/job.py", "NOTEBOOK"),
-        ("AUTO", NOTEBOOK, "/Shared/a/b/job", "NOTEBOOK"),
+        ("AUTO", SCRIPT, "job.py", "FILE"),
+        ("RAW", SCRIPT, "job.py", "FILE"),
+        ("RAW", NOTEBOOK, "job.py", "FILE"),
+        ("SOURCE", SCRIPT, "job.py", "NOTEBOOK"),
+        ("AUTO", NOTEBOOK, "job", "NOTEBOOK"),
     ],
 )
-def test_imported_object_has_databricks_type_and_path_and_runs(workspace, form, text, stored, kind):
-    workspace.put("/Shared/a/b/job.py", text, form)
-    assert status(workspace, stored)["object_type"] == kind
-    assert result(workspace.wait(workspace.submit(python_task("main", stored)))) == "SUCCESS"
+def test_imported_object_has_databricks_type_and_path_and_runs(shared_workspace, tmp_path, form, text, stored, kind):
+    folder = f"/Shared/{tmp_path.name}/b"  # new for each: nothing is there to be replaced
+    shared_workspace.put(f"{folder}/job.py", text, form)
+    assert status(shared_workspace, f"{folder}/{stored}")["object_type"] == kind
+    run_id = shared_workspace.submit(python_task("main", f"{folder}/{stored}"))
+    assert result(shared_workspace.wait(run_id)) == "SUCCESS"
 
 
 @pytest.mark.parametrize("form", ["AUTO", "RAW"])

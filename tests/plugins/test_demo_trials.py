@@ -1,4 +1,4 @@
-"""What the demo says of a search that is under way, beside the real MLflow server that the tests of plugins share."""
+"""What the demo says of a search that is under way, beside MLflow's own server."""
 
 from embedded.demo import trials
 from lifecycle.hooks import registry

@@ -75,7 +75,7 @@ class _Published(http.server.BaseHTTPRequestHandler):
 def published() -> Iterator[KeyServer]:
     with KeyServer() as serving:
         serving.add("one")
-        thread = threading.Thread(target=serving.serve_forever)
+        thread = threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield serving
         serving.shutdown()

@@ -46,7 +46,7 @@ class AzureDouble:
         self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_port
         self.url = f"https://localhost:{self.port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def push(self, name: str, labels: dict[str, str] | None) -> str:
         """Keep an image under ``repository:tag``, an index of several where it has no labels; returns its digest."""

@@ -1,12 +1,10 @@
 """Small real bundles for tests: a logistic regression and an isolation forest on made-up rows."""
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
-from filelock import FileLock
-
+from tests.support.once import made_once
 from training.data.dataset import Dataset, read_table
 from training.data.synthetic import make_rows
 from training.export.bundle import write_bundle
@@ -29,15 +27,7 @@ def make_bundle(folder: Path, seed: int) -> Path:
 
     Trained once for all tests and workers that ask for the seed: each gets a copy.
     """
-    shared = Path(os.environ["TESTS_SHARED"]) / f"bundle-{seed}"
-    shared.parent.mkdir(exist_ok=True)
-    with FileLock(shared.with_suffix(".lock")):
-        if not shared.exists():
-            scratch = shared.with_suffix(".part")
-            shutil.rmtree(scratch, ignore_errors=True)
-            _train(scratch, seed)
-            scratch.rename(shared)
-    return Path(shutil.copytree(shared, folder))
+    return Path(shutil.copytree(made_once(f"bundle-{seed}", lambda scratch: _train(scratch, seed)), folder))
 
 
 def _train(folder: Path, seed: int) -> None:

@@ -146,7 +146,8 @@ class Export:
 
     def _values(self, person):
         """A record's values as table ``inference`` must hold them, by column."""
-        return {self.use_case.columns[one.name]: person.get(one.name) for one in self.use_case.fields}
+        columns = self.use_case.columns
+        return {columns[one.name]: person.get(one.name) for one in self.use_case.fields}
 
     # -- delivering -----------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import requests
 
 from tests.support.machine import free_port
+from tests.support.mlflow_store import empty_store
 from tests.support.workspace import ROOT
 
 
@@ -19,14 +20,16 @@ class Tracking:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+        self._store = ""
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._store = self._store or empty_store(self._folder)
         command = [
             sys.executable, "-m", "embedded.mlflow_server", "--host", "127.0.0.1", "--port", str(self._port),
-            "--workers", "1", "--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db",
+            "--workers", "1", "--backend-store-uri", self._store,
             "--artifacts-destination", str(self._folder / "artifacts"), "--serve-artifacts",
         ]  # fmt: skip
         env = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

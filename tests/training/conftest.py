@@ -1,6 +1,5 @@
 """Fixtures of the training tests: attrition with synthetic and real employees, and an MLflow store in a folder."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -48,12 +47,7 @@ def store(tmp_path_factory):
     """An MLflow store on SQLite, artifacts beside it, for this process."""
     import mlflow
 
-    folder, before = tmp_path_factory.mktemp("mlflow"), Path.cwd()
-    # With SQLite and no server, artifacts go below the working directory.
-    os.chdir(folder)
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/store.db")
-    mlflow.set_registry_uri(f"sqlite:///{folder}/store.db")
-    yield mlflow.MlflowClient()
-    os.chdir(before)
-    mlflow.set_tracking_uri(None)
-    mlflow.set_registry_uri(None)
+    from tests.support.mlflow_store import store_in
+
+    with store_in(tmp_path_factory.mktemp("mlflow")):
+        yield mlflow.MlflowClient()

@@ -17,6 +17,7 @@ from training import forecast_job, training_job
 from training.data.data_error import DataError
 from training.forecasting import judge as judging
 from training.forecasting import score as scoring
+from training.forecasting import tune as tuning
 from training.forecasting.cycle import read_cycle
 from training.forecasting.door import read_history, read_plan
 from training.forecasting.figures import TITLES, measure
@@ -35,6 +36,9 @@ from use_cases.demand.sample import make_shops
 MODEL = "weekly_demand"
 DAY = date(2026, 11, 23)
 TRIALS = 2
+SMALL = {"iterations": (15, 30), "leaves": (6, 12), "rows_in_leaf": (10, 40)}
+FAST = {**tuning._REAL, "learning_rate": (0.2, 0.3)}
+"""Models that are fitted in a moment, and well enough: what is tested is the way that they go."""
 
 
 @pytest.fixture(scope="session")
@@ -74,14 +78,15 @@ def trained(store, shops):
             raise KeyboardInterrupt
         recorded(self, run, number, *given)
 
-    Tracker.record = killed
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            train("tune", shops)
-    finally:
-        Tracker.record = recorded
-    for task in ("tune", "tune", "evaluate", "evaluate", "register", "register"):
-        train(task, shops)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "_WHOLE", SMALL)
+        patch.setattr(tuning, "_REAL", FAST)
+        with patch.context() as dying:
+            dying.setattr(Tracker, "record", killed)
+            with pytest.raises(KeyboardInterrupt):
+                train("tune", shops)
+        for task in ("tune", "tune", "evaluate", "evaluate", "register", "register"):
+            train(task, shops)
     experiment = store.get_experiment_by_name("/Shared/demand")
     (run,) = store.search_runs([experiment.experiment_id], f"tags.`{tags.RUN_KEY}` = 'first'")
     return run

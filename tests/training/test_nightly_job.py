@@ -13,6 +13,7 @@ import pytest
 
 from serving.scoring.bundle import Bundle
 from tests.support.bundles import make_bundle
+from tests.support.mlflow_store import store_in
 from tests.support.nightly import export_answers, register_champion, write_outcomes
 from tests.support.nights import END, START
 from tests.support.simulate import CONTAINER, Export
@@ -38,11 +39,7 @@ TRACE = f"00-{'4b' * 16}-{'7a' * 8}-00"
 def store(tmp_path_factory):
     """An MLflow store on SQLite with one registered version as champion; returns (client, bundle)."""
     home = tmp_path_factory.mktemp("mlflow")
-    address = f"sqlite:///{home}/store.db"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)  # without a server, artifacts go below the working directory
-        mlflow.set_tracking_uri(address)
-        mlflow.set_registry_uri(address)
+    with store_in(home):
         data = home / "employees.csv"
         make_sample(600, 1).to_csv(data, index=False)
         bundle = make_bundle(home / "bundle", 1)
@@ -51,8 +48,6 @@ def store(tmp_path_factory):
         twice = pd.concat([known.frame, known.frame.head(5)], ignore_index=True)
         trained_on = Dataset(ATTRITION, twice, known.digest, np.arange(len(twice)) >= len(known.frame))
         yield register_champion(bundle, trained_on, EXPERIMENT), bundle, data
-    mlflow.set_tracking_uri(None)
-    mlflow.set_registry_uri(None)
 
 
 @pytest.fixture(scope="module")

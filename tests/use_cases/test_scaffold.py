@@ -5,6 +5,7 @@ import re
 import string
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -81,33 +82,37 @@ CELLS = st.one_of(
 )
 
 
-@settings(
-    max_examples=40,
-    deadline=None,
-    phases=(Phase.explicit, Phase.reuse, Phase.generate),
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-@given(st.dictionaries(NAMES, CELLS, max_size=4), st.integers(0, 3))
-def test_whatever_is_written_loads_accepts_its_table_and_is_laid_out_as_ruff_does(tmp_path_factory, columns, seed):
-    folder = tmp_path_factory.mktemp("generated")
-    frame = table(seed=seed)
-    for name, values in columns.items():
-        frame[name] = [values[row % len(values)] for row in range(len(frame))]
-    file = folder / "table.csv"
-    frame.to_csv(file, index=False)
-    arguments = ["--name", "generated", "--data", str(file), "--label", LABEL, "--into", str(folder / "made")]
-    if main(arguments) == 2:
-        # Refused for its names alone, which a person can mend.
-        with pytest.raises(ScaffoldError, match=r"rename|has no name|more than once"):
-            draft("generated", str(file), LABEL)
-        return
-    with found_in(folder / "made"):
-        use_case = load("generated")
-        assert find_faults(use_case, read_raw(str(file))) == []
-        record = {field.name: field.example for field in use_case.fields}
-        assert len(RecordReader(request_contract(use_case)).read(json.dumps([record]).encode())) == 1
-        assert len({column.lower() for column in use_case.columns.values()}) == len(use_case.columns)
-    ruff(folder / "made")
+def test_whatever_is_written_loads_accepts_its_table_and_is_laid_out_as_ruff_does(tmp_path):
+    @settings(
+        max_examples=40,
+        deadline=None,
+        phases=(Phase.explicit, Phase.reuse, Phase.generate),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(st.dictionaries(NAMES, CELLS, max_size=4), st.integers(0, 3))
+    def write_and_read(columns, seed):
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        frame = table(seed=seed)
+        for name, values in columns.items():
+            frame[name] = [values[row % len(values)] for row in range(len(frame))]
+        file = folder / "table.csv"
+        frame.to_csv(file, index=False)
+        arguments = ["--name", "generated", "--data", str(file), "--label", LABEL, "--into", str(folder / "made")]
+        if main(arguments) == 2:
+            # Refused for its names alone, which a person can mend.
+            with pytest.raises(ScaffoldError, match=r"rename|has no name|more than once"):
+                draft("generated", str(file), LABEL)
+            return
+        with found_in(folder / "made"):
+            use_case = load("generated")
+            assert find_faults(use_case, read_raw(str(file))) == []
+            record = {field.name: field.example for field in use_case.fields}
+            assert len(RecordReader(request_contract(use_case)).read(json.dumps([record]).encode())) == 1
+            assert len({column.lower() for column in use_case.columns.values()}) == len(use_case.columns)
+
+    write_and_read()
+    assert len(list(tmp_path.glob("*/made/generated"))) > 20
+    ruff(tmp_path)  # all of them at once: it names the file that is laid out in another way
 
 
 def ruff(folder):

@@ -4,7 +4,7 @@ The bootstrap draws how often each row counts, and every metric is written for w
 resamples are computed at once, and two models are compared on the very same resamples.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 import numpy as np
@@ -127,10 +127,12 @@ def resamples(y: NDArray[np.int64], seed: int) -> Array:
     return weights
 
 
-def measure(p: Array, y: NDArray[np.int64], weights: Array) -> dict[str, Estimate]:
-    """All metrics with intervals."""
+def measure(
+    p: Array, y: NDArray[np.int64], weights: Array, names: Iterable[str] = tuple(METRICS)
+) -> dict[str, Estimate]:
+    """Metrics, all of them unless ``names`` says which, with intervals."""
     once = np.ones((1, len(y)))
-    return {name: _estimate(metric(p, y, once)[0], _drawn(metric, p, y, weights)) for name, metric in METRICS.items()}
+    return {name: _estimate(METRICS[name](p, y, once)[0], _drawn(METRICS[name], p, y, weights)) for name in names}
 
 
 def compare(challenger: Array, other: Array, y: NDArray[np.int64], weights: Array) -> dict[str, Comparison]:

@@ -85,7 +85,8 @@ class Column(msgspec.Struct, frozen=True):
 
 def record_columns(use_case: UseCase) -> tuple[Column, ...]:
     """The fields of a request as columns, in request order."""
-    return tuple(Column(field.name, use_case.columns[field.name], field.kind) for field in use_case.fields)
+    columns = use_case.columns
+    return tuple(Column(field.name, columns[field.name], field.kind) for field in use_case.fields)
 
 
 def key_column(use_case: UseCase) -> Column | None:

@@ -45,7 +45,7 @@ def measure_table(dataset: Dataset) -> Measured:
     measured = _sampled(dataset)
     p, y = _out_of_fold(measured), measured.y
     weights = resamples(y, _SEED)
-    auc = measure(p, y, weights)["roc_auc"]
+    auc = measure(p, y, weights, ("roc_auc",))["roc_auc"]
     holdout = min(round(HOLDOUT_SHARE * len(dataset.frame)), len(y))
     error = _largest_calibration_error(p, y, holdout)
     limits = {"minimum_roc_auc_low": 0.5, "maximum_calibration_error": _calibration_limit(error)}

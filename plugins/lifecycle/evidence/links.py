@@ -52,7 +52,7 @@ def model_version(mlflow_url: str, name: str, version: str) -> str:
 
 
 def releases_page(airflow_url: str, use_case: str) -> str:
-    """The page *Model releases*, of one use case."""
+    """The page *Releases*, of one use case."""
     return f"{airflow_url}/lifecycle/releases?use_case={quote(use_case)}"
 
 

@@ -112,7 +112,7 @@ class RegistryReader:
         except _unreadable() as error:
             # The next read asks the connection again: it may have been mended meanwhile.
             registry.client.cache_clear()
-            log.warning("MLflow could not be read for the page Model releases: %s", error)
+            log.warning("MLflow could not be read for the page Releases: %s", error)
             return None, str(error)
 
 
@@ -137,7 +137,7 @@ async def _read_airflow(request: Request, use_case: UseCase) -> tuple[AirflowVie
     try:
         return await airflow_view.read(request.scope[AIRFLOW], _token(request), use_case), ""
     except (httpx.HTTPError, TimeoutError, msgspec.MsgspecError) as error:
-        log.warning("Airflow's API could not be read for the page Model releases: %r", error)
+        log.warning("Airflow's API could not be read for the page Releases: %r", error)
         return None, str(error) or "it has not answered in time"
 
 
@@ -174,7 +174,7 @@ def readable(user: Any) -> list[UseCase]:
 @functools.cache
 def application() -> FastAPI:
     """The one application of this process."""
-    app = FastAPI(title="Model releases", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="Releases", docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", StaticFiles(directory=_HERE / "static"))
     readers: dict[str, RegistryReader] = {}
     templates = _templates()

@@ -1,4 +1,4 @@
-"""One word for one idea, in code, texts and screens. Shown beside *Model releases*, and in ``docs/architecture.md``."""
+"""One word for one idea, in code, texts and screens. Shown beside *Releases*, and in ``docs/architecture.md``."""
 
 WORDS: tuple[tuple[str, str], ...] = (
     ("use case", "one model and all that is special about it: a folder in `use_cases/`"),

@@ -1,6 +1,6 @@
 """The manual gate: a sensor that waits, without a worker slot, until a person decides."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
@@ -9,6 +9,7 @@ from airflow.sdk import BaseSensorOperator, Param
 from airflow.sdk.bases.branch import BranchMixIn
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
+from airflow.sdk.execution_time.context import NEVER_EXPIRE
 from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
 from lifecycle import four_eyes, messages, settings
@@ -22,6 +23,8 @@ APPROVE = "Approve"
 REJECT = "Reject"
 _FIRST_LOOK, _RARE_LOOK = timedelta(seconds=20), timedelta(hours=1)
 """The shortest and the longest time after which a parked task looks whether it was answered unnoticed."""
+_TOLD = "told"
+"""Under this key Airflow keeps, from try to try, which messages about the question that stands were sent."""
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -130,7 +133,8 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
     An answer counts whenever it arrives. One within seconds of the question can fail the try, because the
     scheduler has not yet read that the worker ended (apache/airflow#66374). Airflow keeps the answer, and the
     next try goes on with it: give the task retries. A retry that finds no answer waits for what is left of
-    the time, and does not ask about anything else than the first question did.
+    the time, and does not ask about anything else than the first question did. It sends the messages about the
+    question that the try before it did not come to send, and none of them twice.
 
     :param use_case: name of the use case.
     :param subject: one line. (templated)
@@ -173,7 +177,6 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
         if kept is None:
             asked_at = datetime.now(UTC)
             self._ask(context)
-            messages.waits(self.use_case, self.subject, self.sentence, _end(asked_at), _page(context))
             self._wait(context, self.digest, asked_at.isoformat())
         elif kept.answer:
             self.log.info("an earlier try was answered at %s: going on with that answer", kept.answer["responded_at"])
@@ -217,37 +220,52 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
         )
         self.log.info("asked %s", approvers or "any editor")
 
-    def _wait(self, context: Any, digest: str, asked_at: str, reminded: bool = False) -> None:
-        """Park for a while, and again until the time is over; then silence decides. Some time before, remind people.
+    def _wait(self, context: Any, digest: str, asked_at: str) -> None:
+        """Tell people of the question, and park for a while, and again until the time is over; then silence decides.
 
-        Airflow resumes the task as soon as it is answered. Only where its database locks no rows (SQLite), an
-        answer in the moment of the parking leaves the task parked: the end of the while then brings it.
+        Some time before that, people are reminded. Airflow resumes the task as soon as it is answered. Only where its
+        database locks no rows (SQLite), an answer in the moment of the parking leaves the task parked: the end of the
+        while then brings it.
         """
-        now = datetime.now(UTC)
-        stood, left = now - _time(asked_at), _end(_time(asked_at)) - now
+        now, end = datetime.now(UTC), _end(_time(asked_at))
+        stood, left = now - _time(asked_at), end - now
         if left <= timedelta(0):
             return self._conclude(context, silence(), digest)
-        until_reminder = left - settings.load().release.reminder
-        if until_reminder <= timedelta(0) and not reminded:
-            messages.still_waits(self.use_case, self.subject, _end(_time(asked_at)), _page(context))
-            reminded = True
+        self._tell_once(context, "waits", lambda page: messages.waits(*self._about, self.sentence, end, page))
+        rest = left - settings.load().release.reminder
+        if rest <= timedelta(0):
+            self._tell_once(context, "still waits", lambda page: messages.still_waits(*self._about, end, page))
+            rest = left
         self.log.info("waiting for an answer, for another %s", left)
-        rest = left if reminded else until_reminder
         raise TaskAwaitingInput(
             method_name="decided",
-            kwargs={"digest": digest, "asked_at": asked_at, "reminded": reminded},
+            kwargs={"digest": digest, "asked_at": asked_at},
             timeout=min(rest, _RARE_LOOK, max(_FIRST_LOOK, stood)),
         )
 
-    def decided(self, context: Any, event: dict[str, Any], digest: str, asked_at: str, reminded: bool = False) -> None:
+    def _tell_once(self, context: Any, what: str, tell: Callable[[str], None]) -> None:
+        """Send a message about the question that stands, unless that was done.
+
+        :param tell: sends it; takes the page where the question is answered.
+        """
+        memory = context["task_state_store"]
+        told = memory.get(_TOLD, [])
+        if what not in told:
+            tell(_page(context))
+            memory.set(_TOLD, [*told, what], retention=NEVER_EXPIRE)
+
+    @property
+    def _about(self) -> tuple[str, str]:
+        return self.use_case, self.subject
+
+    def decided(self, context: Any, event: dict[str, Any], digest: str, asked_at: str) -> None:
         """Turn the answer into a decision, or wait on where none has come.
 
         :param digest: what the question was about, whatever the template says by now.
         :param asked_at: when it was first put; RFC 3339, UTC.
-        :param reminded: people were told that the time is nearly over.
         """
         if event.get("error_type") == "timeout":
-            return self._wait(context, digest, asked_at, reminded)
+            return self._wait(context, digest, asked_at)
         if "error" in event:
             raise AirflowFailException(f"the question could not be put: {event['error']}; clear this task to ask again")
         decision = decision_of(event)
@@ -260,7 +278,7 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
             self.log.warning(message)
             airflow_api.set_run_note(context["ti"].dag_id, context["ti"].run_id, message)
             self._ask(context)
-            return self._wait(context, digest, asked_at, reminded)
+            return self._wait(context, digest, asked_at)
         return self._conclude(context, decision, digest)
 
     def _conclude(self, context: Any, decision: Decision, digest: str) -> None:
@@ -271,7 +289,9 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
             decision.decided_by,
             decision.comment,
         )
-        messages.decided(self.use_case, self.subject, decision, _page(context))
+        messages.decided(*self._about, decision, _page(context))
+        # What a clear opens again is another question, of which people are told too.
+        context["task_state_store"].delete(_TOLD)
         # Pushed here and not returned: branching ends the task by an exception.
         context["ti"].xcom_push(key="return_value", value={**msgspec.to_builtins(decision), "digest": digest})
         self.do_branch(context, self.approved_task_id if decision.approved else self.rejected_task_id)

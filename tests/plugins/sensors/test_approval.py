@@ -85,7 +85,23 @@ def context(sensor):
         xcom_push=lambda key, value: pushed.update({key: value}),
     )
     run = SimpleNamespace(dag_id="release", run_id="run 1", run_type="manual", triggering_user_name="omar", conf={})
-    return {"ti": instance, "dag_run": run}
+    return {"ti": instance, "dag_run": run, "task_state_store": Memory()}
+
+
+class Memory:
+    """What Airflow keeps for a task from try to try."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def get(self, key, default=None):
+        return self.kept.get(key, default)
+
+    def set(self, key, value, *, retention):
+        self.kept[key] = value
+
+    def delete(self, key):
+        self.kept.pop(key, None)
 
 
 def answer(option, user="rita", comment="looks right"):
@@ -166,16 +182,47 @@ def test_people_are_told_of_the_question_and_of_the_decision_once(sensor, contex
     assert told == ["waits", "decided"]
 
 
-def test_people_are_reminded_once_before_the_time_is_over(sensor, context, told, use_release_settings):
+def test_people_are_reminded_once_before_the_time_is_over(sensor, context, asked, told, use_release_settings, retry):
     use_release_settings(response_hours=8)
-    with pytest.raises(TaskAwaitingInput) as parked:
-        sensor.decided(context, TIMEOUT, digest="sha256:aa", asked_at=AGO[90])
-    assert told == []
-    with pytest.raises(TaskAwaitingInput) as parked:
-        sensor.decided(context, TIMEOUT, digest="sha256:aa", asked_at=AGO[300])
     with pytest.raises(TaskAwaitingInput):
-        sensor.decided(context, TIMEOUT, **parked.value.kwargs)
-    assert told == ["still_waits"]
+        sensor.decided(context, TIMEOUT, digest="sha256:aa", asked_at=AGO[90])
+    assert told == ["waits"]
+    for _ in range(2):
+        with pytest.raises(TaskAwaitingInput):
+            sensor.decided(context, TIMEOUT, digest="sha256:aa", asked_at=AGO[300])
+    retry(asked=300, tries=[tried(1, "failed", 300, 30), tried(2, "running", 30)])
+    with pytest.raises(TaskAwaitingInput):
+        sensor.execute(context)
+    assert told == ["waits", "still_waits"]
+
+
+def test_question_of_a_worker_that_died_before_it_told_anybody_is_told_by_the_next_try(
+    sensor, context, asked, told, retry, monkeypatch
+):
+    class Died(BaseException):
+        """Stands for the end of the process."""
+
+    def die(*said):
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gate.messages, "waits", die)
+        with pytest.raises(Died):
+            sensor.execute(context)
+    assert len(asked) == 1
+    retry(asked=1, tries=[tried(1, "failed", 1, 0), tried(2, "running", 0)])
+    for _ in range(2):  # a third try tells nobody again
+        with pytest.raises(TaskAwaitingInput):
+            sensor.execute(context)
+    assert told == ["waits"]
+    assert len(asked) == 1
+
+
+def test_question_that_nobody_was_told_of_in_time_is_not_told_after_it(sensor, context, told, retry):
+    retry(asked=300, tries=[tried(1, "failed", 300, 1), tried(2, "running", 1)])
+    with pytest.raises(DownstreamTasksSkipped):
+        sensor.execute(context)
+    assert told == ["decided"]
 
 
 def test_park_ends_when_the_reminder_is_due(sensor, context, use_release_settings):
@@ -200,7 +247,7 @@ def test_look_that_finds_no_answer_parks_for_as_long_again_and_never_beyond_the_
     with pytest.raises(TaskAwaitingInput) as parked:
         sensor.decided(context, TIMEOUT, digest="sha256:aa", asked_at=AGO[minutes])
     assert abs(parked.value.timeout - timedelta(minutes=parks)) < timedelta(minutes=1)
-    assert parked.value.kwargs == {"digest": "sha256:aa", "asked_at": AGO[minutes], "reminded": False}
+    assert parked.value.kwargs == {"digest": "sha256:aa", "asked_at": AGO[minutes]}
     assert asked == []
 
 
@@ -361,7 +408,7 @@ def test_retry_without_an_answer_waits_for_what_is_left_since_the_first_question
     with pytest.raises(TaskAwaitingInput) as parked:
         sensor.execute(context)
     assert timedelta(minutes=29) < parked.value.timeout <= timedelta(minutes=30)
-    assert parked.value.kwargs == {"digest": "sha256:aa", "asked_at": AGO[90], "reminded": False}
+    assert parked.value.kwargs == {"digest": "sha256:aa", "asked_at": AGO[90]}
     assert asked == [], "asking again would remove an answer that arrives at this moment"
 
 
@@ -381,13 +428,16 @@ def test_retry_about_another_digest_is_refused_before_anyone_answers(sensor, con
     assert asked == []
 
 
-def test_gate_that_is_cleared_after_its_decision_asks_again_and_has_the_whole_time(sensor, context, asked, retry):
+def test_gate_that_is_cleared_after_its_decision_asks_again_and_has_the_whole_time(sensor, context, asked, told, retry):
+    with pytest.raises(DownstreamTasksSkipped):
+        sensor.decided(context, answer("Reject"), digest="sha256:aa", asked_at=AGO[300])
     tries = [tried(1, "success", 300, 90), tried(2, "failed", 60, 30), tried(3, "running", 5)]
     retry(asked=300, answered=answer("Reject"), at=90, tries=tries)
     with pytest.raises(TaskAwaitingInput) as parked:
         sensor.execute(context)
     assert len(asked) == 1
     assert timedelta(minutes=59) < parked.value.timeout <= timedelta(minutes=60), "counted from the try after the clear"
+    assert told[:2] == ["decided", "waits"], "people are told of what is asked again"
 
 
 @pytest.mark.parametrize("answered", [None, "Approve"], ids=["no answer yet", "answered before the task ran"])

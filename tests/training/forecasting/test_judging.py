@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import mean_pinball_loss
 
 from tests.training.forecasting.conftest import PLAIN, QUICK, days
+from training.forecasting import tune as tuning
 from training.forecasting.compare import compare
 from training.forecasting.definition import ForecastThresholds
 from training.forecasting.judge import Week, WeekVerdict, decide, input_drift
@@ -146,7 +147,9 @@ def test_only_rows_in_common_are_compared():
         compare(many(0.1), many(0.2).assign(origin=pd.Timestamp("2020-01-06")), many(0.4), PLAIN, ForecastThresholds())
 
 
-def test_tuning_begins_with_the_start_finds_no_worse_and_repeats_nothing(shops):
+def test_tuning_begins_with_the_start_finds_no_worse_and_repeats_nothing(shops, monkeypatch):
+    small = {"iterations": (20, 120), "leaves": (8, 31), "rows_in_leaf": (10, 100)}
+    monkeypatch.setattr(tuning, "_WHOLE", small)
     told = []
     slow = msgspec.structs.replace(QUICK, boosting=Boosting(iterations=50, learning_rate=0.02, leaves=8, l2=0.001))
     trials = tune(slow, SERIES, shops.history, shops.plan, trials=4, origins=1, seed=1, record=told.append)

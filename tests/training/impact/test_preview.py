@@ -16,6 +16,7 @@ from scipy import stats
 from serving.scoring.bundle import Bundle
 from serving.scoring.contract import RELEASE_CLIENT
 from tests.support.bundles import make_bundle
+from tests.support.mlflow_store import store_in
 from tests.support.nightly import export_answers
 from tests.support.nights import open_duckdb, process
 from tests.support.simulate import CONTAINER, Export
@@ -294,18 +295,11 @@ class Killed(BaseException):
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory, bundles):
     """A store with the champion as version 1 and the challenger as version 2; its client."""
-    home = tmp_path_factory.mktemp("mlflow")
-    address = f"sqlite:///{home}/store.db"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)  # without a server, artifacts go below the working directory
-        mlflow.set_tracking_uri(address)
-        mlflow.set_registry_uri(address)
+    with store_in(tmp_path_factory.mktemp("mlflow")):
         for number, bundle in enumerate(reversed(bundles)):
             tracker = Tracker(experiment=EXPERIMENT, model_name=ATTRITION.model_name, run_key=f"training-{number}")
             register(tracker, tracker.start({}), bundle, {}, classifier_arguments)
         yield tracker.client
-    mlflow.set_tracking_uri(None)
-    mlflow.set_registry_uri(None)
 
 
 def job(tables, key, **other):

@@ -1,0 +1,78 @@
+"""MLflow's server without a process: its own WSGI application, asked over its REST API by whatever `requests` carries.
+
+What a client sends and what it gets is what it would be over a socket: routes, messages, errors, artifacts. A server in
+a process of its own takes seconds to start and half as long again for each call, and is for tests whose own processes
+ask it (``tests/support/tracking.py``).
+"""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import mlflow
+import pytest
+import requests
+from requests.adapters import BaseAdapter
+from requests.structures import CaseInsensitiveDict
+from werkzeug.test import Client
+
+from tests.support.machine import free_port
+from tests.support.mlflow_store import empty_store
+
+
+class _Here(BaseAdapter):
+    """Hands a request to an application."""
+
+    def __init__(self, application: Any) -> None:
+        super().__init__()
+        self._client = Client(application, use_cookies=False)
+
+    def send(self, request: requests.PreparedRequest, **_options: Any) -> requests.Response:
+        place = urlsplit(str(request.url))
+        body: Any = request.body
+        answer = self._client.open(
+            place.path,
+            base_url=f"{place.scheme}://{place.netloc}",
+            method=str(request.method),
+            query_string=place.query,
+            headers=list(request.headers.items()),
+            data=body.read() if hasattr(body, "read") else body,
+            buffered=True,  # and closed: it may be a file
+        )
+        found = requests.Response()
+        found.status_code, found.reason = answer.status_code, answer.status.partition(" ")[2]
+        found.headers = CaseInsensitiveDict(answer.headers)
+        found.raw, found.url, found.request = io.BytesIO(answer.get_data()), str(request.url), request
+        return found
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@contextmanager
+def served_here(folder: Path) -> Iterator[str]:
+    """MLflow over an empty store in a folder; yields its address, once in a process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "true")
+        patch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", str(folder / "artifacts"))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "starlette.middleware.wsgi is deprecated")
+            import starlette.middleware.wsgi  # noqa: F401  (by a handler, in the middle of a test)
+            from mlflow.server import app, handlers
+
+        store = empty_store(folder)
+        handlers.initialize_backend_stores(store, store, "mlflow-artifacts:/")
+        # The server has made its own store the process's, in which its clients live too.
+        mlflow.set_tracking_uri(None)
+        mlflow.set_registry_uri(None)
+        address, here, elsewhere = f"http://127.0.0.1:{free_port()}", _Here(app), requests.Session.get_adapter
+
+        def get_adapter(session: requests.Session, url: str) -> BaseAdapter:
+            return here if url.startswith(f"{address}/") else elsewhere(session, url)
+
+        patch.setattr(requests.Session, "get_adapter", get_adapter)
+        yield address

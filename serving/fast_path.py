@@ -125,12 +125,15 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             timeout = _FOLLOWS
 
     def murder_keepalived(self, force: bool = False) -> None:
-        """Between rounds: write access lines, and end the waits that are over; ``force``: all those in the poller."""
-        self.log.write_access()
+        """Between rounds: end the waits that are over (``force``: all in the poller), and write access lines."""
         now = time.monotonic()
-        if now - self._looked < TICK and not force:
-            return
-        self._looked = now
+        if force or now - self._looked >= TICK:
+            self._looked = now
+            self._end_waits(now, force)
+        self.log.write_access()
+
+    def _end_waits(self, now: float, force: bool) -> None:
+        """In the poller and in threads."""
         for conn, wait in list(self.waiting.items()):
             if force or wait.until <= now:
                 wait.give_up(conn)

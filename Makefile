@@ -24,8 +24,9 @@ beside = $(call apart,$(1),$(2)) && $(RUN) -c '$(SITE)' >"$$($(1)/bin/python -c 
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint format docs pin-images namespaces monitoring golden test test-stack test-network test-tools test-kubernetes test-docker \
-	test-azurite test-spark test-postgres test-image-env test-reasons test-client test-browser test-bus azure-check azure-schemas airflow-image pictures \
-	use-case demo up down status logs api-key approval-key rotate-approval-key serve bench-serving bench-curation bench-training bench-batch bench-demand bench-large-table clean
+	test-azurite test-spark test-postgres test-image-env test-reasons test-client test-browser test-bus azure-check azure-schemas azure-smoke airflow-image pictures \
+	use-case demo up down status logs api-key approval-key rotate-approval-key \
+	signing-key rotate-signing-keys sign serve bench-serving bench-curation bench-training bench-batch bench-demand bench-large-table clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -161,6 +162,12 @@ airflow-image: setup ## Airflow's image of this commit, what is in it and what i
 	delivery/image.sh build "$(TAG)"
 	TRIVY=$(AZURE)/trivy delivery/image.sh scan "$(TAG)" image-report
 
+SMOKE = $(if $(VARS),--vars "$(VARS)") $(if $(BACKEND),--backend "$(BACKEND)") $(if $(APPROVAL_KEY),--key "$(APPROVAL_KEY)") \
+	$(if $(REPOSITORY),--repository "$(REPOSITORY)") $(if $(DAGS_CONNECTION),--dags-connection "$(DAGS_CONNECTION)")
+azure-smoke: setup ## The small environment on a subscription, once through, compared with this machine, and taken down (docs/azure.md; HOURS=, DRY=yes, DOWN=yes)
+	@$(RUN) -m delivery.smoke --use-case "$(USE_CASE)" $(SMOKE) $(if $(DATA),--data "$(DATA)") $(if $(HOURS),--hours $(HOURS)) \
+	  $(if $(filter yes,$(DRY)),--dry) $(if $(filter yes,$(DOWN)),--down)
+
 SCHEMAS := .venv-azure/schemas
 azure-schemas: setup ## Extract the providers' schemas again (infrastructure/schemas), from bindings that npm has
 	@mkdir -p $(SCHEMAS)
@@ -210,6 +217,17 @@ api-key: ## The API key of a target's scoring servers, whatever the use case (TA
 approval-key: setup ## A new key pair that signs approvals, for a cloud (OUT=file for the private key)
 	@[ -n "$(OUT)" ] || { echo "name a new file for the private key: make approval-key OUT=approval-key.json"; exit 2; }
 	@$(RUN) -m lifecycle.approval_keys "$(OUT)"
+
+signing-key: setup ## A new key that signs bundles or images, for a cloud (OUT=file for the private key, SIGNER="who holds it")
+	@[ -n "$(OUT)" ] && [ -n "$(SIGNER)" ] || { echo 'name a new file and who holds the key: make signing-key OUT=key.pem SIGNER="image builds"'; exit 2; }
+	@$(RUN) -m lifecycle.signing key "$(OUT)" --signer "$(SIGNER)"
+
+sign: setup ## Sign the bundle and the image of a version that nobody has signed: you vouch for them (USE_CASE=, VERSION=)
+	@[ -n "$(VERSION)" ] || { echo "name a version of the registry: make sign USE_CASE=$(USE_CASE) VERSION=3"; exit 2; }
+	@$(RUN) -m embedded sign "$(USE_CASE)" "$(VERSION)"
+
+rotate-signing-keys: setup ## Sign bundles and images of the local stack with new keys; restart the stack then (make down, make up)
+	@$(RUN) -m embedded rotate-signing-keys
 
 rotate-approval-key: setup ## Sign approvals of the local stack with a new key; restart the stack then (make down, make up)
 	@$(RUN) -m embedded rotate-approval-key

@@ -25,6 +25,7 @@ import psutil
 
 import use_cases
 from benchmarks.training import ROOT, mlflow_server
+from training.registry import tags
 from training.search.duration import expected_minutes
 from training.use_case import UseCase, load
 
@@ -144,7 +145,9 @@ def run_job(use_case: UseCase, table: Path, folder: Path) -> tuple[dict[str, dic
         client = mlflow.MlflowClient(address)
         run_id = client.get_model_version(use_case.model_name, "1").run_id
         assert run_id
-        evaluation: dict[str, Any] = mlflow.artifacts.load_dict(f"runs:/{run_id}/evaluation.json")
+        evaluation: dict[str, Any] = json.loads(
+            Path(client.download_artifacts(run_id, tags.EVALUATION_FILE, str(table.parent))).read_text()
+        )
     return tasks, evaluation
 
 

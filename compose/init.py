@@ -4,7 +4,8 @@ Runs as root in the service ``init``, which mounts every volume below ``/made``.
 system's random source, once; they are kept in a volume of their own, and each service's volume gets what
 that service needs and no more. Run again, it writes the same files, and adds those of a new use case.
 ``python -m compose.init show`` prints where to sign in, and the scoring servers with their API keys;
-``python -m compose.init rotate-approval-key`` makes a new key pair for approvals.
+``python -m compose.init rotate-approval-key`` makes a new key pair for approvals, ``rotate-signing-keys`` new ones for
+bundles and images.
 """
 
 import base64
@@ -24,6 +25,7 @@ import msgspec
 from lifecycle import images, settings
 from lifecycle.approval_keys import KeyRing
 from lifecycle.evidence import signature
+from lifecycle.signing.rings import SigningRing
 from serving.scoring.contract import RELEASE_CLIENT
 from training.use_case import UseCase, load_all
 
@@ -37,6 +39,8 @@ FIRST_NODE_PORT, NODE_PORTS = 30090, 20
 STORAGE_ACCOUNT = "lifecycle"
 ROWS, SEED = 1470, 7
 """Of synthetic data, for a use case that brings none."""
+ROTATED = {"rotate-approval-key": ("approval_keys",), "rotate-signing-keys": ("bundle_signing", "image_signing")}
+"""Commands that make new key pairs, and which."""
 CLIENT = "administrator"
 """The name that the scoring servers log for people's key; that of the releases is ``RELEASE_CLIENT``."""
 _KEPT = "secrets.json"
@@ -61,6 +65,8 @@ class Secrets(msgspec.Struct, frozen=True):
     """The same of the keys that releases verify the scoring servers with."""
     approval_keys: KeyRing = msgspec.field(default_factory=KeyRing.new)
     """Signs approvals, and checks those of earlier keys."""
+    bundle_signing: SigningRing = msgspec.field(default_factory=lambda: SigningRing.new("training"))
+    image_signing: SigningRing = msgspec.field(default_factory=lambda: SigningRing.new("builds"))
     airflow_user: str = "admin"
 
 
@@ -111,11 +117,11 @@ def load_or_make(folder: Path, slugs: Iterable[str]) -> Secrets:
     return made
 
 
-def rotate_approval_key(root: Path = MADE) -> None:
-    """Sign with a new key from the next start on; what earlier ones signed stays valid."""
+def rotate(names: Iterable[str], root: Path = MADE) -> None:
+    """Sign with new keys from the next start on; what earlier ones signed stays valid. ``names`` are of ``Secrets``."""
     path = root / "secrets" / _KEPT
     made = msgspec.json.decode(path.read_bytes(), type=Secrets)
-    rotated = msgspec.structs.replace(made, approval_keys=made.approval_keys.rotated())
+    rotated = msgspec.structs.replace(made, **{name: getattr(made, name).rotated() for name in names})
     write_private(path, msgspec.json.encode(rotated).decode(), ROOT)
 
 
@@ -147,7 +153,7 @@ def airflow_environment(made: Secrets) -> dict[str, str]:
         },
     }  # fmt: skip
     return {
-        "LIFECYCLE_APPROVAL_KEYS": made.approval_keys.settings(),
+        **public_keys(made),
         "AIRFLOW__API__SECRET_KEY": made.api_secret_key,
         "AIRFLOW__API_AUTH__JWT_SECRET": made.jwt_secret,
         "AIRFLOW__CORE__FERNET_KEY": made.fernet_key,
@@ -156,13 +162,22 @@ def airflow_environment(made: Secrets) -> dict[str, str]:
     }
 
 
+def public_keys(made: Secrets) -> dict[str, str]:
+    """What the settings file has from the environment, everywhere in this stack."""
+    return {
+        "LIFECYCLE_APPROVAL_KEYS": made.approval_keys.settings(),
+        "LIFECYCLE_BUNDLE_KEYS": made.bundle_signing.settings(),
+        "LIFECYCLE_IMAGE_KEYS": made.image_signing.settings(),
+    }
+
+
 def _database(name: str, password: str) -> str:
     return f"postgresql+psycopg2://{name}:{password}@postgres:5432/{name}"
 
 
-def of_the_cluster(use_cases: Iterable[UseCase], keys: KeyRing) -> dict[str, str]:
+def of_the_cluster(use_cases: Iterable[UseCase], made: Secrets) -> dict[str, str]:
     """Path below ``/made/cluster`` to content: what the settings say about each target, for ``cluster.sh``."""
-    os.environ["LIFECYCLE_APPROVAL_KEYS"] = keys.settings()  # the settings file has it, as everywhere in this stack
+    os.environ.update(public_keys(made))
     configured = settings.load()
     found = {}
     for use_case in use_cases:
@@ -187,6 +202,9 @@ def files(made: Secrets) -> dict[str, tuple[int, str]]:
     }
     return {
         **{f"{name}/environment.json": (APP, json.dumps(value)) for name, value in environments.items()},
+        # Each beside what else its one holder may read: the jobs that train, and the tasks that build.
+        "minilake/bundle-signing.pem": (APP, made.bundle_signing.private),
+        "approval/image-signing.pem": (APP, made.image_signing.private),
         "airflow/passwords.json": (APP, json.dumps({made.airflow_user: made.airflow_password})),
         "postgres/postgres": (POSTGRES, made.postgres_password),
         "postgres/airflow": (POSTGRES, made.airflow_database_password),
@@ -215,7 +233,7 @@ def prepare(use_cases: Iterable[UseCase], root: Path = MADE) -> None:
     use_cases = tuple(use_cases)
     served = [use_case for use_case in use_cases if use_case.online]
     made = load_or_make(root / "secrets", (use_case.slug for use_case in served))
-    cluster = of_the_cluster(served, made.approval_keys)
+    cluster = of_the_cluster(served, made)
     public = {f"cluster/{name}": (ROOT, content) for name, content in cluster.items()}
     for name, (owner, content) in {**files(made), **public}.items():
         path = root / name
@@ -278,8 +296,8 @@ def main(arguments: list[str]) -> None:
         sys.stderr.write(f"left out: {fault}\n")
     if arguments == ["show"]:
         sys.stdout.write(f"{show(use_cases)}\n")
-    elif arguments == ["rotate-approval-key"]:
-        rotate_approval_key()
+    elif arguments and (rings := ROTATED.get(arguments[0])):
+        rotate(rings)
         prepare(use_cases)
     else:
         prepare(use_cases)

@@ -31,6 +31,10 @@ touched, while `$rollback_dag` runs and where production is no longer what the g
 
 **Safe to repeat.** Every task: image, pods and aliases are looked up before they are made.
 
+**Signatures.** A bundle that nobody has signed is not built, and an image that nobody has signed runs nowhere; what is
+built is signed. Where what production runs is not signed, and could not be put back, the release ends at its
+beginning. The messages say what to do.
+
 **If it fails.** Before `record_approval` nothing touches production: read the red task's log, clear it.
 `preview_impact` scores the newest batch, or the newest closed night's records, with challenger and champion, at most
 20,000 of them; where there are none, or nothing runs in production, the gate says so.
@@ -54,7 +58,7 @@ from lifecycle.operators.preview_run import PreviewRunOperator
 from lifecycle.operators.release_step import ScoringStepOperator
 from lifecycle.params import optional
 from lifecycle.sensors.approval import gate
-from lifecycle.task_ids import RESTORE_PRODUCTION
+from lifecycle.task_ids import RESTORE_PRODUCTION, TRY_IMAGE
 from lifecycle.tasks.release import (
     gather_evidence,
     promote,
@@ -141,7 +145,7 @@ def steps(use_case: UseCase) -> None:
 
 def _tried(build_image: Any, deploy_staging: Any, to_staging: dict[str, Any], image: dict[str, Any]) -> Any:
     """The report of the image's trial before it comes to staging."""
-    try_image = ScoringStepOperator(task_id="try_image", step="try", **to_staging, **image)
+    try_image = ScoringStepOperator(task_id=TRY_IMAGE, step="try", **to_staging, **image)
     build_image >> try_image >> deploy_staging
     return try_image.output
 

@@ -18,7 +18,7 @@ afterwards.
 with the events and last lines of the failing pods. If `verify_production` fails, the earlier image runs while
 the alias `champion` is where it was: clear the task, or roll back to another version. A version that was never
 approved, was rejected, or has an *unsigned* approval (given before approvals were signed) is refused: release it with
-`$release_dag`.
+`$release_dag`. An image that nobody has signed is refused too; the message says how to sign it by hand.
 
 **Does not guard against** data or contract changes since that release: callers of newer fields get 422.
 """

@@ -31,6 +31,7 @@ from lifecycle.assets import version_of
 from lifecycle.defaults import START_DATE, TRAINING, default_args, shown
 from lifecycle.operators.training_run import TrainingRunOperator
 from lifecycle.params import flag, optional, planned, table
+from lifecycle.task_ids import TRAIN_AND_REGISTER
 from lifecycle.tasks.training import announce_model_version, publish_code
 from training.use_case import UseCase, load_all
 
@@ -64,7 +65,7 @@ def train(use_case: UseCase) -> None:
         },
     ):
         code = publish_code(use_case.name)
-        trained = TrainingRunOperator(task_id="train_and_register", use_case=use_case.name, code=code)
+        trained = TrainingRunOperator(task_id=TRAIN_AND_REGISTER, use_case=use_case.name, code=code)
         outcome: Any = trained.output
         announce = announce_model_version.override(outlets=[version_of(use_case)])
         announce(use_case.name, outcome["run_key"])

@@ -91,6 +91,7 @@ def settings() -> str:
         "[scoring]": "Scoring",
         "[retraining]": "Retraining",
         "[events]": "Events",
+        "[prices]": "Prices",
         "[every_use_case], [use_cases.<name>]": "UseCaseSettings",
         "[every_use_case.staging], [every_use_case.production]": "Target",
         "[every_use_case.drift]": "Limits",

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import subprocess
 import sys
 from datetime import UTC, datetime
 
@@ -27,6 +28,10 @@ def _arguments() -> argparse.Namespace:
     key = commands.add_parser("api-key", help="the key of a target's scoring servers, whatever the use case")
     key.add_argument("target", choices=TARGETS)
     commands.add_parser("rotate-approval-key", help="sign approvals with a new key from the next start on")
+    commands.add_parser("rotate-signing-keys", help="sign bundles and images with new keys from the next start on")
+    sign = commands.add_parser("sign", help="sign the bundle and the image of a version that are not signed")
+    sign.add_argument("use_case")
+    sign.add_argument("version")
     bundle = commands.add_parser("bundle", help="folder of the model bundle that runs")
     bundle.add_argument("use_case")
     bundle.add_argument("target", choices=TARGETS)
@@ -86,6 +91,19 @@ def _bundle(stack: Stack, use_case: str, target: Target) -> str:
     return f"{stable.folder}/bundle"
 
 
+def _rotate_signing_keys(stack: Stack) -> None:
+    for name, ring in stack.signing_keys.items():
+        rotated = ring.rotated()
+        rotated.save(stack.signing_key_files[name])
+        print(f"the {name} is signed with key {rotated.public[-1].id[:12]} once the stack is started again")
+
+
+def _sign(stack: Stack, use_case: str, version: str) -> int:
+    """In a process of its own, with the connections that a task has."""
+    command = [sys.executable, "-m", "lifecycle.signing", "sign", use_case, version]
+    return subprocess.run(command, env=stack.airflow_environment(), check=False).returncode
+
+
 def _run(arguments: argparse.Namespace) -> int:
     stack = Stack.read()
     # Definitions are imported in this process too, and .env may say where they are.
@@ -107,6 +125,11 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "rotate-approval-key":
         approval_keys.main(["--rotate", str(stack.approval_key_file)])
         return 0
+    if arguments.command == "rotate-signing-keys":
+        _rotate_signing_keys(stack)
+        return 0
+    if arguments.command == "sign":
+        return _sign(stack, arguments.use_case, arguments.version)
     if arguments.command == "bundle":
         print(_bundle(stack, arguments.use_case, arguments.target))
         return 0

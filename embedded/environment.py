@@ -13,6 +13,7 @@ from dotenv import dotenv_values
 from embedded.credentials import Credentials
 from lifecycle.approval_keys import KeyRing
 from lifecycle.evidence import signature
+from lifecycle.signing.rings import SigningRing
 from training.use_case import Target
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,6 +22,8 @@ MARKER = "LIFECYCLE_STACK"
 PART_MARKER = "LIFECYCLE_PART"
 """Set for every process of a part, to its name."""
 TARGETS: tuple[Target, ...] = get_args(Target)
+SIGNERS = {"bundle": "training", "image": "builds"}
+"""What is signed, and by whom."""
 APPROVAL_KEY_VARIABLE = f"AIRFLOW_CONN_{signature.CONNECTION_ID.upper()}"
 """Holds the private key that signs approvals: only the component that runs tasks keeps it."""
 HEARTBEAT_FILE = "heartbeat"
@@ -139,6 +142,16 @@ class Stack:
         """Read from its file; at first, made."""
         return KeyRing.load(self.approval_key_file)
 
+    @property
+    def signing_key_files(self) -> dict[str, Path]:
+        """The key pairs that sign bundles and images; ``config/embedded.toml`` names the private keys beside them."""
+        return {name: self.home / "secrets" / f"{name}-signing.json" for name in SIGNERS}
+
+    @property
+    def signing_keys(self) -> dict[str, SigningRing]:
+        """Read from their files; at first, made."""
+        return {name: SigningRing.load(file, SIGNERS[name]) for name, file in self.signing_key_files.items()}
+
     def environment(self) -> dict[str, str]:
         """What every process of the stack gets: the caller's environment without what would mislead it."""
         kept = {key: value for key, value in self.shell.items() if not key.startswith(_FOREIGN)}
@@ -150,6 +163,7 @@ class Stack:
             "LIFECYCLE_HOME": str(self.home),
             "LIFECYCLE_SETTINGS": self.shell.get("LIFECYCLE_SETTINGS") or str(ROOT / "config/embedded.toml"),
             "LIFECYCLE_APPROVAL_KEYS": self.approval_keys.settings(),
+            **{f"LIFECYCLE_{name.upper()}_KEYS": ring.settings() for name, ring in self.signing_keys.items()},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}",
             "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}",
             "PYTHONUNBUFFERED": "1",

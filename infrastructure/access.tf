@@ -8,11 +8,12 @@ locals {
     { who = "events", role = "Azure Service Bus Data Sender", on = "event queue" },
     { who = "events", role = "Storage Blob Data Contributor", on = "container dead-letters" },
     { who = "who applies", role = "Key Vault Secrets Officer", on = "vault" },
+    { who = "who applies", role = "Key Vault Crypto Officer", on = "vault" },
     { who = "key keeper", role = "Key Vault Secrets Officer", on = "workers' vault" },
     { who = "airflow", role = "Key Vault Secrets User", on = "vault" },
     { who = "workers", role = "Key Vault Secrets User", on = "workers' vault" },
     { who = "workers", role = "Container Registry Tasks Contributor", on = "image registry" },
-    { who = "workers", role = "AcrPull", on = "image registry" },
+    { who = "workers", role = "AcrPush", on = "image registry" },
     { who = "workers", role = "Storage Blob Data Reader", on = "container am-containerlogv2" },
     { who = "workers", role = "Storage Blob Data Contributor", on = "container tables" },
     { who = "workers", role = "Storage Blob Data Reader", on = "container bronze" },
@@ -33,6 +34,8 @@ locals {
 
   # What is about clusters and the workspace, once they are there.
   roles_after = [
+    { who = "workers", role = "Key Vault Crypto User", on = "image key" },
+    { who = "signing connector", role = "Key Vault Crypto User", on = "bundle key" },
     { who = "staging nodes", role = "AcrPull", on = "image registry" },
     { who = "production nodes", role = "AcrPull", on = "image registry" },
     { who = "production nodes", role = "AcrPull", on = "airflow registry" },
@@ -83,14 +86,18 @@ locals {
   }
 
   principals_after = {
-    "staging nodes"    = module.staging_cluster.node_principal_id
-    "production nodes" = module.production_cluster.node_principal_id
-    "access connector" = module.workspace.connector_principal_id
-    "cluster admins"   = var.cluster_admins
-    "pipeline"         = module.identities.principal_ids["pipeline"]
+    "workers"           = module.identities.principal_ids["workers"]
+    "staging nodes"     = module.staging_cluster.node_principal_id
+    "production nodes"  = module.production_cluster.node_principal_id
+    "access connector"  = module.workspace.connector_principal_id
+    "signing connector" = module.workspace.signing_connector_principal_id
+    "cluster admins"    = var.cluster_admins
+    "pipeline"          = module.identities.principal_ids["pipeline"]
   }
 
   places_after = {
+    "bundle key"         = module.keys.ids["bundle"]
+    "image key"          = module.keys.ids["image"]
     "image registry"     = module.image_registry.id
     "airflow registry"   = module.airflow_registry.id
     "container bronze"   = module.lake.containers["bronze"]

@@ -17,6 +17,10 @@ vault_ranges    = ["203.0.113.7"]
 approval_keys = <<-TOML
 TOML
 
+# What Azure's meters cost you, for docs/azure.md's table: such as currency = "EUR" and log_gb. Empty: no amounts.
+prices = <<-TOML
+TOML
+
 pipelines = {
   github = {
     issuer  = "https://token.actions.githubusercontent.com"

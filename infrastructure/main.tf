@@ -94,7 +94,7 @@ module "lake" {
   tags         = local.tags
 }
 
-# What the release builds has a registry of its own: nobody but ACR's own tasks pushes there.
+# What the release builds has a registry of its own: ACR's tasks push images there, the workers signatures.
 module "image_registry" {
   source = "./modules/registry"
 
@@ -146,6 +146,15 @@ module "workers_vault" {
   tags         = local.tags
 }
 
+module "keys" {
+  source     = "./modules/keys"
+  depends_on = [azurerm_role_assignment.before]
+
+  vault_id = module.vault.id
+  names    = { bundle = local.names.bundle_key, image = local.names.image_key }
+  tags     = local.tags
+}
+
 module "staging_cluster" {
   source     = "./modules/cluster"
   depends_on = [azurerm_role_assignment.before]
@@ -193,6 +202,7 @@ module "workspace" {
   location       = var.location
   name           = local.names.workspace
   connector_name = local.names.access_connector
+  signing_name   = local.names.signing_connector
   tags           = local.tags
 }
 
@@ -203,6 +213,10 @@ module "catalog" {
   name         = local.names.catalog
   use_cases    = var.use_cases
   connector_id = module.workspace.connector_id
+  signing = {
+    credential   = local.names.signing_credential
+    connector_id = module.workspace.signing_connector_id
+  }
   account      = module.lake.name
   containers   = local.containers
   code_root    = local.code_root

@@ -5,6 +5,14 @@ locals {
     airflow_url   = var.airflow_url
     mlflow_url    = "${module.workspace.url}/ml"
     approval_keys = var.approval_keys
+    signing       = local.names.signing_credential
+    bundle_key    = module.keys.urls["bundle"]
+    image_key     = module.keys.urls["image"]
+    bundle_public = module.keys.public["bundle"]
+    image_public  = module.keys.public["image"]
+    bundle_keys   = var.earlier_bundle_keys
+    image_keys    = var.earlier_image_keys
+    prices        = var.prices
     approvers     = var.approvers
     data_writers  = var.data_writers
     queue         = local.names.event_queue

@@ -63,6 +63,24 @@ variable "approval_keys" {
   type        = string
 }
 
+variable "earlier_bundle_keys" {
+  description = "Lines of bundle_keys in the settings file that count beside the newest version's: keys of before a rotation."
+  type        = string
+  default     = ""
+}
+
+variable "earlier_image_keys" {
+  description = "The same of image_keys."
+  type        = string
+  default     = ""
+}
+
+variable "prices" {
+  description = "Lines of the settings' table [prices], in one text: what Azure's meters cost you. Empty: no amounts."
+  type        = string
+  default     = ""
+}
+
 variable "alert_mail" {
   description = "The mail address that Azure's alerts go to."
   type        = string

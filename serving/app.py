@@ -60,6 +60,7 @@ def _add_routes(app: Flask, service: Service) -> None:
             sbom_digest=release.sbom_digest,
             created=release.created,
             extras=release.extras,
+            signed_by=release.signed_by,
             stopped=service.switch.stop,
             reasons=gives_reasons,
         )

@@ -8,6 +8,7 @@ Whoever is waited for has a time limit, whether the main thread or another one w
 own connection from going on. When there is no room for a connection, the one whose limit is next makes room.
 """
 
+import functools
 import io
 import logging
 import socket
@@ -105,6 +106,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
     def enqueue_req(self, conn: Any) -> None:
         """A new connection waits for its request in the poller, as idle ones do."""
         conn.wanted, conn.last_served = 1, 0.0
+        conn.environ = self._base_environ | _addresses(conn)
         conn.on_readable = partial(self.on_client_socket_readable, conn)
         self._wait(conn, conn.on_readable, self._deadline, self._drop)
 
@@ -123,7 +125,8 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             timeout = _FOLLOWS
 
     def murder_keepalived(self, force: bool = False) -> None:
-        """End the waits that are over, in the poller and in threads; ``force``: all in the poller."""
+        """Between rounds: write access lines, and end the waits that are over; ``force``: all those in the poller."""
+        self.log.write_access()
         now = time.monotonic()
         if now - self._looked < TICK and not force:
             return
@@ -211,13 +214,12 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
     def _serve(self, conn: Any, seen: Seen) -> None:
         began = time.perf_counter()
         try:
-            conn.sock.recv(seen.head)
-            content = conn.sock.recv(seen.size - seen.head) if seen.size > seen.head else b""
+            whole = conn.sock.recv(seen.size)
         except OSError as error:
             _log.debug("a connection has ended: %s", error)
             self._drop(conn)
             return
-        environ = self._base_environ | seen.environ | _addresses(conn) | {"wsgi.input": io.BytesIO(content)}
+        environ = conn.environ | seen.environ | {"wsgi.input": io.BytesIO(whole[seen.head :])}
         started: list[Any] = []
         try:
             with closing(self.wsgi(environ, lambda *start: started.extend(start))) as pieces:
@@ -228,7 +230,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             return
         status, headers = started[:2]
         self._count_request()
-        kept = seen.keeps and self.alive and len(content) == seen.size - seen.head
+        kept = seen.keeps and self.alive and len(whole) == seen.size
         conn.last_served = time.monotonic()
         self._send(conn, memoryview(_head(status, headers, kept) + body), kept, self._deadline)
         took = timedelta(seconds=time.perf_counter() - began)
@@ -367,9 +369,13 @@ def _addresses(conn: Any) -> dict[str, str]:
     }
 
 
+_date = functools.lru_cache(maxsize=1)(http_date)
+"""A second's date."""
+
+
 def _head(status: str, headers: Iterable[tuple[str, str]], kept: bool) -> bytes:
     """What comes before the body of an answer."""
-    lines = [f"HTTP/1.1 {status}", f"Server: {SERVER}", f"Date: {http_date()}"]
+    lines = [f"HTTP/1.1 {status}", f"Server: {SERVER}", f"Date: {_date(int(time.time()))}"]
     lines.append(f"Connection: {'keep-alive' if kept else 'close'}")
     lines += [f"{name}: {value}" for name, value in headers]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")

@@ -49,11 +49,10 @@ class InferenceLog:
         self, request_id: str, client: str, body: bytes, result: Result, encoded: bytes, trace_id: str = ""
     ) -> bytes:
         """What is logged of a valid request; ``encoded`` is ``result`` as JSON, ``trace_id`` the caller's."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        head = b',"request_id":"%b"%b,"timestamp":"%b"%b%b' % (
+        head = b',"request_id":"%b"%b,"timestamp":%b%b%b' % (
             request_id.encode(),
             b',"trace_id":"%b"' % trace_id.encode() if trace_id else b"",
-            now.encode(),
+            msgspec.json.encode(datetime.now(UTC)),
             self._model,
             msgspec.json.encode(client),
         )

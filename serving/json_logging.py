@@ -8,6 +8,7 @@ import contextlib
 import functools
 import logging
 import traceback
+from collections import deque
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,7 +40,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
             "type": "Log",
-            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "timestamp": datetime.fromtimestamp(record.created, UTC),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage()[:_MESSAGE_LIMIT],
@@ -88,12 +89,16 @@ class JsonLogger(Logger):  # type: ignore[misc]
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
+        self._accessed: deque[bytes] = deque()
         log_to_stderr()
         self.error_log.handlers[:] = []
         self.error_log.propagate = True
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> None:
-        """One line a request. ``resp``: an object with ``status``, as gunicorn's responses, and ``sent``."""
+        """One line a request, kept for ``write_access``.
+
+        ``resp``: an object with ``status``, as gunicorn's responses, and ``sent``.
+        """
         status = int(str(resp.status)[:3])
         path = environ.get("PATH_INFO", "")
         if not self.cfg.accesslog or (path in _QUIET and status < 400):
@@ -101,7 +106,7 @@ class JsonLogger(Logger):  # type: ignore[misc]
         method = environ.get("REQUEST_METHOD")
         line = {
             "type": "Access",
-            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "timestamp": datetime.now(UTC),
             "request_id": environ.get(REQUEST_ID),
             "trace_id": environ.get(TRACE_ID),
             "client": environ.get(CLIENT),
@@ -113,5 +118,11 @@ class JsonLogger(Logger):  # type: ignore[misc]
             "bytes": resp.sent,
             "duration_ms": round(request_time.total_seconds() * 1000, 3),
         }
-        with contextlib.suppress(LogUnavailable):  # it is counted
-            stderr_writer().write(msgspec.json.encode(line) + b"\n")
+        self._accessed.append(msgspec.json.encode(line) + b"\n")
+
+    def write_access(self) -> None:
+        """Write the access lines of all threads since the last time at once, as every write wakes who reads them."""
+        lines = b"".join(self._accessed.popleft() for _ in range(len(self._accessed)))
+        if lines:
+            with contextlib.suppress(LogUnavailable):  # they are counted
+                stderr_writer().write(lines)

@@ -34,7 +34,7 @@ class LineWriter:
         self._timeout = timeout
         self._thread_lock = threading.Lock()
         self._process_lock = unnamed_file()
-        # What all processes see: whether the last block was cut off in the middle of a line, and the blocks lost.
+        # What all processes see: whether the last block was cut off in the middle of a line, and the lines lost.
         self._memory = mmap.mmap(-1, 16)
         self._state, self._lost = memoryview(self._memory)[:1], memoryview(self._memory)[8:].cast("Q")
         own = _own_pipe(descriptor)
@@ -50,7 +50,7 @@ class LineWriter:
     def write(self, lines: bytes) -> None:
         """Write complete lines, or raise ``LogUnavailable``; never interleaved with another block."""
         if not self._thread_lock.acquire(timeout=max(self._timeout, _TURN_SECONDS)):
-            self._lost[0] += 1
+            self._lost[0] += lines.count(b"\n")
             raise LogUnavailable("the log takes no lines")
         try:
             fcntl.lockf(self._process_lock, fcntl.LOCK_EX)
@@ -59,17 +59,17 @@ class LineWriter:
             finally:
                 fcntl.lockf(self._process_lock, fcntl.LOCK_UN)
         except LogUnavailable:
-            self._lost[0] += 1
+            self._lost[0] += lines.count(b"\n")
             raise
         except OSError as error:  # the kernel has no locks left, or the like
-            self._lost[0] += 1
+            self._lost[0] += lines.count(b"\n")
             raise LogUnavailable(f"the log cannot be written: {error.strerror}") from error
         finally:
             self._thread_lock.release()
 
     @property
     def lost(self) -> int:
-        """Blocks that were not taken, of all processes."""
+        """Lines that were not taken, of all processes."""
         return self._lost[0]
 
     def _write(self, lines: bytes) -> None:

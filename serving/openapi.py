@@ -94,9 +94,11 @@ _MEMBERS: dict[str, dict[str, str]] = {
         "sbom_digest": "Digest of the image's list of packages.",
         "created": "When the image was built.",
         "extras": "Optional packages of the image.",
+        "signed_by": "Who has signed the model; null where nobody has.",
         "stopped": "Why nothing is scored; null where records are scored.",
         "reasons": "Whether the model gives reasons: explain=true.",
     },
+    "SignedBy": {"signer": "Whoever holds the private key.", "key": "Id of the public key."},
     "Stop": {"reason": "Why the service was stopped.", "since": "Since when, where that was written down."},
     "Reason": {
         "field": "Name of the field.",

@@ -5,6 +5,7 @@ nothing has been taken from the socket then.
 """
 
 import fcntl
+import functools
 import logging
 import socket
 import struct
@@ -97,12 +98,20 @@ def _environ(fields: list[tuple[bytes, bytes]]) -> dict[str, str] | None:
     """The fields as WSGI has them; ``None`` where one is there twice, or more than a field."""
     environ: dict[str, str] = {}
     for field, value in fields:
-        name = field.decode().upper().replace("-", "_")
-        key = name if name in ("CONTENT_LENGTH", "CONTENT_TYPE") else f"HTTP_{name}"
-        if key in environ or name in _LEFT_TO_GUNICORN or b"_" in field or not value.isascii():
+        key = _key(field)
+        if key is None or key in environ or not value.isascii():
             return None
         environ[key] = value.decode().strip(" \t")
     return environ
+
+
+@functools.lru_cache(maxsize=256)  # the same few come with every request
+def _key(field: bytes) -> str | None:
+    """A field's name as WSGI has it; ``None`` for what is left to gunicorn."""
+    name = field.decode().upper().replace("-", "_")
+    if name in _LEFT_TO_GUNICORN or b"_" in field:
+        return None
+    return name if name in ("CONTENT_LENGTH", "CONTENT_TYPE") else f"HTTP_{name}"
 
 
 def arrived(client: socket.socket) -> int:

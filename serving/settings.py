@@ -142,6 +142,14 @@ def not_started(error: SettingsError) -> SystemExit:
     return SystemExit(f"the scoring server does not start: {error}")
 
 
+class SignedBy(msgspec.Struct, frozen=True):
+    """Who has signed the model's bundle."""
+
+    signer: str
+    key: str
+    """Id of the public key, 64 hexadecimal digits."""
+
+
 @described
 class Release(msgspec.Struct, frozen=True):
     """What the image build says of the model that it packed (``release.json``)."""
@@ -158,6 +166,8 @@ class Release(msgspec.Struct, frozen=True):
     created: str = ""
     extras: tuple[str, ...] = ()
     """Optional requirements that the image holds."""
+    signed_by: SignedBy | None = None
+    """Of the model's bundle; ``None`` where the build did without a signature."""
 
 
 def read_release(path: Path, model_name: str) -> Release:

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from serving.settings import SignedBy
 from serving.stop_switch import Stop
 
 
@@ -24,5 +25,6 @@ class Version(msgspec.Struct, frozen=True):
     sbom_digest: str
     created: str
     extras: tuple[str, ...]
+    signed_by: SignedBy | None
     stopped: Stop | None
     reasons: bool

@@ -21,6 +21,7 @@ DEBIAN = {
     "promtool": "Debian's package prometheus has it",
     "curl": "Debian's package of that name has it",
     "haproxy": "Debian's package haproxy has it",
+    "openssl": "Debian's package of that name has it",
     "node": "Debian's package nodejs has it, `make test-tools` needs npm too",
 }
 
@@ -32,13 +33,17 @@ os.environ["AIRFLOW_HOME"] = f"{_HOME}/airflow"
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(ROOT / "dags")
 os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(ROOT / "plugins")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-os.environ["LIFECYCLE_SETTINGS"] = str(ROOT / "config" / "embedded.toml")
+# The embedded stack's settings. Signatures are not required: tests that are about them say so.
+_SETTINGS = (ROOT / "config" / "embedded.toml").read_text().replace("[signing]", "[signing]\nrequired = false\n", 1)
+Path(_HOME, "settings.toml").write_text(_SETTINGS)
+os.environ["LIFECYCLE_SETTINGS"] = f"{_HOME}/settings.toml"
 # What is trained once for all tests (tests/support/bundles.py). Workers of xdist have their parent's.
 os.environ.setdefault("TESTS_SHARED", f"{_HOME}/shared")
 os.environ.setdefault("LIFECYCLE_HOME", f"{_HOME}/home")
 os.environ.setdefault("LIFECYCLE_AIRFLOW_PORT", "8080")
 os.environ.setdefault("LIFECYCLE_MLFLOW_PORT", "5050")
-os.environ.setdefault("LIFECYCLE_APPROVAL_KEYS", "[]")
+for _keys in ("APPROVAL", "BUNDLE", "IMAGE"):
+    os.environ.setdefault(f"LIFECYCLE_{_keys}_KEYS", "[]")
 # What tests/support/guardian.py knows by who outlives a session that was killed. Setproctitle would write over the
 # environment that it is found in.
 os.environ["LIFECYCLE_TEST_SESSION"] = _HOME

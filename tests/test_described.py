@@ -13,6 +13,7 @@ import pytest
 
 from lifecycle.approval_keys import KeyRing
 from lifecycle.release_page.airflow_view import _Events, _Questions, _Runs
+from lifecycle.signing.rings import SigningRing
 from serving.scoring.described import DESCRIBED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,6 +22,7 @@ ROOMS = {"plugins": ROOT / "plugins", "serving": ROOT, "embedded": ROOT}
 CHOSEN_WHEN_CALLED = {
     ("lifecycle.release_page.airflow_view", "kind"): [_Runs, _Events, _Questions],
     ("lifecycle.approval_keys", "cls"): [KeyRing],
+    ("lifecycle.signing.rings", "cls"): [SigningRing],
 }
 TWO_USE_CASES = textwrap.dedent("""
     import sys, threading, types

@@ -25,6 +25,10 @@ class JobConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Register a challenger that is not accepted, and say so in a tag."""
     parallel_trials: int = 2
     """Local processes that fit side by side; on Spark, Spark decides."""
+    signing_key: str = ""
+    """Where the private key is that signs the bundle (``training.signing.keys.open_key``); empty: it is not signed."""
+    signing_credential: str = ""
+    """Service credential of Unity Catalog by which a Key Vault knows the job."""
     code_hash: str = "unknown"
     git_revision: str = "unknown"
 

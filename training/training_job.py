@@ -40,6 +40,7 @@ def register(config: JobConfig, run_key: str) -> None:
     from training.registry.register import describe
     from training.registry.register import register as register_version
     from training.registry.tracking import tracker_of
+    from training.signing.keys import open_key
 
     tracker = tracker_of(config, run_key)
     with tracker.resume() as run:
@@ -60,7 +61,8 @@ def register(config: JobConfig, run_key: str) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             bundle = tracker.fetch(run, BUNDLE, Path(scratch))
             arguments = _of_kind("model_arguments", load(config.use_case))
-            version = register_version(tracker, run, bundle, version_tags, arguments)
+            key = open_key(config.signing_key, config.signing_credential) if config.signing_key else None
+            version = register_version(tracker, run, bundle, version_tags, arguments, key)
             card = tracker.fetch(run, tags.MODEL_CARD_FILE, Path(scratch))
             describe(tracker, run, version, card.read_text())
         tracker.client.set_terminated(run.info.run_id)

@@ -1,14 +1,14 @@
 """Check ``infrastructure/`` without a cloud: ``python -m infrastructure.checks [--tools FOLDER]``.
 
-Syntax, arguments, names and rights always; with the folder of trivy and checkov, their policies for both environments
-too. `make azure-check` gives it that folder.
+Syntax, arguments, names, rights and the policy of API Management always; with the folder of trivy and checkov, their
+policies for both environments too. `make azure-check` gives it that folder.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from infrastructure.checks import arguments, configuration, documented, policies
+from infrastructure.checks import arguments, configuration, documented, gateway_policy, policies
 
 
 def problems(folder: Path, page: Path, tools: Path | None) -> list[str]:
@@ -17,7 +17,7 @@ def problems(folder: Path, page: Path, tools: Path | None) -> list[str]:
         read = configuration.read(folder)
     except configuration.ConfigurationError as error:
         return [str(error)]
-    found = [*arguments.problems(read), *documented.problems(read, page)]
+    found = [*arguments.problems(read), *documented.problems(read, page), *gateway_policy.problems(read)]
     return found if found or tools is None else policies.problems(tools, folder)
 
 
@@ -31,7 +31,9 @@ def main(given: list[str]) -> None:
     found = problems(options.folder.resolve(), options.page, options.tools and options.tools.resolve())
     if found:
         raise SystemExit("\n".join(found))
-    about = "syntax, arguments, names and rights" + (", and the policies of both environments" if options.tools else "")
+    about = "syntax, arguments, names, rights and the policy of API Management" + (
+        ", and the policies of both environments" if options.tools else ""
+    )
     sys.stdout.write(f"{options.folder}: {about} hold\n")
 
 

@@ -31,8 +31,8 @@ class Right(NamedTuple):
 def problems(configuration: Configuration, page: Path = PAGE) -> list[str]:
     """Everything that is wrong, one sentence each."""
     content = page.read_text()
-    told_rights = {str(Right(*row)) for row in _rows(content, ROLES_HEADING, 3)}
-    told_names = {f"{what}: {name}" for what, name in _rows(content, NAMES_HEADING, 2)}
+    told_rights = {str(Right(*row)) for row in rows(content, ROLES_HEADING, 3)}
+    told_names = {f"{what}: {name}" for what, name in rows(content, NAMES_HEADING, 2)}
     return [
         *_elsewhere(configuration),
         *_words(configuration),
@@ -84,7 +84,7 @@ def _words(configuration: Configuration) -> Iterator[str]:
                 yield f"roles_{stage}: {who} or {on} is not in principals_{stage} and places_{stage}"
 
 
-def _rows(content: str, heading: str, columns: int) -> Iterator[tuple[str, ...]]:
+def rows(content: str, heading: str, columns: int) -> Iterator[tuple[str, ...]]:
     """The rows of the one table below a heading, without the marks of code; the first ``columns`` of each."""
     section = re.search(rf"^## (?:\d+\. )?{heading}$\n(.*?)(?=^## |\Z)", content, re.MULTILINE | re.DOTALL)
     lines = [line for line in (section[1] if section else "").splitlines() if line.startswith("|")]

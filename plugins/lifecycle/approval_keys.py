@@ -56,7 +56,7 @@ class KeyRing(msgspec.Struct, frozen=True):
 
     def save(self, path: Path) -> None:
         """Replace the file in one step by one that only its owner may read."""
-        _write_private(path, msgspec.json.encode(self).decode())
+        write_private(path, msgspec.json.encode(self).decode())
 
 
 def _public_key(private: str, today: date) -> PublicKey:
@@ -73,7 +73,8 @@ def _today() -> date:
     return datetime.now(UTC).date()
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Replace a file in one step by one that only its owner may read."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -97,7 +98,7 @@ def main(arguments: list[str]) -> None:
     if given.file.exists():
         raise SystemExit(f"{given.file} is there already: a private key is not overwritten, name another file")
     ring = KeyRing.new()
-    _write_private(given.file, ring.connection())
+    write_private(given.file, ring.connection())
     sys.stdout.write(
         f"The private key is in {given.file}, as the value of Airflow's connection approval_key: put it into the "
         "workers' secrets backend and delete the file.\nThe public key goes into approval_keys of the settings file, "

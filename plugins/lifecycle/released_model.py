@@ -15,6 +15,7 @@ from lifecycle.evidence import document as evidence
 from lifecycle.hooks import registry
 from lifecycle.hooks.registry import RegistryError, Version
 from lifecycle.image_reference import ImageReference
+from lifecycle.signing import check
 from training.registry import tags
 
 
@@ -32,14 +33,16 @@ def reference(name: str, bundle_digest: str, code_hash: str) -> ImageReference:
     return ImageReference(f"models:/{name}", f"sha256:{digest}")
 
 
-def content(version: Version, code_hash: str) -> evidence.Image:
-    """What a release of this version would bring into production."""
+def content(use_case: str, version: Version, code_hash: str) -> evidence.Image:
+    """What a release of this version would bring into production; raises ``UnsignedError``."""
     from training.registry.content import content_digest
 
     with tempfile.TemporaryDirectory() as scratch:
-        digest = content_digest(registry.download_bundle(version.name, version.version, Path(scratch) / "bundle"))
+        bundle = registry.download_bundle(version.name, version.version, Path(scratch) / "bundle")
+        signed = evidence.Signed(bundle=check.bundle(use_case, version, bundle))
+        digest = content_digest(bundle)
     found = reference(version.name, digest, code_hash)
-    return evidence.Image(reference=str(found), bundle=digest, code=code_hash)
+    return evidence.Image(reference=str(found), signed_by=signed, bundle=digest, code=code_hash)
 
 
 def approved(use_case: str, version: Version) -> Released:

@@ -4,7 +4,8 @@
 ``config/azure.toml``). Addresses and secrets are not settings: they live in the Airflow connections
 ``databricks_default``, ``mlflow``, ``registry``, ``scoring_staging``, ``scoring_production``, ``logs``,
 ``events``, ``airflow_api`` and ``approval_key``. What builds an image, runs a scoring server or tells of new files
-follows from its connection's type.
+follows from its connection's type. Of the keys that sign bundles and images, which jobs and workers read themselves,
+the settings say where they are.
 
 Most values hold for all use cases. Those that differ follow from the use case's definition, unless the file
 says otherwise: ``[every_use_case]`` for all of them, where ``{use_case}`` in a text stands for the name, and
@@ -20,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -29,6 +30,7 @@ from serving.scoring.described import described
 from training import use_case as definitions
 from training.drift.limits import Limits
 from training.forecasting.limits import ForecastLimits
+from training.signing.keys import VerificationKey
 from training.use_case import UseCase
 
 SETTINGS_VARIABLE = "LIFECYCLE_SETTINGS"
@@ -108,6 +110,27 @@ class Scoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Parts of ``k8s/components`` that the clusters lack. ``replicas`` is used only without autoscaling."""
 
 
+class Signing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who signs bundles and images, and whose signatures count (docs/signing.md)."""
+
+    required: bool = True
+    """Whether a bundle or an image without a signature that counts is built, deployed or rolled back to. False: the
+    task's log says so, and goes on."""
+    bundle_key: str = ""
+    """The private key that signs bundles, where the training job finds it: a PEM file, or
+    ``https://VAULT.vault.azure.net/keys/NAME``. Empty: bundles are not signed."""
+    bundle_credential: str = ""
+    """Service credential of Unity Catalog by which that vault knows a job on Databricks."""
+    image_key: str = ""
+    """The private key that signs images, where Airflow's workers find it, written likewise. Empty: images are not
+    signed."""
+    bundle_keys: tuple[VerificationKey, ...] = ()
+    """Public keys whose signatures of bundles count: ``signer`` (who holds the private half, in words) and ``public``
+    (base64). A key stays listed for as long as what it signed is to be released or rolled back to."""
+    image_keys: tuple[VerificationKey, ...] = ()
+    """The same for images."""
+
+
 class Retraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The nightly loop over the exported inference logs."""
 
@@ -131,6 +154,33 @@ class Events(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Queue within connection ``events``."""
     sweep: str = "*/15 * * * *"
     """When the watched folders are looked through: cron, in UTC."""
+
+
+Price = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What Azure's meters cost you. Empty: quantities are shown, and no amounts. See docs/azure.md for the meters."""
+
+    currency: str = ""
+    """What the prices are in, as it is shown: ``EUR``."""
+    dbu_an_hour: Price | None = None
+    """DBU that an hour of a job's task takes, as Databricks' table ``system.billing.usage`` has it for your jobs."""
+    dbu: Price | None = None
+    """One DBU. Meter: Azure Databricks, DBU of serverless jobs, or of job clusters (*Jobs Compute*)."""
+    vcpu_hour: Price | None = None
+    """One vCPU of the clusters' nodes for an hour. Meter: Virtual Machines, hour of the node's size, by its vCPUs."""
+    container_vcpu_hour: Price | None = None
+    """One vCPU of a QA container for an hour. Meters: Container Instances, vCPU duration and, for its 1 GB, memory."""
+    build_minute: Price | None = None
+    """One minute of a build. Meter: Container Registry, Tasks, seconds of vCPU: 60 seconds of the task's vCPUs."""
+    log_gb: Price | None = None
+    """One GB of log lines (10^9 bytes). Meters: Log Analytics, GB taken in, and data export, GB: the sum of both."""
+
+    def __post_init__(self) -> None:
+        named = [name for name in self.__struct_fields__ if name not in ("currency", "dbu_an_hour")]
+        if not self.currency and any(getattr(self, name) is not None for name in named):
+            raise ValueError('[prices] has a price and no currency: add a line such as currency = "EUR"')
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -220,8 +270,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     training: Training = Training()
     release: Release = Release()
     scoring: Scoring = Scoring()
+    signing: Signing = Signing()
     retraining: Retraining = Retraining()
     events: Events = Events()
+    prices: Prices = Prices()
     every_use_case: dict[str, Any] = {}
     """Values of ``UseCaseSettings`` for all use cases; ``{use_case}`` in a text stands for the name."""
     use_cases: dict[str, dict[str, Any]] = {}

@@ -1,11 +1,16 @@
-"""What is known by name of tasks: ids that other tasks, the page *Releases* or a link speak of, and states."""
+"""What is known by name of tasks: ids that other tasks, the page *Releases* or a link speak of, XComs, states."""
 
+TRAIN_AND_REGISTER = "train_and_register"
+TRY_IMAGE = "try_image"
 GATHER_EVIDENCE = "gather_evidence"
 AWAIT_APPROVAL = "await_approval"
 RECORD_APPROVAL = "record_approval"
 RECORD_REJECTION = "record_rejection"
 RESTORE_PRODUCTION = "restore_production"
 PROMOTE = "promote"
+
+JOB_SECONDS = "job_seconds"
+"""XCom of a task whose Databricks job has succeeded: seconds by step, of all runs that it took."""
 
 UNFINISHED = (
     "none", "scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred",

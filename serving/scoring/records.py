@@ -33,6 +33,7 @@ class RecordReader:
         self._width = len(fields)
         self._pack = struct.Struct(f"{self._width}d").pack
         self._colons = np.array([1 + field.name.count(":") for field in fields])
+        self._all_colons = int(self._colons.sum())
         absent = struct.unpack("d", struct.pack("Q", _ABSENT))[0]
         self.record_type = msgspec.defstruct(
             "Record",
@@ -70,10 +71,10 @@ class RecordReader:
         If it has not, the body has a colon for each key, and those within names and texts.
         """
         absent = fields.view(np.uint64) == _ABSENT
-        colons = len(fields) * self._colons.sum()
-        if absent.any():
-            colons -= absent.sum(axis=0) @ self._colons
-        return body.count(b":") != int(colons)
+        colons = len(fields) * self._all_colons
+        if np.count_nonzero(absent):
+            colons -= int(absent.sum(axis=0) @ self._colons)
+        return int(np.count_nonzero(np.frombuffer(body, np.uint8) == ord(":"))) != colons
 
 
 def _field_type(field: Field) -> Any:

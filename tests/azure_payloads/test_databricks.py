@@ -6,13 +6,10 @@ call, and sent again by that client. Reading alone proves nothing, for the model
 
 import json
 import os
-import threading
 import typing
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
-from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
@@ -27,6 +24,7 @@ from lifecycle.operators.nightly_run import NightlyRunOperator
 from lifecycle.operators.training_run import TrainingRunOperator
 from lifecycle.tasks.publish import publish
 from tests.support.airflow import USE_CASE, make_settings
+from tests.support.http_double import Double, Request, serving
 from training.use_case import load
 
 CODE = {"path": "/Shared/lifecycle/code/0123", "code_hash": "0123", "git_revision": "abc"}
@@ -53,66 +51,20 @@ RUNNING = {
 }
 
 
-class Request(NamedTuple):
-    """One request, as a server sees it."""
-
-    method: str
-    path: str
-    query: dict[str, str]
-    body: Any
-
-
-class Double:
-    """Answers what a workspace would, and keeps what it was asked."""
-
-    def __init__(self) -> None:
-        self.seen: list[Request] = []
-        double = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def answer(self) -> None:
-                parts = urlsplit(self.path)
-                content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                query = dict(parse_qsl(parts.query))
-                request = Request(self.command, parts.path, query, json.loads(content) if content else None)
-                double.seen.append(request)
-                missing = parts.path.endswith("get-status")
-                found = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such path"} if missing else RUNNING
-                text = json.dumps(found).encode()
-                self.send_response(404 if missing else 200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text)
-
-            do_GET = do_POST = answer
-
-            def log_message(self, *arguments: Any) -> None:
-                """Nothing: the test says what went wrong."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def asked(self, doing: Callable[[], object]) -> list[Request]:
-        """What is asked while something is done."""
-        before = len(self.seen)
-        doing()
-        return self.seen[before:]
+def answer(request: Request) -> tuple[int, Any]:
+    """What a workspace would."""
+    if request.path.endswith("get-status"):
+        return 404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such path"}
+    return 200, RUNNING
 
 
 @pytest.fixture
 def double(monkeypatch) -> Iterator[Double]:
-    made = Double()
-    address = {"schema": "http", "host": "127.0.0.1", "port": urlsplit(made.url).port}
-    connection = {"conn_type": "databricks", **address, "password": "token"}
-    monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", json.dumps(connection))
-    yield made
-    made.close()
+    with serving(answer) as made:
+        address = {"schema": "http", "host": "127.0.0.1", "port": made.port}
+        connection = {"conn_type": "databricks", **address, "password": "token"}
+        monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", json.dumps(connection))
+        yield made
 
 
 @pytest.fixture

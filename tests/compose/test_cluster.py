@@ -43,12 +43,14 @@ contexts: [{name: admin, context: {cluster: admin, user: admin}}]
 
 
 @pytest.fixture
-def made(tmp_path):
+def made(tmp_path, monkeypatch):
     """The volume of the service ``cluster``, as ``init`` fills it for two use cases."""
     use_cases = [msgspec.structs.replace(load("attrition"), name=name, data="") for name in ("first", "second_one")]
     secrets = init.with_use_cases(init.make_secrets(), [use_case.slug for use_case in use_cases])
     secret = {name: content for name, (_, content) in init.files(secrets).items()}
-    public = init.of_the_cluster(use_cases, secrets.approval_keys)
+    for name in init.public_keys(secrets):
+        monkeypatch.setenv(name, "")  # which the next line sets
+    public = init.of_the_cluster(use_cases, secrets)
     for name, content in {**secret, **{f"cluster/{name}": content for name, content in public.items()}}.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

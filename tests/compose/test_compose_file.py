@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from airflow.models.connection import Connection
 
 from compose import init
 from lifecycle import builders, settings
 from lifecycle.events import assets, feeds
+from lifecycle.hooks import image_registry
 from training import use_case
+from training.signing.keys import private_of_pem, public_text
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docker-compose.yaml"
@@ -84,6 +87,35 @@ def test_only_the_service_that_runs_tasks_has_the_key_that_signs_approvals(servi
     holders = {name for name, service in services.items() if "secrets-approval" in str(service.get("volumes"))}
     assert holders == {"init", "scheduler"}
     assert "/run/approval/" in services["scheduler"]["environment"]["LIFECYCLE_SECRETS"]
+
+
+def test_each_key_that_signs_lies_where_the_settings_say_in_the_one_service_that_uses_it(services, monkeypatch):
+    made = init.make_secrets()
+    for name, value in {**init.public_keys(made), "BASE_IMAGE": "python"}.items():
+        monkeypatch.setenv(name, value)
+    signing = settings.read(ROOT / "config" / "compose.toml").signing
+    held = init.files(made)
+    for place, holder, volume, keys in (
+        (signing.bundle_key, "minilake", "secrets-minilake", signing.bundle_keys),
+        (signing.image_key, "scheduler", "secrets-approval", signing.image_keys),
+    ):
+        mounted = {name: found for name, service in services.items() for found in service.get("volumes", ())
+                   if str(found).startswith(f"{volume}:") and name != "init"}  # fmt: skip
+        assert list(mounted) == [holder]
+        folder = mounted[holder].split(":")[1]
+        assert place.startswith(f"{folder}/")
+        owner, pem = held[place.replace(folder, volume.removeprefix("secrets-"))]
+        assert owner == init.APP
+        assert public_text(private_of_pem(pem).public_key()) == keys[-1].public
+
+
+def test_workers_ask_the_registry_that_the_engine_pushes_to_by_its_name_here(airflow, services):
+    text = re.sub(r"\$\{\w+:-([\w-]+)\}", r"\1", airflow["AIRFLOW_CONN_REGISTRY"])
+    connection = Connection(conn_id="registry", **json.loads(text))
+    assert image_registry.server(connection) == "localhost:5001"
+    assert image_registry.api(connection) == "http://registry:5000"
+    assert services["registry"]["ports"][0].endswith(":5000")
+    assert "default" in services["scheduler"]["networks"]
 
 
 def test_only_k3s_is_privileged(services):

@@ -89,6 +89,8 @@ def run_in(image, *arguments):
     # What the compose file and its secrets set, and DAG files read with the settings.
     locked += [
         "--env=LIFECYCLE_APPROVAL_KEYS=[]",
+        "--env=LIFECYCLE_BUNDLE_KEYS=[]",
+        "--env=LIFECYCLE_IMAGE_KEYS=[]",
         "--env=LIFECYCLE_AIRFLOW_PORT=8080",
         "--env=LIFECYCLE_MLFLOW_PORT=5050",
     ]

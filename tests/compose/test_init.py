@@ -63,11 +63,23 @@ def test_stack_that_was_made_before_approvals_were_signed_gets_a_key_pair_and_ke
 def test_rotated_key_pair_signs_from_now_on_and_the_earlier_one_still_checks(tmp_path):
     (tmp_path / "secrets").mkdir()
     before = init.load_or_make(tmp_path / "secrets", ["first"])
-    init.rotate_approval_key(tmp_path)
+    init.rotate(init.ROTATED["rotate-approval-key"], tmp_path)
     after = init.load_or_make(tmp_path / "secrets", ["first"])
     assert msgspec.structs.replace(after, approval_keys=before.approval_keys) == before
     assert after.approval_keys.public[0].id == before.approval_keys.public[0].id
     assert after.approval_keys.private not in before.approval_keys.connection()
+
+
+def test_rotated_signing_keys_sign_from_now_on_and_the_earlier_ones_still_check(tmp_path):
+    (tmp_path / "secrets").mkdir()
+    before = init.load_or_make(tmp_path / "secrets", ["first"])
+    init.rotate(init.ROTATED["rotate-signing-keys"], tmp_path)
+    after = init.load_or_make(tmp_path / "secrets", ["first"])
+    for was, now in ((before.bundle_signing, after.bundle_signing), (before.image_signing, after.image_signing)):
+        assert now.private != was.private
+        assert now.public[:-1] == was.public
+        assert now.public[-1].signer == was.public[0].signer
+    assert after.approval_keys == before.approval_keys
 
 
 def test_more_use_cases_than_ports_are_refused_with_their_names():
@@ -90,6 +102,8 @@ def test_files_give_each_service_only_its_own_secrets():
         made.fernet_key: {"airflow/environment.json"},
         made.jwt_secret: {"airflow/environment.json"},
         made.approval_keys.private: {"approval/environment.json"},
+        made.bundle_signing.private: {"minilake/bundle-signing.pem"},
+        made.image_signing.private: {"approval/image-signing.pem"},
         **{
             key: {f"cluster/{slug}-{target}/api-key"}
             for slug, keys in made.release_keys.items()
@@ -97,7 +111,7 @@ def test_files_give_each_service_only_its_own_secrets():
         },
         **{key: set() for keys in made.api_keys.values() for key in keys.values()},
     }
-    assert len(allowed) == 17
+    assert len(allowed) == 19
     for secret, places in allowed.items():
         assert {name for name, text in content.items() if secret in text} == places
 
@@ -156,9 +170,10 @@ def test_cluster_is_told_what_the_settings_say_about_each_target(tmp_path, monke
     file = tmp_path / "settings.toml"
     file.write_text(f"{text}\n[use_cases.attrition.production]\nnamespace = 'hr-models'\n")
     monkeypatch.setenv("LIFECYCLE_SETTINGS", str(file))
-    monkeypatch.setenv("LIFECYCLE_APPROVAL_KEYS", "")  # `init` has no environment file: it makes what is in it
+    for name in init.public_keys(init.make_secrets()):
+        monkeypatch.setenv(name, "")  # `init` has no environment file: it makes what is in it
     monkeypatch.setattr(init.settings, "load", init.settings.load.__wrapped__)
-    found = init.of_the_cluster([load("attrition")], init.KeyRing.new())
+    found = init.of_the_cluster([load("attrition")], init.make_secrets())
     assert found["attrition-production/namespace"] == "hr-models"
     assert found["attrition-staging/namespace"] == "attrition-staging"
     assert found["attrition-staging/repository"] == "attrition-scoring"

@@ -16,7 +16,9 @@ import requests
 
 from embedded import __main__ as command_line
 from embedded import airflow_components, preflight
-from embedded.environment import APPROVAL_KEY_VARIABLE, ConfigurationError, Stack
+from embedded.environment import APPROVAL_KEY_VARIABLE, ROOT, ConfigurationError, Stack
+from lifecycle import settings
+from training.signing.keys import listed, open_key
 
 
 @pytest.fixture
@@ -102,6 +104,32 @@ def test_only_airflow_gets_the_key_that_signs_approvals_and_all_get_those_that_c
     holders = {name for name, values in environments.items() if any(ring.private in value for value in values.values())}
     assert holders == {"airflow"}
     assert environments["shared"]["LIFECYCLE_APPROVAL_KEYS"] == ring.settings()
+
+
+def test_keys_that_sign_are_made_once_lie_where_the_settings_say_and_no_environment_has_them(stack, monkeypatch):
+    rings = stack.signing_keys
+    assert stack.signing_keys == rings, "made once"
+    for name, value in stack.environment().items():
+        monkeypatch.setenv(name, value)
+    read = settings.read(ROOT / "config" / "embedded.toml").signing
+    assert read.required
+    for ring, place, keys in (
+        (rings["bundle"], read.bundle_key, read.bundle_keys),
+        (rings["image"], read.image_key, read.image_keys),
+    ):
+        assert keys == ring.public
+        assert listed(open_key(place), keys, "any") == ring.public[-1]
+        assert not [name for name, value in stack.airflow_environment().items() if ring.private in value]
+
+
+def test_rotated_signing_keys_sign_and_the_earlier_ones_still_check(stack, monkeypatch, capsys):
+    before = stack.signing_keys
+    command_line._rotate_signing_keys(stack)
+    after = stack.signing_keys
+    assert before["image"].public == after["image"].public[:-1]
+    assert after["image"].public[-1].id[:12] in capsys.readouterr().out
+    signing = open_key(str(stack.signing_key_files["image"].with_suffix(".pem")))
+    assert listed(signing, after["image"].public, "any") == after["image"].public[-1], "the file follows"
 
 
 @pytest.mark.parametrize(("component", "keeps"), [("scheduler", True), ("api-server", False), ("triggerer", False)])

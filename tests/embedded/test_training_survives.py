@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskD
 
 from lifecycle import settings
 from lifecycle.operators.training_run import TrainingRunOperator
+from lifecycle.task_ids import JOB_SECONDS
 from lifecycle.tasks import publish
 from tests.support.machine import eventually
 from tests.support.tracking import Tracking
@@ -35,6 +36,8 @@ mlflow_url = ""
 [training]
 parallel_trials = 1
 poll_seconds = 1
+[signing]
+required = false
 [use_cases.attrition]
 data = "{data}"
 trials = {trials}
@@ -104,6 +107,7 @@ class Task:
             run_id="manual__1",
             task_id="train_and_register",
             xcom_push=lambda key, value: self.pushed.update({key: value}),
+            xcom_pull=lambda task_ids, key: self.pushed.get(key),
         )
         # A model from 600 rows may miss a floor: what is tested here is how often it is registered.
         self.context = {"ti": instance, "params": {"force": True}}
@@ -192,6 +196,9 @@ def test_run_that_was_cancelled_and_then_lost_with_its_workspace_is_followed_by_
 
     task.finish(task.start())
     assert len(databricks_runs(lake)) == 3
+    last = {one["task_key"]: one for one in lake.run(task.tries[-1].run_id)["tasks"]}["tune"]
+    assert task.pushed[JOB_SECONDS].keys() == {*TrainingRunOperator.steps}
+    assert task.pushed[JOB_SECONDS]["tune"] > (last["end_time"] - last["start_time"]) / 1000, "all three were paid for"
     assert_trained_once(tracking.url, task.pushed["run_key"])
 
 

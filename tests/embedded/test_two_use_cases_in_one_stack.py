@@ -2,12 +2,15 @@
 
 Attrition's exported answers and outcomes lead to a better challenger that waits at the gate. Progression lives in
 tests alone; it is released twice and rolled back. Nothing of the one touches the other.
+
+Then forecasts, in the same stack: a second version runs beside the first one, takes over, and is rolled back.
 """
 
 import io
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -44,6 +47,8 @@ from training.registry.versions import fetch_bundle
 from training.use_case import load
 from use_cases.attrition import USE_CASE as ATTRITION
 from use_cases.attrition.sample import make_sample
+from use_cases.demand import USE_CASE as DEMAND
+from use_cases.demand.sample import make_shops
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
@@ -57,9 +62,10 @@ FIRST_PATIENTS, ALL_PATIENTS = 220, 442
 """Progression is trained on a part of its study first, and on all of it then: more to learn from, same hold-out."""
 
 
-@pytest.fixture
-def stack(tmp_path):
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
     """A stack that is up, with a home and ports of its own, a second use case, and three trials for a training."""
+    tmp_path = tmp_path_factory.mktemp("stack")
     configured = (
         (ROOT / "config" / "embedded.toml").read_text().replace("[every_use_case]\n", "[every_use_case]\ntrials = 3\n")
     )
@@ -115,12 +121,12 @@ class Desk:
         for dag_id in (use_case.train_dag, use_case.release_dag):
             unpause(airflow, dag_id)
 
-    def train(self, rows):
+    def train(self, rows, **params):
         """Start a training run on these rows; returns it."""
         data = self.stack.data(self.use_case.name)
         data.parent.mkdir(parents=True, exist_ok=True)
         rows.to_csv(data, index=False)
-        return self.runs.train(data)
+        return self.runs.train(data, **params)
 
     def release(self, train_run):
         """Take what a training run registers to production, with a yes at the gate; returns the version."""
@@ -150,6 +156,13 @@ class Desk:
         assert self.follow(dag_id, "batch") == "success"
         (event,) = self.airflow.listed("/assets/events", "asset_events", source_dag_id=dag_id)
         return self.airflow.result(dag_id, "batch", "announce_scores"), event["extra"]
+
+    def forecast(self, day):
+        """Write the forecasts of a date; returns the run's note."""
+        dag_id, run_id = self.use_case.score_dag, f"forecast_{secrets.token_hex(4)}"
+        self.airflow.trigger(dag_id, run_id, {"date": day.isoformat()})
+        assert self.follow(dag_id, run_id) == "success"
+        return self.airflow.run(dag_id, run_id)["note"]
 
     def follow(self, dag_id, run_id, **more):
         follower = Follower(self.airflow, Console(file=io.StringIO()))
@@ -344,3 +357,43 @@ def test_one_is_retrained_at_night_while_the_other_is_rolled_back(stack, airflow
     assert "No night has been judged yet" in of_progression
     assert "progression" not in of_attrition.lower()
     assert "attrition" not in of_progression.lower()
+
+
+def partition(stack, table):
+    """The bytes of a table's partition of the day, and the versions that have made its rows."""
+    (file,) = layout.day_folder(stack.home / "tables" / DEMAND.name, table, TICK).glob("*.parquet")
+    return file.read_bytes(), set(pq.read_table(file, partitioning=None)["model_version"].to_pylist())
+
+
+def test_forecasts_of_a_second_version_take_over_once_they_were_compared_and_are_rolled_back(stack, airflow, client):
+    desk, shops = Desk(stack, airflow, DEMAND), make_shops(3, 6, 156, 3)
+    unpause(airflow, DEMAND.score_dag)
+    stack.plan(DEMAND.name).parent.mkdir(parents=True, exist_ok=True)
+    shops.plan.to_csv(stack.plan(DEMAND.name), index=False)
+    weeks = shops.history[DEMAND.forecast.time]
+    # What a verdict says of so few shops is not the point here.
+    first = desk.train(shops.history[weeks < weeks.max()], force=True)
+    assert desk.release(first) == "1"
+    assert aliases(client, DEMAND) == {tags.CHAMPION: "1"}
+    desk.forecast(TICK)
+    assert partition(stack, "scores")[1] == {"1"}
+
+    assert desk.release(desk.train(shops.history, force=True)) == "2"
+    assert aliases(client, DEMAND) == {tags.CHAMPION: "1", tags.BESIDE: "2"}
+    assert "Beside production Version 2" in read_release_page(stack)[DEMAND.name]
+    note = desk.forecast(TICK)
+    assert "beside version 1 the total changes by " in note
+    assert "of the forecasts lie within its intervals: it takes over" in note
+    assert aliases(client, DEMAND) == {tags.CHAMPION: "2", tags.PREVIOUS_CHAMPION: "1"}
+    former, _ = partition(stack, "former")
+    assert [partition(stack, table)[1] for table in ("scores", "beside", "sums", "former")] == [{"2"}] * 3 + [{"1"}]
+
+    desk.roll_back("orders doubled")
+    assert aliases(client, DEMAND) == {tags.CHAMPION: "1", tags.PREVIOUS_CHAMPION: "2"}
+    assert partition(stack, "scores") == (former, {"1"})
+    assert partition(stack, "sums")[1] == {"1"}
+    shown = read_release_page(stack)[DEMAND.name]
+    for part in ("Production Version 1", "rolled back", "orders doubled", "No week has been judged yet"):
+        assert part in shown, part
+    assert "Beside production" not in shown
+    assert "Staging" not in shown

@@ -62,6 +62,12 @@ def test_copy_without_a_fault_holds(copy):
         ("variables.tf", 'variable "name"', 'variable "unused" {}\nvariable "name"', "nothing uses it"),
         ("versions.tf", "4.73.0", "4.74.0", "run `make azure-schemas`"),
         ("main.tf", 'module "queue" {', 'module queue" {', "is not HCL"),
+        ("modules/api_management/policy.xml", "<set-header name", "<set-heade name", "policy.xml is not XML"),
+        ("modules/api_management/policy.xml", "counter-key=", "counter-kay=", "no attribute counter-kay"),
+        ("modules/api_management/policy.xml", "{{scoring-key}}", "{{scoring-keys}}", "no resource makes it"),
+        ("modules/api_management/policy.xml", "${audience}", "${audiences}", "audiences, which no value is given for"),
+        ("modules/api_management/policy.xml", "${audience}", "a", "no place for the value audience"),
+        ("modules/api_management/main.tf", "Developer_1", "Consumption_0", "has no policy rate-limit-by-key"),
     ],
 )  # fmt: skip
 def test_planted_fault_is_named(copy, file, old, new, says):

@@ -5,7 +5,6 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import msgspec
 import pytest
@@ -19,8 +18,10 @@ from lifecycle.approval_keys import KeyRing
 from lifecycle.builders.acr import AcrBuilder
 from lifecycle.hooks import registry
 from lifecycle.operators import group_step
+from lifecycle.signing.rings import SigningRing, verification_key
 from monitoring.render import template
 from training import use_case as definitions
+from training.signing.keys import VaultKey, new_private_pem, open_key
 
 PROJECT = ROOT.parent
 MODULES = {folder.name: module for folder, module in configuration.read().modules.items()}
@@ -43,6 +44,14 @@ def settings_file(tmp_path_factory) -> Path:
         "airflow_url": "https://airflow.example.com",
         "mlflow_url": "https://adb-1.2.azuredatabricks.net/ml",
         "approval_keys": f"  {KeyRing.new().settings()[1:-1]},\n",
+        "signing": "mlops-small-signing",
+        "bundle_key": "https://mlops-small-kv.vault.azure.net/keys/bundle-signing",
+        "image_key": "https://mlops-small-kv.vault.azure.net/keys/image-signing",
+        "bundle_public": verification_key(new_private_pem(), "training").public,
+        "image_public": verification_key(new_private_pem(), "builds").public,
+        "bundle_keys": "",
+        "image_keys": f"  {SigningRing.new('builds before').settings()[1:-1]},\n",
+        "prices": 'currency = "EUR"\nlog_gb = 2.5\n',
         "approvers": ["lead@example.com", 'a "quoted" name'],
         "data_writers": ["team@example.com"],
         "queue": text(plain(LOCALS["names"])["event_queue"]),
@@ -64,7 +73,14 @@ def test_settings_file_is_read_as_settings(settings_file):
     read = settings.read(settings_file)
     assert read.airflow_url == "https://airflow.example.com"
     assert len(read.approval_keys) == 1
+    assert read.signing.required
+    assert [key.signer for key in (*read.signing.bundle_keys, *read.signing.image_keys)] == [
+        "training", "builds", "builds before",
+    ]  # fmt: skip
+    for place in (read.signing.bundle_key, read.signing.image_key):
+        assert isinstance(open_key(place, read.signing.bundle_credential), VaultKey)
     assert read.training.compute == "serverless"
+    assert (read.prices.currency, read.prices.log_gb, read.prices.dbu) == ("EUR", 2.5, None)
     for name in definitions.names():
         found = read.of(name)
         assert found.approvers == ("lead@example.com", 'a "quoted" name')
@@ -249,24 +265,3 @@ def test_role_binding_names_the_role_that_is_there():
     )
     page = (PROJECT / "docs" / "azure.md").read_text()
     assert f"create rolebinding $who --role={role['metadata']['name']}" in page
-
-
-def test_policy_of_api_management_is_xml_in_the_order_that_it_wants():
-    values = {
-        "tenant_id": "t",
-        "audience": "a",
-        "callers": "<application-id>c</application-id>",
-        "calls_a_minute": 600,
-    }
-    file = MODULES["api_management"].folder / "policy.xml"
-    root = ElementTree.fromstring(filled(file.read_text(), values))  # noqa: S314 - our own file
-    assert [part.tag for part in root] == ["inbound", "backend", "outbound", "on-error"]
-    token = root.find("inbound/validate-azure-ad-token")
-    assert [part.tag for part in token] == ["client-application-ids", "audiences", "required-claims"]
-    assert token.get("tenant-id") == "t"
-    assert root.find("inbound/rate-limit-by-key").get("calls") == "600"
-    assert next(part.tag for part in root.find("inbound")) == "base"
-    call = next(block.body["xml_content"] for block in MODULES["api_management"].blocks if "xml_content" in block.body)
-    given = call.partition("policy.xml")[2]
-    assert set(re.findall(r"\$\{(\w+)\}", file.read_text())) == set(values)
-    assert [name for name in values if not re.search(rf"\b{name}\s*[=:]", given)] == []

@@ -13,6 +13,9 @@ import requests
 from lifecycle.builders.context import Inputs, gather, write_context
 from lifecycle.builders.docker_engine import EngineBuilder
 from lifecycle.hooks.registry import Version
+from lifecycle.image_reference import ImageReference
+from lifecycle.signing import image as signature
+from lifecycle.signing import places
 from lifecycle.tasks.publish import git_revision
 from tests.kubernetes import cluster, real_airflow
 from tests.support.bundles import make_bundle
@@ -68,6 +71,7 @@ def empty_cluster():
     """The two targets of a release, with nothing in them."""
     with empty_targets(REPOSITORY, *cluster.TARGETS) as engine:
         yield engine
+        _remove_images(engine, places.ENGINE_REPOSITORY)
 
 
 def _remove_images(engine, repository):
@@ -137,6 +141,7 @@ class Planter:
             base_image="python:3.11-slim",
             revision=git_revision(),
             data_digest=self._airflow.version_tags(version)["lifecycle_data_digest"],
+            signed_by=self._airflow.stack.signing_keys["bundle"].public[-1].who,
         )
 
     def crash_loop(self, version: str, bundle: Path) -> None:
@@ -167,12 +172,20 @@ class Planter:
         shutil.copy(other / "classifier.onnx", late)
         tag = f"{REPOSITORY}:{inputs.tag}"
         (late / "Dockerfile").write_text(f"FROM {tag}\nCOPY classifier.onnx /app/bundle/classifier.onnx\n")
-        self._engine.images.build(path=str(late), tag=tag)
+        wrong, _ = self._engine.images.build(path=str(late), tag=tag)
+        self._sign(inputs, ImageReference("", wrong.id))
         for name in self._engine.images.get(sound.digest).tags:
             self._engine.images.remove(name, force=True)
 
     def _build(self, inputs: Inputs, context: Path):
-        return EngineBuilder(NoRegistry()).build(inputs, context, {})
+        built = EngineBuilder(NoRegistry()).build(inputs, context, {})
+        self._sign(inputs, built)
+        return built
+
+    def _sign(self, inputs: Inputs, image: ImageReference) -> None:
+        """As ``build_image`` signs: an image that is not signed would be built again."""
+        entry = signature.sign(image, inputs.model_name, inputs.model_version, self._airflow.signing_key("image"))
+        places.OnEngine(image, lambda: self._engine).write([entry])
 
 
 class NoRegistry:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from embedded.environment import ROOT, Stack
 from embedded.parts import Part, parts
 from tests.kubernetes import cluster
 from training.registry import tags
+from training.signing import bundle as bundle_signature
+from training.signing.keys import SigningKey, open_key
 
 ADMIN, STRANGER = "admin", "mallory"
 MODEL = cluster.USE_CASE.model_name
@@ -89,6 +92,21 @@ class Airflow:
         for process in self._started:
             process.wait()
 
+    # --- signatures ---
+
+    def signing_key(self, name: str) -> SigningKey:
+        """The key that signs ``bundle`` or ``image``, made with the stack."""
+        assert self.stack.signing_keys
+        return open_key(str(self.stack.signing_key_files[name].with_suffix(".pem")))
+
+    def sign(self, version: str) -> str:
+        """Sign a version by hand, as ``make sign`` does; what it says."""
+        command = [sys.executable, "-m", "lifecycle.signing", "sign", cluster.USE_CASE.name, version]
+        environment = {**self.stack.airflow_environment(), **self._overrides}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     # --- the model registry ---
 
     def register(self, bundle: Path) -> str:
@@ -100,6 +118,8 @@ class Airflow:
         run_id = run.info.run_id
         client.log_artifacts(run_id, str(bundle), "model/artifacts/bundle")
         client.log_text(run_id, json.dumps(_EVALUATION), tags.EVALUATION_FILE)
+        signature = bundle_signature.sign(bundle, bundle_signature.subject(MODEL, run_id), self.signing_key("bundle"))
+        client.log_text(run_id, signature, tags.BUNDLE_SIGNATURE_FILE)
         client.set_terminated(run_id)
         if not client.search_registered_models(f"name = '{MODEL}'"):
             client.create_registered_model(MODEL)

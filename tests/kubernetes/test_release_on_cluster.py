@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 
 from lifecycle.image_reference import ImageReference
+from lifecycle.signing import places
 from tests.kubernetes import cluster
 from tests.kubernetes.load import Load
 from tests.kubernetes.real_airflow import RELEASE, STRANGER
@@ -69,9 +70,14 @@ def test_evidence_of_a_release_holds_every_item_and_who_decided(airflow, first):
         "sbom_digest": built["sbom_digest"],
         "base": built["base"],
         "scan": built["scan"],
+        "signed_by": built["signed_by"],
     }
+    assert set(built["signed_by"]["image"]) == {"signer", "key"}
     assert {check["name"] for check in document["staging_report"]["checks"]} >= {"golden answers", "no restart"}
     assert {"build_image", "deploy_staging", "verify_staging"} <= set(document["stage_seconds"])
+    used = {one["stage"]: one["unit"] for one in document["cost"]["used"]}
+    counted = {"build_image": "build minutes", "deploy_staging": "vCPU s", "verify_staging": "vCPU s"}
+    assert used.items() >= counted.items(), "by the names of operators that Airflow itself records"
     assert (document["decision"]["decided_by"], document["decision"]["comment"]) == ("admin", "looks fine")
     assert document["release"]["note"] == "the first one"
 
@@ -235,7 +241,29 @@ def _annotations(target):
 
 
 @pytest.fixture(scope="module")
-def rolled_back(airflow, example, second, rejected):
+def unsigned(airflow, empty_cluster, first, second, rejected):
+    """Somebody wants a rollback to version 1, whose image's signature is gone, and signs it by hand then."""
+    image = ImageReference.parse(airflow.result(first.run, "build_image")["image"])
+    empty_cluster.images.remove(places.OnEngine(image, lambda: empty_cluster).name, force=True)
+    before = cluster.running("production")
+    run = airflow.trigger(ROLLBACK, reason="to an image that nobody has signed")
+    state = airflow.await_run(run, ROLLBACK)
+    after = cluster.running("production")
+    return SimpleNamespace(run=run, state=state, before=before, after=after, signed=airflow.sign(first.version))
+
+
+def test_rollback_to_an_image_that_nobody_has_signed_is_refused_before_production_is_touched(airflow, first, unsigned):
+    assert (unsigned.state, unsigned.after) == ("failed", unsigned.before)
+    assert airflow.states(ROLLBACK, unsigned.run)["deploy_production"] == "upstream_failed"
+    note = airflow.note(unsigned.run, ROLLBACK)
+    assert f"production does not go back to version {first.version}" in note
+    assert f"make sign USE_CASE={cluster.USE_CASE.name} VERSION={first.version}" in note
+    assert "is signed already" in unsigned.signed, "its bundle"
+    assert f"signed {airflow.result(first.run, 'build_image')['image']}" in unsigned.signed
+
+
+@pytest.fixture(scope="module")
+def rolled_back(airflow, example, second, rejected, unsigned):
     """Production goes back while a second release of version 3 waits at its gate, which nobody answers."""
     silent = airflow.trigger(RELEASE, version=int(rejected.version))
     airflow.await_task(silent, "await_approval", "awaiting_input")

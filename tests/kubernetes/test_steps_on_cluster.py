@@ -19,13 +19,17 @@ from lifecycle import settings
 from lifecycle.builders.context import write_context
 from lifecycle.builders.docker_engine import EngineBuilder
 from lifecycle.hooks import stop_switch, targets
+from lifecycle.image_reference import ImageReference
 from lifecycle.operators.release_step import ScoringStepOperator
+from lifecycle.signing import image as signature
+from lifecycle.signing import places
 from tests.kubernetes import cluster
 from tests.kubernetes.cluster import STEPS, USE_CASE, until
 from tests.kubernetes.conftest import NoRegistry, empty_targets, registry
 from tests.support.image_names import digest
 from tests.support.images import inputs_of
 from tests.support.pod_logs import Container, records
+from tests.support.signing import make_key, required
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 
@@ -66,7 +70,8 @@ def staging(engine, tmp_path, monkeypatch):
         monkeypatch.setenv(f"LIFECYCLE_{name}_PORT", "1")
     configured = settings.read(cluster.ROOT / "tests" / "kubernetes" / "settings.toml")
     own = {"staging": {"namespace": cluster.namespace(STEPS)}, "repository": REPOSITORY}
-    configured = msgspec.structs.replace(configured, use_cases={USE_CASE.name: own})
+    lenient = settings.Signing(required=False)  # but where a test is about signatures
+    configured = msgspec.structs.replace(configured, use_cases={USE_CASE.name: own}, signing=lenient)
     monkeypatch.setattr(settings, "load", lambda: configured)
     extra = {"kube_config_path": str(cluster.airflow_kubeconfig(STEPS, tmp_path))}
     connection = Connection(conn_id="scoring_staging", conn_type="kubernetes", extra=json.dumps(extra))
@@ -276,6 +281,26 @@ def test_restore_to_nothing_removes_all_that_releases_made_and_may_be_repeated(s
     settings_left = [found["metadata"]["name"] for found in cluster.get(STEPS, "configmaps")]
     # The stop switch is the namespace's too: what comes later obeys it.
     assert [name for name in settings_left if name.startswith("scoring")] == [stop_switch.CONFIG_MAP]
+
+
+def test_image_that_nobody_has_signed_gets_no_pod(staging, images, engine, tmp_path, monkeypatch):
+    let_run(images["two"])
+    held = make_key(tmp_path, "builds")
+    strict = msgspec.structs.replace(settings.load(), signing=required(make_key(tmp_path, "training"), held))
+    monkeypatch.setattr(settings, "load", lambda: strict)
+    before = cluster.release_pods(STEPS)
+    with pytest.raises(AirflowFailException, match=r"staging refuses .* is not signed: it has no signature"):
+        begin("deploy", images["one"], run="unsigned")
+    assert cluster.release_pods(STEPS) == before
+    assert running() == images["two"]
+    image = ImageReference.parse(images["one"]["image"])
+    place = places.OnEngine(image, lambda: engine)
+    place.write([signature.sign(image, USE_CASE.model_name, images["one"]["version"], held.key)])
+    try:
+        do("deploy", images["one"], run="signed")
+        assert running() == images["one"]
+    finally:
+        engine.images.remove(place.name, force=True)
 
 
 def test_airflows_account_of_a_target_can_do_nothing_at_the_other_one(staging):

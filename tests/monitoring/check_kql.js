@@ -13,6 +13,9 @@ const tables = [
   table("ContainerLogV2", "(TimeGenerated:datetime, Computer:string, ContainerId:string, ContainerName:string, " +
     "PodName:string, PodNamespace:string, LogMessage:dynamic, LogSource:string, KubernetesMetadata:dynamic, LogLevel:string)"),
   table("KubePodInventory", "(TimeGenerated:datetime, Namespace:string, Name:string, PodStatus:string)"),
+  // Application Insights: what both tables have of the spans of a trace.
+  ...["AppRequests", "AppDependencies"].map((name) => table(name, "(TimeGenerated:datetime, OperationId:string, Id:string, " +
+    "ParentId:string, Name:string, AppRoleName:string, Success:bool, ResultCode:string, DurationMs:real, Properties:dynamic)")),
 ];
 // The bridge numbers its overloaded constructors; the one that takes (name, tables) is the one that keeps them.
 const database = Object.keys(Symbols.DatabaseSymbol)

@@ -7,6 +7,7 @@ Log Analytics tables.
 import json
 import os
 import subprocess
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from monitoring import render
 from serving.scoring.bundle import Result
+from tests.support.collector import Span
 from tests.support.log_analytics import Workspace
 from tests.support.rendered_for import MADE_UP, USE_CASES
 
@@ -136,6 +138,62 @@ def test_trace_joins_what_was_asked_answered_and_refused_on_its_way(workspace):
     assert found == [(one, 2, 2, 1, 1), (other, 1, 1, 0, 0)]
 
 
+TRACE = "ab" * 16
+
+
+def span(name, number, parent=0, *, server=False, trace=TRACE, **attributes):
+    start = int(time.time() - 3600) * 10**9 + number * 10**6
+    ids = (f"{number:016x}", f"{parent:016x}" if parent else "")
+    return Span("airflow", name, trace, *ids, server, False, start, start + 5 * 10**6, attributes)
+
+
+def test_trace_of_a_release_has_every_span_once_with_what_was_logged_of_its_call(workspace):
+    workspace.span(span("dag_run.release", 1))
+    workspace.span(span("worker.verify", 2, 1))
+    workspace.span(span("POST /predict", 3, 2, server=True, **{"scoring.request_id": "r-1"}))
+    workspace.span(span("elsewhere", 4, trace="cd" * 16))
+    workspace.scored("r-1", result(2), trace_id=TRACE, times=2)
+    workspace.answered(200, request_id="r-1", trace_id=TRACE)
+    workspace.answered(503, request_id="r-2", trace_id=TRACE)  # its server died before it exported the span
+    workspace.scored("r-3", result(2), trace_id="cd" * 16)
+    found = workspace.ask("", workspace.text_of("trace_of_release").replace("TRACE_ID", TRACE))
+    assert [(row["Name"], row["Span"], row["RequestId"], row["Version"], row["Status"], row["Outputs"])
+            for row in sorted(found, key=lambda row: row["Span"] or "z")] == [
+        ("dag_run.release", f"{1:016x}", None, None, None, None),
+        ("worker.verify", f"{2:016x}", None, None, None, None),
+        ("POST /predict", f"{3:016x}", "r-1", "7", 200, 1),
+        ("POST /predict", None, "r-2", "", 503, 0),
+    ]  # fmt: skip
+    assert [row["Time"] for row in found] == sorted(row["Time"] for row in found)
+
+
+def test_trace_of_a_request_has_its_lines_its_span_and_its_callers(workspace):
+    workspace.span(span("GET /employees", 1, server=True))
+    workspace.span(span("POST /predict", 2, 1, server=True, **{"scoring.request_id": "r/1=", "scoring.client": "hr"}))
+    workspace.span(span("POST /predict", 3, 1, server=True, **{"scoring.request_id": "r/1=2"}))
+    for request_id in ("r/1=", "r/1=2"):
+        workspace.scored(request_id, result(2), trace_id=TRACE)
+        workspace.answered(200, request_id=request_id, trace_id=TRACE, client="hr")
+    asked = workspace.text_of("trace_of_request").replace("REQUEST_ID", "r/1=")
+    found = workspace.ask("", asked)
+    assert sorted(row["Name"] for row in found) == [
+        "Access",
+        "GET /employees",
+        "InputData",
+        "OutputData",
+        "POST /predict",
+    ]
+    assert {row["TraceId"] for row in found} == {TRACE}
+    assert {row["Client"] for row in found if row["Name"] != "GET /employees"} == {"hr"}
+
+
+def test_trace_of_a_request_without_a_trace_is_its_lines_alone(workspace):
+    workspace.span(span("POST /predict", 1, server=True))
+    workspace.answered(422, request_id="r-1", trace_id=None, problem="contract-violated")
+    (found,) = workspace.ask("", workspace.text_of("trace_of_request").replace("REQUEST_ID", "r-1"))
+    assert (found["Name"], found["Status"], found["Problem"]) == ("Access", 422, "contract-violated")
+
+
 def test_unreadable_counts_what_is_no_inference_line(workspace):
     workspace.scored("good", result(2))
     workspace.log('"plain text"')
@@ -198,6 +256,8 @@ def test_every_query_is_one_that_a_test_here_runs():
         "unanswered",
         "silence",
         "trace",
+        "trace_of_release",
+        "trace_of_request",
     }
     assert set(QUERIES) == tested
 

@@ -109,12 +109,14 @@ def test_probes_answer(server: Server, path: str, expected: Any) -> None:
 
 def test_version_names_service_model_and_revision(attrition: Attrition, tmp_path: Path) -> None:
     release = {"model_name": "cat.sch.employee_attrition", "model_version": "12", "revision": "0123abc", "run_id": "r"}
-    (tmp_path / "release.json").write_text(json.dumps(release))
+    signed_by = {"signer": "training", "key": "ab" * 32}
+    (tmp_path / "release.json").write_text(json.dumps({**release, "signed_by": signed_by}))
     with Server(tmp_path, attrition.folder) as released:
         version = released.request("GET", "/version").json
         model = {"name": "cat.sch.employee_attrition", "version": "12"}
         assert version["service"] == "Employee Attrition API"
         assert (version["model"], version["revision"], version["run_id"]) == (model, "0123abc", "r")
+        assert version["signed_by"] == signed_by
         assert released.predict(attrition.records(1)).json["model"] == model
 
 

@@ -98,6 +98,16 @@ def test_writer_without_patience_never_waits_and_processes_count_together() -> N
     os.close(writing)
 
 
+def test_each_line_of_a_block_that_is_not_taken_counts() -> None:
+    reading, writing = os.pipe()
+    writer = LineWriter(writing, timeout=0)
+    with pytest.raises(LogUnavailable):
+        writer.write(b"x" * 2_000_000 + b"\nsecond\nthird\n")
+    assert writer.lost == 3
+    os.close(reading)
+    os.close(writing)
+
+
 def test_system_without_locks_is_an_error_that_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever logs expects ``LogUnavailable`` and nothing else: an access line must not end a worker."""
     reading, writing = os.pipe()

@@ -1,20 +1,17 @@
 """The caller's trace: its id in every log line, and spans where an endpoint is named."""
 
-import gzip
-import http.server
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from serving.trace_context import TRACE_ID, note_trace
+from tests.support.collector import Collector, collecting
 from tests.support.machine import eventually
 from tests.support.serving_bundles import Attrition
 from tests.support.serving_processes import Server
@@ -83,42 +80,12 @@ def test_trace_id_is_in_both_log_lines_and_the_access_line_and_malformed_ones_in
         assert accessed() == {"with": TRACE, "broken": None, "without": None}
 
 
-class Collector(http.server.ThreadingHTTPServer):
-    """Takes spans as an OpenTelemetry collector does."""
-
-    def __init__(self) -> None:
-        self.spans: list[dict[str, str]] = []
-        super().__init__(("127.0.0.1", 0), _Taken)
-
-
-class _Taken(http.server.BaseHTTPRequestHandler):
-    server: Collector
-
-    def log_message(self, *_: object) -> None: ...
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        body = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            for scope in resource.scope_spans:
-                self.server.spans += [
-                    {"name": span.name, "trace": span.trace_id.hex(), "parent": span.parent_span_id.hex()}
-                    for span in scope.spans
-                ]
-        self.send_response(200)
-        self.end_headers()
-
-
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    with Collector() as serving:
-        thread = threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{serving.server_address[1]}")
+    with collecting() as found:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", found.url)
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
-        yield serving
-        serving.shutdown()
-        thread.join()
+        yield found
 
 
 def test_spans_of_sampled_traces_are_exported_by_the_workers_and_of_others_not(
@@ -129,7 +96,7 @@ def test_spans_of_sampled_traces_are_exported_by_the_workers_and_of_others_not(
         for header in (other, PARENT):
             assert server.predict(attrition.records(1), traceparent=header).status == 200
         assert eventually(lambda: bool(collector.spans), 10)
-    assert collector.spans == [{"name": "POST /predict", "trace": TRACE, "parent": SPAN}]
+    assert [(span.name, span.trace, span.parent) for span in collector.spans] == [("POST /predict", TRACE, SPAN)]
 
 
 def test_collector_that_is_gone_holds_up_neither_answers_nor_the_end(

@@ -13,6 +13,19 @@ from serving.scoring.contract import Contract, OutlierRule
 from serving.settings import Release, Settings
 from tests.support.rendered_for import MADE_UP
 
+SPANS = {
+    "TimeGenerated": "TIMESTAMP",
+    "OperationId": "VARCHAR",
+    "Id": "VARCHAR",
+    "ParentId": "VARCHAR",
+    "Name": "VARCHAR",
+    "AppRoleName": "VARCHAR",
+    "Success": "BOOLEAN",
+    "ResultCode": "VARCHAR",
+    "DurationMs": "DOUBLE",
+    "Properties": "JSON",
+}
+"""What both tables of Application Insights have of a span."""
 TABLES = {
     "ContainerLogV2": {
         "TimeGenerated": "TIMESTAMP",
@@ -28,11 +41,12 @@ TABLES = {
         "Name": "VARCHAR",
         "PodStatus": "VARCHAR",
     },
+    **{table: SPANS for table in ("AppRequests", "AppDependencies")},
 }
 
 
 class Workspace:
-    """A Log Analytics workspace of two tables, in memory; what it is asked and told is of one use case at a time."""
+    """The tables of one Log Analytics workspace, in memory; what it is asked and told is of one use case at a time."""
 
     def __init__(self, use_case=MADE_UP):
         self.use_case = use_case
@@ -78,6 +92,23 @@ class Workspace:
         line = {"type": "Access", "path": path, "status": status, "duration_ms": milliseconds, **more}
         for _ in range(times):
             self.log(json.dumps(line), source="stderr", age=age)
+
+    def span(self, span):
+        """A span, as the collector's exporter for Azure Monitor brings it to Application Insights."""
+        row = [
+            datetime.fromtimestamp(span.start / 1e9, UTC).replace(tzinfo=None),
+            span.trace,
+            span.span,
+            span.parent,
+            span.name,
+            span.service,
+            not span.failed,
+            str(span.attributes.get("http.response.status_code", "")),
+            (span.end - span.start) / 1e6,
+            json.dumps({name: str(value) for name, value in span.attributes.items()}),
+        ]
+        table = "AppRequests" if span.server else "AppDependencies"
+        self.tables.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
 
     def runs(self, pods):
         """Pods of production, as the cluster's inventory lists them."""

@@ -7,13 +7,21 @@ import re
 import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs
 
 
 class RegistryDouble:
-    """Keeps blobs by digest and manifests by repository and reference; wants a login on every request."""
+    """Keeps blobs by digest and manifests by repository and reference; wants a login on every request.
 
-    def __init__(self, login: str, password: str) -> None:
-        self.expected = "Basic " + base64.b64encode(f"{login}:{password}".encode()).decode()
+    With ``token`` the login is taken for a token alone, by a server that a refusal names, as most registries do it.
+    """
+
+    def __init__(self, login: str, password: str, token: str = "") -> None:
+        self.login = "Basic " + base64.b64encode(f"{login}:{password}".encode()).decode()
+        self.token = token
+        self.expected = f"Bearer {token}" if token else self.login
+        self.scopes: list[str] = []
+        """What tokens were asked for."""
         self.blobs: dict[str, bytes] = {}
         self.uploads: dict[str, bytes] = {}
         self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}
@@ -62,9 +70,15 @@ class _Handler(BaseHTTPRequestHandler):
         return b"".join(parts)
 
     def _handle(self) -> None:
-        body, path = self._body(), self.path.partition("?")[0]
-        if self.headers.get("Authorization") != self.known.expected:
-            self._refuse(401, "UNAUTHORIZED", WWW_Authenticate='Basic realm="double"')
+        body, (path, _, query) = self._body(), self.path.partition("?")
+        if path == "/token" and self.headers.get("Authorization") == self.known.login:
+            self.known.scopes += parse_qs(query)["scope"]
+            self._answer(200, json.dumps({"token": self.known.token}).encode())
+        elif self.headers.get("Authorization") != self.known.expected:
+            realm = f'realm="http://127.0.0.1:{self.known.port}/token",service="double"'
+            self._refuse(
+                401, "UNAUTHORIZED", WWW_Authenticate=f"Bearer {realm}" if self.known.token else f"Basic {realm}"
+            )
         elif path == "/v2/":
             self._answer(200)
         elif found := re.fullmatch(r"/v2/(.+)/manifests/(.+)", path):

@@ -8,13 +8,17 @@ import msgspec
 
 from lifecycle import settings
 from lifecycle.approval_keys import KeyRing
+from lifecycle.evidence import cost
 from lifecycle.evidence import document as evidence
+from lifecycle.evidence.cost import Measured
 from lifecycle.evidence.document import Decision
 from lifecycle.evidence.known_faults import Scan
 from lifecycle.hooks import registry
 from lifecycle.image_reference import ImageReference
+from lifecycle.settings import Prices
 from tests.support.airflow import USE_CASE
 from training.registry import tags
+from training.signing.keys import Signer
 from training.use_case import load
 
 EVALUATION = {
@@ -102,9 +106,13 @@ def release(version, number, use_case=USE_CASE, *, decision=None, note="", signe
         ),
         evaluation=EVALUATION,
         image=evidence.Image(
-            reference=str(image), sbom_digest="sha256:ee", scan=Scan(packages=24, advisories="2026-11-20")
+            reference=str(image),
+            sbom_digest="sha256:ee",
+            scan=Scan(packages=24, advisories="2026-11-20"),
+            signed_by=evidence.Signed(bundle=Signer("training", "ab" * 32), image=Signer("builds", "cd" * 32)),
         ),
         staging_report={"checks": []},
+        cost=cost.count([Measured("build_image", "build", 90.0)], Prices(currency="EUR", build_minute=0.02)),
     )
     if decision:
         approved, by, comment = decision

@@ -16,6 +16,7 @@ import pytest
 
 from serving.scoring.bundle import Bundle
 from tests.support import unpickled
+from tests.support.signing import make_key
 from training import classification
 from training import training_job as job
 from training.config import ConfigError
@@ -24,6 +25,8 @@ from training.registry import tags
 from training.registry.register import pinned_requirements
 from training.registry.tracking import TRIAL, Tracker, TrackingError
 from training.registry.versions import fetch_bundle
+from training.signing import bundle as bundle_signature
+from training.signing.keys import SignatureError
 from training.use_case import Thresholds, UseCaseError, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,9 +68,17 @@ def trials_of(store, parent):
 
 
 @pytest.fixture(scope="module")
-def first(store, synthetic_file):
-    """One whole job, interrupted the hard way: every task is run twice, the search stops half-way."""
-    text = config(synthetic_file)
+def held(tmp_path_factory):
+    return make_key(tmp_path_factory.mktemp("keys"), "training")
+
+
+@pytest.fixture(scope="module")
+def first(store, synthetic_file, held):
+    """One whole job, interrupted the hard way: every task is run twice, the search stops half-way.
+
+    The last task is killed once more between its signature and its version.
+    """
+    text = config(synthetic_file, signing_key=held.place)
     run("prepare", "first", text)
     run("prepare", "first", text)
     recorded = Tracker.record_trial
@@ -84,8 +95,14 @@ def first(store, synthetic_file):
             run("tune", "first", text)
     finally:
         Tracker.record_trial = recorded
-    for task in ("tune", "tune", "evaluate", "evaluate", "register", "register"):
+    for task in ("tune", "tune", "evaluate", "evaluate"):
         run(task, "first", text)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(mlflow, "register_model", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run("register", "first", text)
+    for _ in range(2):
+        run("register", "first", text)
     return runs_of(store, "first")
 
 
@@ -131,6 +148,17 @@ def test_version_carries_alias_and_tags(first, store):
     assert version.tags[tags.DATA_DIGEST] == first[0].data.tags[tags.DATA_DIGEST]
     assert version.tags[tags.CODE_HASH] == "c0de"
     assert version.tags[tags.GIT_REVISION] == "0ff1ce"
+
+
+def test_bundle_of_the_version_is_signed_as_that_of_its_run(first, store, held, tmp_path):
+    version = store.get_model_version_by_alias(MODEL, tags.CHALLENGER)
+    folder = fetch_bundle(MODEL, version.version, tmp_path / "bundle")
+    signature = mlflow.artifacts.load_text(f"runs:/{version.run_id}/{tags.BUNDLE_SIGNATURE_FILE}")
+    name = bundle_signature.subject(MODEL, version.run_id)
+    assert bundle_signature.check(folder, name, signature, [held.listed]) == held.listed
+    (folder / "contract.json").write_bytes((folder / "contract.json").read_bytes() + b" ")
+    with pytest.raises(SignatureError, match=r"changed: contract\.json"):
+        bundle_signature.check(folder, name, signature, [held.listed])
 
 
 def test_registered_model_answers_as_the_bundle_does(first, store, synthetic_frame, tmp_path):

@@ -20,6 +20,8 @@ from serving.scoring.contract import Contract, read_contract
 from training.registry import tags
 from training.registry.tracking import Tracker
 from training.registry.versions import version_of_run
+from training.signing import bundle as bundle_signature
+from training.signing.keys import SigningKey
 
 PACKAGE = Path(__file__).resolve().parents[1]
 RUNTIME = ("mlflow", "msgspec", "numpy", "onnxruntime", "pandas")
@@ -38,9 +40,14 @@ ModelArguments = Callable[[Path, Path], dict[str, Any]]
 
 
 def register(
-    tracker: Tracker, run: Run, bundle: Path, version_tags: dict[str, str], arguments: ModelArguments
+    tracker: Tracker,
+    run: Run,
+    bundle: Path,
+    version_tags: dict[str, str],
+    arguments: ModelArguments,
+    key: SigningKey | None = None,
 ) -> ModelVersion:
-    """Find or make this run's model version, and give it the alias ``challenger``.
+    """Find or make this run's model version, signed with ``key``, and give it the alias ``challenger``.
 
     May be interrupted and repeated anywhere: a version is found by its run, a logged model that no version
     was made of is used, and tags are written together with the version. Once all is done the alias is left
@@ -50,6 +57,9 @@ def register(
     version = version_of_run(tracker.client, name, run.info.run_id, tracker.run_key)
     if version is None:
         source = _logged_model(run) or _log_model(run, bundle, arguments)
+        if key is not None:  # before there is a version, which nobody then finds without its signature
+            signed = bundle_signature.sign(bundle, bundle_signature.subject(name, run.info.run_id), key)
+            tracker.client.log_text(run.info.run_id, signed, tags.BUNDLE_SIGNATURE_FILE)
         version = mlflow.register_model(source, name, tags=version_tags)
     if _REGISTERED not in run.data.tags:
         tracker.client.set_registered_model_alias(name, tags.CHALLENGER, version.version)

@@ -16,6 +16,11 @@ GIT_REVISION = "lifecycle_git_revision"
 CODE_HASH = "lifecycle_code_hash"
 """On runs and model versions: hash of the published code."""
 
+BUNDLE_SIGNATURE_FILE = "signatures/bundle.json"
+"""Artifact of the training run: the signature of the bundle that the registered version holds."""
+
+JOB_SECONDS = "lifecycle_job_seconds"
+"""On model versions: seconds of the Databricks job that trained it, of all its runs, as JSON text by step."""
 TRACE_ID = "lifecycle_trace_id"
 """On runs: the trace of Airflow's run that started the job, 32 hexadecimal digits."""
 
@@ -51,6 +56,8 @@ FIGURES = "lifecycle_figures"
 """On the same runs, where a quantity is forecast: what people read of the period's quality, as JSON text by title."""
 ALERTS = "lifecycle_alerts"
 """On the same runs: what people were alerted of about the night, as ``kind: text``, joined by ``; ``."""
+COST = "lifecycle_cost"
+"""On the same runs, the last of those closed together: what closing them has used and costs, in a line."""
 DRIFTED_FIELDS = "drifted_fields"
 """Metric of the same runs: how many fields drifted."""
 

@@ -58,7 +58,7 @@ resource "azurerm_api_management_api_policy" "scoring" {
   xml_content = templatefile("${path.module}/policy.xml", {
     tenant_id      = var.tenant_id
     audience       = var.api.audience
-    callers        = join("", [for caller in var.api.callers : "<application-id>${caller}</application-id>"])
+    callers        = var.api.callers
     calls_a_minute = var.api.calls_a_minute
   })
 }

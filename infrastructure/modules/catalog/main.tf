@@ -69,6 +69,26 @@ resource "databricks_service_principal" "airflow" {
   workspace_access = true
 }
 
+# The job's way to the key that signs bundles: whoever has ACCESS may sign with it.
+resource "databricks_credential" "signing" {
+  name    = var.signing.credential
+  purpose = "SERVICE"
+  comment = "The key that signs bundles"
+
+  azure_managed_identity {
+    access_connector_id = var.signing.connector_id
+  }
+}
+
+resource "databricks_grants" "signing" {
+  credential = databricks_credential.signing.id
+
+  grant {
+    principal  = databricks_service_principal.airflow.application_id
+    privileges = ["ACCESS"]
+  }
+}
+
 # It lies in the state and in the vault. `tofu apply -replace` makes another one: see docs/azure.md.
 resource "databricks_service_principal_secret" "airflow" {
   service_principal_id = databricks_service_principal.airflow.id

@@ -27,3 +27,11 @@ variable "code_root" {
   description = "Workspace folder of the training code."
   type        = string
 }
+
+variable "signing" {
+  description = "The service credential that signs bundles, and the access connector behind it."
+  type = object({
+    credential   = string
+    connector_id = string
+  })
+}

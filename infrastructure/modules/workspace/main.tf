@@ -10,6 +10,18 @@ resource "azurerm_databricks_access_connector" "this" {
   }
 }
 
+# Apart from it, the identity by which training reaches the key that signs bundles: it can do nothing else.
+resource "azurerm_databricks_access_connector" "signing" {
+  name                = var.signing_name
+  resource_group_name = var.group
+  location            = var.location
+  tags                = var.tags
+
+  identity {
+    type = "SystemAssigned"
+  }
+}
+
 resource "azurerm_databricks_workspace" "this" {
   name                        = var.name
   resource_group_name         = var.group

@@ -17,3 +17,13 @@ output "connector_principal_id" {
   description = "Object id of the access connector's identity."
   value       = azurerm_databricks_access_connector.this.identity[0].principal_id
 }
+
+output "signing_connector_id" {
+  description = "Resource id of the access connector that signs."
+  value       = azurerm_databricks_access_connector.signing.id
+}
+
+output "signing_connector_principal_id" {
+  description = "Object id of its identity."
+  value       = azurerm_databricks_access_connector.signing.identity[0].principal_id
+}

@@ -22,3 +22,8 @@ variable "connector_name" {
   description = "Name of the access connector."
   type        = string
 }
+
+variable "signing_name" {
+  description = "Name of the access connector that signs."
+  type        = string
+}

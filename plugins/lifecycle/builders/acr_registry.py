@@ -1,16 +1,12 @@
 """Ask a container registry of Azure for the image behind a tag: its digest, and what its labels say."""
 
-import hashlib
 from typing import Any
 
 import msgspec
-import requests
 
-from lifecycle.hooks.connections import address
+from lifecycle.hooks.registry_http import digest_of, open_acr
 from serving.scoring.described import described
 
-_TIMEOUT = 30
-_ARM_SCOPE = "https://management.azure.com/.default"
 MANIFESTS = ", ".join(
     (
         "application/vnd.oci.image.index.v1+json",
@@ -51,56 +47,17 @@ class _Configuration(msgspec.Struct):
 def find_image(connection: Any, credential: Any, *, repository: str, tag: str) -> RegistryImage | None:
     """The image at ``repository:tag``, or ``None`` where the registry has no such tag.
 
-    A connection with login and password speaks to the registry with these; another one exchanges its
-    Azure token for one of the registry. Raises ``requests.HTTPError`` for any answer but 200 and 404.
+    Raises ``requests.HTTPError`` for any answer but 200 and 404.
     """
-    base = address(connection, "https")
-    with requests.Session() as session:
-        if connection.conn_type != "azure" and connection.login and connection.password:
-            session.auth = (connection.login, connection.password)
-        else:
-            session.headers["Authorization"] = f"Bearer {_token(session, base, credential, repository)}"
-        url = f"{base}/v2/{repository}"
-        answer = session.get(f"{url}/manifests/{tag}", headers={"Accept": MANIFESTS}, timeout=_TIMEOUT)
-        if answer.status_code == 404:
+    with open_acr(connection, lambda: credential, repository) as opened:
+        content = opened.manifest(tag, MANIFESTS)
+        if content is None:
             return None
-        answer.raise_for_status()
         labels: dict[str, str] = {}
         # What is read is what the digest names: neither the tag nor the registry's header can say otherwise.
-        if (described := msgspec.json.decode(answer.content, type=_Manifest).config) is not None:
-            configuration = session.get(f"{url}/blobs/{described.digest}", timeout=_TIMEOUT)
-            configuration.raise_for_status()
-            if _digest(configuration.content) == described.digest:
-                found = msgspec.json.decode(configuration.content, type=_Configuration).config
+        if (described_by := msgspec.json.decode(content, type=_Manifest).config) is not None:
+            configuration = opened.blob(described_by.digest)
+            if configuration is not None:
+                found = msgspec.json.decode(configuration, type=_Configuration).config
                 labels = (found.labels if found else None) or {}
-    return RegistryImage(_digest(answer.content), labels)
-
-
-def _digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
-def _token(session: requests.Session, base: str, credential: Any, repository: str) -> str:
-    service = base.partition("://")[2]
-    exchanged = session.post(
-        f"{base}/oauth2/exchange",
-        data={
-            "grant_type": "access_token",
-            "service": service,
-            "access_token": credential.get_token(_ARM_SCOPE).token,
-        },
-        timeout=_TIMEOUT,
-    )
-    exchanged.raise_for_status()
-    granted = session.post(
-        f"{base}/oauth2/token",
-        data={
-            "grant_type": "refresh_token",
-            "service": service,
-            "scope": f"repository:{repository}:pull",
-            "refresh_token": exchanged.json()["refresh_token"],
-        },
-        timeout=_TIMEOUT,
-    )
-    granted.raise_for_status()
-    return str(granted.json()["access_token"])
+    return RegistryImage(digest_of(content), labels)

@@ -20,6 +20,7 @@ import msgspec
 
 from lifecycle.builders.sbom import ModelPart, bill_of_materials
 from training.registry.content import NOT_CONTENT, folder_digest
+from training.signing.keys import Signer
 
 ROOT = Path(__file__).resolve().parents[3]
 CODE_FOLDERS = ("serving", "k8s")
@@ -48,6 +49,8 @@ class Inputs(msgspec.Struct, frozen=True):
     base_image: str
     extras: tuple[str, ...] = ()
     """Optional requirements of the image, by the name of their file."""
+    signed_by: Signer | None = None
+    """Who has signed the bundle; the image's server tells."""
 
     @property
     def key(self) -> str:
@@ -55,6 +58,7 @@ class Inputs(msgspec.Struct, frozen=True):
         parts = (
             self.model_name, self.model_version, self.run_id, self.data_digest,
             self.code_hash, self.bundle_hash, self.base_image, _LAYOUT, *self.extras,
+            *([self.signed_by.signer, self.signed_by.key] if self.signed_by else []),
         )  # fmt: skip
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -73,6 +77,7 @@ def gather(
     revision: str,
     data_digest: str,
     extras: Sequence[str] = (),
+    signed_by: Signer | None = None,
 ) -> Inputs:
     """Describe an image of ``model`` (an ``lifecycle.hooks.registry.Version``) with its downloaded ``bundle``."""
     return Inputs(
@@ -86,6 +91,7 @@ def gather(
         repository=repository,
         base_image=base_image,
         extras=tuple(sorted(set(extras))),
+        signed_by=signed_by,
     )
 
 
@@ -101,6 +107,7 @@ def release_document(inputs: Inputs) -> dict[str, Any]:
         "sbom_digest": sbom_digest(inputs),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "extras": inputs.extras,
+        "signed_by": inputs.signed_by,
     }
 
 

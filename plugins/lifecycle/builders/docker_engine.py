@@ -2,7 +2,8 @@
 
 Connection type ``docker``: ``host`` (and port) is the registry, empty for none; ``login`` and
 ``password`` are the registry's; the extra ``engine`` is the engine's address, by default that of the
-environment (``DOCKER_HOST`` or the local socket).
+environment (``DOCKER_HOST`` or the local socket), and the extra ``api`` is where workers ask the registry
+itself, where they do not reach it by the name that the engine pushes to.
 
 Without a registry the image stays on the engine. It then has no repository digest, and is deployed by its image id.
 """
@@ -24,24 +25,28 @@ log = logging.getLogger(__name__)
 _ENGINE_TIMEOUT = 60
 
 
+def engine_of(connection: Any) -> docker.DockerClient:
+    """The engine that a connection names, and that answers; raises ``BuildError``."""
+    engine = connection.extra_dejson.get("engine")
+    try:
+        client = (
+            docker.DockerClient(base_url=engine, timeout=_ENGINE_TIMEOUT)
+            if engine
+            else docker.from_env(timeout=_ENGINE_TIMEOUT)
+        )
+        client.ping()
+    except DockerException as error:
+        raise BuildError(f"connection {connection.conn_id!r}: the Docker engine does not answer: {error}") from error
+    return client
+
+
 class EngineBuilder:
     """Builds through docker-py; finds an image again by the label that holds its inputs' key."""
 
     def __init__(self, connection: Any) -> None:
         self._registry = server(connection)
         self._login = {"username": connection.login, "password": connection.password} if connection.login else None
-        engine = connection.extra_dejson.get("engine")
-        try:
-            self._client = (
-                docker.DockerClient(base_url=engine, timeout=_ENGINE_TIMEOUT)
-                if engine
-                else docker.from_env(timeout=_ENGINE_TIMEOUT)
-            )
-            self._client.ping()
-        except DockerException as error:
-            raise BuildError(
-                f"connection {connection.conn_id!r}: the Docker engine does not answer: {error}"
-            ) from error
+        self._client = engine_of(connection)
 
     def find(self, inputs: Inputs) -> ImageReference | None:
         for image in self._client.images.list(filters={"label": f"{KEY_LABEL}={inputs.key}"}):

@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from lifecycle import settings
 from lifecycle.evidence import signature
+from lifecycle.evidence.cost import Cost
 from lifecycle.evidence.known_faults import Scan
 from lifecycle.evidence.signature import SignatureError, SignedApproval, Statement
 from lifecycle.hooks import registry
@@ -22,6 +23,7 @@ from serving.scoring.described import described
 from training import use_case as definitions
 from training.impact.record import Preview
 from training.registry import tags
+from training.signing.keys import Signer
 
 SCHEMA_VERSION = 3
 _ONE_IMAGE_SINCE = 3
@@ -74,6 +76,15 @@ ImageText = Annotated[
 ]
 
 
+@described
+class Signed(msgspec.Struct, kw_only=True):
+    """Who has signed what is released; ``None`` where the settings do without a signature."""
+
+    bundle: Signer | None = None
+    image: Signer | None = None
+    """``None`` also where nothing was built."""
+
+
 class Image(msgspec.Struct, kw_only=True):
     """What was built for it; or, where no server answers requests, the bundle and the code that runs it."""
 
@@ -83,6 +94,8 @@ class Image(msgspec.Struct, kw_only=True):
     """What it was built from: the base image's name, and its id or digest as far as the builder knows it."""
     scan: Scan | UnsetType = UNSET
     """Known faults of its Python packages."""
+    signed_by: Signed | UnsetType = UNSET
+    """Absent in documents of before anything was signed."""
     bundle: str | UnsetType = UNSET
     """Digest of the model's bundle, where nothing was built."""
     code: str | UnsetType = UNSET
@@ -186,6 +199,9 @@ class Evidence(msgspec.Struct, kw_only=True):
     """Until when an answer counts at least, RFC 3339, UTC: the gate counts from its question, which is put later."""
     stage_seconds: dict[str, float] = {}
     """Time spent by task, up to the gate."""
+    cost: Cost | UnsetType = UNSET
+    """What was used up to the gate, the training of the version included, and what it costs; none in documents of
+    earlier releases."""
     decision: Decision | None = None
     approval: SignedApproval | None = None
     """The decision, signed; none up to schema version 2."""
@@ -264,7 +280,7 @@ def undecided(document: Evidence) -> Evidence:
 
 def _facts(document: Evidence) -> bytes:
     """What stays the same in every try: times and the last nights go on."""
-    return encode(msgspec.structs.replace(undecided(document), stage_seconds={}, drift=[], answer_by=""))
+    return encode(msgspec.structs.replace(undecided(document), stage_seconds={}, cost=UNSET, drift=[], answer_by=""))
 
 
 def kept(document: Evidence) -> tuple[Evidence, str] | None:

@@ -5,7 +5,6 @@ checks an approval needs public keys alone, and they are settings (``approval_ke
 """
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Iterable
 from datetime import date, datetime
@@ -139,6 +138,6 @@ def _private_key(private: str) -> Ed25519PrivateKey:
 def _decoded(text: str, what: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # not in the alphabet, or not even ASCII
         # Not the text itself: it may be the private key.
         raise SignatureError(f"{what} is not base64 ({error}): make a key with `make approval-key`") from None

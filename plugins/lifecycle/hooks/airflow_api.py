@@ -22,6 +22,7 @@ CONNECTION_ID = "airflow_api"
 NOTE_LIMIT = 1000
 """Characters that Airflow keeps of a run's note."""
 _TIMEOUT = 20
+_PAGE = 100
 
 
 def _session(connection: Any) -> tuple[requests.Session, str]:
@@ -86,6 +87,33 @@ def asset_events(source_dag_id: str) -> Iterator[Json]:
         read += len(page["asset_events"])
         if not page["asset_events"] or read >= page["total_entries"]:
             return
+
+
+def tries(dag_id: str, run_id: str) -> list[Json]:
+    """Every try of every task of a run (``task_id``, ``operator``, ``duration`` in seconds...), also cleared ones.
+
+    From inside, a worker learns of the last try alone. Raises ``requests.RequestException`` where the API does not
+    answer, or refuses.
+    """
+    session, base = _session(BaseHook.get_connection(CONNECTION_ID))
+    path = f"{base}/api/v2/dags/{quote(dag_id)}/dagRuns/{quote(run_id, safe='')}/taskInstances"
+    found: list[Json] = []
+    read = 0
+    while True:
+        page = _read(session, f"{path}?limit={_PAGE}&offset={read}")
+        for last in page["task_instances"]:
+            tried = f"{path}/{last['task_id']}/{last['map_index']}/tries"
+            found += _read(session, tried)["task_instances"] if last["try_number"] > 1 else [last]
+        read += len(page["task_instances"])
+        if not page["task_instances"] or read >= page["total_entries"]:
+            return found
+
+
+def _read(session: requests.Session, url: str) -> Json:
+    answer = session.get(url, timeout=_TIMEOUT)
+    answer.raise_for_status()
+    found: Json = answer.json()
+    return found
 
 
 def question(dag_id: str, run_id: str, task_id: str, map_index: int) -> tuple[Json, list[Json]] | None:

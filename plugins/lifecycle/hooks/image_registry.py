@@ -8,6 +8,7 @@ from lifecycle import settings
 from lifecycle.hooks.connections import address
 
 CONNECTION_ID = "registry"
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _WITHOUT_SERVER = ("fs",)
 """Connection types whose host, if any, is not that of a registry."""
 
@@ -17,6 +18,18 @@ def server(connection: Any) -> str:
     if connection.conn_type in _WITHOUT_SERVER or not connection.host:
         return ""
     return address(connection, "https").partition("://")[2]
+
+
+def api(connection: Any) -> str:
+    """Where workers ask the registry itself, where that is not Azure's.
+
+    As a Docker engine does, without TLS on loopback and with it elsewhere; extra ``api`` of the connection says
+    otherwise, and has to where the engine and the workers know the registry by two names.
+    """
+    if said := str(connection.extra_dejson.get("api") or ""):
+        return said.rstrip("/")
+    host = server(connection).rpartition(":")[0] or server(connection)
+    return address(connection, "http" if host in _LOOPBACK else "https")
 
 
 def repositories(use_case: str) -> tuple[str, ...]:

@@ -253,11 +253,11 @@ def recent_windows(use_case: str, count: int) -> list["Run"]:
     return list(itertools.islice(newest, count))
 
 
-def mark_alerts(use_case: str, night: str, text: str) -> None:
-    """Say on the run of a night's verdict what people were alerted of; the run is there once the night is judged."""
+def mark_night(use_case: str, night: str, tag: str, text: str) -> None:
+    """Say something on the run of a night's verdict; the run is there once the night is judged."""
     for run in recent_windows(use_case, _ALERTED_NIGHTS):
         if run.data.tags.get(tags.WINDOW) == night:
-            client().set_tag(run.info.run_id, tags.ALERTS, text)
+            client().set_tag(run.info.run_id, tag, text)
 
 
 def monitoring_experiment(use_case: str) -> str:

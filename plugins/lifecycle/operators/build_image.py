@@ -1,6 +1,8 @@
 """The operator that builds a model version's serving image, once."""
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +12,37 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle import settings
 from lifecycle.hooks.image_registry import CONNECTION_ID
+from lifecycle.signing import check
 from training.registry import tags
+
+BUILT = "built_image"
+"""Where the image is remembered that this task has built."""
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What is not signed fails the task: no retry signs it."""
+    try:
+        yield
+    except check.UnsignedError as error:
+        raise AirflowFailException(str(error)) from error
 
 
 class BuildImageOperator(BaseOperator):
     """Build the serving image of one registered model version, or find the one built from the same inputs.
 
     The context is ``serving/``, the version's bundle and ``k8s/``. The type of the connection chooses the
-    builder (``lifecycle.builders``). Killing the task cancels the build.
+    builder (``lifecycle.builders``). Killing the task cancels the build. A bundle that nobody has signed is not built,
+    and what is built is signed. An image that was found is used where it is signed, or where an earlier try of this
+    task has built it and was killed before it could sign: anybody can put a label on an image.
 
     :param use_case: name of the use case, whose registered model it is.
     :param model_version: the version. (templated)
     :param conn_id: the registry's connection: azure_container_registry, azure, docker or fs.
 
-    Returns ``{"image", "tag", "sbom_digest", "base", "scan", "reused"}``, also each by its name (``output["image"]``).
-    ``image`` is the text of an ``ImageReference``: it is what is approved and deployed.
+    Returns ``{"image", "tag", "sbom_digest", "base", "scan", "signed_by", "reused"}``, also each by its name
+    (``output["image"]``). ``image`` is the text of an ``ImageReference``: it is what is approved and deployed.
+    ``signed_by`` says of ``bundle`` and ``image`` who has signed them, ``{"signer", "key"}``, or ``None``.
     """
 
     template_fields = ("model_version",)
@@ -51,6 +69,8 @@ class BuildImageOperator(BaseOperator):
         self._builder = builders.choose(self.conn_id)
         with tempfile.TemporaryDirectory() as scratch:
             bundle = registry.download_bundle(model.name, model.version, Path(scratch) / "bundle")
+            with _refusals():
+                signed_bundle = check.bundle(self.use_case, model, bundle)
             inputs = build_inputs.gather(
                 model=model,
                 bundle=bundle,
@@ -59,18 +79,29 @@ class BuildImageOperator(BaseOperator):
                 revision=git_revision(),
                 data_digest=model.tags.get(tags.DATA_DIGEST, ""),
                 extras=configured.scoring.extras,
+                signed_by=signed_bundle,
             )
             self.log.info("image %s:%s from inputs %s", inputs.repository, inputs.tag, inputs)
             scanned = self._scanned(scan, build_inputs.requirements(inputs), configured.release)
+            memory, signs = context["task_state_store"], configured.signing.required or configured.signing.image_key
             built = self._builder.find(inputs)
+            signed = check.signer_of(self.use_case, built, model.version) if built else None
+            if built and signs and signed is None and memory.get(BUILT) != str(built):
+                self.log.warning("%s was found and is not signed: it is built again", built)
+                built = None
             reused = built is not None
             if built is None:
                 folder = Path(scratch) / "context"
                 build_inputs.write_context(inputs, bundle, folder)
                 try:
-                    built = self._builder.build(inputs, folder, context["task_state_store"])
+                    built = self._builder.build(inputs, folder, memory)
                 except builders.WrongModelError as error:
                     raise AirflowFailException(str(error)) from error
+                memory.set(BUILT, str(built))
+                signed = None
+            if signs and signed is None:
+                with _refusals():
+                    signed = check.sign_image(self.use_case, built, model.version)
         self._built = built
         self.log.info("%s %s", "found" if reused else "built", built)
         return {
@@ -79,6 +110,7 @@ class BuildImageOperator(BaseOperator):
             "sbom_digest": build_inputs.sbom_digest(inputs),
             "base": self._builder.base(inputs),
             "scan": msgspec.json.decode(msgspec.json.encode(scanned)),  # without tuples, which XComs show as text
+            "signed_by": msgspec.to_builtins({"bundle": signed_bundle, "image": signed}),
             "reused": reused,
         }
 

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 CONNECTION_TYPE = "azure_container_instance"
 SERVER, VERIFIER = "server", "verifier"
+VCPUS_EACH = 1.0
+VCPUS = 2 * VCPUS_EACH
+"""What a group asks for: its server, and the verification client beside it."""
 KEY_TAG, USE_CASE_TAG, ENVIRONMENT_TAG = "lifecycle-key", "lifecycle-use-case", "lifecycle-environment"
 MARK = "--- report ---"
 """In the verifier's output, before its report: a container's output is all that can be had of it."""
@@ -151,7 +154,7 @@ class GroupStep:
 
         key = secrets.token_urlsafe(32)
         keys = json.dumps({"release": hashlib.sha256(key.encode()).hexdigest()}).encode()
-        needs = models.ResourceRequirements(requests=models.ResourceRequests(memory_in_gb=1.0, cpu=1.0))
+        needs = models.ResourceRequirements(requests=models.ResourceRequests(memory_in_gb=1.0, cpu=VCPUS_EACH))
         arguments = verify_arguments(self._work, "http://127.0.0.1:8080", Path("/app/bundle"), _REPORT)
         verify = shlex.join(["python", "-B", *arguments])
         script = f"{verify}; code=$?; echo; echo '{MARK}'; cat {_REPORT}; exit $code"

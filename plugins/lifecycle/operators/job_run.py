@@ -14,15 +14,18 @@ from lifecycle import settings
 from lifecycle.idempotency import action_key
 from lifecycle.operators.job_trigger import JobTrigger
 from lifecycle.settings import Settings
+from lifecycle.task_ids import JOB_SECONDS
 from lifecycle.trace import trace_parent
 
+_JOB_RUNS = "job_runs"
+"""XCom: the Databricks runs of a task, the ones that have failed before included."""
 MAX_ATTEMPTS = 10
 """Databricks runs that one Airflow task instance may start, one after the other has failed."""
 _OUTAGE_TRIES = 6
 """Calls before a Databricks that does not answer is a failure: after 1, 2, 4 ... s, one minute in all."""
 _SHOWN_LINES = 300
 """Lines of a job's output that the task's log repeats, the last of each of its tasks."""
-_PERMANENT = re.compile(r"^(\w+\.)*(DataError|TableError|ConfigError|UseCaseError): ", re.MULTILINE)
+_PERMANENT = re.compile(r"^(\w+\.)*(DataError|TableError|ConfigError|UseCaseError|SignatureError): ", re.MULTILINE)
 """Errors of the job that the next run would meet again."""
 _TOKEN_OF_DELETED = re.compile(r"\b(run|idempotency.token)\b.*\bdeleted\b", re.IGNORECASE | re.DOTALL)
 """How Databricks refuses a token whose run somebody deleted in the workspace. Its reference of the Jobs API says that
@@ -70,6 +73,7 @@ class JobRunOperator(DatabricksSubmitRunOperator):
         super().__init__(deferrable=True, databricks_retry_limit=_OUTAGE_TRIES, **kwargs)
         self.use_case = use_case
         self.code = code
+        self._runs: list[int] = []
 
     def config(self, context: Any) -> dict[str, Any]:
         """What the job is told as ``--config``."""
@@ -88,6 +92,7 @@ class JobRunOperator(DatabricksSubmitRunOperator):
         self.run_name = f"{self.use_case} {self.purpose} {context['ti'].run_id}"
         self.polling_period_seconds = configured.training.poll_seconds
         self.idempotency_token = self._unfailed_token(context, run_key)
+        context["ti"].xcom_push(key=_JOB_RUNS, value=self._runs)
         super().execute(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> None:
@@ -95,6 +100,7 @@ class JobRunOperator(DatabricksSubmitRunOperator):
         state = RunState.from_json(event["run_state"])
         if state.is_successful:
             self._tell_output(event["run_id"])
+            self._tell_seconds(context["ti"])
             self.log.info("Databricks run %s succeeded: %s", event["run_id"], event["run_page_url"])
             return
         causes = []
@@ -122,6 +128,18 @@ class JobRunOperator(DatabricksSubmitRunOperator):
                     self.log.info("%s | %s", task["task_key"], line)
         except (DatabricksApiError, AirflowException) as error:
             self.log.warning("what the job has written cannot be read: %s", error)
+
+    def _tell_seconds(self, instance: Any) -> None:
+        """Add up the time of the job's tasks, of every run that Databricks made of it. It is a courtesy."""
+        seconds: dict[str, float] = {}
+        try:
+            for run_id in instance.xcom_pull(task_ids=self.task_id, key=_JOB_RUNS) or []:
+                for task in self._hook.get_run(run_id).get("tasks") or []:
+                    seconds[task["task_key"]] = seconds.get(task["task_key"], 0.0) + _task_seconds(task)
+        except (DatabricksApiError, AirflowException) as error:
+            self.log.warning("how long the job took cannot be read, so its cost counts without it: %s", error)
+            return
+        instance.xcom_push(key=JOB_SECONDS, value=seconds)
 
     def places(self) -> dict[str, Any]:
         """What every job on the tables is told: the use case, and where the settings say that tables and models lie."""
@@ -155,6 +173,7 @@ class JobRunOperator(DatabricksSubmitRunOperator):
         Submitting with the token of an existing run returns that run, so asking starts at most one.
         """
         token, refusal = run_key, ""
+        self._runs.clear()
         for attempt in range(1, MAX_ATTEMPTS + 1):
             token = f"{run_key[:61]}-{attempt}"
             self.idempotency_token = token
@@ -162,10 +181,11 @@ class JobRunOperator(DatabricksSubmitRunOperator):
             if isinstance(state, DatabricksApiError):
                 self.run_id, refusal = None, f", last answer {state}"
                 self.log.info("the Databricks run of token %s was deleted in the workspace: %s", token, state)
-            elif not state.is_terminal or state.is_successful:
+                continue
+            self._runs.append(int(self.run_id or 0))
+            if not state.is_terminal or state.is_successful:
                 return token
-            else:
-                self.log.info("Databricks run %s of an earlier try ended as %s", self.run_id, state.result_state)
+            self.log.info("Databricks run %s of an earlier try ended as %s", self.run_id, state.result_state)
         raise AirflowFailException(
             f"{MAX_ATTEMPTS} Databricks runs of this task have failed or were deleted (last token {token}{refusal}): "
             f"mend the cause that the last run's page shows, then trigger a new run of {context['ti'].dag_id}"
@@ -222,6 +242,13 @@ def _compute(configured: Settings, code_path: str) -> tuple[dict[str, Any], list
             "libraries": [{"requirements": requirements}],
         }, []
     return {}, []
+
+
+def _task_seconds(task: dict[str, Any]) -> float:
+    """What Databricks says of a task's time, in milliseconds: its parts, or where it has none, beginning and end."""
+    parts = [task.get(f"{part}_duration") or 0 for part in ("setup", "execution", "cleanup")]
+    passed = (task.get("end_time") or 0) - (task.get("start_time") or 0)
+    return round((sum(parts) or max(passed, 0)) / 1000, 1)
 
 
 def _cause(trace: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
+from kubernetes.utils import parse_quantity
 
 from lifecycle import images, settings
 from lifecycle.hooks import targets
@@ -69,6 +70,11 @@ def pod_security() -> k8s.V1PodSecurityContext:
 def resources() -> k8s.V1ResourceRequirements:
     """Small: these pods wait most of the time."""
     return k8s.V1ResourceRequirements(requests={"cpu": "50m", "memory": "64Mi"}, limits={"cpu": "1", "memory": "256Mi"})
+
+
+def vcpus() -> float:
+    """What the pod of a step asks for: its container, and the sidecar that hands its report over."""
+    return float(2 * parse_quantity(resources().requests["cpu"]))
 
 
 def labels(work: Work) -> dict[str, str]:

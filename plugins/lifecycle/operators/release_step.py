@@ -21,7 +21,7 @@ from lifecycle.image_reference import ImageReference, ImageReferenceError
 from lifecycle.operators import pods
 from lifecycle.operators.group_step import GroupStep, PlaceError
 from lifecycle.operators.local_steps import LocalSteps
-from lifecycle.operators.steps import Step, StepError, Work, failed_checks, refuse_unapproved, told
+from lifecycle.operators.steps import Step, StepError, Work, failed_checks, refuse_unapproved, refuse_unsigned, told
 from lifecycle.trace import trace_parent
 from training.use_case import Target
 
@@ -119,19 +119,21 @@ class ScoringStepOperator(KubernetesPodOperator):
         self._deployed_image: ImageReference | None = None
 
     def execute(self, context: Any) -> Any:
-        """Refuse what was not approved or does not belong there, then do the step where the connection says."""
+        """Refuse what is not approved, not signed or does not belong there; then do the step where it is to be done."""
         work = self._work(context)
         self._deployed_image = work.image  # for ``image`` becomes the pod's own
         self.log.info("%s: version %s, image %s", self._what, work.version or "(none)", work.image or "(none)")
         connection = BaseHook.get_connection(self.conn_id)
         if self.step == "try":
             return self._run_group(connection, work, context)
-        refuse_unapproved(work, _image(self.approved_image), self._running(work))
+        running = self._running(work)
+        refuse_unapproved(work, _image(self.approved_image), running)
         if work.image is not None:
             try:
                 targets.refuse_foreign(self.use_case, self.target, work.image)
             except targets.TargetError as error:
                 raise AirflowFailException(str(error)) from error
+        refuse_unsigned(work, running)
         if connection.conn_type == "gunicorn":
             return self._run_embedded(connection, work, context)
         self._shape_pod(work)
@@ -207,6 +209,7 @@ class ScoringStepOperator(KubernetesPodOperator):
             targets.refuse_unlisted(self.use_case, "qa", step.image)
         except (PlaceError, targets.TargetError) as error:
             raise AirflowFailException(str(error)) from error
+        refuse_unsigned(work, None)
         return self._judged(self._run(step), context)
 
     # --- Kubernetes ---

@@ -8,6 +8,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle import settings
 from lifecycle.image_reference import ImageReference
+from lifecycle.signing import check
 from training import use_case as definitions
 from training.use_case import Target
 
@@ -76,6 +77,20 @@ def told(report: dict[str, Any]) -> str:
     runs = f"version {report['version']} runs since {report['since']}" if report["image"] else "nothing runs there now"
     where = "beside" if report.get("beside") else "in the place of"
     return f"{runs}, {where} version {before['version']}" if before else runs
+
+
+def refuse_unsigned(work: Work, running: ImageReference | None) -> None:
+    """Run no image that nobody has signed as that of this version; raises ``AirflowFailException``.
+
+    What runs there already may be put back, and a service may be stopped and resumed whatever it is: neither brings
+    anything in.
+    """
+    if work.image is None or work.step in ("stop", "resume") or (work.step == "restore" and work.image == running):
+        return
+    try:
+        check.image(work.use_case, work.image, work.version)
+    except check.UnsignedError as error:
+        raise AirflowFailException(f"{work.target} refuses {work.image}: {error}") from error
 
 
 def refuse_unapproved(work: Work, approved: ImageReference | None, running: ImageReference | None) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from airflow.sdk.exceptions import AirflowFailException
+
 from lifecycle import settings
 from lifecycle.operators.job_run import JobRunOperator
 from training import use_case as definitions
@@ -17,7 +19,12 @@ class TrainingRunOperator(JobRunOperator):
     def config(self, context: Any) -> dict[str, Any]:
         """The DAG's params over the settings; thresholds are the definition's own."""
         configured, definition = settings.load(), definitions.load(self.use_case)
-        found, params = configured.of(self.use_case), context["params"]
+        found, params, signing = configured.of(self.use_case), context["params"], configured.signing
+        if signing.required and not signing.bundle_key:
+            raise AirflowFailException(
+                "bundles have to be signed, and bundle_key of [signing] in the settings names no key: name one, which "
+                "`make signing-key` makes (docs/signing.md), or set required to false"
+            )
         return {
             "use_case": self.use_case,
             "data": params.get("data") or found.data,
@@ -28,6 +35,8 @@ class TrainingRunOperator(JobRunOperator):
             "model_name": found.model_name,
             "experiment": found.experiment,
             "parallel_trials": configured.training.parallel_trials,
+            "signing_key": signing.bundle_key,
+            "signing_credential": signing.bundle_credential,
             "code_hash": self.code["code_hash"],
             "git_revision": self.code["git_revision"],
         }

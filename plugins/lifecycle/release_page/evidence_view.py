@@ -9,8 +9,8 @@ import msgspec
 from msgspec import UnsetType
 
 from lifecycle import settings
+from lifecycle.evidence import cost, gate_body, headline, links
 from lifecycle.evidence import document as evidence
-from lifecycle.evidence import gate_body, headline, links
 from lifecycle.evidence.document import Evidence
 from lifecycle.evidence.gate_body import Table
 from lifecycle.evidence.headline import Headline
@@ -48,6 +48,8 @@ class EvidencePage(msgspec.Struct, frozen=True, kw_only=True):
     facts: list[str]
     shown: list[tuple[str, Table]]
     """Further tables of the evaluation, by title."""
+    cost: Table | None
+    cost_said: str
     trial: str
     """What the trial before staging found, in a sentence; empty without one."""
     has_staging: bool
@@ -102,6 +104,8 @@ def _page(document: Evidence, stored: bytes) -> EvidencePage:
         impact=gate_body.impact_table(impact) if impact else None,
         facts=headline.facts(evaluation),
         shown=gate_body.shown_tables(evaluation),
+        cost=Table(*cost.table(document.cost)) if document.cost else None,
+        cost_said=cost.sentence(document.cost) if document.cost else "",
         trial=headline.trial(document),
         has_staging=not isinstance(document.staging_report, UnsetType),
         period=headline.period(evaluation),

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lifecycle import settings
+from lifecycle.evidence import cost, gate_body, headline, links
 from lifecycle.evidence import document as evidence
-from lifecycle.evidence import gate_body, headline, links
 from lifecycle.evidence.document import Evidence
 from lifecycle.evidence.gate_body import Table
 from lifecycle.evidence.signature import SignatureError
@@ -106,6 +106,8 @@ class Night(msgspec.Struct, frozen=True):
     """What people read of the quality of its answers, by title; mostly empty, and for forecasts alone."""
     alerts: str = ""
     """What people were alerted of; mostly empty."""
+    cost: str = ""
+    """What closing it has used and costs, in a line; empty but for the last of those that were closed together."""
 
     @property
     def kind(self) -> str:
@@ -131,6 +133,18 @@ class RegistryView(msgspec.Struct, frozen=True):
     """The quality of the last periods' answers, the newest first; ``None`` where none say it."""
     unreadable: list[str]
     """Evidence that could not be read, and why."""
+
+    @property
+    def costs(self) -> list[tuple[str, str]]:
+        """What is known of cost, newest first: of the last release, and of the last night that says it."""
+        documents = sorted((one.document for one in self.releases), key=lambda one: one.release.requested_at)
+        releases = [
+            (f"Release of version {document.model.version}", cost.sentence(document.cost))
+            for document in documents[-1:]
+            if document.cost
+        ]
+        nights = [(f"Night of {night.window}", night.cost) for night in reversed(self.nights) if night.cost]
+        return releases + nights[:1]
 
 
 def read(use_case: str) -> RegistryView:
@@ -302,6 +316,7 @@ def _nights(use_case: str) -> list[Night]:
             run_url=links.mlflow_run(settings.load().mlflow_url, run.info.experiment_id, run.info.run_id),
             figures=msgspec.json.decode(run.data.tags.get(tags.FIGURES, "{}"), type=dict[str, str]),
             alerts=run.data.tags.get(tags.ALERTS, ""),
+            cost=run.data.tags.get(tags.COST, ""),
         )
         for run in reversed(registry.recent_windows(use_case, NIGHTS))
     ]

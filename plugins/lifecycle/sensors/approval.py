@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 import msgspec
-from airflow.sdk import NEVER_EXPIRE, BaseSensorOperator, Param
+from airflow.sdk import BaseSensorOperator, Param
 from airflow.sdk.bases.branch import BranchMixIn
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
+from airflow.sdk.execution_time.context import NEVER_EXPIRE
 from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
 from lifecycle import four_eyes, messages, settings

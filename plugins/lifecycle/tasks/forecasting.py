@@ -10,7 +10,9 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from lifecycle import released_model, settings
 from lifecycle.alerts import Alert, send_once
+from lifecycle.evidence import cost
 from lifecycle.hooks import airflow_api, registry
+from lifecycle.tasks import metering
 from lifecycle.tasks.retraining import once_a_run, tables_path
 from lifecycle.tasks.scoring import day_of
 from training import use_case as definitions
@@ -107,7 +109,9 @@ def announce_forecasts(use_case: str, pinned: dict[str, Any]) -> dict[str, Any]:
     context: Any = get_current_context()
     run = context["dag_run"]
     cycles = [read_pinned(use_case, pinned, role) for role in ROLES if pinned[role]]
-    airflow_api.set_run_note(run.dag_id, run.run_id, "\n".join(cycle.note for cycle in cycles))
+    used = metering.of_batch(context, sum(cycle.rows for cycle in cycles), ("score", "score_beside"))
+    notes = [*(cycle.note for cycle in cycles), f"Cost: {cost.sentence(used)}"]
+    airflow_api.set_run_note(run.dag_id, run.run_id, "\n".join(notes))
     standing = next((cycle for cycle in cycles if cycle.took_over), cycles[0])
     refused = [cycle for cycle in cycles if cycle.compared and not cycle.took_over]
     send_once(tables_path(use_case), [Alert(use_case, "beside", cycle.day, cycle.note) for cycle in refused])

@@ -24,7 +24,9 @@ from lifecycle.hooks.stop_switch import refuse_while_stopped
 from lifecycle.idempotency import action_key
 from lifecycle.image_reference import ImageReference
 from lifecycle.sensors import approval
+from lifecycle.signing import check
 from lifecycle.task_ids import AWAIT_APPROVAL, RECORD_APPROVAL
+from lifecycle.tasks import metering
 from lifecycle.trace import trace_id
 from training import use_case as definitions
 from training.impact.record import Preview
@@ -65,6 +67,7 @@ def resolve_candidate(use_case: str) -> dict[str, Any]:
             f"version {version.version} has no training run: train it with {definitions.load(use_case).train_dag}"
         )
     production = _in_production(use_case)
+    _refuse_unsigned(use_case, production)
     airflow_api.tell(context, _offer(version.version, production["version"], announced))
     task_links.show(context["ti"], task_links.of_version(use_case, version, registry.experiment_of(version.run_id)))
     return {
@@ -106,6 +109,7 @@ def _image(built: dict[str, Any]) -> evidence.Image:
         sbom_digest=built.get("sbom_digest", ""),
         base=built.get("base", ""),
         scan=msgspec.convert(built["scan"], Scan) if "scan" in built else UNSET,
+        signed_by=msgspec.convert(built["signed_by"], evidence.Signed) if "signed_by" in built else UNSET,
     )
 
 
@@ -149,7 +153,11 @@ def gather_evidence(
 def gather_evidence_of_model(use_case: str, candidate: dict[str, Any], code: dict[str, Any]) -> dict[str, Any]:
     """As ``gather_evidence``, where no server answers requests: what is approved is the bundle and the code."""
     version = registry.resolve(use_case, candidate["version"])
-    return _gather(use_case, candidate, version, released_model.content(version, code["code_hash"]), UNSET, None)
+    try:
+        content = released_model.content(use_case, version, code["code_hash"])
+    except check.UnsignedError as error:
+        raise AirflowFailException(str(error)) from error
+    return _gather(use_case, candidate, version, content, UNSET, None)
 
 
 def _gather(
@@ -192,6 +200,7 @@ def _gather(
         drift=recent_drift(use_case),
         answer_by=(datetime.now(UTC) + settings.load().release.response_timeout).isoformat(timespec="seconds"),
         stage_seconds=_stage_seconds(context),
+        cost=metering.of_release(context, version.tags, (staging_report, trial_report), preview),
     )
     document, body = evidence.kept(document) or (document, _render(document))
     evidence.store_text(document, body)
@@ -307,20 +316,33 @@ def record_approval(use_case: str, candidate: dict[str, Any]) -> str:
             f"({running['image'] or 'nothing'}) runs there, not {replaced['version'] or '(none)'} "
             f"({replaced['image'] or 'nothing'}). Release version {version.version} again"
         )
-    _refuse_no_way_back(use_case, replaced["image"])
+    _refuse_no_way_back(use_case, replaced)
     return str(image)
 
 
-def _refuse_no_way_back(use_case: str, image: str) -> None:
+def _refuse_no_way_back(use_case: str, running: dict[str, str]) -> None:
     """Start nothing in production where what it runs by now could not be put back."""
-    if not image:
+    if not running["image"]:
         return
     try:
-        targets.refuse_foreign(use_case, "production", ImageReference.parse(image))
+        targets.refuse_foreign(use_case, "production", ImageReference.parse(running["image"]))
     except targets.TargetError as error:
-        raise AirflowFailException(
-            f"what production runs could not be put back if this release fails: {error}"
-        ) from error
+        raise _no_way_back(error) from error
+    _refuse_unsigned(use_case, running)
+
+
+def _refuse_unsigned(use_case: str, running: dict[str, str]) -> None:
+    """Begin nothing where nobody has signed what production runs, so that no step would put it back."""
+    if not running["image"]:
+        return
+    try:
+        check.image(use_case, ImageReference.parse(running["image"]), running["version"])
+    except check.UnsignedError as error:
+        raise _no_way_back(error) from error
+
+
+def _no_way_back(why: ValueError) -> AirflowFailException:
+    return AirflowFailException(f"what production runs could not be put back if this release fails: {why}")
 
 
 @task

@@ -12,9 +12,12 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from lifecycle import settings
 from lifecycle.alerts import Alert, send_once
+from lifecycle.evidence import cost
 from lifecycle.hooks import airflow_api, registry, targets
 from lifecycle.idempotency import action_key
+from lifecycle.tasks import metering
 from training.inference_log import layout
+from training.registry import tags
 
 if TYPE_CHECKING:
     from training.drift.verdict import Verdict
@@ -167,7 +170,9 @@ def decide(use_case: str, nights: Sequence[str]) -> dict[str, str]:
         send_once(tables, alerts)
         if alerts:
             text = "; ".join(f"{alert.kind}: {alert.text}" for alert in alerts)
-            registry.mark_alerts(use_case, verdict.night, text[:_TAG_LIMIT])
+            registry.mark_night(use_case, verdict.night, tags.ALERTS, text[:_TAG_LIMIT])
+    used = metering.of_nights(context, use_case, len(verdicts), sum(verdict.records for verdict in verdicts))
+    registry.mark_night(use_case, last.night, tags.COST, cost.sentence(used))
     if not (wanted := [verdict for verdict in verdicts if verdict.retrain]):
         raise AirflowSkipException(last.note)
     log.info(last.note)

@@ -9,6 +9,7 @@ from lifecycle.evidence import document as evidence
 from lifecycle.hooks import registry
 from lifecycle.hooks.stop_switch import refuse_while_stopped
 from lifecycle.image_reference import ImageReference
+from lifecycle.signing import check
 from lifecycle.task_ids import PROMOTE, RECORD_APPROVAL, RESTORE_PRODUCTION
 from training import use_case as definitions
 from training.registry import tags
@@ -29,7 +30,7 @@ def release_in_production(use_case: str, instance: Any) -> str | None:
 
 @task
 def resolve_earlier_release(use_case: str) -> dict[str, Any]:
-    """Find a version that was approved before and its image.
+    """Find a version that was approved before and its image, which must be signed.
 
     Refuses while production is stopped, or a release changes it.
     """
@@ -43,6 +44,10 @@ def resolve_earlier_release(use_case: str) -> dict[str, Any]:
     version = registry.resolve(use_case, context["params"].get("version"), alias=tags.PREVIOUS_CHAMPION)
     approved = version.tags.get(tags.APPROVED_IMAGE, "")
     document = evidence.read_approved(use_case, version, ImageReference.parse(approved) if approved else None)
+    try:
+        check.image(use_case, document.image.content, version.version)
+    except check.UnsignedError as error:
+        raise AirflowFailException(f"production does not go back to version {version.version}: {error}") from error
     return {
         "name": version.name,
         "version": version.version,

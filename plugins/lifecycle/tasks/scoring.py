@@ -9,7 +9,9 @@ from airflow.sdk import Asset, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle import settings
+from lifecycle.evidence import cost
 from lifecycle.hooks import airflow_api, registry
+from lifecycle.tasks import metering
 from lifecycle.tasks.retraining import once_a_run, tables_path
 from training import use_case as definitions
 from training.registry import tags
@@ -72,7 +74,8 @@ def announce_scores(use_case: str, pinned: dict[str, Any]) -> dict[str, Any]:
             "succeeded: do tables and job_tables of the settings file name the same place, or has another run scored "
             "the same date?"
         )
-    airflow_api.set_run_note(run.dag_id, run.run_id, batch.note)
+    used = metering.of_batch(context, batch.scored)
+    airflow_api.set_run_note(run.dag_id, run.run_id, f"{batch.note}\nCost: {cost.sentence(used)}")
     extra = {"day": batch.day, "version": batch.version, "rows": batch.rows, "rejected": batch.rejected}
     context["outlet_events"][Asset(definitions.load(use_case).scores_asset)].extra = extra
     return extra

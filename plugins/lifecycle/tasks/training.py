@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import msgspec
 from airflow.sdk import Asset, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from lifecycle import settings, task_links
 from lifecycle.hooks import airflow_api, registry
+from lifecycle.task_ids import JOB_SECONDS, TRAIN_AND_REGISTER
 from training import use_case as definitions
 from training.registry import tags
 
@@ -37,6 +39,8 @@ def announce_model_version(use_case: str, run_key: str) -> dict[str, str]:
         reasons = "; ".join(evaluation["reasons"])
         airflow_api.tell(context, f"Nothing was registered: {reasons}")
         raise AirflowSkipException(f"nothing was registered: {reasons}")
+    if seconds := context["ti"].xcom_pull(task_ids=TRAIN_AND_REGISTER, key=JOB_SECONDS):
+        registry.set_tags(version, {tags.JOB_SECONDS: msgspec.json.encode(seconds).decode()})
     extra = {"name": version.name, "version": version.version, "run_id": version.run_id}
     context["outlet_events"][Asset(definitions.load(use_case).version_asset)].extra = extra
     verdict = version.tags.get(tags.VERDICT, "")

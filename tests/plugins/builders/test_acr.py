@@ -17,6 +17,7 @@ from lifecycle.builders.acr import RUN_ID as RUN_ID_KEY
 from lifecycle.builders.acr import AcrBuilder
 from lifecycle.builders.context import KEY_LABEL, Inputs
 from lifecycle.image_reference import ImageReference
+from tests.support.airflow import Memory
 from tests.support.azure_double import DIGEST, RUN_ID, AzureDouble
 from tests.support.certificate import write_certificate
 
@@ -33,13 +34,6 @@ INPUTS = Inputs(
 )
 NAME = f"attrition-scoring:{INPUTS.tag}"
 OURS = {KEY_LABEL: INPUTS.key}
-
-
-class Memory(dict):
-    """Airflow's task state store has get and set."""
-
-    def set(self, key, value):
-        self[key] = value
 
 
 @pytest.fixture(scope="module")

@@ -57,6 +57,7 @@ def test_release_file_says_where_the_image_comes_from(built):
         "data_digest": "d",
         "revision": "abc",
         "extras": [],
+        "signed_by": None,
     }
 
 

@@ -49,7 +49,11 @@ def document(hostile="x", note="", **evaluation):
                 "data": {"source": hostile, "original_rows": 1470, "labelled_rows": 30},
                 **evaluation,
             },
-            "image": {**dict.fromkeys(("reference", "sbom_digest"), hostile), "scan": scan(hostile)},
+            "image": {
+                **dict.fromkeys(("reference", "sbom_digest"), hostile),
+                "scan": scan(hostile),
+                "signed_by": {what: {"signer": hostile, "key": hostile} for what in ("bundle", "image")},
+            },
             "staging_report": {
                 "checks": [{"name": hostile, "passed": passed, "detail": hostile} for passed in (True, False)]
             },

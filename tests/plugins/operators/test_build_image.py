@@ -15,10 +15,13 @@ from lifecycle import settings
 from lifecycle.builders.folder import BundleBuilder
 from lifecycle.hooks import registry
 from lifecycle.image_reference import ImageReference
-from lifecycle.operators.build_image import BuildImageOperator
-from tests.support.airflow import USE_CASE, make_settings
+from lifecycle.operators.build_image import BUILT, BuildImageOperator
+from lifecycle.signing import check, places
+from tests.support.airflow import USE_CASE, Memory, make_settings
 from tests.support.bundles import make_bundle
+from tests.support.signing import make_key, required
 from training.registry import tags
+from training.signing import bundle as bundle_signature
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +52,10 @@ def model(mlflow_connection, connections, monkeypatch, tmp_path):
     return SimpleNamespace(name=name, add=add, images=images)
 
 
-def build(version):
+def build(version, memory=None):
     with DAG("attrition_release", schedule=None):
         operator = BuildImageOperator(task_id="build_image", use_case=USE_CASE, model_version=version)
-    return operator.execute({"task_state_store": {}})
+    return operator.execute({"task_state_store": Memory() if memory is None else memory})
 
 
 def test_version_is_built_once_and_found_the_second_time(model, bundles):
@@ -122,6 +125,138 @@ def test_kill_of_the_task_ends_the_build(model, bundles, monkeypatch):
         operator = BuildImageOperator(task_id="build_image", use_case=USE_CASE, model_version=version)
     operator.on_kill()
     assert cancelled == []  # nothing was under way
-    operator.execute({"task_state_store": {}})
+    operator.execute({"task_state_store": Memory()})
     operator.on_kill()
     assert cancelled == [True]
+
+
+@pytest.fixture
+def held(tmp_path):
+    """Keys of the training job, of the builds, and of somebody else."""
+    return SimpleNamespace(**{name: make_key(tmp_path, name) for name in ("training", "builds", "mallory")})
+
+
+@pytest.fixture
+def signed(model, held, monkeypatch):
+    """Signatures are required; ``signed(bundle, key)`` registers a version whose bundle is signed.
+
+    What is built is not asked for its golden answers, which take a second each time.
+    """
+    monkeypatch.setattr(BundleBuilder, "_verify", lambda self, staged: None)
+    configured = make_settings({"model_name": model.name}, signing=required(held.training, held.builds))
+    monkeypatch.setattr(settings, "load", lambda: configured)
+
+    def add(bundle, signer=held.training, of=None):
+        version = model.add(bundle)
+        registered = registry.resolve(USE_CASE, version)
+        name = bundle_signature.subject(model.name, (of or registered).run_id)
+        text = bundle_signature.sign(bundle, name, signer.key)
+        registry.client().log_text(registered.run_id, text, tags.BUNDLE_SIGNATURE_FILE)
+        return version
+
+    return add
+
+
+def test_what_is_built_is_signed_and_said_by_whom(signed, model, bundles, held):
+    version = signed(bundles[0])
+    built = build(version)
+    assert built["signed_by"] == {
+        "bundle": {"signer": "training", "key": held.training.listed.id},
+        "image": {"signer": "builds", "key": held.builds.listed.id},
+    }
+    told = json.loads((model.images / built["tag"] / "release.json").read_text())
+    assert told["signed_by"] == built["signed_by"]["bundle"], "the server's /version shows it"
+    assert build(version) == {**built, "reused": True}
+
+
+def test_bundle_that_nobody_has_signed_is_not_built_and_the_command_is_named(signed, model, bundles):
+    version = model.add(bundles[0])
+    with pytest.raises(
+        AirflowFailException,
+        match=rf"version {version} of {model.name} is not signed: .*has no artifact signatures/bundle\.json\. "
+        rf"Train again with attrition_train, or sign it, .*make sign USE_CASE=attrition VERSION={version}",
+    ):
+        build(version)
+    assert not model.images.exists()
+
+
+@pytest.mark.parametrize("fault", ["a changed byte", "an extra file", "another key", "another version's signature"])
+def test_bundle_whose_signature_does_not_hold_is_not_built(signed, model, bundles, held, fault):
+    if fault == "another key":
+        version, why = signed(bundles[0], held.mallory), "none of the keys listed"
+    elif fault == "another version's signature":
+        version = signed(bundles[0], of=registry.resolve(USE_CASE, signed(bundles[0])))
+        why = "its signature is that of"
+    else:
+        version, why = (
+            signed(bundles[0]),
+            {"a changed byte": "changed: examples.json", "an extra file": "not signed: x"}[fault],
+        )
+        name = "examples.json" if fault == "a changed byte" else "x"
+        registry.client().log_text(registry.resolve(USE_CASE, version).run_id, "{}", f"model/artifacts/bundle/{name}")
+    with pytest.raises(AirflowFailException, match=f"is not signed: .*{why}"):
+        build(version)
+    assert not model.images.exists()
+
+
+def test_build_that_was_killed_before_it_could_sign_is_signed_by_the_next_try_and_not_built_again(
+    signed, model, bundles, held, monkeypatch
+):
+    version, memory = signed(bundles[0]), Memory()
+    with monkeypatch.context() as killed:
+        killed.setattr(check, "sign_image", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            build(version, memory)
+    again = build(version, memory)
+    assert (again["reused"], again["image"]) == (True, memory[BUILT])
+    assert again["signed_by"]["image"]["key"] == held.builds.listed.id
+    place = places.of(ImageReference.parse(again["image"]))
+    first = place.read()
+    build(version, memory)
+    assert len(place.read()) == 1
+    assert place.read() == first, "signed once"
+
+
+def test_image_that_was_found_unsigned_is_built_again_and_not_signed_as_it_is(signed, model, bundles):
+    version = signed(bundles[0])
+    planted = build(version)
+    (model.images / f"{planted['tag']}.sig").unlink()
+    built = build(version)
+    assert built["reused"] is False
+    assert len(places.of(ImageReference.parse(built["image"])).read()) == 1
+
+
+def test_build_without_a_key_that_counts_says_which_line_is_missing(signed, model, bundles, held, monkeypatch):
+    version = signed(bundles[0])
+    for signing, why in (
+        (required(held.training, held.builds._replace(place=held.mallory.place)), "not listed in image_keys"),
+        (
+            required(held.training, held.builds._replace(place="")),
+            "image_key of .signing. in the settings names no key",
+        ),
+    ):
+        configured = make_settings({"model_name": model.name}, signing=signing)
+        monkeypatch.setattr(settings, "load", lambda configured=configured: configured)
+        with pytest.raises(AirflowFailException, match=f"cannot be signed: .*{why}"):
+            build(version)
+
+
+def test_where_signatures_are_not_required_an_unsigned_bundle_is_built_and_nobody_is_named(model, bundles):
+    assert build(model.add(bundles[0]))["signed_by"] == {"bundle": None, "image": None}
+
+
+def test_version_of_before_is_signed_by_hand_and_built_then(signed, model, bundles):
+    from lifecycle.signing import __main__ as by_hand
+
+    version = model.add(bundles[0])
+    (line,) = by_hand.sign(USE_CASE, version)
+    assert line.startswith(f"signed the bundle of version {version}: training (key ")
+    image = build(version)["image"]
+    registry.set_tags(registry.resolve(USE_CASE, version), {tags.IMAGE: image})
+    assert [line.partition(" already")[0] for line in by_hand.sign(USE_CASE, version)] == [
+        f"the bundle of version {version} is signed", f"{image} is signed",
+    ]  # fmt: skip
+    places.of(ImageReference.parse(image)).write([])
+    assert by_hand.sign(USE_CASE, version, "bundle") == by_hand.sign(USE_CASE, version, "bundle"), "and no image"
+    assert by_hand.sign(USE_CASE, version, "image")[0].startswith(f"signed {image}: builds (key ")
+    assert build(version)["reused"] is True

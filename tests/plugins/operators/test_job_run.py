@@ -17,8 +17,10 @@ from lifecycle.operators.job_run import MAX_ATTEMPTS, JobRunOperator, job_tasks
 from lifecycle.operators.nightly_run import NightlyRunOperator
 from lifecycle.operators.preview_run import PreviewRunOperator
 from lifecycle.operators.training_run import TrainingRunOperator
+from lifecycle.task_ids import JOB_SECONDS
 from lifecycle.tasks import publish
 from tests.support.airflow import USE_CASE, make_settings
+from tests.support.signing import make_key, required
 from training.config import JobConfig
 from training.drift.limits import Limits
 from training.nightly_job import NightlyConfig
@@ -48,6 +50,21 @@ def test_job_is_told_its_use_case_and_what_follows_from_it(monkeypatch):
     found = load(USE_CASE)
     assert (config.use_case, config.model_name, config.trials) == (USE_CASE, found.model_name, found.trials)
     assert (config.data, config.code_hash) == ("default.csv", "0123")
+
+
+def test_training_job_is_told_where_its_signing_key_is_and_never_the_key(monkeypatch, tmp_path):
+    held = make_key(tmp_path, "training")
+    signing = msgspec.structs.replace(required(held, held), bundle_credential="lifecycle-signing")
+    monkeypatch.setattr(settings, "load", lambda: make_settings({"data": "d.csv"}, signing=signing))
+    config = TrainingRunOperator(task_id="job", use_case=USE_CASE, code=CODE).config({"params": {}})
+    assert (config["signing_key"], config["signing_credential"]) == (held.place, "lifecycle-signing")
+    assert "PRIVATE" not in json.dumps(config)
+
+
+def test_training_that_could_not_be_signed_is_not_started(monkeypatch):
+    monkeypatch.setattr(settings, "load", lambda: make_settings({"data": "d.csv"}, signing=settings.Signing()))
+    with pytest.raises(AirflowFailException, match=r"bundle_key of \[signing\] in the settings names no key"):
+        TrainingRunOperator(task_id="job", use_case=USE_CASE, code=CODE).config({"params": {}})
 
 
 def test_nightly_job_is_told_limits_and_places(monkeypatch):
@@ -162,6 +179,19 @@ class Workspace:
         return RunState(life_cycle_state=life, result_state=result)
 
 
+class Instance(SimpleNamespace):
+    """What an operator needs of its task instance; keeps what is pushed."""
+
+    def __init__(self):
+        super().__init__(dag_id="attrition_train", run_id="r1", task_id="train_and_register", pushed={})
+
+    def xcom_push(self, key, value):
+        self.pushed[key] = value
+
+    def xcom_pull(self, task_ids, key):
+        return self.pushed.get(key) if task_ids == self.task_id else None
+
+
 FAILED = ("TERMINATED", "FAILED")
 DELETED = ("DELETED", "")
 GONE = (("GONE", "Run 2 does not exist."), ("GONE", "Run: 2 in job: 7 doesn't exist"))
@@ -180,7 +210,7 @@ def start(monkeypatch):
     """Run the operator up to the point where it would wait, against a workspace; returns the token it used."""
     monkeypatch.setattr(settings, "load", configured)
 
-    def run(workspace):
+    def run(workspace, instance=None):
         operator = TrainingRunOperator(task_id="train_and_register", use_case=USE_CASE, code=CODE)
         operator.__dict__["_hook"] = workspace
         monkeypatch.setattr(
@@ -188,10 +218,7 @@ def start(monkeypatch):
             "execute",
             lambda self, context: workspace.submit_run(self._prepare_submit_json(context)),
         )
-        instance = SimpleNamespace(
-            dag_id="attrition_train", run_id="r1", task_id="train_and_register", xcom_push=lambda key, value: None
-        )
-        operator.execute({"ti": instance, "params": {}})
+        operator.execute({"ti": instance or Instance(), "params": {}})
         workspace.tasks.append(operator.tasks)
         return operator.idempotency_token
 
@@ -302,7 +329,37 @@ def test_ended_job_leaves_what_it_has_written_in_the_log(monkeypatch, capsys):
     )
     state = RunState(life_cycle_state="TERMINATED", result_state="SUCCESS")
     event = {"run_id": 6, "run_page_url": "http://run", "run_state": state.to_json(), "errors": []}
-    operator.execute_complete({}, event)
+    operator.execute_complete({"ti": Instance()}, event)
     told = capsys.readouterr().out
     for line in ("prepare | 1470 employees", "tune | trial 1 of 2: ROC AUC 0.8", "tune | trial 2 of 2: ROC AUC 0.9"):
         assert line in told
+
+
+def test_seconds_of_a_job_are_those_of_all_its_runs_the_failed_ones_too(start, monkeypatch):
+    """Every one of them was paid for."""
+    instance = Instance()
+    start(Workspace(FAILED, ("RUNNING", "")), instance)
+    operator = TrainingRunOperator(task_id="train_and_register", use_case=USE_CASE, code=CODE)
+    runs = {
+        1: [
+            {"task_key": "prepare", "run_id": 11, "start_time": 1_000, "end_time": 5_000},
+            {"task_key": "tune", "run_id": 12, "start_time": 5_000, "end_time": 0},
+        ],
+        2: [
+            {
+                "task_key": "prepare",
+                "run_id": 21,
+                "setup_duration": 500,
+                "execution_duration": 1_500,
+                "end_time": 9_999,
+            },
+            {"task_key": "tune", "run_id": 22, "start_time": 5_000, "end_time": 25_000, "execution_duration": 0},
+        ],
+    }
+    operator.__dict__["_hook"] = SimpleNamespace(
+        get_run=lambda run_id: {"tasks": runs[run_id]}, get_run_output=lambda run_id: {"logs": ""}
+    )
+    state = RunState(life_cycle_state="TERMINATED", result_state="SUCCESS")
+    event = {"run_id": 2, "run_page_url": "http://run", "run_state": state.to_json(), "errors": []}
+    operator.execute_complete({"ti": instance}, event)
+    assert instance.pushed[JOB_SECONDS] == {"prepare": 6.0, "tune": 20.0}

@@ -496,12 +496,24 @@ def test_alerts_of_the_last_nights_are_named_newest_first(page, with_past):
     assert "No alert in these nights" in page.get("/releases").text
     try:
         for night, text in zip(nights, ("drift: Age & more", "silence: none"), strict=True):
-            registry.mark_alerts(USE_CASE, night, text)
+            registry.mark_night(USE_CASE, night, tags.ALERTS, text)
         shown = text_of(mounted_page().get("/releases"))
     finally:
         for one in (newest, before):
             registry.client().delete_tag(one.info.run_id, tags.ALERTS)
     assert f"{nights[0]} drift: Age &amp; more {nights[1]} silence: none" in shown
+
+
+def test_cost_of_the_last_release_and_the_last_night_is_one_line(page, with_past):
+    newest, *_ = registry.recent_windows(USE_CASE, 1)
+    night = newest.data.tags[tags.WINDOW]
+    try:
+        registry.mark_night(USE_CASE, night, tags.COST, "12 s of Databricks jobs: no price in the settings")
+        shown = text_of(mounted_page().get("/releases"))
+    finally:
+        registry.client().delete_tag(newest.info.run_id, tags.COST)
+    assert f"Night of {night}: 12 s of Databricks jobs: no price in the settings." in shown
+    assert re.search(r"Cost\. Release of version \d: 1\.5 build minutes: 0\.03 EUR\. Night", shown)
 
 
 def judged_week(client, number, figures, **more):
@@ -605,6 +617,7 @@ def test_evidence_is_a_page_that_people_read(page, with_past):
     for part in (
         "version 4 asks to replace version 3 in production.",
         "Known faults Python packages: no known fault in 24, advisories of 2026-11-20.",
+        "Bundle signed by training (key abababababab) Image signed by builds (key cdcdcdcdcdcd)",
         "silence is a no.",
         "Nothing has been decided yet",
         "0.861 (0.822 to 0.897)",
@@ -621,6 +634,7 @@ def test_evidence_is_a_page_that_people_read(page, with_past):
     ):
         assert part in shown, part
     assert f"runs/{fourth.run_id}/artifacts/evidence/release-4.json" in answer.text
+    assert "build_image 1.5 build minutes 0.02 EUR 0.03 EUR" in text_of(answer)
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert " style=" not in answer.text
 

@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundExceptio
 
 from lifecycle import alerts, settings
 from lifecycle.hooks import airflow_api, registry
+from lifecycle.task_ids import JOB_SECONDS
 from lifecycle.tasks import retraining
 from tests.support.airflow import USE_CASE, make_settings, run_task
 from tests.support.certificate import write_certificate
@@ -25,11 +26,15 @@ from training.drift.verdict import Quality, Verdict
 from training.evaluation.binary import Estimate
 from training.inference_log import layout
 from training.inference_log.labels import Labels
+from training.registry import tags
 
 QUIET = Verdict(night="2026-11-02", status="quiet", champion="3", records=300, used=200, note="quiet night")
 DRIFTED = msgspec.structs.replace(
     QUIET, night="2026-11-03", status="drifted", confirmed=("Age",), retrain=True, note="drift", data="/t/training/n"
 )
+
+USED = {("curate_and_judge", JOB_SECONDS): {"curate": 9.0, "judge": 3.0}, ("land_logs", "return_value"): {"bytes": 2e6}}
+"""What the tasks before it have told."""
 
 
 @pytest.fixture
@@ -41,13 +46,17 @@ def night(tmp_path, monkeypatch):
     monkeypatch.setattr(airflow_api, "set_run_note", lambda dag_id, run_id, note: notes.append(note))
     monkeypatch.setattr(alerts, "send", lambda alert: sent.append(alert) or True)
     monkeypatch.setattr(retraining, "service_is_up", lambda use_case: True)
-    monkeypatch.setattr(registry, "mark_alerts", lambda use_case, night, text: marked.update({night: text}))
+    monkeypatch.setattr(registry, "mark_night", lambda use_case, night, tag, text: marked.update({(night, tag): text}))
 
     def run(*verdicts, **params):
         for verdict in verdicts:
             folder = layout.night_folder(tmp_path, "nights", date.fromisoformat(verdict.night))
             layout.write_json(folder / layout.VERDICT, msgspec.to_builtins(verdict))
-        context = {"params": params, "dag_run": SimpleNamespace(dag_id="attrition_retrain_nightly", run_id="r1")}
+        context = {
+            "params": params,
+            "dag_run": SimpleNamespace(dag_id="attrition_retrain_nightly", run_id="r1"),
+            "ti": SimpleNamespace(xcom_pull=lambda task_ids, key="return_value": USED.get((task_ids, key))),
+        }
         return run_task(retraining.decide, context, USE_CASE, [verdict.night for verdict in verdicts])
 
     return SimpleNamespace(decide=run, notes=notes, sent=sent, marked=marked)
@@ -58,13 +67,18 @@ def test_quiet_night_skips_and_the_note_says_why(night):
         night.decide(QUIET)
     assert night.notes == ["quiet night"]
     assert night.sent == []
-    assert night.marked == {}
+    assert night.marked == {
+        (
+            "2026-11-02",
+            tags.COST,
+        ): "12 s of Databricks jobs, 0.002 GB of logs, 300 records scored: no price in the settings"
+    }, "for the release page"
 
 
 def test_confirmed_drift_starts_one_training_run_named_after_the_night(night):
     assert night.decide(DRIFTED) == {"run_id": "retrain__2026-11-03", "data": "/t/training/n"}
     assert [alert.kind for alert in night.sent] == ["drift"]
-    assert night.marked == {"2026-11-03": "drift: Drift is confirmed over 2 nights: Age"}, "for the release page"
+    assert night.marked["2026-11-03", tags.ALERTS] == "drift: Drift is confirmed over 2 nights: Age", "for the page"
 
 
 def test_night_that_is_decided_again_repeats_no_alert(night):

@@ -103,6 +103,7 @@ def context(run_id="run-1", **params):
         task_id="any",
         get_task_breadcrumbs=lambda **_: [],
         xcom_push=lambda key, value: None,
+        xcom_pull=lambda task_ids, key="return_value": None,
         get_dr_count=lambda **_: 0,
         get_task_states=lambda **_: {},
     )
@@ -153,7 +154,7 @@ def test_evidence_of_a_model_has_bundle_and_code_and_no_part_of_a_server(model, 
     now, _, shown = asked(monkeypatch, version)
     stored = registry.training_artifact(version.run_id, evidence.path(release.release_key(now)))
     assert not {"staging_report"} & set(stored)
-    assert set(stored["image"]) == {"reference", "bundle", "code"}
+    assert set(stored["image"]) == {"reference", "bundle", "code", "signed_by"}
     assert ImageReference.parse(stored["image"]["reference"]).kind == "model"
     schema = json.loads((request.config.rootpath / "docs" / "evidence.schema.json").read_text())
     jsonschema.validate(stored, schema)
@@ -169,11 +170,11 @@ def test_evidence_of_a_model_has_bundle_and_code_and_no_part_of_a_server(model, 
 
 def test_other_code_or_another_bundle_is_another_digest(model):
     version = model.add()
-    before = released_model.content(version, "c0de").reference
-    assert released_model.content(version, "c0df").reference != before
+    before = released_model.content(USE_CASE, version, "c0de").reference
+    assert released_model.content(USE_CASE, version, "c0df").reference != before
     model.bundles.mkdir()
     (model.bundles / version.version).write_text("changed")
-    assert released_model.content(version, "c0de").reference != before
+    assert released_model.content(USE_CASE, version, "c0de").reference != before
 
 
 def test_first_approved_version_is_the_champion_at_once(model, monkeypatch):

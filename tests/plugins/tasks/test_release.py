@@ -19,10 +19,13 @@ from lifecycle.evidence import gate_body, signature
 from lifecycle.hooks import airflow_api, registry
 from lifecycle.image_reference import ImageReference
 from lifecycle.operators.steps import Work, refuse_unapproved
+from lifecycle.settings import Signing
+from lifecycle.signing import check, places
 from lifecycle.tasks import release, rollback
 from lifecycle.trace import trace_id
 from tests.support.airflow import USE_CASE, make_settings, run_task
 from tests.support.image_names import image
+from tests.support.signing import make_key, required
 from training.impact import record
 from training.impact.record import Preview
 from training.registry import tags
@@ -41,6 +44,7 @@ EVALUATION = {
     "reasons": ["all thresholds met"],
 }
 RING = KeyRing.new()
+LENIENT = Signing(required=False)
 FAULT = {"id": "CVE-1", "package": "flask", "version": "3.1.3", "severity": "LOW", "fixed": "3.1.4"}
 SCAN = {"not_scanned": "", "packages": 24, "advisories": "2026-11-20", "faults": [FAULT]}
 BUILT = {"image": image("aa"), "sbom_digest": "sha256:bb", "scan": SCAN}
@@ -52,6 +56,7 @@ CHANGES = {
     "image": ({**BUILT, "image": image("dd")}, REPORT),
     "what staging found": (BUILT, {**REPORT, "passed": False}),
 }
+CRUMBS = [{"task_id": "build_image", "operator": "BuildImageOperator", "duration": 2.04}, {"task_id": "x"}]
 NOTHING = {"version": "", "image": ""}
 
 
@@ -60,8 +65,8 @@ def model(mlflow_connection, connections, monkeypatch):
     """A registered model of its own for each test; ``add()`` registers a version with a training run."""
     name = f"model_{uuid.uuid4().hex[:8]}"
 
-    def configure(keys=RING.public, **of):
-        changed = make_settings({"model_name": name, "experiment": name, **of}, approval_keys=keys)
+    def configure(keys=RING.public, signing=LENIENT, **of):
+        changed = make_settings({"model_name": name, "experiment": name, **of}, approval_keys=keys, signing=signing)
         monkeypatch.setattr(settings, "load", lambda: changed)
 
     configure()
@@ -106,11 +111,12 @@ def context(run_id="run-1", **params):
         dag_id=run.dag_id,
         run_id=run_id,
         task_id="any",
-        get_task_breadcrumbs=lambda **_: [{"task_id": "build_image", "duration": 2.04}, {"task_id": "x"}],
+        get_task_breadcrumbs=lambda **_: [*CRUMBS],
         get_dr_count=lambda **_: 0,
         get_task_states=lambda **_: {},
         pushed=(pushed := {}),
         xcom_push=lambda key, value: pushed.update({key: value}),
+        xcom_pull=lambda task_ids, key="return_value": None,
     )
     return {"dag_run": run, "ti": instance, "params": params, "triggering_asset_events": {}}
 
@@ -246,7 +252,7 @@ def later(monkeypatch):
     night = evidence.Night(window="2026-11-22", verdict="nothing drifted")
     monkeypatch.setattr(release, "recent_drift", lambda use_case: [night])
     now = context()
-    now["ti"].get_task_breadcrumbs = lambda **_: [{"task_id": "build_image", "duration": 99.0}]
+    now["ti"].get_task_breadcrumbs = lambda **_: [{**CRUMBS[0], "duration": 99.0}]
     return now
 
 
@@ -297,6 +303,8 @@ def test_evidence_holds_every_item_and_fits_the_published_schema(model, request)
     assert stored["image"]["sbom_digest"] == "sha256:bb"
     assert stored["image"]["scan"] == SCAN
     assert stored["stage_seconds"] == {"build_image": 2.0}
+    (built,) = stored["cost"]["used"]
+    assert (built["stage"], built["unit"], built["amount"]) == ("build_image", "build minutes", None)
     assert stored["replaces"] == running
     incomplete = {name: value for name, value in stored["evaluation"].items() if name != "thresholds"}
     with pytest.raises(jsonschema.ValidationError, match="'thresholds' is a required property"):
@@ -762,6 +770,47 @@ def test_rollback_takes_no_image_but_the_one_that_its_evidence_was_approved_with
     model.client.set_model_version_tag(model.name, first.version, tags.APPROVED_IMAGE, smuggled)
     with pytest.raises(registry.RegistryError, match="not the one that was approved"):
         run(rollback.resolve_earlier_release, context(version=int(first.version)))
+
+
+@pytest.fixture
+def signing(model, tmp_path, monkeypatch):
+    """Signatures are required from here on; the images' lie in a dictionary, by digest."""
+    held, kept = [make_key(tmp_path, name) for name in ("training", "builds")], {}
+    model.configure(signing=required(*held))
+    kept_of = lambda found: SimpleNamespace(  # noqa: E731
+        read=lambda: kept.get(found.digest, []), write=lambda entries: kept.update({found.digest: entries})
+    )
+    monkeypatch.setattr(places, "of", kept_of)
+    return kept
+
+
+def test_rollback_to_an_unsigned_version_says_so_plainly_and_what_to_do(model, decide, signing):
+    first = released(model, decide)
+    now = context(version=int(first.version))
+    with pytest.raises(
+        AirflowFailException,
+        match=rf"production does not go back to version {first.version}: the image .* is not signed: it has no "
+        rf"signature\. .*make sign USE_CASE=attrition VERSION={first.version}",
+    ):
+        run(rollback.resolve_earlier_release, now)
+    check.sign_image(USE_CASE, AA, "99")
+    with pytest.raises(AirflowFailException, match="its signature is for version 99"):
+        run(rollback.resolve_earlier_release, now)
+    check.sign_image(USE_CASE, AA, first.version)
+    assert run(rollback.resolve_earlier_release, now)["image"] == image("aa")
+
+
+def test_release_does_not_begin_where_what_production_runs_could_not_be_put_back(model, decide, signing, monkeypatch):
+    """It would be refused, unsigned as it is, when the release had failed and production was without a version."""
+    running, version = model.add("a"), model.add("b")
+    monkeypatch.setattr(
+        release.targets, "current", lambda *_: {"image": f"/images/v1@{AA.digest}", "version": running.version}
+    )
+    now = context(version=int(version.version))
+    with pytest.raises(AirflowFailException, match=r"could not be put back if this release fails: .*is not signed"):
+        run(release.resolve_candidate, now)
+    check.sign_image(USE_CASE, ImageReference("/images/v1", AA.digest), running.version)
+    assert run(release.resolve_candidate, now)["version"] == version.version
 
 
 def test_tags_have_names_that_unity_catalog_takes():

@@ -47,7 +47,12 @@ def context(run_id="r1", **params):
     run = SimpleNamespace(
         dag_id="score", run_id=run_id, logical_date=None, run_after=datetime(2026, 11, 3, 5, tzinfo=UTC)
     )
-    return {"dag_run": run, "params": {"input": "", "date": None, "version": None, "explain": False, **params}}
+    seconds = SimpleNamespace(xcom_pull=lambda task_ids, key: {"score": 40.0} if task_ids == "score" else None)
+    return {
+        "ti": seconds,
+        "dag_run": run,
+        "params": {"input": "", "date": None, "version": None, "explain": False, **params},
+    }
 
 
 def pin(monkeypatch, **given):
@@ -112,7 +117,10 @@ def test_partition_is_announced_with_its_counts(tables, champion, monkeypatch):
     extra, notes, events = announce(monkeypatch, pinned)
     assert extra == {"day": "2026-11-03", "version": "3", "rows": 10, "rejected": 1}
     assert events[f"{USE_CASE}_scores"].extra == extra
-    assert notes == ["10 rows of /in/x for 2026-11-03: 9 scored by version 3 (2 outliers), 1 rejected"]
+    assert notes == [
+        "10 rows of /in/x for 2026-11-03: 9 scored by version 3 (2 outliers), 1 rejected\n"
+        "Cost: 40 s of Databricks jobs, 9 records scored: no price in the settings"
+    ]
 
 
 def test_partition_of_another_run_is_not_announced(tables, champion, monkeypatch):

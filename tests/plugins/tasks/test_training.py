@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from lifecycle import settings
 from lifecycle.hooks import airflow_api, registry
 from lifecycle.hooks.registry import Version
+from lifecycle.task_ids import TRAIN_AND_REGISTER
 from lifecycle.tasks import training
 from tests.support.airflow import USE_CASE, make_settings, run_task
 from training.registry import tags
@@ -23,16 +24,21 @@ def told(monkeypatch):
     monkeypatch.setattr(registry, "training_run", lambda use_case, key: "run-1")
     monkeypatch.setattr(registry, "experiment_of", lambda run_id: "5")
     monkeypatch.setattr(settings, "load", make_settings)
+    monkeypatch.setattr(registry, "set_tags", lambda version, values: version.tags.update(values))
     return notes
 
 
 def context():
     event = SimpleNamespace(extra=None)
-    pushed = {}
+    pushed, seconds = {}, {"tune": 8.5}
     return {
         "dag_run": SimpleNamespace(dag_id="attrition_train", run_id="r"),
         "outlet_events": {ASSET: event},
-        "ti": SimpleNamespace(pushed=pushed, xcom_push=lambda key, value: pushed.update({key: value})),
+        "ti": SimpleNamespace(
+            pushed=pushed,
+            xcom_push=lambda key, value: pushed.update({key: value}),
+            xcom_pull=lambda task_ids, key: seconds if task_ids == TRAIN_AND_REGISTER else None,
+        ),
     }
 
 
@@ -43,6 +49,7 @@ def test_registered_version_is_announced_with_name_version_and_run(told, monkeyp
     extra = run_task(training.announce_model_version, found, USE_CASE, "key")
     assert extra == found["outlet_events"][ASSET].extra == {"name": "m", "version": "3", "run_id": "run-1"}
     assert told == ["Registered version 3 (verdict: forced)"]
+    assert version.tags[tags.JOB_SECONDS] == '{"tune":8.5}', "what its release counts among its cost"
     assert (
         found["ti"].pushed["link_model_version"] == "http://mlflow/#/models/m/versions/3?workflowType=machine_learning"
     )

@@ -1,0 +1,1 @@
+"""Signatures of images, and the one place that refuses what is not signed."""

@@ -1,0 +1,1 @@
+"""Signatures of bundles and images: the keys, and the format that bundles are signed in."""

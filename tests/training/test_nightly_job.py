@@ -167,7 +167,7 @@ class Nights:
         )
         self.config = {
             "use_case": "attrition", "tables": str(self.tables), "outcomes": str(self.feed), "original": str(data),
-            "model_name": ATTRITION.model_name, "experiment": experiment,
+            "model_name": ATTRITION.model_name, "experiment": experiment, "threads": 1,
         }  # fmt: skip
 
     def run(self, night, **more):

@@ -435,7 +435,7 @@ def test_table_without_signal_is_told_so(tmp_path, capsys):
 
 def test_trials_are_lowered_for_a_large_table(drafted):
     assert drafted(table()).use_case.trials == 30
-    assert drafted(table(rows=40_000)).use_case.trials == 15
+    assert drafted(table(rows=24_000)).use_case.trials == 25
 
 
 # --- the command ---

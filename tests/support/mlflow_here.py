@@ -20,8 +20,10 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from werkzeug.test import Client
 
-from tests.support.machine import free_port
 from tests.support.mlflow_store import empty_store
+
+ADDRESS = "http://127.0.0.1:5"
+"""No server that a test starts has such a port."""
 
 
 class _Here(BaseAdapter):
@@ -69,10 +71,10 @@ def served_here(folder: Path) -> Iterator[str]:
         # The server has made its own store the process's, in which its clients live too.
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
-        address, here, elsewhere = f"http://127.0.0.1:{free_port()}", _Here(app), requests.Session.get_adapter
+        here, elsewhere = _Here(app), requests.Session.get_adapter
 
         def get_adapter(session: requests.Session, url: str) -> BaseAdapter:
-            return here if url.startswith(f"{address}/") else elsewhere(session, url)
+            return here if url.startswith(f"{ADDRESS}/") else elsewhere(session, url)
 
         patch.setattr(requests.Session, "get_adapter", get_adapter)
-        yield address
+        yield ADDRESS

@@ -15,6 +15,7 @@ from lifecycle.evidence import headline
 from tests.support import unpickled
 from training import forecast_job, training_job
 from training.data.data_error import DataError
+from training.forecasting import forecaster
 from training.forecasting import judge as judging
 from training.forecasting import score as scoring
 from training.forecasting import tune as tuning
@@ -78,7 +79,9 @@ def trained(store, shops):
             raise KeyboardInterrupt
         recorded(self, run, number, *given)
 
+    all_origins = forecaster.calibration_origins
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forecaster, "calibration_origins", lambda panel, count: all_origins(panel, min(count, 2)))
         patch.setattr(tuning, "_WHOLE", SMALL)
         patch.setattr(tuning, "_REAL", FAST)
         with patch.context() as dying:

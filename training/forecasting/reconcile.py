@@ -31,9 +31,10 @@ def reconcile(forecast: pd.DataFrame, definition: Series, spreads: Sequence[Spre
         sums = forecast.groupby(by, as_index=False).agg(
             forecast=("forecast", "sum"), plan_assumed=("plan_assumed", "any"), short_history=("short_history", "any")
         )
-        for name, move in (("q10", spread.low), ("q50", 0.0), ("q90", spread.high)):
-            sums[name] = np.maximum(np.expm1(np.log1p(sums["forecast"]) + move), 0.0)
-        sums["q10"], sums["q90"] = np.minimum(sums["q10"], sums["q50"]), np.maximum(sums["q90"], sums["q50"])
+        low, high = (np.expm1(np.log1p(sums["forecast"]) + move) for move in (spread.low, spread.high))
+        sums["q50"] = sums["forecast"]
+        # A forecaster that was off in one direction alone has both ends on one side of its forecast.
+        sums["q10"], sums["q90"] = low.clip(0.0, sums["forecast"]), np.maximum(high, sums["forecast"])
         parts.append(sums.assign(level=level_name(spread.level), model="sum"))
     whole = pd.concat(parts, ignore_index=True)
     return whole[["level", *forecast.columns]]

@@ -7,7 +7,7 @@ import pytest
 
 from tests.training.forecasting.conftest import QUICK
 from training.forecasting.backtest import backtest, backtest_as_it_is, rolling_origins, with_actuals
-from training.forecasting.forecaster import MANIFEST, OUTPUT, Forecaster, read_recipe
+from training.forecasting.forecaster import MANIFEST, OUTPUT, Forecaster, Spread, read_recipe
 from training.forecasting.metrics import errors
 from training.forecasting.recipe import FIRST_CHAMPION
 from training.forecasting.reconcile import reconcile
@@ -222,3 +222,12 @@ def test_sums_add_up(fitted, forecast):
     total = whole[whole["level"] == "total"]
     widths = (forecast["q90"] - forecast["q10"]).sum()
     assert 0 < (total["q90"] - total["q10"]).sum() < widths
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.3, 0.2), (0.1, 0.4), (-0.5, -0.1)])
+def test_interval_of_a_sum_holds_its_forecast_whichever_way_the_forecaster_was_off(forecast, low, high):
+    whole = reconcile(forecast, SERIES, [Spread((), low, high)])
+    total = whole[whole["level"] == "total"]
+    assert (total["q50"] == total["forecast"]).all()
+    assert (total["q10"] <= total["forecast"]).all()
+    assert (total["forecast"] <= total["q90"]).all()

@@ -2,40 +2,25 @@
 
 Attrition's exported answers and outcomes lead to a better challenger that waits at the gate. Progression lives in
 tests alone; it is released twice and rolled back. Nothing of the one touches the other.
-
-Then forecasts, in the same stack: a second version runs beside the first one, takes over, and is rolled back.
 """
 
-import io
 import json
-import os
-import re
-import secrets
-import subprocess
-import sys
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
-import mlflow
 import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import requests
-from rich.console import Console
 
-from embedded.addresses import Addresses
-from embedded.airflow_client import Airflow, AirflowError
-from embedded.demo.follow import Follower
-from embedded.demo.runs import Runs
-from embedded.demo.scoring import Scoring, ScoringError
-from embedded.environment import TARGETS, Stack
-from embedded.processes import leftovers
+from embedded.demo.scoring import ScoringError
 from lifecycle.evidence import markdown
 from lifecycle.task_ids import AWAIT_APPROVAL
 from serving.scoring.bundle import Bundle
+from tests.support.desk import TICK, Desk, aliases, read_release_page, unpause
 from tests.support.every_use_case import OWN, found_in
-from tests.support.machine import eventually, own_ports
+from tests.support.machine import eventually
 from tests.support.nightly import export_answers, write_outcomes
 from tests.support.nights import fingerprint
 from tests.support.simulate import Export
@@ -47,14 +32,9 @@ from training.registry.versions import fetch_bundle
 from training.use_case import load
 from use_cases.attrition import USE_CASE as ATTRITION
 from use_cases.attrition.sample import make_sample
-from use_cases.demand import USE_CASE as DEMAND
-from use_cases.demand.sample import make_shops
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).resolve().parents[2]
-TICK = (datetime.now(UTC) - timedelta(hours=2)).date()
-"""The day on which the nightly DAG was last due, at 02:00."""
 NIGHTS = [TICK - timedelta(days=number) for number in (3, 2, 1)]
 ROWS = 600
 """Of attrition's first training; the nights' requests come from others."""
@@ -62,133 +42,10 @@ FIRST_PATIENTS, ALL_PATIENTS = 220, 442
 """Progression is trained on a part of its study first, and on all of it then: more to learn from, same hold-out."""
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory):
-    """A stack that is up, with a home and ports of its own, a second use case, and three trials for a training."""
-    tmp_path = tmp_path_factory.mktemp("stack")
-    configured = (
-        (ROOT / "config" / "embedded.toml").read_text().replace("[every_use_case]\n", "[every_use_case]\ntrials = 3\n")
-    )
-    (tmp_path / "settings.toml").write_text(configured)
-    own = {
-        "LIFECYCLE_HOME": str(tmp_path / "home"),
-        "LIFECYCLE_SETTINGS": str(tmp_path / "settings.toml"),
-        "USE_CASES": str(OWN),
-    }
-    made = Stack.read(dict(os.environ) | own_ports() | own)
-    try:
-        command(made, "up", "--detach")
-        yield made
-    finally:
-        command(made, "down")
-        assert leftovers(made.home) == []
-
-
-@pytest.fixture
-def airflow(stack):
-    return Airflow(stack.airflow_url, stack.credentials.airflow_user, stack.credentials.airflow_password)
-
-
-@pytest.fixture
-def client(stack):
-    """MLflow's client."""
-    mlflow.set_tracking_uri(stack.mlflow_url)
-    yield mlflow.MlflowClient()
-    mlflow.set_tracking_uri(None)
-
-
 @pytest.fixture
 def progression():
     with found_in(OWN):
         yield load("progression")
-
-
-def command(stack, *arguments):
-    """Run ``python -m embedded`` on this stack."""
-    done = subprocess.run(
-        [sys.executable, "-m", "embedded", *arguments],
-        cwd=ROOT, env=dict(stack.shell), capture_output=True, text=True, timeout=280,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-class Desk:
-    """One use case of a stack, as its owner works with it: by Airflow's API and the servers' addresses."""
-
-    def __init__(self, stack, airflow, use_case):
-        self.stack, self.airflow, self.use_case = stack, airflow, use_case
-        self.runs = Runs(airflow, use_case, stack.home / "run")
-        for dag_id in (use_case.train_dag, use_case.release_dag):
-            unpause(airflow, dag_id)
-
-    def train(self, rows, **params):
-        """Start a training run on these rows; returns it."""
-        data = self.stack.data(self.use_case.name)
-        data.parent.mkdir(parents=True, exist_ok=True)
-        rows.to_csv(data, index=False)
-        return self.runs.train(data, **params)
-
-    def release(self, train_run):
-        """Take what a training run registers to production, with a yes at the gate; returns the version."""
-        run_id = self.offer(train_run)
-        self.airflow.answer(self.use_case.release_dag, run_id, AWAIT_APPROVAL, "Approve", "looked at")
-        assert self.follow(self.use_case.release_dag, run_id) == "success"
-        return self.runs.version(train_run)
-
-    def offer(self, train_run):
-        """Wait until what a training run registers is offered at the gate; returns the release."""
-        assert self.follow(self.use_case.train_dag, train_run) == "success"
-        announced = self.airflow.task(self.use_case.train_dag, train_run, "announce_model_version")
-        assert announced["state"] == "success", self.airflow.run(self.use_case.train_dag, train_run)["note"]
-        run_id = self.runs.await_release(train_run)
-        assert self.follow(self.use_case.release_dag, run_id, question=AWAIT_APPROVAL) == "awaiting_input"
-        return run_id
-
-    def roll_back(self, reason):
-        self.airflow.trigger(self.use_case.rollback_dag, "back", {"reason": reason})
-        assert self.follow(self.use_case.rollback_dag, "back") == "success"
-
-    def score(self, table, day):
-        """Score a table in batch with the champion; returns what the run announced, and its asset event's extra."""
-        dag_id = self.use_case.score_dag
-        unpause(self.airflow, dag_id)
-        self.airflow.trigger(dag_id, "batch", {"input": str(table), "date": day.isoformat()})
-        assert self.follow(dag_id, "batch") == "success"
-        (event,) = self.airflow.listed("/assets/events", "asset_events", source_dag_id=dag_id)
-        return self.airflow.result(dag_id, "batch", "announce_scores"), event["extra"]
-
-    def forecast(self, day):
-        """Write the forecasts of a date; returns the run's note."""
-        dag_id, run_id = self.use_case.score_dag, f"forecast_{secrets.token_hex(4)}"
-        self.airflow.trigger(dag_id, run_id, {"date": day.isoformat()})
-        assert self.follow(dag_id, run_id) == "success"
-        return self.airflow.run(dag_id, run_id)["note"]
-
-    def follow(self, dag_id, run_id, **more):
-        follower = Follower(self.airflow, Console(file=io.StringIO()))
-        state = follower.wait(dag_id, run_id, **more)
-        assert state != "failed", [failure.log_lines for failure in follower.failures(dag_id, run_id)]
-        return state
-
-    def server(self, target):
-        url = Addresses(self.stack).url(self.use_case.name, target)
-        return Scoring(url, self.stack.credentials.api_keys[target])
-
-    def answers(self):
-        """By target, name and version of the model that answers the use case's own sample."""
-        servers = {target: self.server(target) for target in TARGETS}
-        said = {target: server.predict(server.sample())["model"] for target, server in servers.items()}
-        return {target: (model["name"], model["version"]) for target, model in said.items()}
-
-
-def unpause(airflow, dag_id):
-    def found():
-        try:
-            return airflow.patch(f"/dags/{dag_id}", {"is_paused": False})
-        except AirflowError:
-            return None
-
-    assert eventually(found, 240), f"Airflow does not find {dag_id}"
 
 
 def changed_world(rows, seed):
@@ -293,23 +150,6 @@ def assert_challenger_is_better(client, newest, folder):
     assert judged["comparison"]["metrics"]["roc_auc"]["difference"]["low"] > 0
 
 
-def read_release_page(stack):
-    """The text of the page Releases, by use case."""
-    user = {"username": stack.credentials.airflow_user, "password": stack.credentials.airflow_password}
-    token = requests.post(f"{stack.airflow_url}/auth/token", json=user, timeout=60).json()["access_token"]
-    page = requests.get(
-        f"{stack.airflow_url}/lifecycle/releases", headers={"Authorization": f"Bearer {token}"}, timeout=60
-    )
-    assert page.status_code == 200, page.text
-    _, *parts = re.split(r'<article class="use-case" id="(\w+)"', page.text)
-    texts = [" ".join(re.sub("<[^>]+>", " ", part).split()) for part in parts[1::2]]
-    return dict(zip(parts[::2], texts, strict=True))
-
-
-def aliases(client, use_case):
-    return {alias: str(version) for alias, version in client.get_registered_model(use_case.model_name).aliases.items()}
-
-
 def test_one_is_retrained_at_night_while_the_other_is_rolled_back(stack, airflow, client, progression, tmp_path):
     attrition, patients = Desk(stack, airflow, ATTRITION), Desk(stack, airflow, progression)
     study = progression.part("sample").make_sample(ALL_PATIENTS, 1)
@@ -357,43 +197,3 @@ def test_one_is_retrained_at_night_while_the_other_is_rolled_back(stack, airflow
     assert "No night has been judged yet" in of_progression
     assert "progression" not in of_attrition.lower()
     assert "attrition" not in of_progression.lower()
-
-
-def partition(stack, table):
-    """The bytes of a table's partition of the day, and the versions that have made its rows."""
-    (file,) = layout.day_folder(stack.home / "tables" / DEMAND.name, table, TICK).glob("*.parquet")
-    return file.read_bytes(), set(pq.read_table(file, partitioning=None)["model_version"].to_pylist())
-
-
-def test_forecasts_of_a_second_version_take_over_once_they_were_compared_and_are_rolled_back(stack, airflow, client):
-    desk, shops = Desk(stack, airflow, DEMAND), make_shops(3, 6, 156, 3)
-    unpause(airflow, DEMAND.score_dag)
-    stack.plan(DEMAND.name).parent.mkdir(parents=True, exist_ok=True)
-    shops.plan.to_csv(stack.plan(DEMAND.name), index=False)
-    weeks = shops.history[DEMAND.forecast.time]
-    # What a verdict says of so few shops is not the point here.
-    first = desk.train(shops.history[weeks < weeks.max()], force=True)
-    assert desk.release(first) == "1"
-    assert aliases(client, DEMAND) == {tags.CHAMPION: "1"}
-    desk.forecast(TICK)
-    assert partition(stack, "scores")[1] == {"1"}
-
-    assert desk.release(desk.train(shops.history, force=True)) == "2"
-    assert aliases(client, DEMAND) == {tags.CHAMPION: "1", tags.BESIDE: "2"}
-    assert "Beside production Version 2" in read_release_page(stack)[DEMAND.name]
-    note = desk.forecast(TICK)
-    assert "beside version 1 the total changes by " in note
-    assert "of the forecasts lie within its intervals: it takes over" in note
-    assert aliases(client, DEMAND) == {tags.CHAMPION: "2", tags.PREVIOUS_CHAMPION: "1"}
-    former, _ = partition(stack, "former")
-    assert [partition(stack, table)[1] for table in ("scores", "beside", "sums", "former")] == [{"2"}] * 3 + [{"1"}]
-
-    desk.roll_back("orders doubled")
-    assert aliases(client, DEMAND) == {tags.CHAMPION: "1", tags.PREVIOUS_CHAMPION: "2"}
-    assert partition(stack, "scores") == (former, {"1"})
-    assert partition(stack, "sums")[1] == {"1"}
-    shown = read_release_page(stack)[DEMAND.name]
-    for part in ("Production Version 1", "rolled back", "orders doubled", "No week has been judged yet"):
-        assert part in shown, part
-    assert "Beside production" not in shown
-    assert "Staging" not in shown

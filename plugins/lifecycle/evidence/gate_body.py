@@ -223,14 +223,14 @@ def _scan(evidence: Evidence) -> str:
     return "" if isinstance(found, UnsetType) else f"{text(found.short)} "
 
 
-def _signed(evidence: Evidence) -> str:
-    """Empty in what was gathered before anything was signed; otherwise a short sentence and a blank."""
-    found = evidence.image.signed_by
+def _unsigned(evidence: Evidence) -> str:
+    """What the settings let through unsigned, in a short sentence and a blank; mostly empty."""
+    found, built = evidence.image.signed_by, isinstance(evidence.image.bundle, UnsetType)
     if isinstance(found, UnsetType):
         return ""
-    signed = {"bundle": found.bundle, "image": found.image}
-    said = [f"{what} by {text(who.signer)}" for what, who in signed.items() if who]
-    return f"Signed: {', '.join(said)}. " if said else "Signed: nothing. "
+    lacking = [] if found.bundle else ["bundle"]
+    lacking += ["image"] if built and not found.image else []
+    return f"**Not signed: {', '.join(lacking)}.** " if lacking else ""
 
 
 def _drift(nights: list[Night], period: str) -> str:
@@ -290,7 +290,7 @@ def render(evidence: Evidence, *, mlflow_url: str, airflow_url: str, experiment_
         "",
         *_impact(evidence.preview),
         *(f"- {text(trial)}" for trial in filter(None, [headline.trial(evidence)])),
-        f"- {_staging(evidence)}{_scan(evidence)}{_signed(evidence)}"
+        f"- {_staging(evidence)}{_scan(evidence)}{_unsigned(evidence)}"
         f"{_drift(evidence.drift, headline.period(evidence.evaluation))}{told}",
         _digests(evidence, page, card, links.glossary_page(airflow_url)),
         *_note(evidence.release.note),

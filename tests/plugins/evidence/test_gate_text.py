@@ -11,9 +11,10 @@ from markdown_it import MarkdownIt
 
 from lifecycle.evidence import document as evidence
 from lifecycle.evidence import gate_body, headline, markdown
-from lifecycle.evidence.document import Evidence
+from lifecycle.evidence.document import Evidence, Signed
 from tests.support.image_names import image
 from training.impact.record import Change, Count, GroupImpact, Impact, Preview
+from training.signing.keys import Signer
 
 READER = MarkdownIt("gfm-like", {"html": True, "linkify": False})
 """Airflow's pages read tables and strike-through too."""
@@ -98,6 +99,24 @@ def impact(hostile="x"):
 
 def render(found):
     return gate_body.render(found, mlflow_url="http://mlflow", airflow_url="http://airflow", experiment_id="1")
+
+
+@pytest.mark.parametrize(
+    ("signed", "said"),
+    [
+        (("bundle", "image"), None),
+        (("bundle",), "Not signed: image."),
+        (("image",), "Not signed: bundle."),
+        ((), "Not signed: bundle, image."),
+    ],
+)
+def test_what_was_let_through_unsigned_is_named_and_nothing_otherwise(signed, said):
+    found = document()
+    by = {what: Signer("builds", "k") if what in signed else None for what in ("bundle", "image")}
+    built = msgspec.structs.replace(found.image, signed_by=Signed(**by))
+    body = render(msgspec.structs.replace(found, image=built))
+    assert ("Not signed" in body) == bool(said)
+    assert (said or "") in body
 
 
 def structure(body):

@@ -153,9 +153,9 @@ def compared_with(evaluation: dict[str, Any], running: str) -> str:
     then = compared_version(evaluation)
     if then == running:
         return ""
-    before = f"version {then}, which was champion then" if then else "no champion, for there was none then"
-    now = f"Production runs version {running} now" if running else "Production runs nothing now"
-    return f"The evaluation compared with {before}. {now}: to compare with what runs now, train again."
+    before = f"version {then}, champion then" if then else "no champion"
+    now = f"version {running} now: train again to compare them" if running else "nothing now"
+    return f"It was compared with {before}, and production runs {now}."
 
 
 def compared_version(evaluation: dict[str, Any]) -> str:

@@ -308,9 +308,9 @@ def test_first_figure_of_the_evaluation_stays_the_first_in_evidence_that_was_sto
 
 def test_version_that_runs_already_is_not_told_to_be_compared_with_itself():
     found = document(comparison=None)
-    assert "to compare with what runs now, train again" not in texts(render(found)), "version x in place of version x"
+    assert "train again to compare them" not in texts(render(found)), "version x in place of version x"
     found.replaces.version = "y"
-    assert "to compare with what runs now, train again" in texts(render(found))
+    assert "train again to compare them" in texts(render(found))
 
 
 def test_release_with_nothing_unusual_says_so():

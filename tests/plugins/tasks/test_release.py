@@ -879,20 +879,20 @@ FIGURES = {
 def test_gate_heads_figures_with_the_version_that_they_are_of():
     body = rendered(FIGURES, running="2")
     assert "| Figure | Version 2 (champion) | This version |" in plainly(body)
-    assert "The evaluation compared with" not in body
+    assert "It was compared with" not in body
 
 
 @pytest.mark.parametrize(
     ("evaluation", "running", "said"),
     [
-        (FIGURES, "1", "compared with version 2, which was champion then. Production runs version 1 now"),
-        (FIGURES, "", "compared with version 2, which was champion then. Production runs nothing now"),
-        ({}, "1", "compared with no champion, for there was none then. Production runs version 1 now"),
+        (FIGURES, "1", "version 2, champion then, and production runs version 1 now: train again to compare them."),
+        (FIGURES, "", "version 2, champion then, and production runs nothing now."),
+        ({}, "1", "no champion, and production runs version 1 now: train again to compare them."),
     ],
 )
 def test_gate_says_where_another_version_is_champion_by_now(evaluation, running, said):
     body = rendered(evaluation, running=running)
-    assert f"The evaluation {said}: to compare with what runs now, train again." in body
+    assert f"It was compared with {said}" in body
     assert ("Version 2 (champion then)" in plainly(body)) == bool(evaluation)
 
 

@@ -89,7 +89,7 @@ def rows(content: str, heading: str, columns: int) -> Iterator[tuple[str, ...]]:
     section = re.search(rf"^## (?:\d+\. )?{heading}$\n(.*?)(?=^## |\Z)", content, re.MULTILINE | re.DOTALL)
     lines = [line for line in (section[1] if section else "").splitlines() if line.startswith("|")]
     for line in lines[2:]:
-        yield tuple(cell.strip().strip("`") for cell in line.strip("|").split("|"))[:columns]
+        yield tuple(cell.strip().replace("`", "") for cell in line.strip("|").split("|"))[:columns]
 
 
 def _differences(what: str, made: set[str], told: set[str]) -> Iterator[str]:

@@ -251,7 +251,6 @@ def _digests(evidence: Evidence, page: str, card: str, glossary: str) -> str:
         f"- {_content(evidence)}{replaced}, data {code(_short(evidence.model.data_digest))}, "
         f"code {code(revision)}. [All evidence]({page}), "
         f"[model card]({card}), [glossary]({glossary})"
-        f"{'; note:' if evidence.release.note.strip() else ''}"
     )
 
 
@@ -271,7 +270,7 @@ def _short(digest: str) -> str:
 
 def _note(note: str) -> list[str]:
     """Last, so that nothing stands below what the requester may write."""
-    return ["", f"> {text(note, NOTE_LIMIT)}"] if note.strip() else []
+    return ["", f"> **Note:** {text(note, NOTE_LIMIT)}"] if note.strip() else []
 
 
 def render(evidence: Evidence, *, mlflow_url: str, airflow_url: str, experiment_id: str) -> str:

@@ -208,8 +208,8 @@ def test_note_stands_last_as_one_quotation_of_at_most_200_characters(note):
         "blockquote_open", "paragraph_open", "inline", "paragraph_close", "blockquote_close",
     ]  # fmt: skip
     quoted = "".join(inner.content for inner in tokens[-3].children).replace("\N{WORD JOINER}", "")
-    assert quoted == markdown.plain(note, 200)
-    assert len(quoted) <= 200
+    assert quoted == f"Note: {markdown.plain(note, 200)}"
+    assert len(markdown.plain(note, 200)) <= 200
 
 
 BETTER = {

@@ -322,7 +322,7 @@ def test_gate_body_shows_metrics_digest_checks_and_what_is_replaced(model):
         AA.digest[7:19],
         "`0a0a0a0a0a0a`",
         "Staging: passed every check (1). Packages: 1 known fault, CVE-1 in flask 3.1.3 (LOW",
-        "> spring",
+        "> **Note:** spring",
         "Asked by omar",
     ):
         assert part in body

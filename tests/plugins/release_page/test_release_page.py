@@ -390,7 +390,7 @@ def test_page_heads_the_candidates_comparison_with_its_own_version_after_a_rollb
     finally:
         client.set_registered_model_alias(name, tags.CHAMPION, "3")
     assert "Version 3 (champion then)" in shown
-    assert "compared with version 3, which was champion then. Production runs version 1 now" in shown
+    assert "compared with version 3, champion then, and production runs version 1 now" in shown
 
 
 def test_history_is_sorted_and_outlives_airflows_runs(with_past):

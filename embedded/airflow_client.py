@@ -109,6 +109,10 @@ class Airflow:
         found = self.listed(path, "hitl_details", response_received="false", state=UNFINISHED)
         return [question["task_instance"] for question in found]
 
+    def asset_events(self, **made: str) -> list[Json]:
+        """Updates of assets, oldest first; ``made`` says by what, for example ``source_dag_id``."""
+        return self.listed("/assets/events", "asset_events", order_by="timestamp", **made)
+
     def answer(self, dag_id: str, run_id: str, task_id: str, option: str, comment: str) -> None:
         """Answer a waiting task; an answer that is there already stands."""
         body = {"chosen_options": [option], "params_input": {"comment": comment}}

@@ -28,7 +28,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repository", default="", help="address that Airflow clones the DAG files from")
     parser.add_argument("--dags-connection", type=Path, help="connection dags_repository as JSON, where it is private")
     parser.add_argument("--data", type=Path, help="a CSV file; default: the use case's own")
-    parser.add_argument("--hours", type=float, default=4.0, help="after so many everything is taken down (default 4)")
+    parser.add_argument("--hours", type=float, default=4.0, help="everything is taken down after this time (default 4)")
     parser.add_argument("--home", type=Path, help="folder of its state and report; default: .azure-smoke")
     parser.add_argument("--dry", action="store_true", help="with stand-ins and the embedded stack, without a cloud")
     parser.add_argument("--down", action="store_true", help="take down what an earlier call has left, and nothing else")

@@ -30,7 +30,7 @@ class Programs:
         self.environment = dict(environment)
 
     def allow(self, seconds: float) -> None:
-        """From now on give programs so many seconds, all of them together, whatever is left of the run."""
+        """From now on all programs together get this many seconds, whatever is left of the run."""
         deadline = time.monotonic() + seconds
         self._left = lambda: deadline - time.monotonic()
 
@@ -79,7 +79,7 @@ class Programs:
 
 
 def stop(process: "subprocess.Popen[str] | subprocess.Popen[bytes]", patience: float = _GRACE) -> None:
-    """End a program and what it has started: as Ctrl-C does, and where that does not help within so long, for good."""
+    """End a program and what it has started: as Ctrl-C does, and for good where that does not help in time."""
     for number, seconds in ((signal.SIGINT, patience), (signal.SIGKILL, None)):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)

@@ -23,7 +23,7 @@ class State(msgspec.Struct, kw_only=True):
     prefix: str
     """Begins the ids of its DAG runs, in the cloud and on this machine."""
     hours: float
-    """After so many, counted from ``began``, it takes everything down."""
+    """How long it may stand, counted from ``began``; then it is taken down."""
     began: float = 0.0
     """When the environment began to cost, seconds since 1970; 0 before."""
     done: dict[str, float] = {}

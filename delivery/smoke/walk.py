@@ -103,13 +103,13 @@ class Walk:
         self._runs[f"train{mark}"] = self._follow(dag_id, run_id, conf)
         release_dag = self._use_case.release_dag
         started = self._started_by(dag_id, run_id)
-        self._follow(release_dag, started)
+        ran = self._follow(release_dag, started)
         body = self._airflow.result(release_dag, started, GATHER_EVIDENCE)["body"]
         facts = {
             "figures": figures(body),
             **{f"checks of {task}": self._checks(release_dag, started, task) for task in _VERIFICATIONS},
         }
-        self._runs[f"release{mark}"] = self._ran(release_dag, started, facts)
+        self._runs[f"release{mark}"] = msgspec.structs.replace(ran, facts=facts)
 
     def _score(self) -> None:
         conf = {"input": self._place.data, "date": _today()}
@@ -126,7 +126,7 @@ class Walk:
 
     def _close_night(self) -> None:
         """Close today, again until exported lines have come: the export is late, and has nothing of before it began."""
-        # Not before: its schedule begins when it is unpaused, and closes a night of which there is no champion yet.
+        # Not before: its schedule begins when it is unpaused, and would close a night before there was a champion.
         self._await_dags(self._use_case.retrain_dag)
         deadline = time.time() + self._place.export_seconds
         number = 0
@@ -165,7 +165,7 @@ class Walk:
     def _has_a_way_back(self) -> bool:
         """Whether a release that is not ours has reached production: a rollback has then somewhere to go."""
         dag_id = self._use_case.release_dag
-        ours = {str(one) for one in self._ours()}
+        ours = self._ours()
         earlier = [run["dag_run_id"] for run in self._airflow.runs(dag_id, state="success")]
         return any(
             self._airflow.task(dag_id, run_id, PROMOTE)["state"] == "success"
@@ -173,23 +173,20 @@ class Walk:
             if run_id not in ours
         )
 
-    def _ours(self) -> list[str]:
+    def _ours(self) -> set[str]:
         """Releases that this smoke run has started, also before it was killed."""
-        made = {"source_dag_id": self._use_case.train_dag}
-        events = self._airflow.listed("/assets/events", "asset_events", order_by="timestamp", **made)
-        return [
+        return {
             str(run["run_id"])
-            for event in events
+            for event in self._airflow.asset_events(source_dag_id=self._use_case.train_dag)
             if str(event["source_run_id"]).startswith(self._prefix)
             for run in event["created_dagruns"]
-        ]
+        }
 
     def _started_by(self, dag_id: str, run_id: str) -> str:
         """The release that a training run's new version has started."""
         deadline = time.monotonic() + _STARTED_SECONDS
-        made = {"source_dag_id": dag_id, "source_run_id": run_id}
         while time.monotonic() < deadline:
-            events = self._airflow.listed("/assets/events", "asset_events", order_by="timestamp", **made)
+            events = self._airflow.asset_events(source_dag_id=dag_id, source_run_id=run_id)
             for run in (run for event in events for run in event["created_dagruns"]):
                 if run["dag_id"] == self._use_case.release_dag:
                     return str(run["run_id"])
@@ -207,19 +204,18 @@ class Walk:
             if any(asked["task_id"] == AWAIT_APPROVAL for asked in self._airflow.questions(dag_id, run_id)):
                 self._place.approver.answer(dag_id, run_id, AWAIT_APPROVAL, "Approve", "azure-smoke")
             self._pause(self._place.poll_seconds)
-        ran = self._ran(dag_id, run_id)
+        ran = self._ran(dag_id, run_id, str(state))
         if state == "failed":
             raise SmokeError(self._cause(ran, run_id))
         return ran
 
-    def _ran(self, dag_id: str, run_id: str, facts: Json | None = None) -> Ran:
+    def _ran(self, dag_id: str, run_id: str, state: str) -> Ran:
         tasks = self._airflow.tasks(dag_id, run_id)
         return Ran(
             dag_id=dag_id,
-            state=str(self._airflow.run(dag_id, run_id)["state"]),
+            state=state,
             tasks={task["task_id"]: str(task["state"]) for task in tasks},
             seconds={task["task_id"]: round(task["duration"], 1) for task in tasks if task["duration"]},
-            facts=facts or {},
         )
 
     def _cause(self, ran: Ran, run_id: str) -> str:

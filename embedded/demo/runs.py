@@ -192,8 +192,7 @@ class Runs:
 
     def _events(self, train_run: str) -> list[Json]:
         """Updates of assets by a training run, oldest first."""
-        made = {"source_dag_id": self._train, "source_run_id": train_run}
-        return self._airflow.listed("/assets/events", "asset_events", order_by="timestamp", **made)
+        return self._airflow.asset_events(source_dag_id=self._train, source_run_id=train_run)
 
 
 def _now() -> str:

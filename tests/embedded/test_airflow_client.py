@@ -34,3 +34,15 @@ def test_questions_are_those_that_stand_unanswered(monkeypatch):
     assert airflow.questions() == airflow.questions("dag", "a run") == [{"task_id": "gate"}]
     places = ["/dags/~/dagRuns/~/hitlDetails", "/dags/dag/dagRuns/a%20run/hitlDetails"]
     assert asked == [(place, "false", UNFINISHED) for place in places]
+
+
+def test_asset_events_are_asked_for_oldest_first_by_what_made_them(monkeypatch):
+    asked = []
+
+    def get(self, path, **query):
+        asked.append((path, query["order_by"], query["source_dag_id"]))
+        return {"asset_events": [{"id": 1}], "total_entries": 1}
+
+    monkeypatch.setattr(Airflow, "get", get)
+    assert Airflow("http://airflow", "user", "password").asset_events(source_dag_id="dag") == [{"id": 1}]
+    assert asked == [("/assets/events", "timestamp", "dag")]

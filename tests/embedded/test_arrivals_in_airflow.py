@@ -86,7 +86,7 @@ def test_triggerer_killed_between_storing_and_acknowledging_loses_and_repeats_no
                 queue.send(json.dumps({**event, "subject": f"{bronze}/{sent[-1]}"}))
 
             def stored():
-                events = airflow.client.listed("/assets/events", "asset_events", order_by="timestamp")
+                events = airflow.client.asset_events()
                 return [event["extra"]["payload"]["name"] for event in events]
 
             send()

@@ -52,8 +52,8 @@ class AirflowDouble:
     def result(self, dag_id, run_id, task_id):
         return {"version": self.candidates[run_id], "sentence": SENTENCE}
 
-    def listed(self, path, key, source_dag_id, source_run_id, **_):
-        assert (path, key, source_dag_id) == ("/assets/events", "asset_events", TRAIN)
+    def asset_events(self, source_dag_id, source_run_id):
+        assert source_dag_id == TRAIN
         if source_run_id not in self.started:
             return []
         version, releases = self.started[source_run_id]

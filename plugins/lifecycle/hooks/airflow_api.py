@@ -78,15 +78,8 @@ def dag_run(dag_id: str, run_id: str) -> Json | None:
 def asset_events(source_dag_id: str) -> Iterator[Json]:
     """The asset events that a DAG's tasks made, newest first."""
     session, base = _session(BaseHook.get_connection(CONNECTION_ID))
-    read, query = 0, f"source_dag_id={quote(source_dag_id)}&order_by=-timestamp"
-    while True:
-        answer = session.get(f"{base}/api/v2/assets/events?{query}&offset={read}", timeout=_TIMEOUT)
-        answer.raise_for_status()
-        page = answer.json()
-        yield from page["asset_events"]
-        read += len(page["asset_events"])
-        if not page["asset_events"] or read >= page["total_entries"]:
-            return
+    query = f"source_dag_id={quote(source_dag_id)}&order_by=-timestamp"
+    return _listed(session, f"{base}/api/v2/assets/events?{query}", "asset_events")
 
 
 def tries(dag_id: str, run_id: str) -> list[Json]:
@@ -98,15 +91,21 @@ def tries(dag_id: str, run_id: str) -> list[Json]:
     session, base = _session(BaseHook.get_connection(CONNECTION_ID))
     path = f"{base}/api/v2/dags/{quote(dag_id)}/dagRuns/{quote(run_id, safe='')}/taskInstances"
     found: list[Json] = []
+    for last in _listed(session, f"{path}?limit={_PAGE}", "task_instances"):
+        tried = f"{path}/{last['task_id']}/{last['map_index']}/tries"
+        found += _read(session, tried)["task_instances"] if last["try_number"] > 1 else [last]
+    return found
+
+
+def _listed(session: requests.Session, url: str, key: str) -> Iterator[Json]:
+    """The entries of a list, which Airflow answers in pages, below ``key``; read as far as they are asked for."""
     read = 0
     while True:
-        page = _read(session, f"{path}?limit={_PAGE}&offset={read}")
-        for last in page["task_instances"]:
-            tried = f"{path}/{last['task_id']}/{last['map_index']}/tries"
-            found += _read(session, tried)["task_instances"] if last["try_number"] > 1 else [last]
-        read += len(page["task_instances"])
-        if not page["task_instances"] or read >= page["total_entries"]:
-            return found
+        page = _read(session, f"{url}&offset={read}")
+        yield from page[key]
+        read += len(page[key])
+        if not page[key] or read >= page["total_entries"]:
+            return
 
 
 def _read(session: requests.Session, url: str) -> Json:
@@ -128,6 +127,4 @@ def question(dag_id: str, run_id: str, task_id: str, map_index: int) -> tuple[Js
     if record.status_code == requests.codes.not_found:
         return None
     record.raise_for_status()
-    tries = session.get(f"{path}/tries", timeout=_TIMEOUT)
-    tries.raise_for_status()
-    return record.json(), tries.json()["task_instances"]
+    return record.json(), _read(session, f"{path}/tries")["task_instances"]

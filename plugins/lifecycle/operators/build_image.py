@@ -1,8 +1,6 @@
 """The operator that builds a model version's serving image, once."""
 
-import contextlib
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +15,6 @@ from training.registry import tags
 
 BUILT = "built_image"
 """Where the image is remembered that this task has built."""
-
-
-@contextlib.contextmanager
-def _refusals() -> Iterator[None]:
-    """What is not signed fails the task: no retry signs it."""
-    try:
-        yield
-    except check.UnsignedError as error:
-        raise AirflowFailException(str(error)) from error
 
 
 class BuildImageOperator(BaseOperator):
@@ -69,8 +58,7 @@ class BuildImageOperator(BaseOperator):
         self._builder = builders.choose(self.conn_id)
         with tempfile.TemporaryDirectory() as scratch:
             bundle = registry.download_bundle(model.name, model.version, Path(scratch) / "bundle")
-            with _refusals():
-                signed_bundle = check.bundle(self.use_case, model, bundle)
+            signed_bundle = check.bundle(self.use_case, model, bundle)
             inputs = build_inputs.gather(
                 model=model,
                 bundle=bundle,
@@ -100,8 +88,7 @@ class BuildImageOperator(BaseOperator):
                 memory.set(BUILT, str(built))
                 signed = None
             if signs and signed is None:
-                with _refusals():
-                    signed = check.sign_image(self.use_case, built, model.version)
+                signed = check.sign_image(self.use_case, built, model.version)
         self._built = built
         self.log.info("%s %s", "found" if reused else "built", built)
         return {

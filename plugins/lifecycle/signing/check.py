@@ -1,12 +1,16 @@
 """Who has signed a bundle or an image; and the one place that refuses what nobody has.
 
-Everything that builds, deploys or rolls back asks here. A registry that does not answer is no verdict: its error goes
-through, and the task is tried again.
+Everything that builds, deploys or rolls back asks here. Where a registry does not answer, its error goes through, and
+the task is tried again.
 """
 
+import contextlib
 import logging
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle import settings
 from lifecycle.hooks import registry
@@ -22,8 +26,11 @@ from training.signing.keys import SignatureError, Signer, SigningKey, Verificati
 log = logging.getLogger(__name__)
 
 
-class UnsignedError(ValueError):
-    """Raised for a bundle or an image without a signature that counts; the message says what to do."""
+class UnsignedError(AirflowFailException, ValueError):
+    """Raised for a bundle or an image without a signature that counts; the message says what to do.
+
+    It fails a task for good: no retry signs anything.
+    """
 
 
 def bundle(use_case: str, version: Version, folder: Path) -> Signer | None:
@@ -64,7 +71,7 @@ def image(use_case: str, found: ImageReference, version: str) -> Signer | None:
     if not configured.required and not configured.image_keys:
         return None
     try:
-        return image_signature.check(found, name, version, places.of(found).read(), configured.image_keys).who
+        return _image(name, found, version, configured.image_keys)
     except SignatureError as error:
         release = definitions.load(use_case).release_dag
         _refuse(
@@ -75,22 +82,31 @@ def image(use_case: str, found: ImageReference, version: str) -> Signer | None:
         return None
 
 
+def _image(model: str, found: ImageReference, version: str, keys: Iterable[VerificationKey]) -> Signer:
+    return image_signature.check(found, model, version, places.of(found).read(), keys).who
+
+
 def stored_bundle(use_case: str, version: Version) -> Signer | None:
     """As ``bundle``, of the bundle that the registry holds."""
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = registry.download_bundle(version.name, version.version, Path(scratch) / "bundle")
+    with _stored(version) as folder:
         return bundle(use_case, version, folder)
 
 
 def signer_of_bundle(version: Version) -> Signer | None:
     """As ``signer_of``, of the bundle that the registry holds."""
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = registry.download_bundle(version.name, version.version, Path(scratch) / "bundle")
+    with _stored(version) as folder:
         try:
             return _bundle(version, folder)
         except SignatureError as error:
             log.info("version %s: %s", version.version, error)
             return None
+
+
+@contextlib.contextmanager
+def _stored(version: Version) -> Iterator[Path]:
+    """A folder with the bundle that the registry holds, for a while."""
+    with tempfile.TemporaryDirectory() as scratch:
+        yield registry.download_bundle(version.name, version.version, Path(scratch) / "bundle")
 
 
 def signer_of(use_case: str, found: ImageReference, version: str) -> Signer | None:
@@ -99,7 +115,7 @@ def signer_of(use_case: str, found: ImageReference, version: str) -> Signer | No
     if not keys:
         return None
     try:
-        return image_signature.check(found, registry.model_name(use_case), version, places.of(found).read(), keys).who
+        return _image(registry.model_name(use_case), found, version, keys)
     except SignatureError as error:
         log.info("%s: %s", found, error)
         return None
@@ -131,8 +147,7 @@ def sign_bundle(version: Version) -> Signer:
     configured = settings.load().signing
     try:
         key, who = _signing_key("bundle", configured.bundle_key, configured.bundle_keys)
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = registry.download_bundle(version.name, version.version, Path(scratch) / "bundle")
+        with _stored(version) as folder:
             signed = bundle_signature.sign(folder, bundle_signature.subject(version.name, version.run_id), key)
     except SignatureError as error:
         raise UnsignedError(f"the bundle of version {version.version} cannot be signed: {error}") from error

@@ -153,10 +153,7 @@ def gather_evidence(
 def gather_evidence_of_model(use_case: str, candidate: dict[str, Any], code: dict[str, Any]) -> dict[str, Any]:
     """As ``gather_evidence``, where no server answers requests: what is approved is the bundle and the code."""
     version = registry.resolve(use_case, candidate["version"])
-    try:
-        content = released_model.content(use_case, version, code["code_hash"])
-    except check.UnsignedError as error:
-        raise AirflowFailException(str(error)) from error
+    content = released_model.content(use_case, version, code["code_hash"])
     return _gather(use_case, candidate, version, content, UNSET, None)
 
 

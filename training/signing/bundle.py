@@ -132,7 +132,7 @@ def _signed_payload(signature: str, keys: Iterable[VerificationKey]) -> tuple[by
         payload = base64.b64decode(envelope.payload, validate=True)
         made = [base64.b64decode(one.sig, validate=True) for one in envelope.signatures]
     except (msgspec.MsgspecError, ValueError) as error:
-        raise SignatureError(f"what stands in the place of its signature is none: {error}") from error
+        raise SignatureError(f"what is stored as its signature cannot be read as one: {error}") from error
     if (document.media_type, envelope.payload_type) != (MEDIA_TYPE, PAYLOAD_TYPE):
         raise SignatureError(
             f"its signature has the types {document.media_type} and {envelope.payload_type}: "
@@ -175,4 +175,4 @@ def _root(digests: Iterable[str]) -> str:
     try:
         return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()
     except ValueError as error:
-        raise SignatureError(f"a digest in its signature is none: {error}") from error
+        raise SignatureError(f"a digest in its signature cannot be read: {error}") from error

@@ -30,7 +30,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, payload: bytes, signature: str) -> "Entry | None":
-        """From a payload and the base64 text beside it; ``None`` where that is none, as of another tool."""
+        """From a payload and the base64 text beside it; ``None`` where that is not base64, as of another tool."""
         try:
             return cls(payload, base64.b64decode(signature, validate=True))
         except ValueError:

@@ -777,10 +777,13 @@ def signing(model, tmp_path, monkeypatch):
     """Signatures are required from here on; the images' lie in a dictionary, by digest."""
     held, kept = [make_key(tmp_path, name) for name in ("training", "builds")], {}
     model.configure(signing=required(*held))
-    kept_of = lambda found: SimpleNamespace(  # noqa: E731
-        read=lambda: kept.get(found.digest, []), write=lambda entries: kept.update({found.digest: entries})
-    )
-    monkeypatch.setattr(places, "of", kept_of)
+
+    def place(found):
+        return SimpleNamespace(
+            read=lambda: kept.get(found.digest, []), write=lambda entries: kept.update({found.digest: entries})
+        )
+
+    monkeypatch.setattr(places, "of", place)
     return kept
 
 

@@ -5,7 +5,8 @@ waits for nobody. All else goes to a thread, and to gunicorn's HTTP. Passing eve
 fro between threads would cost a third of the requests.
 
 Whoever is waited for has a time limit, whether the main thread or another one waits: no client can keep more than its
-own connection from going on. When there is no room for a connection, the one whose limit is next makes room.
+own connection from going on. When there is no room for a connection, the one whose limit is next makes room; when
+answers that nobody takes need too much memory, the oldest one does.
 """
 
 import functools
@@ -37,6 +38,8 @@ from serving.service import Service
 TICK = 0.1
 _FOLLOWS = 0.001  # seconds: about as long as a close client takes for its next request
 _LINGER = 2.0  # seconds that a client may take to close its end too
+_MOST_HELD = 64 << 20
+"""Bytes that all connections in the poller may hold: of requests, in the kernel, and as much of answers, here."""
 _log = logging.getLogger(__name__)
 
 _REFUSALS = {
@@ -80,6 +83,8 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.waiting: dict[Any, _Wait] = {}
         """The connections in the poller."""
+        self._unread: dict[Any, int] = {}
+        """Bytes of each answer that its client has not taken at once, the oldest first."""
         self._in_threads: dict[Any, float] = {}
         """When the connections that threads work on, or will, are cut off."""
         self._looked = 0.0
@@ -191,7 +196,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             _log.debug("a connection has ended: %s", error)
             self._drop(conn)
             return
-        if seen and conn.wanted < seen.size > here:
+        if seen and conn.wanted < seen.size > here and self._has_room(seen):
             if conn.wanted == 1:
                 self._wait(conn, conn.on_readable, self._deadline, self._refuse_slow)
             _want(conn, seen.size)
@@ -200,6 +205,10 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             self._serve(conn, seen)
         else:  # also when the kernel has no room for all of it, or the client has half gone
             self._leave_to_thread(conn)
+
+    def _has_room(self, seen: Seen) -> bool:
+        """Whether the kernel may keep this request until it is whole; it keeps less of what threads read."""
+        return not seen.head or sum(conn.wanted for conn in self.waiting) + seen.size <= _MOST_HELD
 
     def _may_serve(self, seen: Seen) -> bool:
         """Probes always; a prediction when no thread computes, and its log lines will be taken. Reasons and files take
@@ -268,6 +277,9 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
         else:
             rest = answer[sent:]
             self._wait(conn, lambda _: self._send(conn, rest, kept, until), until, self._drop, EVENT_WRITE)
+            self._unread[conn] = max(len(answer), self._unread.get(conn, 0))
+            while sum(self._unread.values()) > _MOST_HELD:
+                self._drop(next(iter(self._unread)))
 
     def _after_answer(self, conn: Any, kept: bool) -> None:
         """Keep a connection whose client was told so, even if SIGTERM has come since; close others.
@@ -275,6 +287,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
         Gunicorn would close the former, and the client's next request would be lost; that one's answer says close.
         A close waits for the client's, so that no reset takes the answer away.
         """
+        self._unread.pop(conn, None)
         if kept:
             self._wait(conn, conn.on_readable, time.monotonic() + self.cfg.keepalive, self._drop)
             return
@@ -335,6 +348,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
 
     def _drop(self, conn: Any) -> None:
         """End a connection at once, if it has not ended already."""
+        self._unread.pop(conn, None)
         if not self.waiting.pop(conn, None):
             return
         self.poller.unregister(conn.sock)

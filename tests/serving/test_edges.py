@@ -4,12 +4,14 @@ import contextlib
 import http.client
 import json
 import os
+import selectors
 import socket
 import threading
 import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -17,6 +19,7 @@ import pytest
 
 from serving.app import create_app
 from serving.errors import Problem
+from serving.fast_path import FastPathWorker
 from serving.files import csv_table
 from serving.media import MEDIA_TYPES
 from serving.settings import read_settings
@@ -163,6 +166,64 @@ def test_full_house_makes_room_for_who_comes(attrition: Attrition, tmp_path: Pat
 
 
 # ---- 3: memory ----
+
+
+class Connection:
+    """As gunicorn's, for a worker that nobody runs."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.wanted = 1
+        sock.setblocking(False)
+
+    def on_readable(self, client: socket.socket) -> None: ...
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+@contextlib.contextmanager
+def idle_worker(count: int) -> Iterator[tuple[Any, list[Connection], list[socket.socket]]]:
+    """A worker, so many connections in its poller, and their clients."""
+    worker: Any = FastPathWorker.__new__(FastPathWorker)
+    worker.waiting, worker._unread, worker.poller, worker.nr_conns = {}, {}, selectors.DefaultSelector(), count
+    worker.cfg = SimpleNamespace(keepalive=60, is_ssl=False)
+    settings = SimpleNamespace(client_timeout=30)
+    worker.wsgi = SimpleNamespace(extensions={"scoring": SimpleNamespace(settings=settings)})
+    pairs = [socket.socketpair() for _ in range(count)]
+    conns = [Connection(ours) for ours, _ in pairs]
+    for conn in conns:
+        worker._wait(conn, conn.on_readable, 0.0, worker._drop)
+    yield worker, conns, [theirs for _, theirs in pairs]
+    for end in (end for pair in pairs for end in pair):
+        end.close()
+    worker.poller.close()
+
+
+def test_bodies_that_wait_in_the_kernel_have_a_limit_together() -> None:
+    """More are left to threads, which read few at a time."""
+    left = []
+    with idle_worker(100) as (worker, conns, clients):
+        worker._leave_to_thread = left.append
+        for conn, client in zip(conns, clients, strict=True):
+            client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1048000\r\n\r\n0123456789")
+            worker.on_client_socket_readable(conn, conn.sock)
+        assert left == conns[64:]
+        assert sum(conn.wanted for conn in conns) < 65 * MIB
+
+
+def test_answers_that_nobody_reads_have_a_limit_together() -> None:
+    """The oldest makes room; what is taken after all does not count any more."""
+    with idle_worker(3) as (worker, conns, clients):
+        for conn in conns:
+            worker._send(conn, memoryview(bytes(30 * MIB)), True, 0.0)
+        assert [conn.sock.fileno() < 0 for conn in conns] == [True, False, False]
+        assert worker.nr_conns == 2
+        while conns[1] in worker._unread:
+            assert clients[1].recv(MIB)
+            for key, _ in worker.poller.select():
+                key.data(key.fileobj)
+        assert list(worker._unread) == [conns[2]]
 
 
 JSON, CSV, NDJSON = MEDIA_TYPES

@@ -231,7 +231,9 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             _log.debug("a connection has ended: %s", error)
             self._drop(conn)
             return
+        complete = len(whole) == seen.size
         environ = conn.environ | seen.environ | {"wsgi.input": io.BytesIO(whole[seen.head :])}
+        del whole  # so that a large body is in memory once while it is worked on
         started: list[Any] = []
         try:
             with closing(self.wsgi(environ, lambda *start: started.extend(start))) as pieces:
@@ -242,7 +244,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             return
         status, headers = started[:2]
         self._count_request()
-        kept = seen.keeps and self.alive and len(whole) == seen.size
+        kept = seen.keeps and self.alive and complete
         conn.last_served = time.monotonic()
         self._send(conn, memoryview(_head(status, headers, kept) + body), kept, self._deadline)
         took = timedelta(seconds=time.perf_counter() - began)

@@ -18,6 +18,11 @@ class Measured:
     def requests_per_s(self) -> float:
         return len(self.latencies) / self.seconds
 
+    @property
+    def tail(self) -> float:
+        """How much longer the slowest hundredth takes than the median."""
+        return self.percentile_ms(0.99) / self.percentile_ms(0.5)
+
     def percentile_ms(self, share: float) -> float:
         ordered = sorted(self.latencies)
         return ordered[min(int(share * len(ordered)), len(ordered) - 1)] * 1000

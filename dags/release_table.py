@@ -20,7 +20,8 @@ digest counts.
 **Beside a rollback.** Only one of them changes production: `record_approval` fails while `$rollback_dag` runs, and
 where production is no longer what the gate showed. Release again.
 
-**Safe to repeat.** Every task: code is published under its hash, and aliases are looked up before they are moved.
+**Safe to repeat.** Every task: code is published under its hash, and aliases are looked up before they are moved. A
+task of an old run that is cleared moves no alias once another run has.
 
 **If it fails.** Nothing has changed in production before `promote`: read the red task's log, clear it.
 

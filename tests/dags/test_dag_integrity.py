@@ -157,6 +157,14 @@ def test_production_steps_carry_the_approved_image(dags):
                 assert task.approved_image, f"{dag_id}.{task.task_id}"
 
 
+def test_steps_that_change_production_say_what_they_replace(dags):
+    for dag_id in ("attrition_release", "attrition_rollback"):
+        changing = [task for task in _production_tasks(dags[dag_id]) if task.step in ("deploy", "canary", "restore")]
+        assert changing, dag_id
+        for task in changing:
+            assert "xcom_pull" in task.replaces, f"{dag_id}.{task.task_id}"
+
+
 def test_every_pod_that_a_dag_makes_has_its_checked_in_render(dags):
     made = {
         f"{dag.dag_id}.{task.task_id}": {"step": task.step, "target": task.target}

@@ -6,7 +6,7 @@ from airflow.sdk import get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle.evidence import document as evidence
-from lifecycle.hooks import registry
+from lifecycle.hooks import registry, targets
 from lifecycle.hooks.stop_switch import refuse_while_stopped
 from lifecycle.image_reference import ImageReference
 from lifecycle.signing import check
@@ -30,7 +30,7 @@ def release_in_production(use_case: str, instance: Any) -> str | None:
 
 @task
 def resolve_earlier_release(use_case: str) -> dict[str, Any]:
-    """Find a version that was approved before and its image, which must be signed.
+    """Find a version that was approved before and its image, which must be signed; and what production runs now.
 
     Refuses while production is stopped, or a release changes it.
     """
@@ -53,4 +53,5 @@ def resolve_earlier_release(use_case: str) -> dict[str, Any]:
         "version": version.version,
         "run_id": version.run_id,
         "image": document.image.reference,
+        "production": targets.known(use_case, "production"),
     }

@@ -728,6 +728,19 @@ def test_promote_killed_between_its_aliases_is_completed_by_the_next_try(model, 
     assert (alias(tags.CHAMPION), alias(tags.PREVIOUS_CHAMPION)) == (second.version, first.version)
 
 
+def test_cleared_promotion_of_an_old_release_moves_no_alias(model, monkeypatch):
+    """The registry called a version the champion that production did not run."""
+    first, second = model.add("a"), model.add("b")
+    for version, built in ((first, "01"), (second, "02")):
+        run(release.promote, context(), candidate(version), image(built))
+    running = {"version": second.version, "image": image("02")}
+    monkeypatch.setattr(release.targets, "current", lambda use_case, target: running)
+    with pytest.raises(AirflowFailException, match=rf"production runs version {second.version} .* no alias is moved"):
+        run(release.promote, context(), candidate(first), image("01"))
+    assert (alias(tags.CHAMPION), alias(tags.PREVIOUS_CHAMPION)) == (second.version, first.version)
+    run(release.promote, context(), candidate(second), image("02"))
+
+
 def released(model, decide):
     """A version that was released and then replaced: what a rollback finds."""
     first, second = model.add("a"), model.add("b")
@@ -741,6 +754,20 @@ def test_rollback_starts_from_the_evidence_of_the_earlier_release(model, decide)
     first = released(model, decide)
     earlier = run(rollback.resolve_earlier_release, context(version=None, reason="errors"))
     assert (earlier["version"], earlier["image"]) == (first.version, BUILT["image"])
+    assert earlier["production"] == NOTHING
+
+
+def test_rollback_says_what_it_found_in_production_and_begins_whatever_runs_there(model, decide, monkeypatch):
+    released(model, decide)
+    running = {"version": "2", "image": image("02")}
+    monkeypatch.setattr(release.targets, "current", lambda use_case, target: running)
+    assert run(rollback.resolve_earlier_release, context())["production"] == running
+
+    def unknown(use_case, target):
+        raise release.targets.TargetError("somebody set an image by hand")
+
+    monkeypatch.setattr(release.targets, "current", unknown)
+    assert run(rollback.resolve_earlier_release, context())["production"] == NOTHING
 
 
 @pytest.mark.parametrize("rejected", [False, True], ids=["not released", "rejected"])

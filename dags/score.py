@@ -6,7 +6,8 @@ record has the same probability online and in batch. The result is one partition
 break the contract stand in `rejected_rows` with their reasons. Rows read are always rows scored and rows rejected.
 
 **Params.** `input`: path or URI of the table as the job reaches it, empty for the settings' `batch`; `date`: the
-partition that is replaced, empty for the run's own date; `version`: registry version, empty for the champion;
+partition that is replaced, empty for the run's own date; `version`: registry version, empty for the champion, and one
+that was approved for production in any case;
 `explain`: whether each score has its reasons beside it, as JSON text.
 Example: `{"input": "/Volumes/ml/people/2026-11.parquet", "date": "2026-11-01"}`. Dates of the past: Airflow's own
 backfill, where the use case has a schedule.
@@ -15,7 +16,8 @@ backfill, where the use case has a schedule.
 a run that is cleared scores with the same model; they stand in every row. A partition is replaced as a whole: readers
 find the old one or the new one, and the same table gives the same rows.
 
-**If it fails.** `pin_model`: there is no champion yet (release a version, or give `version`), or no table is named.
+**If it fails.** `pin_model`: there is no champion yet (release a version, or give `version`), no table is named, or
+approval or bundle do not count (*was never approved*, *is not signed*: release the version).
 `score`: the job's log names the table and what is wrong with it as a whole, such as a missing column. Single bad rows
 fail nothing. Two runs of one date: the later one counts, and the earlier one fails at `announce_scores`.
 

@@ -21,7 +21,7 @@ from lifecycle.image_reference import ImageReference
 from lifecycle.operators.steps import Work, refuse_unapproved
 from lifecycle.settings import Signing
 from lifecycle.signing import check, places
-from lifecycle.tasks import release, rollback
+from lifecycle.tasks import release, rollback, scoring
 from lifecycle.trace import trace_id
 from tests.support.airflow import USE_CASE, make_settings, run_task
 from tests.support.image_names import image
@@ -726,6 +726,20 @@ def test_promote_killed_between_its_aliases_is_completed_by_the_next_try(model, 
     model.client.set_registered_model_alias(model.name, tags.PREVIOUS_CHAMPION, first.version)
     run(release.promote, context(), candidate(second), image("02"))
     assert (alias(tags.CHAMPION), alias(tags.PREVIOUS_CHAMPION)) == (second.version, first.version)
+
+
+def test_batch_scores_with_no_version_that_was_not_approved(model, decide, monkeypatch, tmp_path):
+    """A number in the trigger's form, or an alias that somebody moved, wrote any version's scores into the table."""
+    version = model.add()
+    model.client.set_registered_model_alias(model.name, tags.CHAMPION, version.version)
+    (tmp_path / "bundle").mkdir()
+    monkeypatch.setattr(registry, "download_bundle", lambda *_: tmp_path / "bundle")
+    now = context(input="/in/people.csv", date="2026-11-03")
+    for asked in (now, context(**now["params"], version=int(version.version))):
+        with pytest.raises(registry.RegistryError, match="was never approved for production"):
+            scoring.what_to_score(USE_CASE, asked)
+    decide(version)
+    assert scoring.what_to_score(USE_CASE, now)["version"] == version.version
 
 
 def test_cleared_promotion_of_an_old_release_moves_no_alias(model, monkeypatch):

@@ -243,7 +243,7 @@ def _approved(use_case: str, context: Any, version: str, document: Evidence) -> 
     event, asked_about = approval.recorded(context, AWAIT_APPROVAL)
     again = f"Release version {version} again"
     if not event["responded_at"]:
-        raise AirflowFailException(f"nobody has answered {AWAIT_APPROVAL} by Airflow's record. {again}")
+        raise AirflowFailException(f"nobody has answered {AWAIT_APPROVAL} in time by Airflow's record. {again}")
     decision = approval.decision_of(event)
     if not decision.approved:
         raise AirflowFailException(f"{decision.decided_by} rejected this release by Airflow's record. {again}")

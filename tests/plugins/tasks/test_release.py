@@ -3,7 +3,7 @@
 import functools
 import json
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import jsonschema
@@ -364,7 +364,7 @@ def test_first_release_says_that_there_is_nothing_to_compare_with(model):
 def answered(monkeypatch):
     """Airflow's record of the gate: ``answered(shown, "Approve", user)``."""
 
-    def answer(shown, option="Approve", user=RITA, at=None):
+    def answer(shown, option="Approve", user=RITA, at=None, tries=()):
         record = {
             "params": {"comment": {"schema": {"digest": shown["digest"]}}},
             "chosen_options": [option] if option else None,
@@ -372,7 +372,7 @@ def answered(monkeypatch):
             "responded_by_user": user if option else None,
             "responded_at": (at or datetime.now(UTC).isoformat()) if option else None,
         }
-        monkeypatch.setattr(airflow_api, "question", lambda *gate: (record, []))
+        monkeypatch.setattr(airflow_api, "question", lambda *gate: (record, list(tries)))
 
     return answer
 
@@ -482,6 +482,21 @@ def test_approval_is_read_from_airflows_own_record_and_counts_by_the_settings_of
     with pytest.raises(AirflowFailException, match=message):
         run(release.record_approval, context(), candidate(version))
     assert not is_approved(version, AA)
+
+
+@pytest.mark.parametrize(("ago", "counts"), [(timedelta(seconds=20), True), (timedelta(hours=2), False)], ids=str)
+def test_answer_to_a_gate_that_silence_had_decided_approves_nothing(model, answered, ago, counts):
+    """Airflow takes it, and whoever may clear ``record_approval`` alone would have turned the no into a yes."""
+    version = model.add()
+    ended = (datetime.now(UTC) - ago).isoformat()
+    shown = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
+    answered(shown, tries=[{"state": "failed", "end_date": None}, {"state": "success", "end_date": ended}])
+    if counts:  # clocks differ
+        assert run(release.record_approval, context(), candidate(version)) == image("aa")
+    else:
+        with pytest.raises(AirflowFailException, match="nobody has answered await_approval in time"):
+            run(release.record_approval, context(), candidate(version))
+    assert bool(is_approved(version, AA)) == counts
 
 
 def test_release_whose_gate_never_asked_is_not_approved(model, monkeypatch):

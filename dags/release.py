@@ -46,14 +46,13 @@ person at once: run `$rollback_dag`.
 **Does not guard against** a model that is wrong in a way that neither the evaluation nor the canary sees.
 """
 
-from datetime import timedelta
 from typing import Any, cast
 
 from airflow.sdk import DAG
 
 from lifecycle import settings
 from lifecycle.assets import production_of, version_of
-from lifecycle.defaults import RELEASE, START_DATE, default_args, shown, stage
+from lifecycle.defaults import RELEASE, START_DATE, default_args, release_timeout, shown, stage
 from lifecycle.operators.build_image import BuildImageOperator
 from lifecycle.operators.preview_run import PreviewRunOperator
 from lifecycle.operators.release_step import ScoringStepOperator
@@ -87,7 +86,7 @@ def release(use_case: UseCase) -> None:
         start_date=START_DATE,
         catchup=False,
         max_active_runs=1,
-        dagrun_timeout=timedelta(days=7),
+        dagrun_timeout=release_timeout(),
         tags=[use_case.name, RELEASE],
         default_args=default_args(use_case),
         **shown(__doc__, use_case),

@@ -33,7 +33,7 @@ from airflow.sdk import DAG
 
 from lifecycle import settings
 from lifecycle.assets import scores_of
-from lifecycle.defaults import SCORING, START_DATE, default_args, shown
+from lifecycle.defaults import SCORING, START_DATE, by_the_clock, default_args, shown
 from lifecycle.operators.batch_run import BatchRunOperator
 from lifecycle.params import day, flag, optional, table
 from lifecycle.tasks.scoring import announce_scores, pin_model
@@ -45,7 +45,7 @@ def score(use_case: UseCase) -> None:
     """The batch scoring DAG of one use case."""
     with DAG(
         use_case.score_dag,
-        schedule=use_case.score_schedule,
+        schedule=by_the_clock(use_case.score_schedule) if use_case.score_schedule else None,
         start_date=START_DATE,
         catchup=False,
         max_active_runs=1,

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
+from lifecycle import defaults, settings
 from lifecycle.defaults import KINDS, notify_failure
 from tests.support import names
+from tests.support.airflow import make_settings
 from tests.support.scoring_steps import STEPS
 from training.use_case import load
 
@@ -190,6 +192,26 @@ def test_what_an_emergency_needs_is_never_paused_at_first(dags):
 def test_nightly_retraining_is_due_at_two_and_never_runs_twice_at_once(dags):
     assert dags["attrition_retrain_nightly"].timetable.expression == "0 2 * * *"
     assert dags["attrition_retrain_nightly"].max_active_runs == 1
+
+
+SCHEDULED = ("attrition_retrain_nightly", "demand_retrain_weekly", "demand_score")
+
+
+def test_schedules_are_in_utc_whatever_airflows_configuration_says(dags):
+    """A plain text under ``default_timezone`` or ``create_cron_data_intervals`` closed the night of another day."""
+    assert {dag_id for dag_id, dag in dags.items() if hasattr(dag.timetable, "expression")} == {*SCHEDULED}
+    for dag_id in SCHEDULED:
+        timetable = dags[dag_id].timetable
+        assert (type(timetable).__name__, str(timetable.timezone)) == ("CronTriggerTimetable", "UTC"), dag_id
+    assert defaults.START_DATE.utcoffset() == timedelta(0)
+
+
+def test_release_outlasts_its_gate_however_long_that_stands(monkeypatch):
+    """At the end of ``dagrun_timeout`` Airflow skips what is left of a run, ``restore_production`` among it."""
+    for hours in (1.0, 24.0 * 7, 24.0 * 30):
+        patient = make_settings(release=settings.Release(response_hours=hours))
+        monkeypatch.setattr(settings, "load", lambda patient=patient: patient)
+        assert defaults.release_timeout() >= timedelta(hours=hours, days=1)
 
 
 def test_names_of_files_are_not_read_as_templates(dags):

@@ -380,12 +380,13 @@ def tell_put_back(context: Any) -> None:
 def promote(use_case: str, candidate: dict[str, Any], image: str) -> Any:
     """Move the aliases: from here on the registry says that this version is in production.
 
-    Not where production runs another image by now, as when somebody clears this task of an old run.
+    Not where production runs another version or image by now, as when somebody clears this task of an old run.
     """
-    if (running := _in_production(use_case))["image"] not in ("", image):
+    running = _in_production(use_case)
+    if running["image"] and (running["version"], running["image"]) != (candidate["version"], image):
         raise AirflowFailException(
-            f"production runs version {running['version'] or '(none)'} ({running['image']}) by now, and not {image}: "
-            f"no alias is moved. {_another_run(use_case)}"
+            f"production runs version {running['version'] or '(none)'} ({running['image']}) by now, and not version "
+            f"{candidate['version']} ({image}): no alias is moved. {_another_run(use_case)}"
         )
     yield from _promoted(use_case, candidate, image)
 

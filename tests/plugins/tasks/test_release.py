@@ -766,6 +766,8 @@ def test_cleared_promotion_of_an_old_release_moves_no_alias(model, monkeypatch):
     monkeypatch.setattr(release.targets, "current", lambda use_case, target: running)
     with pytest.raises(AirflowFailException, match=rf"production runs version {second.version} .* no alias is moved"):
         run(release.promote, context(), candidate(first), image("01"))
+    with pytest.raises(AirflowFailException, match=rf"and not version {first.version} "):
+        run(release.promote, context(), candidate(first), image("02"))
     assert (alias(tags.CHAMPION), alias(tags.PREVIOUS_CHAMPION)) == (second.version, first.version)
     run(release.promote, context(), candidate(second), image("02"))
 

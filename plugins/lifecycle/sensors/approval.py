@@ -74,8 +74,9 @@ def _asked_about(record: dict[str, Any]) -> str:
 def recorded(context: Any, task_id: str) -> tuple[dict[str, Any], str]:
     """What Airflow's own record says of a gate of this run: an event as ``decided`` takes it, and what it asked about.
 
-    An XCom is not such a record: who may write one could invent an answer. The event has no ``responded_at`` where
-    nobody has answered, or where the gate had ended by then: Airflow takes answers to a question that is decided.
+    An XCom is not such a record: who may write one could invent an answer. The event also has ``body``, the text that
+    was shown. It has no ``responded_at`` where nobody has answered, or where the gate had ended by then: Airflow takes
+    answers to a question that is decided.
     """
     run = context["dag_run"]
     found = airflow_api.question(run.dag_id, run.run_id, task_id, -1)

@@ -257,7 +257,19 @@ def _approved(use_case: str, context: Any, version: str, document: Evidence) -> 
             f"{decision.decided_by} approved evidence {asked_about}, and by now it is {found} "
             f"(image {document.image.reference}). {again}"
         )
+    _refuse_another_text(event, document, again)
     return decision
+
+
+def _refuse_another_text(event: dict[str, Any], document: Evidence, again: str) -> None:
+    """The digest is of the document; what people read of it went to the gate by an XCom, which somebody may write."""
+    place = evidence.text_path(document.release.key)
+    kept = registry.find_text(document.model.training_run_id, place)
+    if kept is None or str(event.get("body") or "").strip() != kept.strip():
+        raise AirflowFailException(
+            f"what {AWAIT_APPROVAL} showed is not the text of this evidence ({place} of run "
+            f"{document.model.training_run_id}): find out who has changed the one or the other. {again}"
+        )
 
 
 def _rejected(context: Any) -> Decision:

@@ -126,6 +126,7 @@ def asked(monkeypatch, version, run_id="run-1", code=CODE, option="Approve"):
     candidate = run(release.resolve_candidate, context(run_id, version=int(version.version)))
     shown = run(release.gather_evidence_of_model, now, candidate, code)
     record = {
+        "body": shown["body"],
         "params": {"comment": {"schema": {"digest": shown["digest"]}}},
         "chosen_options": [option],
         "params_input": {"comment": "fine"},

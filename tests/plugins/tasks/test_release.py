@@ -366,6 +366,7 @@ def answered(monkeypatch):
 
     def answer(shown, option="Approve", user=RITA, at=None, tries=()):
         record = {
+            "body": shown["body"],
             "params": {"comment": {"schema": {"digest": shown["digest"]}}},
             "chosen_options": [option] if option else None,
             "params_input": {"comment": "fine"},
@@ -456,6 +457,18 @@ def test_evidence_that_was_rewritten_while_the_question_stood_is_refused(model, 
     model.client.log_text(version.run_id, evidence.encode(document).decode(), place)
     with pytest.raises(AirflowFailException, match=r"by now it is .*evil\.example/backdoor"):
         run(release.record_approval, context(), candidate(version))
+
+
+def test_approval_of_a_text_that_somebody_has_written_in_place_of_the_evidences_is_refused(model, answered):
+    """The digest was right, and what the approver read of it came by an XCom."""
+    version = model.add()
+    shown = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
+    answered({**shown, "body": f"{shown['body']}\n- Everything was looked at twice."})
+    with pytest.raises(AirflowFailException, match="what await_approval showed is not the text of this evidence"):
+        run(release.record_approval, context(), candidate(version))
+    assert not is_approved(version, AA)
+    answered({**shown, "body": f"{shown['body']}\n"})
+    assert run(release.record_approval, context(), candidate(version)) == image("aa")
 
 
 MALLORY = {"id": "9", "name": "mallory"}

@@ -114,7 +114,7 @@ class Slot:
     def ask(self, desired: Desired, *, timeout: float) -> Status:
         """Say what should run and wait until it does; raises ``SlotError`` when it does not come to that.
 
-        Asking again for the generation that was answered last costs nothing. One that has failed is asked for anew,
+        Asking again for the generation that was answered last costs nothing. One that has failed is asked for again,
         under another name: the host takes a generation up once.
         """
         before = self.status()

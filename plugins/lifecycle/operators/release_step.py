@@ -4,6 +4,7 @@ Imported by DAG files, so mind what it imports: the provider's pod operator cost
 """
 
 import time
+from datetime import timedelta
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
@@ -13,6 +14,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes.client import V1Pod
 from kubernetes.client.exceptions import ApiException
 
+from lifecycle import settings
 from lifecycle.hooks import targets
 from lifecycle.hooks.slot import Slot
 from lifecycle.hooks.targets import CONNECTIONS
@@ -33,6 +35,9 @@ from lifecycle.operators.steps import (
 )
 from lifecycle.trace import trace_parent
 from training.use_case import Target
+
+_BESIDE_THE_WATCH = timedelta(hours=1)
+"""What the task that watches a canary may take beside it: its pod has to start."""
 
 
 def _image(text: Any) -> ImageReference | None:
@@ -94,6 +99,9 @@ class ScoringStepOperator(KubernetesPodOperator):
         **kwargs: Any,
     ) -> None:
         conn_id = targets.QA_CONNECTION if step == "try" else CONNECTIONS[target]
+        if step == "watch":
+            # The pod of the step ends by itself. A shorter limit would begin the watch again, and then give it up.
+            kwargs["execution_timeout"] = timedelta(seconds=settings.load().release.canary_seconds) + _BESIDE_THE_WATCH
         super().__init__(
             kubernetes_conn_id=conn_id,
             image=image,

@@ -69,7 +69,7 @@ namespaces: setup ## Print use case, target and namespace, as the settings file 
 	@$(RUN) -m lifecycle.settings
 
 monitoring: setup ## Render the dashboards and alerts of Azure Monitor (USE_CASE=name; otherwise of all)
-	@$(RUN) -m monitoring.render $(USE_CASE)
+	@$(RUN) -m monitoring.render $(if $(filter file,$(origin USE_CASE)),,$(USE_CASE))
 
 # Of all plugins that packages bring, those that these tests use: to load the others, and to rewrite the packages that
 # bring them as pytest does, takes every worker two seconds.

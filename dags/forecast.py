@@ -34,7 +34,7 @@ from airflow.sdk import DAG
 
 from lifecycle import settings
 from lifecycle.assets import production_of, scores_of
-from lifecycle.defaults import SCORING, START_DATE, default_args, shown
+from lifecycle.defaults import SCORING, START_DATE, by_the_clock, default_args, shown
 from lifecycle.operators.forecast_run import ForecastRunOperator
 from lifecycle.params import day, flag, planned, table
 from lifecycle.tasks.forecasting import announce_forecasts, approved_code, order_of, pin_versions, take_over
@@ -46,7 +46,7 @@ def forecast(use_case: UseCase) -> None:
     name, found = use_case.name, settings.load().of(use_case.name)
     with DAG(
         use_case.score_dag,
-        schedule=use_case.score_schedule,
+        schedule=by_the_clock(use_case.score_schedule) if use_case.score_schedule else None,
         start_date=START_DATE,
         catchup=False,
         max_active_runs=1,

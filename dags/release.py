@@ -29,7 +29,8 @@ gate fails: trigger a new run.
 **Beside a rollback.** Only one of them changes production. `record_approval` fails, before production is
 touched, while `$rollback_dag` runs and where production is no longer what the gate showed: release again.
 
-**Safe to repeat.** Every task: image, pods and aliases are looked up before they are made.
+**Safe to repeat.** Every task: image, pods and aliases are looked up before they are made. A task of an old run that
+is cleared changes nothing in production once another run has.
 
 **Signatures.** A bundle that nobody has signed is not built, and an image that nobody has signed runs nowhere; what is
 built is signed. Where what production runs is not signed, and could not be put back, the release ends at its
@@ -45,20 +46,19 @@ person at once: run `$rollback_dag`.
 **Does not guard against** a model that is wrong in a way that neither the evaluation nor the canary sees.
 """
 
-from datetime import timedelta
 from typing import Any, cast
 
 from airflow.sdk import DAG
 
 from lifecycle import settings
 from lifecycle.assets import production_of, version_of
-from lifecycle.defaults import RELEASE, START_DATE, default_args, shown, stage
+from lifecycle.defaults import RELEASE, START_DATE, default_args, release_timeout, shown, stage
 from lifecycle.operators.build_image import BuildImageOperator
 from lifecycle.operators.preview_run import PreviewRunOperator
 from lifecycle.operators.release_step import ScoringStepOperator
 from lifecycle.params import optional
 from lifecycle.sensors.approval import gate
-from lifecycle.task_ids import RESTORE_PRODUCTION, TRY_IMAGE
+from lifecycle.task_ids import RECORD_APPROVAL, RESTORE_PRODUCTION, TRY_IMAGE
 from lifecycle.tasks.release import (
     gather_evidence,
     promote,
@@ -74,6 +74,8 @@ from training.use_case import UseCase, load_all
 FOUND = "ti.xcom_pull('resolve_candidate')['production']"
 FOUND_IN_PRODUCTION: dict[str, Any] = {key: f"{{{{ {FOUND}['{key}'] }}}}" for key in ("image", "version")}
 """What production ran before this release: templates, because an XComArg does not reach into an inner dictionary."""
+APPROVED = f"{{{{ ti.xcom_pull('{RECORD_APPROVAL}') }}}}"
+"""The image that this release brings into production: a template, because an XComArg would draw an arrow."""
 
 
 def release(use_case: UseCase) -> None:
@@ -84,7 +86,7 @@ def release(use_case: UseCase) -> None:
         start_date=START_DATE,
         catchup=False,
         max_active_runs=1,
-        dagrun_timeout=timedelta(days=7),
+        dagrun_timeout=release_timeout(),
         tags=[use_case.name, RELEASE],
         default_args=default_args(use_case),
         **shown(__doc__, use_case),
@@ -123,9 +125,10 @@ def steps(use_case: UseCase) -> None:
         await_approval >> rejected >> restore_staging >> record_staging_restored(name, rejected)
     to_production_if_approved = {**to_production, **image, "approved_image": approved}
     with stage("production"):
-        deploy_canary = ScoringStepOperator(task_id="deploy_canary", step="canary", **to_production_if_approved)
+        in_place_of = {**to_production_if_approved, "replaces": FOUND_IN_PRODUCTION["image"]}
+        deploy_canary = ScoringStepOperator(task_id="deploy_canary", step="canary", **in_place_of)
         watch_canary = ScoringStepOperator(task_id="watch_canary", step="watch", **to_production_if_approved)
-        deploy_production = ScoringStepOperator(task_id="deploy_production", step="deploy", **to_production_if_approved)
+        deploy_production = ScoringStepOperator(task_id="deploy_production", step="deploy", **in_place_of)
         verify_production = ScoringStepOperator(task_id="verify_production", step="verify", **to_production_if_approved)
         restore_production = ScoringStepOperator(
             task_id=RESTORE_PRODUCTION,
@@ -133,6 +136,7 @@ def steps(use_case: UseCase) -> None:
             trigger_rule="one_failed",
             pre_execute=skip_unless_approved,
             on_success_callback=tell_put_back,
+            replaces=APPROVED,
             **to_production,
             **FOUND_IN_PRODUCTION,
         )

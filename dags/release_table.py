@@ -20,20 +20,20 @@ digest counts.
 **Beside a rollback.** Only one of them changes production: `record_approval` fails while `$rollback_dag` runs, and
 where production is no longer what the gate showed. Release again.
 
-**Safe to repeat.** Every task: code is published under its hash, and aliases are looked up before they are moved.
+**Safe to repeat.** Every task: code is published under its hash, and aliases are looked up before they are moved. A
+task of an old run that is cleared moves no alias once another run has.
 
 **If it fails.** Nothing has changed in production before `promote`: read the red task's log, clear it.
 
 **Does not guard against** a model that is wrong in a way that neither the evaluation nor the comparison sees.
 """
 
-from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG
 
 from lifecycle.assets import production_of, version_of
-from lifecycle.defaults import RELEASE, START_DATE, default_args, shown
+from lifecycle.defaults import RELEASE, START_DATE, default_args, release_timeout, shown
 from lifecycle.params import optional
 from lifecycle.sensors.approval import gate
 from lifecycle.task_ids import GATHER_EVIDENCE, PROMOTE
@@ -57,7 +57,7 @@ def release_table(use_case: UseCase) -> None:
         start_date=START_DATE,
         catchup=False,
         max_active_runs=1,
-        dagrun_timeout=timedelta(days=7),
+        dagrun_timeout=release_timeout(),
         tags=[name, RELEASE],
         default_args=default_args(use_case),
         **shown(__doc__, use_case),

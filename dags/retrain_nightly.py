@@ -40,7 +40,7 @@ from typing import Any
 
 from airflow.sdk import DAG
 
-from lifecycle.defaults import RETRAINING, START_DATE, default_args, shown
+from lifecycle.defaults import RETRAINING, START_DATE, by_the_clock, default_args, shown
 from lifecycle.operators.nightly_run import NightlyRunOperator
 from lifecycle.operators.start_run import start_training
 from lifecycle.params import flag, optional
@@ -53,7 +53,7 @@ def retrain_nightly(use_case: UseCase) -> None:
     """The nightly DAG of one use case."""
     with DAG(
         use_case.retrain_dag,
-        schedule="0 2 * * *",
+        schedule=by_the_clock("0 2 * * *"),
         start_date=START_DATE,
         catchup=False,  # a run closes all nights since the last one, so missed runs need none of their own
         max_active_runs=1,

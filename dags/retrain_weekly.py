@@ -25,7 +25,7 @@ from typing import Any
 from airflow.sdk import DAG
 
 from lifecycle import settings
-from lifecycle.defaults import RETRAINING, START_DATE, default_args, shown
+from lifecycle.defaults import RETRAINING, START_DATE, by_the_clock, default_args, shown
 from lifecycle.operators.forecast_run import JudgeRunOperator
 from lifecycle.operators.start_run import start_training
 from lifecycle.params import day, flag, planned, table
@@ -39,7 +39,7 @@ def retrain_weekly(use_case: UseCase) -> None:
     name, found = use_case.name, settings.load().of(use_case.name)
     with DAG(
         use_case.retrain_dag,
-        schedule="0 4 * * 1",
+        schedule=by_the_clock("0 4 * * 1"),
         start_date=START_DATE,
         catchup=False,
         max_active_runs=1,

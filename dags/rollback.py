@@ -8,7 +8,8 @@ the registry's alias `champion` to it. Use it when production misbehaves after a
 run. Example: `{"reason": "error rate doubled after version 8"}`.
 
 **Safe to repeat.** Every task. There is no gate: the image was approved when it was released, and the
-evidence of that release must hold an approval with a signature that counts.
+evidence of that release must hold an approval with a signature that counts. A task of an old run that is cleared
+changes nothing once another run has changed production.
 
 **Beside a release.** Fails at once, and changes nothing, while a release is between its approval and its end:
 wait for that, or mark that run as failed. A release that waits at its gate does not stop a rollback; it is refused
@@ -36,6 +37,10 @@ from lifecycle.tasks.release import promote
 from lifecycle.tasks.rollback import resolve_earlier_release
 from training.use_case import UseCase, load_all
 
+FOUND = "{{ ti.xcom_pull('resolve_earlier_release')['production']['image'] }}"
+"""What production ran when this rollback began: a template, because an XComArg does not reach into an inner
+dictionary."""
+
 
 def rollback(use_case: UseCase) -> None:
     """The rollback DAG of one use case."""
@@ -58,7 +63,9 @@ def rollback(use_case: UseCase) -> None:
         earlier: Any = resolve_earlier_release(use_case.name)
         image: dict[str, Any] = {key: earlier[key] for key in ("image", "version")}
         to: dict[str, Any] = {"use_case": use_case.name, "target": "production", "approved_image": earlier["image"]}
-        deploy_production = ScoringStepOperator(task_id="deploy_production", step="deploy", **to, **image)
+        deploy_production = ScoringStepOperator(
+            task_id="deploy_production", step="deploy", replaces=FOUND, **to, **image
+        )
         verify_production = ScoringStepOperator(task_id="verify_production", step="verify", **to, **image)
         promoted = promote.override(outlets=[production_of(use_case)])
         deploy_production >> verify_production >> promoted(use_case.name, earlier, earlier["image"])

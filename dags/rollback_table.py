@@ -10,7 +10,8 @@ release.
 run. Example: `{"reason": "orders doubled after version 8"}`.
 
 **Safe to repeat.** Every task. There is no gate: the version was approved when it was released, and the
-evidence of that release must hold an approval with a signature that counts.
+evidence of that release must hold an approval with a signature that counts. A task of an old run that is cleared
+moves no alias once another run has.
 
 **Beside a release.** Fails at once, and changes nothing, while a release is between its approval and its end: wait for
 that, or mark that run as failed.

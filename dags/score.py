@@ -6,7 +6,8 @@ record has the same probability online and in batch. The result is one partition
 break the contract stand in `rejected_rows` with their reasons. Rows read are always rows scored and rows rejected.
 
 **Params.** `input`: path or URI of the table as the job reaches it, empty for the settings' `batch`; `date`: the
-partition that is replaced, empty for the run's own date; `version`: registry version, empty for the champion;
+partition that is replaced, empty for the run's own date; `version`: registry version, empty for the champion, and one
+that was approved for production in any case;
 `explain`: whether each score has its reasons beside it, as JSON text.
 Example: `{"input": "/Volumes/ml/people/2026-11.parquet", "date": "2026-11-01"}`. Dates of the past: Airflow's own
 backfill, where the use case has a schedule.
@@ -15,7 +16,8 @@ backfill, where the use case has a schedule.
 a run that is cleared scores with the same model; they stand in every row. A partition is replaced as a whole: readers
 find the old one or the new one, and the same table gives the same rows.
 
-**If it fails.** `pin_model`: there is no champion yet (release a version, or give `version`), or no table is named.
+**If it fails.** `pin_model`: there is no champion yet (release a version, or give `version`), no table is named, or
+approval or bundle do not count (*was never approved*, *is not signed*: release the version).
 `score`: the job's log names the table and what is wrong with it as a whole, such as a missing column. Single bad rows
 fail nothing. Two runs of one date: the later one counts, and the earlier one fails at `announce_scores`.
 
@@ -31,7 +33,7 @@ from airflow.sdk import DAG
 
 from lifecycle import settings
 from lifecycle.assets import scores_of
-from lifecycle.defaults import SCORING, START_DATE, default_args, shown
+from lifecycle.defaults import SCORING, START_DATE, by_the_clock, default_args, shown
 from lifecycle.operators.batch_run import BatchRunOperator
 from lifecycle.params import day, flag, optional, table
 from lifecycle.tasks.scoring import announce_scores, pin_model
@@ -43,7 +45,7 @@ def score(use_case: UseCase) -> None:
     """The batch scoring DAG of one use case."""
     with DAG(
         use_case.score_dag,
-        schedule=use_case.score_schedule,
+        schedule=by_the_clock(use_case.score_schedule) if use_case.score_schedule else None,
         start_date=START_DATE,
         catchup=False,
         max_active_runs=1,

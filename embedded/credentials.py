@@ -3,12 +3,12 @@
 import base64
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from lifecycle.approval_keys import write_private
 from serving.scoring.contract import RELEASE_CLIENT
 
 _FILE = "stack.json"
@@ -53,14 +53,6 @@ class Credentials:
 def hashes_file(folder: Path, target: str) -> Path:
     """The file of key hashes that a target's scoring servers read."""
     return folder / f"api-keys-{target}.json"
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace a file in one step by one that only its owner may read."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    part.replace(path)
 
 
 def _make(targets: Iterable[str]) -> Credentials:

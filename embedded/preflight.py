@@ -9,6 +9,7 @@ import psutil
 
 from embedded.addresses import Addresses, is_free
 from embedded.environment import Stack, port_setting
+from lifecycle.approval_keys import write_private
 
 MIN_DISK_MIB = 2048
 MIN_MEMORY_MIB = 2500
@@ -73,8 +74,6 @@ def _memory() -> list[str]:
 
 def prepare_folders(stack: Stack) -> None:
     """Make the folders and files that the parts expect."""
-    from embedded.credentials import write_private
-
     for name in ("airflow", "data", "exports", "images", "logs", "minilake", "mlflow/artifacts", "run"):
         (stack.home / name).mkdir(parents=True, exist_ok=True)
     credentials = stack.credentials

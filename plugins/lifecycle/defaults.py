@@ -1,11 +1,11 @@
 """What the DAGs share: owner, retries, the failure callback, and what people read of a DAG, in the use case's words."""
 
 import logging
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from string import Template
 from typing import Any
 
-from airflow.sdk import TaskGroup
+from airflow.sdk import CronTriggerTimetable, TaskGroup
 
 from lifecycle import settings
 from lifecycle.hooks import airflow_api
@@ -13,7 +13,9 @@ from training.use_case import UseCase
 
 log = logging.getLogger(__name__)
 
-START_DATE = datetime(2026, 1, 1)
+START_DATE = datetime(2026, 1, 1, tzinfo=UTC)
+_BESIDE_THE_GATE = timedelta(days=5)
+"""What a release may take beside the time for an answer: before its gate, when that is cleared, and after it."""
 
 TRAINING, RELEASE, RETRAINING, SCORING, ARRIVALS = KINDS = ("training", "release", "retraining", "scoring", "arrivals")
 """What a DAG is for: its tag beside the use case's name."""
@@ -61,6 +63,20 @@ def shown(docstring: str | None, use_case: UseCase) -> dict[str, Any]:
         "description": " ".join(summary.replace("`", "").replace("*", "").split()),
         "doc_md": text,
     }
+
+
+def by_the_clock(cron: str) -> CronTriggerTimetable:
+    """A schedule in UTC, whose runs are dated by the moment at which they are due.
+
+    A plain text would follow ``default_timezone`` and ``create_cron_data_intervals`` of Airflow's configuration, and a
+    night that is closed would be another day's.
+    """
+    return CronTriggerTimetable(cron, timezone="UTC")
+
+
+def release_timeout() -> timedelta:
+    """How long a run of a release may take. It has to outlast its gate: what Airflow ends here puts nothing back."""
+    return settings.load().release.response_timeout + _BESIDE_THE_GATE
 
 
 def stage(name: str) -> TaskGroup:

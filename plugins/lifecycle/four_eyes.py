@@ -4,7 +4,8 @@ An auth manager gives a user an id and a name, and they differ in most: Airflow 
 and id and name of who answers a question. So people are compared by all that is known of them.
 
 A run that new files started has been asked for by whoever wrote them, and storage does not tell Airflow who that was,
-neither in an event nor in a listing. So everybody who may write there (``data_writers``) counts as the one who asked.
+neither in an event nor in a listing. So everybody who may write there (``data_writers``) counts as the one who asked. That
+holds for what the nightly run on its schedule has led to as well: outcomes would otherwise only have to wait for it.
 """
 
 from collections.abc import Iterable
@@ -29,7 +30,7 @@ class Requester(msgspec.Struct, frozen=True):
     text: str
     """As the gate shows it."""
     people: tuple[str, ...] = ()
-    """Names of Airflow's users; none where the schedule alone started it."""
+    """Names of Airflow's users; none where the schedule alone started it, and nobody wrote what it read."""
     unknown: str = ""
     """Why nobody can say which person it was; empty where that is known."""
 
@@ -123,12 +124,19 @@ def _behind(run: _Run, use_case: str, chain: int = 1) -> Requester:
     if run.dag_id == definitions.load(use_case).arrivals_dag:
         return _new_data(use_case)
     if run.run_type == "scheduled":
-        return Requester(f"the schedule ({run.dag_id})")
+        return Requester(f"the schedule ({run.dag_id})", _writers_for(run.dag_id, use_case))
     parent = (run.conf or {}).get(STARTED_BY) if run.run_type == "operator_triggered" else None
     # Only a task makes a run of this type, so nobody but a DAG's author can have written its conf.
     if isinstance(parent, dict) and chain < _LONGEST_CHAIN:
         return _source(str(parent.get("dag_id")), str(parent.get("run_id")), use_case, chain + 1)
     return _unknown(f"run {run.run_id} of {run.dag_id} ({run.run_type}) names no user")
+
+
+def _writers_for(dag_id: str, use_case: str) -> tuple[str, ...]:
+    """Who may have written what a DAG reads of itself: the outcomes of a nightly run."""
+    definition, found = definitions.load(use_case), settings.load().of(use_case)
+    reads_outcomes = dag_id == definition.retrain_dag and definition.online and found.outcomes
+    return found.data_writers if reads_outcomes else ()
 
 
 def _new_data(use_case: str) -> Requester:

@@ -16,7 +16,6 @@ from lifecycle.hooks import registry
 from lifecycle.hooks.registry import RegistryError, Version
 from lifecycle.image_reference import ImageReference
 from lifecycle.signing import check
-from training.registry import tags
 
 
 class Released(msgspec.Struct, frozen=True):
@@ -47,8 +46,7 @@ def content(use_case: str, version: Version, code_hash: str) -> evidence.Image:
 
 def approved(use_case: str, version: Version) -> Released:
     """Bundle and code of a version's last approval; raises ``RegistryError`` where none counts."""
-    text = version.tags.get(tags.APPROVED_IMAGE, "")
-    document = evidence.read_approved(use_case, version, ImageReference.parse(text) if text else None)
+    document = evidence.read_last_approved(use_case, version)
     bundle, code = document.image.bundle, document.image.code
     if isinstance(bundle, UnsetType) or isinstance(code, UnsetType):
         raise RegistryError(f"version {version.version} was approved as an image: release it again")

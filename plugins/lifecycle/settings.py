@@ -239,7 +239,8 @@ class UseCaseSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether new outcomes start the nightly run at once, and not only at night."""
     data_writers: tuple[str, ...] = ()
     """Who may write into ``bronze`` and ``outcomes``: ids or names of Airflow's users. Where ``requester_may_approve``
-    is false, they do not approve what new files have led to; while the list is empty, nobody does."""
+    is false, they do not approve what new files have led to, nor what the nightly run has learned from outcomes; while
+    the list is empty, nobody approves what new files have led to."""
     batch: str = ""
     """The table that the batch scoring reads, as the job reaches it: CSV, Parquet or Delta. ``{date}`` stands for the
     date that is scored."""

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
+from lifecycle import defaults, settings
 from lifecycle.defaults import KINDS, notify_failure
 from tests.support import names
+from tests.support.airflow import make_settings
 from tests.support.scoring_steps import STEPS
 from training.use_case import load
 
@@ -157,6 +159,14 @@ def test_production_steps_carry_the_approved_image(dags):
                 assert task.approved_image, f"{dag_id}.{task.task_id}"
 
 
+def test_steps_that_change_production_say_what_they_replace(dags):
+    for dag_id in ("attrition_release", "attrition_rollback"):
+        changing = [task for task in _production_tasks(dags[dag_id]) if task.step in ("deploy", "canary", "restore")]
+        assert changing, dag_id
+        for task in changing:
+            assert "xcom_pull" in task.replaces, f"{dag_id}.{task.task_id}"
+
+
 def test_every_pod_that_a_dag_makes_has_its_checked_in_render(dags):
     made = {
         f"{dag.dag_id}.{task.task_id}": {"step": task.step, "target": task.target}
@@ -182,6 +192,26 @@ def test_what_an_emergency_needs_is_never_paused_at_first(dags):
 def test_nightly_retraining_is_due_at_two_and_never_runs_twice_at_once(dags):
     assert dags["attrition_retrain_nightly"].timetable.expression == "0 2 * * *"
     assert dags["attrition_retrain_nightly"].max_active_runs == 1
+
+
+SCHEDULED = ("attrition_retrain_nightly", "demand_retrain_weekly", "demand_score")
+
+
+def test_schedules_are_in_utc_whatever_airflows_configuration_says(dags):
+    """A plain text under ``default_timezone`` or ``create_cron_data_intervals`` closed the night of another day."""
+    assert {dag_id for dag_id, dag in dags.items() if hasattr(dag.timetable, "expression")} == {*SCHEDULED}
+    for dag_id in SCHEDULED:
+        timetable = dags[dag_id].timetable
+        assert (type(timetable).__name__, str(timetable.timezone)) == ("CronTriggerTimetable", "UTC"), dag_id
+    assert defaults.START_DATE.utcoffset() == timedelta(0)
+
+
+def test_release_outlasts_its_gate_however_long_that_stands(monkeypatch):
+    """At the end of ``dagrun_timeout`` Airflow skips what is left of a run, ``restore_production`` among it."""
+    for hours in (1.0, 24.0 * 7, 24.0 * 30):
+        patient = make_settings(release=settings.Release(response_hours=hours))
+        monkeypatch.setattr(settings, "load", lambda patient=patient: patient)
+        assert defaults.release_timeout() >= timedelta(hours=hours, days=1)
 
 
 def test_names_of_files_are_not_read_as_templates(dags):

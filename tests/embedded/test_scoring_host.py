@@ -1,6 +1,7 @@
 """The scoring host: releases replace each other without a lost request, and nothing stays behind."""
 
 import os
+import shutil
 import signal
 
 import psutil
@@ -139,6 +140,17 @@ def test_image_that_is_gone_fails_the_wish_and_keeps_the_old_server(host, images
     with pytest.raises(SlotError, match="there is no image"):
         host.slot.ask(Desired("gone", stable=gone), timeout=TIMEOUT)
     assert host.version() == "1"
+
+
+def test_wish_that_failed_is_tried_again_when_it_is_asked_for_again(host, images, record, tmp_path):
+    """A ``restore_production`` that had failed once failed at every clear, with the message of the first try."""
+    late = Desired("late", stable=Unit(image=f"{tmp_path / 'late'}@{digest('2')}", version="2"))
+    for _ in range(2):
+        with pytest.raises(SlotError, match="there is no image"):
+            host.slot.ask(late, timeout=TIMEOUT)
+    shutil.copytree(images["2"].folder, tmp_path / "late")
+    host.slot.ask(late, timeout=TIMEOUT)
+    assert host.version() == "2"
 
 
 def test_slot_that_is_to_run_nothing_refuses_instead_of_letting_callers_wait(host, images, record):

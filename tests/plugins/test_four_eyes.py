@@ -54,6 +54,19 @@ def test_release_after_a_training_of_the_nightly_schedule_has_no_requester(runs)
     assert four_eyes.objection(USE_CASE, ALICE, approves=True, requester=found) == ""
 
 
+@pytest.mark.parametrize(("outcomes", "people"), [("/outcomes", ("alice",)), ("", ())], ids=["read", "none"])
+def test_outcomes_that_wait_for_the_night_are_not_approved_by_those_who_write_them(runs, monkeypatch, outcomes, people):
+    """Whoever may write outcomes had only to let the schedule find them, and could approve what they led to."""
+    of = {"requester_may_approve": False, "data_writers": ["alice"], "outcomes": outcomes}
+    monkeypatch.setattr(settings, "load", lambda: make_settings(of))
+    runs[TRAIN, "night"] = triggered_by("scheduled__1")
+    runs[NIGHTLY, "scheduled__1"] = airflow_run("scheduled")
+    found = four_eyes.forbidden_requester(context(event("3", "night")), USE_CASE, "3")
+    assert found == four_eyes.Requester("the schedule (attrition_retrain_nightly)", people)
+    assert bool(four_eyes.objection(USE_CASE, ALICE, approves=True, requester=found)) == bool(people)
+    assert four_eyes.objection(USE_CASE, {"id": "8", "name": "rita"}, approves=True, requester=found) == ""
+
+
 CHAINS = {
     "training by hand": {(TRAIN, "t"): airflow_run(user="alice")},
     "nightly run by hand": {

@@ -19,7 +19,7 @@ from serving.scoring.contract import Field
 from serving.scoring.encode import encode_columns
 from training.data.data_error import DataError, DataFault
 from training.data.read_file import read_raw
-from training.data.table import Table, split_table
+from training.data.table import Table, frame_digest, split_table
 from training.use_case import UseCase
 
 HOLDOUT_SHARE = 0.2
@@ -102,7 +102,7 @@ def read_table(use_case: UseCase, location: str) -> Dataset:
         order = order.sort_values(["group", "date"], kind="stable")
         frame = frame.loc[order.index].reset_index(drop=True)
         recent = order["date"].notna().to_numpy()
-    dataset = Dataset(use_case, frame, _digest(frame), recent)
+    dataset = Dataset(use_case, frame, frame_digest(frame), recent)
     if faults := _split_faults(dataset):
         raise DataError(location, faults)
     return dataset
@@ -124,7 +124,7 @@ def read_snapshot(use_case: UseCase, file: Path, name: str = "that the job has k
     """
     frame = pd.read_parquet(file)
     recent = frame.pop(_RECENT).to_numpy(bool) if _RECENT in frame else None
-    digest = _digest(frame)
+    digest = frame_digest(frame)
     if faults := _renamed(use_case, frame):
         raise DataError(name, faults, "nothing can be made of it")
     for field in use_case.fields:
@@ -136,7 +136,7 @@ def read_snapshot(use_case: UseCase, file: Path, name: str = "that the job has k
 
 def snapshot_digest(file: Path) -> str:
     """The digest of the data that ``write_snapshot`` kept, whatever the definition says by now."""
-    return _digest(pd.read_parquet(file).drop(columns=_RECENT, errors="ignore"))
+    return frame_digest(pd.read_parquet(file).drop(columns=_RECENT, errors="ignore"))
 
 
 def _renamed(use_case: UseCase, frame: pd.DataFrame) -> list[DataFault]:
@@ -266,7 +266,7 @@ def _split_faults(dataset: Dataset) -> list[DataFault]:
 
 
 def _row_hashes(frame: pd.DataFrame) -> NDArray[np.object_]:
-    """A hash of each row's values, ``[n]``; numbers as ``_digest`` writes them, missing ones as the empty text."""
+    """A hash of each row's values, ``[n]``; numbers as ``frame_digest`` writes them, missing ones as the empty text."""
     texts = []
     for name in frame.columns:
         values = frame[name]
@@ -276,8 +276,3 @@ def _row_hashes(frame: pd.DataFrame) -> NDArray[np.object_]:
             texts.append(["" if value != value else f"{value:.9g}" for value in values.tolist()])
     rows = (",".join(row).encode() for row in zip(*texts, strict=True))
     return np.array([hashlib.sha256(row).hexdigest()[:16] for row in rows], object)
-
-
-def _digest(frame: pd.DataFrame) -> str:
-    text = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,5 +1,6 @@
 """A table as it was read, in the use case's own words: its field names, its values by the table of spellings."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,12 @@ class RawTable(msgspec.Struct, frozen=True):
         word = "line" if self.text else "row"
         shown = ", ".join(str(self.numbers[row]) for row in rows[:most])
         return f"{word}{'' if len(rows) == 1 else 's'} {shown}{', ...' if len(rows) > most else ''}"
+
+
+def frame_digest(frame: pd.DataFrame) -> str:
+    """Sixteen hexadecimal digits over all values: equal tables have equal digests, whatever the file type."""
+    text = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Table(msgspec.Struct, frozen=True):

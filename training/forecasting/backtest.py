@@ -1,6 +1,6 @@
 """Rolling origins: forecasts as they would have been made in the past, beside what came then."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from training.forecasting.definition import Series
 from training.forecasting.forecaster import Forecaster
 from training.forecasting.recipe import Recipe
-from training.forecasting.series import Panel, TableError, codes_of, last_week, make_panel, split
+from training.forecasting.series import Panel, codes_of, last_week, make_panel, split
 
 BACKTEST = ("origin", "actual", "scale")
 """Columns that a backtest has beside those of a forecast: the last week that was known; the quantity that came; mean
@@ -32,37 +32,11 @@ def backtest(
     A champion is compared by its recipe (``read_recipe``), not by its fitted models: those may have seen the weeks.
     Raises ``TableError``.
     """
-
-    def fit(known: pd.DataFrame) -> Forecaster:
-        return Forecaster.fit(recipe, definition, known, plan)
-
-    return _from_origins(fit, definition, history, plan, origins)
-
-
-def backtest_as_it_is(
-    forecaster: Forecaster, history: pd.DataFrame, plan: pd.DataFrame, origins: Sequence[date]
-) -> pd.DataFrame:
-    """A fitted forecaster from origins that are not before its ``trained_until``; raises ``TableError`` for others."""
-    definition = forecaster.definition
-    early = [str(origin) for origin in origins if str(origin) < forecaster.trained_until]
-    if early:
-        raise TableError(
-            f"the forecaster has seen the weeks up to {forecaster.trained_until}: {', '.join(early)} would flatter it"
-        )
-    return _from_origins(lambda known: forecaster, definition, history, plan, origins)
-
-
-def _from_origins(
-    forecaster_of: Callable[[pd.DataFrame], Forecaster],
-    definition: Series,
-    history: pd.DataFrame,
-    plan: pd.DataFrame,
-    origins: Sequence[date],
-) -> pd.DataFrame:
     parts = []
     for origin in origins:
         known, _ = split(history, definition, origin)
-        parts.append(forecaster_of(known).forecast(known, plan).assign(origin=pd.Timestamp(origin)))
+        fitted = Forecaster.fit(recipe, definition, known, plan)
+        parts.append(fitted.forecast(known, plan).assign(origin=pd.Timestamp(origin)))
     return with_actuals(pd.concat(parts, ignore_index=True), history, definition)
 
 

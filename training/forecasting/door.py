@@ -4,7 +4,6 @@ Files are CSV, Parquet or Delta; columns and values are read as everywhere (``se
 with a file is found all at once, and told by column with the lines that it is about.
 """
 
-import hashlib
 from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any
@@ -19,7 +18,7 @@ from serving.scoring.contract import Field
 from serving.scoring.spelling import Refusal
 from training.data.data_error import DataError, DataFault
 from training.data.read_file import read_raw
-from training.data.table import RawTable, is_nameless, read_days
+from training.data.table import RawTable, frame_digest, is_nameless, read_days
 from training.data.validation import ROWS_SHOWN, told_values
 from training.use_case import UseCase
 
@@ -59,12 +58,6 @@ def plan_of(use_case: UseCase, history: pd.DataFrame, location: str, consequence
     """The plan; where nobody keeps one, what came of planned fields stands for what was planned in ended weeks."""
     plan = read_plan(use_case, location, consequence)
     return plan if len(plan) else history[list(use_case.forecast.plan_columns)]
-
-
-def frame_digest(frame: pd.DataFrame) -> str:
-    """Sixteen hexadecimal digits over all values of a table."""
-    text = frame.to_csv(index=False, float_format="%.9g", lineterminator="\n")
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _read(use_case: UseCase, location: str, columns: Sequence[str], consequence: str) -> pd.DataFrame:

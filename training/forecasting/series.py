@@ -13,7 +13,6 @@ from training.forecasting.definition import Series
 
 Codes = Mapping[str, list[Any]]
 """For each field of the key its values in order; a value's place is its code."""
-_EPOCH = pd.Timestamp("1970-01-01")
 
 
 class TableError(ValueError):
@@ -60,11 +59,6 @@ class Panel(msgspec.Struct, frozen=True):
     def active(self) -> pd.DataFrame:
         """The series that have not ended, as in ``described``."""
         return self.described[self.described["last"] > self.last - self.definition.ended_after]
-
-
-def week_number(day: date) -> int:
-    """Weeks since 1970-01-01: days of consecutive weeks, the same day of each, have consecutive numbers."""
-    return (day - _EPOCH.date()).days // 7
 
 
 def last_week(history: pd.DataFrame, definition: Series) -> date:

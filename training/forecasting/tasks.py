@@ -164,7 +164,8 @@ def _snapshot(tracker: "Tracker", run: "Run") -> "tuple[History, pd.DataFrame]":
     """The checked history and plan that ``prepare`` kept."""
     import pandas as pd
 
-    from training.forecasting.door import History, frame_digest
+    from training.data.table import frame_digest
+    from training.forecasting.door import History
     from training.registry import tags
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,7 +1,7 @@
 """Run an entry point of an installed package: what Databricks does for a ``python_wheel_task``.
 
 ``wheel_runner.py PACKAGE ENTRY_POINT [ARGUMENT ...]``. The entry point is one that the package declares,
-or else a function of the package itself.
+otherwise a function of the package itself.
 """
 
 import importlib

@@ -3,10 +3,11 @@
 Imported by DAG files, so mind what it imports.
 """
 
-from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable
+from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher
 
 from lifecycle import settings
 from lifecycle.assets import arrivals_of
+from lifecycle.defaults import by_the_clock
 from lifecycle.events import feeds
 from lifecycle.events.trigger import ArrivalTrigger
 from training.use_case import UseCase
@@ -27,5 +28,4 @@ def schedule(use_case: UseCase) -> AssetOrTimeSchedule | None:
     """When the arrivals DAG runs; ``None`` where a use case starts nothing by new files."""
     if not (assets := watched(use_case)):
         return None
-    timetable = CronTriggerTimetable(settings.load().events.sweep, timezone="UTC")
-    return AssetOrTimeSchedule(timetable=timetable, assets=assets)
+    return AssetOrTimeSchedule(timetable=by_the_clock(settings.load().events.sweep), assets=assets)

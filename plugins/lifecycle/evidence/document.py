@@ -363,6 +363,12 @@ def approval(document: Evidence) -> str:
     return f"{digest(document)} {path(document.release.key)}"
 
 
+def read_last_approved(use_case: str, version: Version) -> Evidence:
+    """The evidence of the last approval of a version; raises ``RegistryError`` where none counts."""
+    text = version.tags.get(tags.APPROVED_IMAGE, "")
+    return read_approved(use_case, version, ImageReference.parse(text) if text else None)
+
+
 def read_approved(use_case: str, version: Version, image: ImageReference | None) -> Evidence:
     """The evidence of the last approval of a version's image; raises ``RegistryError`` without a signed one.
 

@@ -22,11 +22,6 @@ def mlflow_home(mlflow_url: str) -> str:
     return _mlflow(mlflow_url, "experiments")
 
 
-def mlflow_experiment(mlflow_url: str, experiment_id: str) -> str:
-    """An experiment's runs."""
-    return _mlflow(mlflow_url, f"experiments/{quote(experiment_id)}")
-
-
 def mlflow_run(mlflow_url: str, experiment_id: str, run_id: str, below: str = "") -> str:
     """A run's page, or one ``below`` it: ``artifacts/model_card.md`` opens that file."""
     path = f"experiments/{quote(experiment_id)}/runs/{quote(run_id)}"

@@ -114,8 +114,12 @@ class Slot:
     def ask(self, desired: Desired, *, timeout: float) -> Status:
         """Say what should run and wait until it does; raises ``SlotError`` when it does not come to that.
 
-        Asking again for the generation that was answered last costs nothing.
+        Asking again for the generation that was answered last costs nothing. One that has failed is asked for again,
+        under another name: the host takes a generation up once.
         """
+        before = self.status()
+        if (before.generation, before.state) == (desired.generation, "failed"):
+            desired = msgspec.structs.replace(desired, generation=f"{desired.generation}-again")
         self._write(DESIRED_FILE, msgspec.json.encode(desired))
         deadline = time.monotonic() + timeout
         status = self.status()

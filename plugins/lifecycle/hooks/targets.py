@@ -1,5 +1,6 @@
 """What runs where: one question to a target (staging or production), whatever kind it is."""
 
+import logging
 from typing import Any
 
 from airflow.sdk import BaseHook
@@ -11,6 +12,8 @@ from lifecycle.image_reference import ImageReference, ImageReferenceError
 from training import use_case as definitions
 from training.registry import tags
 from training.use_case import Target
+
+log = logging.getLogger(__name__)
 
 CONNECTIONS: dict[Target, str] = {"staging": "scoring_staging", "production": "scoring_production"}
 QA_CONNECTION = "scoring_qa"
@@ -57,6 +60,23 @@ def current(use_case: str, target: Target) -> dict[str, str] | None:
     return _deployed(conn_id, settings_of(use_case, target).namespace)
 
 
+def known(use_case: str, target: Target) -> dict[str, str]:
+    """As ``current``; empty texts where nothing runs, or where what runs was not rolled out by its content.
+
+    For a way back, which must not fail because of what runs there.
+    """
+    try:
+        return told(current(use_case, target))
+    except TargetError as error:
+        log.warning("%s", error)
+        return told(None)
+
+
+def told(found: dict[str, str] | None) -> dict[str, str]:
+    """What ``current`` has found, as ``{"version", "image"}``; empty texts for nothing."""
+    return {key: str((found or {}).get(key) or "") for key in ("version", "image")}
+
+
 def _champion(use_case: str) -> dict[str, str] | None:
     """The version in production of a use case without a server, by what was approved."""
     champion = registry.by_alias(use_case, tags.CHAMPION)
@@ -82,11 +102,11 @@ def refuse_foreign(use_case: str, target: Target, image: ImageReference) -> None
     """
     if not definitions.load(use_case).online:
         if image.kind != "model":
-            raise TargetError(f"{use_case} has no server and runs models:/name@sha256:..., and {image} is none")
+            raise TargetError(f"{use_case} has no server and runs models:/name@sha256:..., which {image} is not")
         return
     if _connection(target).conn_type == "gunicorn":
         if image.kind != "folder":
-            raise TargetError(f"{target} runs folders of this machine, and {image} is none: run the build again")
+            raise TargetError(f"{target} runs folders of this machine, and {image} is not one: run the build again")
         return
     refuse_unlisted(use_case, target, image)
 

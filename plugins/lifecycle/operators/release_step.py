@@ -4,6 +4,7 @@ Imported by DAG files, so mind what it imports: the provider's pod operator cost
 """
 
 import time
+from datetime import timedelta
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
@@ -13,6 +14,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes.client import V1Pod
 from kubernetes.client.exceptions import ApiException
 
+from lifecycle import settings
 from lifecycle.hooks import targets
 from lifecycle.hooks.slot import Slot
 from lifecycle.hooks.targets import CONNECTIONS
@@ -21,9 +23,21 @@ from lifecycle.image_reference import ImageReference, ImageReferenceError
 from lifecycle.operators import pods
 from lifecycle.operators.group_step import GroupStep, PlaceError
 from lifecycle.operators.local_steps import LocalSteps
-from lifecycle.operators.steps import Step, StepError, Work, failed_checks, refuse_unapproved, refuse_unsigned, told
+from lifecycle.operators.steps import (
+    Step,
+    StepError,
+    Work,
+    failed_checks,
+    refuse_overtaken,
+    refuse_unapproved,
+    refuse_unsigned,
+    told,
+)
 from lifecycle.trace import trace_parent
 from training.use_case import Target
+
+_BESIDE_THE_WATCH = timedelta(hours=1)
+"""What the task that watches a canary may take beside it: its pod has to start."""
 
 
 def _image(text: Any) -> ImageReference | None:
@@ -64,10 +78,12 @@ class ScoringStepOperator(KubernetesPodOperator):
         for ``stop`` and ``resume``, which need none. (templated)
     :param version: its model version. (templated)
     :param approved_image: the image that was approved; production takes no other. (templated)
+    :param replaces: what ran at the target when the run looked, or what it has brought there since; the step changes
+        nothing where neither that nor ``image`` runs by now. ``None``: whatever runs. (templated)
     :param said: what the stop switch is to say, of ``stop`` and ``resume``. (templated)
     """
 
-    template_fields = (*KubernetesPodOperator.template_fields, "version", "approved_image", "said")
+    template_fields = (*KubernetesPodOperator.template_fields, "version", "approved_image", "replaces", "said")
 
     def __init__(
         self,
@@ -78,10 +94,14 @@ class ScoringStepOperator(KubernetesPodOperator):
         image: Any,
         version: Any,
         approved_image: Any = "",
+        replaces: Any = None,
         said: Any = "",
         **kwargs: Any,
     ) -> None:
         conn_id = targets.QA_CONNECTION if step == "try" else CONNECTIONS[target]
+        if step == "watch":
+            # The pod of the step ends by itself. A shorter limit would begin the watch again, and then give it up.
+            kwargs["execution_timeout"] = timedelta(seconds=settings.load().release.canary_seconds) + _BESIDE_THE_WATCH
         super().__init__(
             kubernetes_conn_id=conn_id,
             image=image,
@@ -113,6 +133,7 @@ class ScoringStepOperator(KubernetesPodOperator):
         self.step: Step = step
         self.version = version
         self.approved_image = approved_image
+        self.replaces = replaces
         self.said = said
         self._steps_here: LocalSteps | GroupStep | None = None
         self._report: dict[str, Any] | None = None
@@ -127,6 +148,8 @@ class ScoringStepOperator(KubernetesPodOperator):
         if self.step == "try":
             return self._run_group(connection, work, context)
         running = self._running(work)
+        if self.replaces is not None:
+            refuse_overtaken(work, _image(self.replaces), running)
         refuse_unapproved(work, _image(self.approved_image), running)
         if work.image is not None:
             try:
@@ -180,14 +203,10 @@ class ScoringStepOperator(KubernetesPodOperator):
         )
 
     def _running(self, work: Work) -> ImageReference | None:
-        """What runs at the target, where it matters: a way back must not fail because of what runs there."""
-        if work.step != "restore" or work.image is None:
+        """What runs at the target, where it matters."""
+        if self.replaces is None and (work.step != "restore" or work.image is None):
             return None
-        try:
-            return _image((targets.current(self.use_case, self.target) or {}).get("image"))
-        except targets.TargetError as error:
-            self.log.warning("%s", error)
-            return None
+        return _image(targets.known(self.use_case, self.target)["image"])
 
     # --- the embedded stack ---
 

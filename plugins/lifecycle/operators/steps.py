@@ -93,6 +93,24 @@ def refuse_unsigned(work: Work, running: ImageReference | None) -> None:
         raise AirflowFailException(f"{work.target} refuses {work.image}: {error}") from error
 
 
+def refuse_overtaken(work: Work, replaces: ImageReference | None, running: ImageReference | None) -> None:
+    """Change nothing where something came to run since the DAG run looked; raises ``AirflowFailException``.
+
+    Otherwise a task of an old run that somebody clears would deploy its image over a newer one, or put back what ran
+    before a release of long ago. Where nothing runs, or nobody can tell what, there is nothing to keep.
+
+    :param replaces: what the target is to run beside ``work.image``, ``None`` for nothing.
+    """
+    if running in (None, work.image, replaces):
+        return
+    definition = definitions.load(work.use_case)
+    raise AirflowFailException(
+        f"{work.target} runs {running} by now, and this run knows of {work.image or 'nothing'} and "
+        f"{replaces or 'nothing'} there: another run came after it, so nothing is changed. Trigger a new run of "
+        f"{definition.release_dag} or {definition.rollback_dag}"
+    )
+
+
 def refuse_unapproved(work: Work, approved: ImageReference | None, running: ImageReference | None) -> None:
     """Let nothing into production but an image that a person approved; raises ``AirflowFailException``.
 

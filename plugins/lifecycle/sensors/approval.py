@@ -1,5 +1,6 @@
 """The manual gate: a sensor that waits, without a worker slot, until a person decides."""
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -19,10 +20,14 @@ from lifecycle.four_eyes import Requester
 from lifecycle.hooks import airflow_api
 from lifecycle.task_ids import AWAIT_APPROVAL, RECORD_APPROVAL, RECORD_REJECTION
 
+log = logging.getLogger(__name__)
+
 APPROVE = "Approve"
 REJECT = "Reject"
 _FIRST_LOOK, _RARE_LOOK = timedelta(seconds=20), timedelta(hours=1)
 """The shortest and the longest time after which a parked task looks whether it was answered unnoticed."""
+_SKEW = timedelta(minutes=1)
+"""By how much the clocks of Airflow's API server and of its workers may differ."""
 _TOLD = "told"
 """Under this key Airflow keeps, from try to try, which messages about the question that stands were sent."""
 
@@ -69,8 +74,9 @@ def _asked_about(record: dict[str, Any]) -> str:
 def recorded(context: Any, task_id: str) -> tuple[dict[str, Any], str]:
     """What Airflow's own record says of a gate of this run: an event as ``decided`` takes it, and what it asked about.
 
-    An XCom is not such a record: who may write one could invent an answer. The event has no ``responded_at`` where
-    nobody has answered.
+    An XCom is not such a record: who may write one could invent an answer. The event also has ``body``, the text that
+    was shown. It has no ``responded_at`` where nobody has answered, or where the gate had ended by then: Airflow takes
+    answers to a question that is decided.
     """
     run = context["dag_run"]
     found = airflow_api.question(run.dag_id, run.run_id, task_id, -1)
@@ -79,7 +85,15 @@ def recorded(context: Any, task_id: str) -> tuple[dict[str, Any], str]:
             f"Airflow has no record of a question that {task_id} put in run {run.run_id}: nothing was approved, and "
             f"nothing is recorded. Clear {task_id} to ask"
         )
-    record, _ = found
+    record, tries = found
+    ended = max(
+        (_time(row["end_date"]) for row in tries if row["state"] == "success" and row["end_date"]), default=None
+    )
+    if ended and record["responded_at"] and _time(record["responded_at"]) > ended + _SKEW:
+        log.warning(
+            "%s was answered at %s, and had ended at %s: it counts no more", task_id, record["responded_at"], ended
+        )
+        record = {**record, "responded_at": None}
     return record, _asked_about(record)
 
 

@@ -142,14 +142,26 @@ def read_pinned(use_case: str, pinned: dict[str, Any], role: "Role") -> "Cycle":
 
 @task
 def take_over(use_case: str, pinned: dict[str, Any]) -> Any:
-    """Make the version that ran beside the champion, where its forecasts took over; otherwise it runs beside again."""
+    """Make the version that ran beside the champion, where its forecasts took over; otherwise it runs beside again.
+
+    Not where another version is the champion by now: it came later, by a rollback or another run. A version that was
+    released meanwhile goes on running beside.
+    """
     cycle = read_pinned(use_case, pinned, "beside") if pinned["beside"] else None
     if cycle is None or not cycle.took_over:
         raise AirflowSkipException("the version in production stays" if cycle else "no version runs beside")
+    champion, beside = (registry.by_alias(use_case, alias) for alias in (tags.CHAMPION, tags.BESIDE))
+    if champion and champion.version not in (pinned["champion"]["version"], cycle.version):
+        raise AirflowFailException(
+            f"version {champion.version} is in production by now, and version {cycle.version} was compared with "
+            f"version {pinned['champion']['version']}: it takes over nothing. Trigger a new run of "
+            f"{definitions.load(use_case).release_dag} to offer it again"
+        )
     version = registry.resolve(use_case, cycle.version)
     reference = released_model.reference(version.name, pinned["beside"]["bundle_digest"], pinned["beside"]["code_hash"])
     registry.promote(use_case, version, reference)
-    registry.end_beside(use_case)
+    if beside and beside.version == version.version:
+        registry.end_beside(use_case)
     extra: dict[str, Any] = {"name": version.name, "version": version.version, "run_id": version.run_id}
     extra |= {"image": str(reference)}
     yield Metadata(Asset(definitions.load(use_case).production_asset), extra)

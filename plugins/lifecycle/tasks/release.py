@@ -99,8 +99,7 @@ def _challenger(use_case: str, announced: list[str], context: Any) -> Version:
 
 def _in_production(use_case: str) -> dict[str, str]:
     """What production runs, as ``{"version", "image"}``; empty texts where it runs nothing."""
-    found = targets.current(use_case, "production") or {}
-    return {key: str(found.get(key) or "") for key in ("version", "image")}
+    return targets.told(targets.current(use_case, "production"))
 
 
 def _image(built: dict[str, Any]) -> evidence.Image:
@@ -244,7 +243,7 @@ def _approved(use_case: str, context: Any, version: str, document: Evidence) -> 
     event, asked_about = approval.recorded(context, AWAIT_APPROVAL)
     again = f"Release version {version} again"
     if not event["responded_at"]:
-        raise AirflowFailException(f"nobody has answered {AWAIT_APPROVAL} by Airflow's record. {again}")
+        raise AirflowFailException(f"nobody has answered {AWAIT_APPROVAL} in time by Airflow's record. {again}")
     decision = approval.decision_of(event)
     if not decision.approved:
         raise AirflowFailException(f"{decision.decided_by} rejected this release by Airflow's record. {again}")
@@ -258,7 +257,19 @@ def _approved(use_case: str, context: Any, version: str, document: Evidence) -> 
             f"{decision.decided_by} approved evidence {asked_about}, and by now it is {found} "
             f"(image {document.image.reference}). {again}"
         )
+    _refuse_another_text(event, document, again)
     return decision
+
+
+def _refuse_another_text(event: dict[str, Any], document: Evidence, again: str) -> None:
+    """The digest is of the document; what people read of it went to the gate by an XCom, which somebody may write."""
+    place = evidence.text_path(document.release.key)
+    kept = registry.find_text(document.model.training_run_id, place)
+    if kept is None or str(event.get("body") or "").strip() != kept.strip():
+        raise AirflowFailException(
+            f"what {AWAIT_APPROVAL} showed is not the text of this evidence ({place} of run "
+            f"{document.model.training_run_id}): find out who has changed the one or the other. {again}"
+        )
 
 
 def _rejected(context: Any) -> Decision:
@@ -379,8 +390,35 @@ def tell_put_back(context: Any) -> None:
 
 @task(show_return_value_in_logs=False)
 def promote(use_case: str, candidate: dict[str, Any], image: str) -> Any:
-    """Move the aliases: from here on the registry says that this version is in production."""
+    """Move the aliases: from here on the registry says that this version is in production.
+
+    Not where production runs another version or image by now, as when somebody clears this task of an old run.
+    """
+    running = _in_production(use_case)
+    if running["image"] and (running["version"], running["image"]) != (candidate["version"], image):
+        raise AirflowFailException(
+            f"production runs version {running['version'] or '(none)'} ({running['image']}) by now, and not version "
+            f"{candidate['version']} ({image}): no alias is moved. {_another_run(use_case)}"
+        )
     yield from _promoted(use_case, candidate, image)
+
+
+def _another_run(use_case: str) -> str:
+    definition = definitions.load(use_case)
+    return f"Trigger a new run of {definition.release_dag} or {definition.rollback_dag}"
+
+
+def _refuse_overtaken(use_case: str, candidate: dict[str, Any]) -> None:
+    """Move no alias where another version has come into production since this run looked.
+
+    For use cases without a server, whose champion is what production runs.
+    """
+    champion, found = _in_production(use_case)["version"], candidate["production"]["version"]
+    if champion not in ("", found, candidate["version"]):
+        raise AirflowFailException(
+            f"version {champion} is in production by now, and it was {found or 'none'} when this run looked: no alias "
+            f"is moved. {_another_run(use_case)}"
+        )
 
 
 def _promoted(use_case: str, candidate: dict[str, Any], image: str) -> Iterator[Metadata]:
@@ -405,6 +443,7 @@ def bring_in(use_case: str, candidate: dict[str, Any], image: str) -> Any:
 
     For use cases without a server. Where forecasts of both cannot be compared, it is the champion at once as well.
     """
+    _refuse_overtaken(use_case, candidate)
     definition = definitions.load(use_case)
     champion = registry.by_alias(use_case, tags.CHAMPION)
     if not definition.kind.runs_beside or champion is None or champion.version == candidate["version"]:
@@ -426,6 +465,7 @@ def bring_in(use_case: str, candidate: dict[str, Any], image: str) -> Any:
 @task
 def bring_back(use_case: str, earlier: dict[str, Any]) -> Any:
     """Make an earlier version the champion again, and end the trial of one that runs beside."""
+    _refuse_overtaken(use_case, earlier)
     registry.end_beside(use_case)
     yield from _promoted(use_case, earlier, earlier["image"])
 

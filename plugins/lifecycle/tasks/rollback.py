@@ -6,9 +6,8 @@ from airflow.sdk import get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle.evidence import document as evidence
-from lifecycle.hooks import registry
+from lifecycle.hooks import registry, targets
 from lifecycle.hooks.stop_switch import refuse_while_stopped
-from lifecycle.image_reference import ImageReference
 from lifecycle.signing import check
 from lifecycle.task_ids import PROMOTE, RECORD_APPROVAL, RESTORE_PRODUCTION
 from training import use_case as definitions
@@ -30,7 +29,7 @@ def release_in_production(use_case: str, instance: Any) -> str | None:
 
 @task
 def resolve_earlier_release(use_case: str) -> dict[str, Any]:
-    """Find a version that was approved before and its image, which must be signed.
+    """Find a version that was approved before and its image, which must be signed; and what production runs now.
 
     Refuses while production is stopped, or a release changes it.
     """
@@ -42,8 +41,7 @@ def resolve_earlier_release(use_case: str) -> dict[str, Any]:
             "or mark that run as failed first"
         )
     version = registry.resolve(use_case, context["params"].get("version"), alias=tags.PREVIOUS_CHAMPION)
-    approved = version.tags.get(tags.APPROVED_IMAGE, "")
-    document = evidence.read_approved(use_case, version, ImageReference.parse(approved) if approved else None)
+    document = evidence.read_last_approved(use_case, version)
     try:
         check.image(use_case, document.image.content, version.version)
     except check.UnsignedError as error:
@@ -53,4 +51,5 @@ def resolve_earlier_release(use_case: str) -> dict[str, Any]:
         "version": version.version,
         "run_id": version.run_id,
         "image": document.image.reference,
+        "production": targets.known(use_case, "production"),
     }

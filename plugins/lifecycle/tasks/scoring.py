@@ -10,7 +10,9 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle import settings
 from lifecycle.evidence import cost
+from lifecycle.evidence import document as evidence
 from lifecycle.hooks import airflow_api, registry
+from lifecycle.signing import check
 from lifecycle.tasks import metering
 from lifecycle.tasks.retraining import once_a_run, tables_path
 from training import use_case as definitions
@@ -26,7 +28,11 @@ def day_of(context: Any) -> str:
 
 
 def what_to_score(use_case: str, context: Any) -> dict[str, Any]:
-    """What this DAG run scores: ``{"source", "day", "version", "bundle_digest", "explain"}``."""
+    """What this DAG run scores: ``{"source", "day", "version", "bundle_digest", "explain"}``.
+
+    Table ``scores`` is production as much as a server is: the version must have an approval that counts, and its bundle
+    a signature. An alias, which whoever may write to MLflow can move, is neither.
+    """
     from training.registry.content import content_digest
 
     params, day = context["params"], day_of(context)
@@ -37,8 +43,10 @@ def what_to_score(use_case: str, context: Any) -> dict[str, Any]:
             f"[use_cases.{use_case}] of the settings file"
         )
     version = registry.resolve(use_case, params.get("version"), alias=tags.CHAMPION)
+    evidence.read_last_approved(use_case, version)
     with tempfile.TemporaryDirectory() as scratch:
         bundle = registry.download_bundle(version.name, version.version, Path(scratch) / "bundle")
+        check.bundle(use_case, version, bundle)
         digest = content_digest(bundle)
     return {
         "source": source.replace(_DATE_MARK, day),

@@ -117,3 +117,33 @@ def test_way_back_does_not_fail_because_of_what_runs(cluster, monkeypatch):
     operator = make("restore", "production", image=GOOD)
     operator.execute(context(operator))
     assert cluster[0]["IMAGE"] == GOOD
+
+
+BEFORE, LATER = image("0a"), image("cc")
+"""What ran before the release of ``GOOD``, and what a later one has brought into production."""
+CHANGES = {"deploy": (GOOD, BEFORE), "canary": (GOOD, BEFORE), "restore": (BEFORE, GOOD)}
+"""By step, as the release DAG has it: the image, and what it replaces."""
+
+
+def cleared(monkeypatch, step, running):
+    """A task of the release of ``GOOD``, as it runs where production runs this."""
+    monkeypatch.setattr(evidence, "read_approved", lambda use_case, version, found: None)
+    monkeypatch.setattr(targets, "current", lambda use_case, target: running and {"image": running, "version": "4"})
+    text, replaces = CHANGES[step]
+    operator = make(step, "production", image=text, approved_image=text, replaces=replaces)
+    operator.execute(context(operator))
+
+
+@pytest.mark.parametrize("step", CHANGES)
+def test_cleared_task_of_an_old_release_leaves_what_a_later_one_has_brought(cluster, monkeypatch, step):
+    """Clearing ``verify_production`` of a release of last month failed it, and put back what ran before that."""
+    with pytest.raises(AirflowFailException, match=f"production runs {LATER} by now.*Trigger a new run"):
+        cleared(monkeypatch, step, LATER)
+    assert cluster == []
+
+
+@pytest.mark.parametrize("running", [GOOD, BEFORE, None], ids=["its own", "what it replaces", "nothing"])
+@pytest.mark.parametrize("step", CHANGES)
+def test_task_of_a_release_that_is_tried_again_goes_on(cluster, monkeypatch, step, running):
+    cleared(monkeypatch, step, running)
+    assert cluster[0]["IMAGE"] == CHANGES[step][0]

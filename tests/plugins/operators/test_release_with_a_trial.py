@@ -132,6 +132,7 @@ class Release:
 
     def _approve(self):
         record = {
+            "body": self.xcoms["gather_evidence", "body"],
             "params": {"comment": {"schema": {"digest": self.xcoms["gather_evidence", "digest"]}}},
             "chosen_options": ["Approve"],
             "params_input": {"comment": "fine"},

@@ -1,6 +1,6 @@
 """The pods of the release's steps, as they are sent to the cluster."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,14 +9,17 @@ import pytest
 import yaml
 from airflow.models.connection import Connection
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes.client import ApiClient
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 
+from lifecycle import settings
 from lifecycle.hooks import registry, targets
 from lifecycle.operators import pods
 from lifecycle.operators.release_step import ScoringStepOperator
+from tests.support.airflow import USE_CASE, make_settings
 from tests.support.golden import check_golden
 from tests.support.image_names import image
 from tests.support.scoring_steps import IMAGE, STEPS, context, make
@@ -99,6 +102,22 @@ def test_pod_name_follows_from_the_task_alone():
     tasks = {name.removesuffix(".to_nothing") for name in STEPS}
     assert len(set(names)) == len(tasks)
     assert all(len(name) <= 63 for name in names)
+
+
+def test_canary_may_be_watched_for_longer_than_other_tasks_may_take(monkeypatch):
+    """A watch of three hours was begun again after two, three times, and then the release was given up."""
+    patient = make_settings(release=settings.Release(canary_seconds=24 * 3600))
+    monkeypatch.setattr(settings, "load", lambda: patient)
+    usual = timedelta(hours=2)
+    with DAG("attrition_release", schedule=None, default_args={"execution_timeout": usual}):
+        steps = {
+            step: ScoringStepOperator(
+                task_id=step, use_case=USE_CASE, target="production", step=step, image=IMAGE, version="3"
+            )
+            for step in ("watch", "verify")
+        }
+    assert steps["watch"].execution_timeout > timedelta(days=1)
+    assert steps["verify"].execution_timeout == usual
 
 
 @pytest.mark.parametrize("step", ["deploy", "canary"])

@@ -126,6 +126,7 @@ def asked(monkeypatch, version, run_id="run-1", code=CODE, option="Approve"):
     candidate = run(release.resolve_candidate, context(run_id, version=int(version.version)))
     shown = run(release.gather_evidence_of_model, now, candidate, code)
     record = {
+        "body": shown["body"],
         "params": {"comment": {"schema": {"digest": shown["digest"]}}},
         "chosen_options": [option],
         "params_input": {"comment": "fine"},
@@ -292,6 +293,50 @@ def test_version_beside_becomes_the_champion_where_its_forecasts_took_over(model
         with pytest.raises(AirflowSkipException, match="the version in production stays"):
             run(forecasting.take_over, now, pin)
         assert (alias(tags.CHAMPION), alias(tags.BESIDE)) == (first.version, second.version)
+
+
+def took_over(model, monkeypatch):
+    """A run whose job let ``second`` take over the table from ``first``: pin, first, second."""
+    first, second = model.add(), model.add()
+    released(monkeypatch, first)
+    released(monkeypatch, second, "run-2")
+    pin = pinned()
+    compared = Compared(version=first.version, rows=104, change=0.02, inside=0.9, faults=())
+    wrote(model, pin, "champion")
+    wrote(model, pin, "beside", compared=compared, took_over=True)
+    return pin, first, second
+
+
+def test_taking_over_leaves_the_version_beside_that_was_released_meanwhile(model, monkeypatch):
+    """It was approved and is the challenger no more: without its alias nobody would have heard of it again."""
+    pin, first, second = took_over(model, monkeypatch)
+    third = model.add()
+    released(monkeypatch, third, "run-3")
+    run(forecasting.take_over, context("week-1"), pin)
+    assert (alias(tags.CHAMPION), alias(tags.PREVIOUS_CHAMPION)) == (second.version, first.version)
+    assert alias(tags.BESIDE) == third.version
+
+
+def test_version_that_was_compared_with_a_former_champion_takes_over_nothing(model, monkeypatch):
+    """A rollback came in between, or somebody clears the task of an old run."""
+    pin, *_ = took_over(model, monkeypatch)
+    other = model.add()
+    model.client.set_registered_model_alias(model.name, tags.CHAMPION, other.version)
+    with pytest.raises(AirflowFailException, match=f"version {other.version} is in production by now"):
+        run(forecasting.take_over, context("week-1"), pin)
+    assert alias(tags.CHAMPION) == other.version
+
+
+@pytest.mark.parametrize("task", [release.bring_in, release.bring_back], ids=["release", "rollback"])
+def test_cleared_end_of_an_old_run_moves_no_alias(model, monkeypatch, task):
+    first, second = model.add(), model.add()
+    content = released(monkeypatch, first)
+    now, given, _ = asked(monkeypatch, first, "old")
+    model.client.set_registered_model_alias(model.name, tags.CHAMPION, second.version)
+    old = {**given, "production": NOTHING, "image": content}
+    with pytest.raises(AirflowFailException, match=f"version {second.version} is in production by now.*was none when"):
+        run(task, now, old, *([content] if task is release.bring_in else []))
+    assert alias(tags.CHAMPION) == second.version
 
 
 def test_forecasts_of_another_run_are_not_announced(model, monkeypatch):

@@ -3,7 +3,7 @@
 import functools
 import json
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import jsonschema
@@ -21,7 +21,7 @@ from lifecycle.image_reference import ImageReference
 from lifecycle.operators.steps import Work, refuse_unapproved
 from lifecycle.settings import Signing
 from lifecycle.signing import check, places
-from lifecycle.tasks import release, rollback
+from lifecycle.tasks import release, rollback, scoring
 from lifecycle.trace import trace_id
 from tests.support.airflow import USE_CASE, make_settings, run_task
 from tests.support.image_names import image
@@ -364,15 +364,16 @@ def test_first_release_says_that_there_is_nothing_to_compare_with(model):
 def answered(monkeypatch):
     """Airflow's record of the gate: ``answered(shown, "Approve", user)``."""
 
-    def answer(shown, option="Approve", user=RITA, at=None):
+    def answer(shown, option="Approve", user=RITA, at=None, tries=()):
         record = {
+            "body": shown["body"],
             "params": {"comment": {"schema": {"digest": shown["digest"]}}},
             "chosen_options": [option] if option else None,
             "params_input": {"comment": "fine"},
             "responded_by_user": user if option else None,
             "responded_at": (at or datetime.now(UTC).isoformat()) if option else None,
         }
-        monkeypatch.setattr(airflow_api, "question", lambda *gate: (record, []))
+        monkeypatch.setattr(airflow_api, "question", lambda *gate: (record, list(tries)))
 
     return answer
 
@@ -458,6 +459,18 @@ def test_evidence_that_was_rewritten_while_the_question_stood_is_refused(model, 
         run(release.record_approval, context(), candidate(version))
 
 
+def test_approval_of_a_text_that_somebody_has_written_in_place_of_the_evidences_is_refused(model, answered):
+    """The digest was right, and what the approver read of it came by an XCom."""
+    version = model.add()
+    shown = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
+    answered({**shown, "body": f"{shown['body']}\n- Everything was looked at twice."})
+    with pytest.raises(AirflowFailException, match="what await_approval showed is not the text of this evidence"):
+        run(release.record_approval, context(), candidate(version))
+    assert not is_approved(version, AA)
+    answered({**shown, "body": f"{shown['body']}\n"})
+    assert run(release.record_approval, context(), candidate(version)) == image("aa")
+
+
 MALLORY = {"id": "9", "name": "mallory"}
 NOT_APPROVED = {
     "nobody answered": ({"option": None}, {}, "nobody has answered await_approval"),
@@ -482,6 +495,21 @@ def test_approval_is_read_from_airflows_own_record_and_counts_by_the_settings_of
     with pytest.raises(AirflowFailException, match=message):
         run(release.record_approval, context(), candidate(version))
     assert not is_approved(version, AA)
+
+
+@pytest.mark.parametrize(("ago", "counts"), [(timedelta(seconds=20), True), (timedelta(hours=2), False)], ids=str)
+def test_answer_to_a_gate_that_silence_had_decided_approves_nothing(model, answered, ago, counts):
+    """Airflow takes it, and whoever may clear ``record_approval`` alone would have turned the no into a yes."""
+    version = model.add()
+    ended = (datetime.now(UTC) - ago).isoformat()
+    shown = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
+    answered(shown, tries=[{"state": "failed", "end_date": None}, {"state": "success", "end_date": ended}])
+    if counts:  # clocks differ
+        assert run(release.record_approval, context(), candidate(version)) == image("aa")
+    else:
+        with pytest.raises(AirflowFailException, match="nobody has answered await_approval in time"):
+            run(release.record_approval, context(), candidate(version))
+    assert bool(is_approved(version, AA)) == counts
 
 
 def test_release_whose_gate_never_asked_is_not_approved(model, monkeypatch):
@@ -728,6 +756,35 @@ def test_promote_killed_between_its_aliases_is_completed_by_the_next_try(model, 
     assert (alias(tags.CHAMPION), alias(tags.PREVIOUS_CHAMPION)) == (second.version, first.version)
 
 
+def test_batch_scores_with_no_version_that_was_not_approved(model, decide, monkeypatch, tmp_path):
+    """A number in the trigger's form, or an alias that somebody moved, wrote any version's scores into the table."""
+    version = model.add()
+    model.client.set_registered_model_alias(model.name, tags.CHAMPION, version.version)
+    (tmp_path / "bundle").mkdir()
+    monkeypatch.setattr(registry, "download_bundle", lambda *_: tmp_path / "bundle")
+    now = context(input="/in/people.csv", date="2026-11-03")
+    for asked in (now, context(**now["params"], version=int(version.version))):
+        with pytest.raises(registry.RegistryError, match="was never approved for production"):
+            scoring.what_to_score(USE_CASE, asked)
+    decide(version)
+    assert scoring.what_to_score(USE_CASE, now)["version"] == version.version
+
+
+def test_cleared_promotion_of_an_old_release_moves_no_alias(model, monkeypatch):
+    """The registry called a version the champion that production did not run."""
+    first, second = model.add("a"), model.add("b")
+    for version, built in ((first, "01"), (second, "02")):
+        run(release.promote, context(), candidate(version), image(built))
+    running = {"version": second.version, "image": image("02")}
+    monkeypatch.setattr(release.targets, "current", lambda use_case, target: running)
+    with pytest.raises(AirflowFailException, match=rf"production runs version {second.version} .* no alias is moved"):
+        run(release.promote, context(), candidate(first), image("01"))
+    with pytest.raises(AirflowFailException, match=rf"and not version {first.version} "):
+        run(release.promote, context(), candidate(first), image("02"))
+    assert (alias(tags.CHAMPION), alias(tags.PREVIOUS_CHAMPION)) == (second.version, first.version)
+    run(release.promote, context(), candidate(second), image("02"))
+
+
 def released(model, decide):
     """A version that was released and then replaced: what a rollback finds."""
     first, second = model.add("a"), model.add("b")
@@ -741,6 +798,20 @@ def test_rollback_starts_from_the_evidence_of_the_earlier_release(model, decide)
     first = released(model, decide)
     earlier = run(rollback.resolve_earlier_release, context(version=None, reason="errors"))
     assert (earlier["version"], earlier["image"]) == (first.version, BUILT["image"])
+    assert earlier["production"] == NOTHING
+
+
+def test_rollback_says_what_it_found_in_production_and_begins_whatever_runs_there(model, decide, monkeypatch):
+    released(model, decide)
+    running = {"version": "2", "image": image("02")}
+    monkeypatch.setattr(release.targets, "current", lambda use_case, target: running)
+    assert run(rollback.resolve_earlier_release, context())["production"] == running
+
+    def unknown(use_case, target):
+        raise release.targets.TargetError("somebody set an image by hand")
+
+    monkeypatch.setattr(release.targets, "current", unknown)
+    assert run(rollback.resolve_earlier_release, context())["production"] == NOTHING
 
 
 @pytest.mark.parametrize("rejected", [False, True], ids=["not released", "rejected"])

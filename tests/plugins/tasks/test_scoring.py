@@ -24,7 +24,7 @@ def tables(tmp_path, monkeypatch):
 
 @pytest.fixture
 def champion(monkeypatch):
-    """A registry whose champion is version 3; the bundle of a version is one file that names it."""
+    """A registry whose champion is version 3, and all approved; the bundle of a version is one file that names it."""
     state = {"champion": "3"}
 
     def resolve(_, version=None, *, alias):
@@ -40,6 +40,8 @@ def champion(monkeypatch):
 
     monkeypatch.setattr(registry, "resolve", resolve)
     monkeypatch.setattr(registry, "download_bundle", download)
+    monkeypatch.setattr(scoring.evidence, "read_last_approved", lambda use_case, version: None)
+    monkeypatch.setattr(scoring.check, "bundle", lambda use_case, version, folder: None)
     return state
 
 
@@ -87,6 +89,17 @@ def test_run_without_a_champion_or_a_table_says_what_to_do(tables, champion, mon
     monkeypatch.setattr(settings, "load", lambda: make_settings({"tables": str(tables)}))
     with pytest.raises(AirflowFailException, match="give the parameter input, or set batch in"):
         pin(monkeypatch)
+
+
+def test_bundle_that_nobody_has_signed_scores_nothing(tables, champion, monkeypatch):
+    def refuse(use_case, version, folder):
+        assert (folder / "contract.json").read_text() == "3"
+        raise scoring.check.UnsignedError("the bundle of version 3 is not signed")
+
+    monkeypatch.setattr(scoring.check, "bundle", refuse)
+    with pytest.raises(AirflowFailException, match="is not signed"):
+        pin(monkeypatch)
+    assert not (tables / "runs").exists(), "a repeated run looks again"
 
 
 def announce(monkeypatch, pinned):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from tests.training.forecasting.conftest import QUICK
-from training.forecasting.backtest import backtest, backtest_as_it_is, rolling_origins, with_actuals
+from training.forecasting.backtest import backtest, rolling_origins, with_actuals
 from training.forecasting.forecaster import MANIFEST, OUTPUT, Forecaster, Spread, read_recipe
 from training.forecasting.metrics import errors
 from training.forecasting.recipe import FIRST_CHAMPION
@@ -186,16 +186,6 @@ def test_the_scale_is_the_mean_squared_change_up_to_the_origin(shops, tested, or
     y = units.reindex(weeks, fill_value=0)
     row = tested[(tested["store"] == key[0]) & (tested["item"] == key[1]) & (tested["origin"] == weeks[-1])].iloc[0]
     assert row["scale"] == pytest.approx((y.diff() ** 2).mean())
-
-
-def test_a_fitted_champion_is_not_tested_on_what_it_has_seen(shops, origins):
-    known, _ = split(shops.history, SERIES, origins[0])
-    champion = Forecaster.fit(FIRST_CHAMPION, SERIES, known, shops.plan)
-    rows = backtest_as_it_is(champion, shops.history, shops.plan, origins)
-    assert rows["origin"].nunique() == 2
-    late = Forecaster.fit(FIRST_CHAMPION, SERIES, shops.history, shops.plan)
-    with pytest.raises(TableError, match="would flatter it"):
-        backtest_as_it_is(late, shops.history, shops.plan, origins)
 
 
 def test_written_forecasts_meet_their_actuals_when_these_arrive(shops, origins):

@@ -6,12 +6,10 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.training.forecasting.conftest import MONDAY, PLAIN
 from training.forecasting.definition import DefinitionError, Known, Quantity, Series
-from training.forecasting.series import TableError, codes_of, last_week, make_panel, split, week_number
+from training.forecasting.series import TableError, codes_of, last_week, make_panel, split
 from use_cases.demand.fields import SERIES
 
 
@@ -57,12 +55,6 @@ def test_a_history_that_is_not_as_it_should_be_is_refused_with_what_is_wrong(tab
 def test_a_plan_is_checked_as_well(table):
     with pytest.raises(TableError, match="the plan has no column offer"):
         make_panel(table, table[["place", "day", "cost"]], PLAIN, {})
-
-
-@given(st.dates(date(1960, 1, 1), date(2100, 1, 1)))
-def test_consecutive_weeks_have_consecutive_numbers(day):
-    following = date.fromordinal(day.toordinal() + 7)
-    assert week_number(following) == week_number(day) + 1
 
 
 def test_dates_come_back_from_the_numbers_of_weeks(table):

@@ -184,7 +184,7 @@ def test_service_accounts_have_the_identities_that_the_infrastructure_federates(
 
 
 def test_settings_lie_where_airflow_looks_for_them():
-    (variable,) = VALUES["env"]
+    (variable,) = [one for one in VALUES["env"] if one["name"].startswith("LIFECYCLE_")]
     (mount,) = VALUES["volumeMounts"]
     (name,) = place()["extraConfigMaps"]
     (file,) = yaml.safe_load(place()["extraConfigMaps"][name]["data"])

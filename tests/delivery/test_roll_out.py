@@ -192,6 +192,15 @@ def test_settings_lie_where_airflow_looks_for_them():
     assert VALUES["volumes"] == [{"name": mount["name"], "configMap": {"name": name}}]
 
 
+def test_triggerer_waits_for_events_as_the_page_says_and_shorter_than_the_queue_does():
+    said = dict(re.findall(r"AIRFLOW__TRIGGERER__(\w+)=(\d+)", (ROOT / "docs" / "events.md").read_text()))
+    given = VALUES["config"]["triggerer"]
+    assert given == {name.lower(): value for name, value in said.items()}
+    (queue,) = [one for one in configuration.read().resources() if one.kind == "azurerm_servicebus_queue"]
+    minutes = re.fullmatch(r"PT(\d+)M", text(queue.body["lock_duration"]))[1]
+    assert int(given["shared_stream_ack_timeout"]) < 60 * int(minutes)
+
+
 def test_task_logs_go_into_the_container_that_is_made():
     made = text(plain(locals_()["containers"])["task_logs"])
     assert VALUES["config"]["azure_remote_logging"]["remote_wasb_log_container"] == made

@@ -25,6 +25,7 @@ from delivery.smoke.walk import Place, Ran, Record, figures
 from embedded.airflow_client import Airflow
 from infrastructure.checks import configuration
 from tests.support.airflow_double import BODY, AirflowDouble, serving
+from tests.support.runbooks import misfits
 from training.use_case import load
 
 STEPS = ["embedded results", "apply", "outputs", "secrets", "clusters", "data", "airflow", "walk", "compare"]
@@ -107,6 +108,10 @@ def test_every_step_is_done_and_nothing_is_left(setting):
     for part in ("az keyvault secret set --vault-name dry-small-keys", "helm upgrade airflow", "aks get-credentials"):
         assert part in calls
     assert len([call for call in setting.calls if call.endswith("apply --kustomize monitoring/collector ")]) == 2
+    for name in ("tofu", "kubelogin", "helm"):
+        called = [call.split()[1:] for call in setting.calls if call.startswith(f"{name} ")]
+        assert called, name
+        assert list(misfits(name, called)) == []
     uploaded = setting.folder / "stand-ins" / "volumes" / "attrition" / "raw" / "rows.csv"
     assert uploaded.read_text() == "content\n"
     assert "passed" in (setting.folder / "home" / "report.md").read_text()

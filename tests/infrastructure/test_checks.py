@@ -209,6 +209,17 @@ def test_what_lies_in_the_shared_metastore_is_named_and_bound_by_its_environment
     assert "local.names.signing_credential" in str(given["signing"])
 
 
+def test_staging_reaches_neither_production_nor_the_database():
+    network = configuration.read().modules[ROOT / "modules" / "network"]
+    rule = network.of("resource")["apart"].body
+    assert set(re.findall(r'"(\w+)"', rule["for_each"])) == network.locals()["subnets"].keys() - {"staging"}
+    given = {
+        name: configuration.text(rule[name]) for name in ("access", "direction", "protocol", "destination_port_range")
+    }
+    assert given == {"access": "Deny", "direction": "Inbound", "protocol": "*", "destination_port_range": "*"}
+    assert rule["source_address_prefix"] == "${local.subnets.staging.range}"
+
+
 def test_api_management_reads_one_secret_as_itself():
     """Behind a vault's firewall it comes with its own identity alone; and the right is there before it reads."""
     module = configuration.read().modules[ROOT / "modules" / "api_management"].of("resource")

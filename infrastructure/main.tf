@@ -216,9 +216,10 @@ module "catalog" {
     credential   = local.names.signing_credential
     connector_id = module.workspace.signing_connector_id
   }
-  account      = module.lake.name
-  containers   = local.containers
-  code_root    = local.code_root
+  account    = module.lake.name
+  containers = local.containers
+  code_root  = local.code_root
+  guarded    = local.size.guarded
 }
 
 module "queue" {

@@ -209,6 +209,24 @@ def test_what_lies_in_the_shared_metastore_is_named_and_bound_by_its_environment
     assert "local.names.signing_credential" in str(given["signing"])
 
 
+def test_nothing_in_the_small_environment_refuses_to_be_taken_down_for_what_is_in_it():
+    """A smoke run leaves models, code and files behind, which nobody has told the configuration of."""
+    switches = ("force_destroy", "delete_recursive")
+    having = [
+        (block, name)
+        for block in configuration.read().resources()
+        for name in switches
+        if block.section == "resource"
+        and name in arguments.schema(block.kind.partition("_")[0])["resource"][block.kind]["arguments"]
+    ]
+    assert len(having) >= 6
+    for block, name in having:
+        assert block.body.get(name) == "${!var.guarded}", block
+    assert configuration.read().root.of("module")["catalog"].body["guarded"] == "${local.size.guarded}"
+    sizes = configuration.read().root.locals()["sizes"]
+    assert [plain(sizes[size])["guarded"] for size in ENVIRONMENTS] == [False, True]
+
+
 def test_staging_reaches_neither_production_nor_the_database():
     network = configuration.read().modules[ROOT / "modules" / "network"]
     rule = network.of("resource")["apart"].body

@@ -31,6 +31,7 @@ resource "databricks_storage_credential" "this" {
   name           = "${var.name}-lake"
   comment        = "The access connector of this workspace"
   isolation_mode = local.isolated
+  force_destroy  = !var.guarded
 
   azure_managed_identity {
     access_connector_id = var.connector_id
@@ -44,6 +45,7 @@ resource "databricks_external_location" "this" {
   url             = each.value
   credential_name = databricks_storage_credential.this.name
   isolation_mode  = local.isolated
+  force_destroy   = !var.guarded
 }
 
 resource "databricks_catalog" "this" {
@@ -51,13 +53,15 @@ resource "databricks_catalog" "this" {
   storage_root   = databricks_external_location.this["catalog"].url
   comment        = "Models, and the files that they come from"
   isolation_mode = "ISOLATED"
+  force_destroy  = !var.guarded
 }
 
 resource "databricks_schema" "this" {
   for_each = var.use_cases
 
-  catalog_name = databricks_catalog.this.name
-  name         = each.key
+  catalog_name  = databricks_catalog.this.name
+  name          = each.key
+  force_destroy = !var.guarded # with the models that Airflow registers in it
 }
 
 resource "databricks_volume" "this" {
@@ -81,6 +85,7 @@ resource "databricks_credential" "signing" {
   purpose        = "SERVICE"
   comment        = "The key that signs bundles"
   isolation_mode = local.isolated
+  force_destroy  = !var.guarded
 
   azure_managed_identity {
     access_connector_id = var.signing.connector_id
@@ -134,7 +139,8 @@ resource "databricks_grants" "volume" {
 
 # Where Airflow publishes the training code.
 resource "databricks_directory" "code" {
-  path = var.code_root
+  path             = var.code_root
+  delete_recursive = !var.guarded
 }
 
 resource "databricks_permissions" "code" {

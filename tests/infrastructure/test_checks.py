@@ -222,6 +222,14 @@ def test_nothing_in_the_small_environment_refuses_to_be_taken_down_for_what_is_i
     assert len(having) >= 6
     for block, name in having:
         assert block.body.get(name) == "${!var.guarded}", block
+    (features,) = configuration.read().root.of("provider")["azurerm"].body["features"]
+    said = {name: plain(body[0]) for name, body in plain(features).items()}
+    assert said == {
+        "resource_group": {"prevent_deletion_if_contains_resources": "${local.size.guarded}"},
+        "databricks_workspace": {"force_delete": "${!local.size.guarded}"},
+        "log_analytics_workspace": {"permanently_delete_on_destroy": "${!local.size.guarded}"},
+        "key_vault": {"purge_soft_delete_on_destroy": "${!local.size.guarded}"},
+    }
     assert configuration.read().root.of("module")["catalog"].body["guarded"] == "${local.size.guarded}"
     sizes = configuration.read().root.locals()["sizes"]
     assert [plain(sizes[size])["guarded"] for size in ENVIRONMENTS] == [False, True]

@@ -56,7 +56,7 @@ class Setting:
         )  # fmt: skip
         programs = Programs(self.folder / "programs.log", state.left, environment)
         stack = SimpleNamespace(credentials=SimpleNamespace(airflow_user="admin", airflow_password="secret"))
-        self.cloud = local.DryCloud(given, load("attrition"), home, programs, stack=stack)
+        self.cloud = local.DryCloud(given, load("attrition"), home, programs, stack=stack, say=self.said.append)
         self.cloud._poll_seconds = 0.01
         self.cloud.check()
         return Smoke(
@@ -86,7 +86,22 @@ def _here(setting: Setting):
 
 
 @pytest.fixture
-def setting(tmp_path):
+def stack(monkeypatch):
+    """What becomes of the embedded stack, in place of one."""
+    told = []
+
+    @contextmanager
+    def running(stack, say):
+        told.append("up")
+        yield
+        told.append("down")
+
+    monkeypatch.setattr(local, "running", running)
+    return told
+
+
+@pytest.fixture
+def setting(tmp_path, stack):
     with serving(AirflowDouble()) as double:
         yield Setting(tmp_path, double)
 
@@ -115,6 +130,15 @@ def test_every_step_is_done_and_nothing_is_left(setting):
     uploaded = setting.folder / "stand-ins" / "volumes" / "attrition" / "raw" / "rows.csv"
     assert uploaded.read_text() == "content\n"
     assert "passed" in (setting.folder / "home" / "report.md").read_text()
+
+
+def test_stack_is_up_while_a_dry_run_takes_it_for_the_clusters_airflow(setting, stack):
+    """Whoever has no stack up has none after the first walk either."""
+    setting.smoke()
+    dict(setting.smoke().steps)["outputs"]()
+    with setting.cloud.place():
+        assert stack == ["up"]
+    assert stack == ["up", "down"]
 
 
 def test_both_sides_have_runs_of_their_own_and_what_differs_between_them_is_told(setting):

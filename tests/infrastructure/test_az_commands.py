@@ -75,7 +75,7 @@ def of_smoke(folder: Path) -> list[list[str]]:
         variables=folder, backend=folder, approval_key=folder / "key.json", repository="https://example.com/x.git",
         dags_connection=folder / "tokens.json", data=folder / "rows.csv",
     )  # fmt: skip
-    cloud = local.DryCloud(given, load("attrition"), Home(folder / "home"), programs, stack=None)
+    cloud = local.DryCloud(given, load("attrition"), Home(folder / "home"), programs, stack=None, say=str)
     for step in (cloud.outputs, cloud.secrets, cloud.clusters, cloud.data):
         step()
     lines = (folder / "calls").read_text().splitlines()

@@ -13,7 +13,7 @@ TARGET ?= production
 
 # What `make test` leaves out: tests that take their time or need more than Python. Their own targets run them.
 NEEDS_MORE := kubernetes or spark or azurite or docker or postgres or tools or network or fuzz or reasons or client or browser or bus or azure
-REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons requirements-client requirements-browser requirements-bus requirements-azure-check requirements-lint delivery/requirements
+REQUIREMENTS := requirements serving/requirements serving/requirements-entra serving/requirements-otlp training/requirements compose/requirements requirements-spark requirements-reasons requirements-client requirements-browser requirements-bus requirements-azure-check requirements-az requirements-lint delivery/requirements
 
 # $(call apart,FOLDER,FILE): an environment of its own, with the packages of a locked file.
 apart = { [ -x $(1)/bin/python ] || $(BIN)/uv venv --quiet --python $(RUN) $(1); } && { cmp -s $(2) $(1)/installed.txt || \
@@ -151,10 +151,12 @@ test-bus: setup ## Events through Azure's own Service Bus client and a double of
 
 # Beside the policies, what is planted in copies: a misspelling, a public container, a right too many.
 AZURE := .venv-azure/bin
-azure-check: setup ## infrastructure/ without a cloud: arguments, names, rights, policies of trivy and checkov
+AZ_PYTHON := .venv-az/bin/python
+azure-check: setup ## infrastructure/ without a cloud: arguments, names, rights, policies of trivy and checkov; calls of az by az itself
 	@$(call apart,.venv-azure,requirements-azure-check.txt)
+	@$(call apart,.venv-az,requirements-az.txt)
 	$(RUN) -m infrastructure.checks --tools $(AZURE)
-	AZURE_TOOLS=$(CURDIR)/$(AZURE) $(RUN) -m pytest -m azure tests/infrastructure $(ARGS)
+	AZURE_TOOLS=$(CURDIR)/$(AZURE) AZ_PYTHON=$(CURDIR)/$(AZ_PYTHON) $(RUN) -m pytest -m azure tests/infrastructure $(ARGS)
 
 TAG ?= local
 airflow-image: setup ## Airflow's image of this commit, what is in it and what is known against it (TAG=; needs Docker and az)

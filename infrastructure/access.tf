@@ -27,9 +27,9 @@ locals {
     { who = "pipeline", role = "AcrPush", on = "airflow registry" },
   ]
 
-  # Only where there is an API Management.
+  # Only where there is an API Management, once it is there: it reads this one secret of the vault.
   roles_api_management = [
-    { who = "api management", role = "Key Vault Secrets User", on = "vault" },
+    { who = "api management", role = "Key Vault Secrets User", on = "scoring key" },
   ]
 
   # What is about clusters and the workspace, once they are there.
@@ -43,6 +43,7 @@ locals {
     { who = "access connector", role = "Storage Blob Data Contributor", on = "container tables" },
     { who = "access connector", role = "Storage Blob Data Contributor", on = "container outcomes" },
     { who = "access connector", role = "Storage Blob Data Contributor", on = "container catalog" },
+    { who = "access connector", role = "Storage Blob Delegator", on = "lake" },
     { who = "cluster admins", role = "Azure Kubernetes Service RBAC Cluster Admin", on = "staging cluster" },
     { who = "cluster admins", role = "Azure Kubernetes Service RBAC Cluster Admin", on = "production cluster" },
     { who = "cluster admins", role = "Azure Kubernetes Service Cluster User Role", on = "staging cluster" },
@@ -60,7 +61,6 @@ locals {
     "pipeline"            = module.identities.principal_ids["pipeline"]
     "container instances" = module.identities.principal_ids["container_instances"]
     "events"              = module.identities.principal_ids["events"]
-    "api management"      = module.identities.principal_ids["api_management"]
     "staging cluster"     = module.identities.principal_ids["staging_cluster"]
     "production cluster"  = module.identities.principal_ids["production_cluster"]
     "who applies"         = data.azurerm_client_config.current.object_id
@@ -104,17 +104,24 @@ locals {
     "container tables"   = module.lake.containers["tables"]
     "container outcomes" = module.lake.containers["outcomes"]
     "container catalog"  = module.lake.containers["catalog"]
+    "lake"               = module.lake.id
     "staging cluster"    = module.staging_cluster.id
     "production cluster" = module.production_cluster.id
     "airflow namespace"  = "${module.production_cluster.id}/namespaces/${local.airflow_namespace}"
   }
+
+  principals_api_management = {
+    # Not the module as a whole, which waits for this right.
+    "api management" = local.size.api_management ? module.api_management[0].principal_id : null
+  }
+
+  places_api_management = {
+    "scoring key" = var.api == null ? null : "${module.vault.id}/secrets/${var.api.key_secret}"
+  }
 }
 
 resource "azurerm_role_assignment" "before" {
-  for_each = {
-    for entry in concat(local.roles_before, local.size.api_management ? local.roles_api_management : []) :
-    "${entry.who}: ${entry.role} on ${entry.on}" => entry
-  }
+  for_each = { for entry in local.roles_before : "${entry.who}: ${entry.role} on ${entry.on}" => entry }
 
   principal_id         = local.principals_before[each.value.who]
   principal_type       = contains(local.people, each.value.who) ? null : "ServicePrincipal"
@@ -129,4 +136,16 @@ resource "azurerm_role_assignment" "after" {
   principal_type       = contains(local.people, each.value.who) ? null : "ServicePrincipal"
   role_definition_name = each.value.role
   scope                = local.places_after[each.value.on]
+}
+
+resource "azurerm_role_assignment" "api_management" {
+  for_each = {
+    for entry in local.size.api_management ? local.roles_api_management : [] :
+    "${entry.who}: ${entry.role} on ${entry.on}" => entry
+  }
+
+  principal_id         = local.principals_api_management[each.value.who]
+  principal_type       = "ServicePrincipal"
+  role_definition_name = each.value.role
+  scope                = local.places_api_management[each.value.on]
 }

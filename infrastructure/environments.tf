@@ -63,7 +63,7 @@ locals {
     event_queue        = "lifecycle-events"
     database           = "${local.prefix}-airflow"
     api_management     = "${local.prefix}-api"
-    catalog            = "ml"
+    catalog            = "${var.name}_${var.environment}" # environments of one region share a metastore
   }
 
   # Airflow's pods, as its Helm chart names their accounts in namespace `airflow` of the production cluster.

@@ -34,7 +34,6 @@ module "identities" {
     pipeline            = "${local.prefix}-pipeline"
     container_instances = "${local.prefix}-qa"
     events              = "${local.prefix}-events"
-    api_management      = "${local.prefix}-api"
     staging_cluster     = local.names.staging_cluster
     production_cluster  = local.names.production_cluster
   }
@@ -217,9 +216,10 @@ module "catalog" {
     credential   = local.names.signing_credential
     connector_id = module.workspace.signing_connector_id
   }
-  account      = module.lake.name
-  containers   = local.containers
-  code_root    = local.code_root
+  account    = module.lake.name
+  containers = local.containers
+  code_root  = local.code_root
+  guarded    = local.size.guarded
 }
 
 module "queue" {
@@ -283,15 +283,14 @@ module "api_management" {
   count      = local.size.api_management ? 1 : 0
   depends_on = [azurerm_role_assignment.before]
 
-  group              = module.groups.names.serving
-  location           = var.location
-  name               = local.names.api_management
-  identity_id        = module.identities.ids["api_management"]
-  identity_client_id = module.identities.client_ids["api_management"]
-  tenant_id          = data.azurerm_client_config.current.tenant_id
-  vault_url          = module.vault.url
-  api                = var.api
-  tags               = local.tags
+  group     = module.groups.names.serving
+  location  = var.location
+  name      = local.names.api_management
+  tenant_id = data.azurerm_client_config.current.tenant_id
+  vault_url = module.vault.url
+  may_read  = values(azurerm_role_assignment.api_management)[*].id
+  api       = var.api
+  tags      = local.tags
 }
 
 module "secrets" {

@@ -29,6 +29,13 @@ provider "azurerm" {
       # Azure puts things of its own beside ours, which would stop a take-down.
       prevent_deletion_if_contains_resources = local.size.guarded
     }
+    databricks_workspace {
+      # Otherwise its managed group stays, with MLflow's files in it, and costs.
+      force_delete = !local.size.guarded
+    }
+    log_analytics_workspace {
+      permanently_delete_on_destroy = !local.size.guarded
+    }
     key_vault {
       purge_soft_delete_on_destroy = !local.size.guarded
     }

@@ -56,6 +56,7 @@ render() { # base, parts and overlay with this image, version and namespace pinn
     echo "namespace: $NAMESPACE"
     echo "resources: [../base]"
     echo "components:"
+    if exports_spans && ! left_out traces; then echo "  - ../components/traces"; fi
     if [ "$STEP" = canary ]; then
       echo "  - ../components/canary"
     else
@@ -78,6 +79,10 @@ render() { # base, parts and overlay with this image, version and namespace pinn
     fi
   } >release/kustomization.yaml
   kubectl kustomize release >rendered.yaml
+}
+
+exports_spans() { # was this image built with what its servers need to export spans?
+  grep -qsw otlp extras
 }
 
 left_out() { # left_out PART: does this cluster lack it?

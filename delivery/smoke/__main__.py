@@ -92,7 +92,7 @@ def _smoke(arguments: argparse.Namespace, folder: Path) -> int:
     environment = dict(os.environ)
     kind: Callable[..., Cloud] = Cloud
     if arguments.dry:
-        kind = partial(local.DryCloud, stack=stack)
+        kind = partial(local.DryCloud, stack=stack, say=say)
         environment["PATH"] = f"{local.write_stand_ins(folder, stack.ports.airflow)}{os.pathsep}{os.environ['PATH']}"
     cloud = kind(given, use_case, home, Programs(folder / "programs.log", state.left, environment))
     if not state.began and not arguments.down:  # later, nothing may stand before taking down

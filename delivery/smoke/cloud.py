@@ -33,6 +33,7 @@ _REMOVAL_SECONDS = 2 * 3600.0
 """What taking down may take, however late it is."""
 _NEEDED = ("az", "docker", "git", "helm", "kubectl", "kubelogin", "make", "openssl")
 _API = "airflow-api-server"
+_INSIGHTS = "application-insights"
 _READY_SECONDS = 600.0
 
 
@@ -120,11 +121,13 @@ class Cloud:
             self._keep("dags-repository", self._vault("secrets_backend"), self._given.dags_connection)
 
     def clusters(self) -> None:
-        """Namespace, rights and Secrets of the use case at both targets."""
+        """The collector of traces in both clusters; namespace, rights and Secrets of the use case at both targets."""
         configured = settings.read(self._home.folder / "settings.toml").of(self._use_case)
         for target in TARGETS:
             namespace = getattr(configured, target).namespace
             self._sign_in(target)
+            self._kubectl(target, "apply", "--kustomize", "monitoring/collector")
+            self._apply_manifest(target, json.dumps(self._of_collector()), secret=True)
             rights = self._programs.run("k8s/rbac.sh", self._use_case.slug, target, namespace)
             self._apply_manifest(target, rights)
             self._apply_manifest(target, _listed(self._of_namespace(namespace)), secret=True)
@@ -272,11 +275,19 @@ class Cloud:
             _secret(namespace, "scoring-tls", {"tls.crt": certificate, "tls.key": private}, "kubernetes.io/tls"),
         ]
 
+    def _kept(self, name: str) -> str:
+        """A secret of the vault, as `apply` has put it there."""
+        vault = self._vault("secrets_backend")
+        show = ("keyvault", "secret", "show", "--vault-name", vault, "--name", name, "--query", "value")
+        return self._az(*show, "--output", "tsv", secret=True).strip()
+
+    def _of_collector(self) -> dict[str, Any]:
+        """The Secret by which the collector of traces reaches Application Insights."""
+        return _secret("lifecycle-traces", _INSIGHTS, {"connection-string": self._kept(_INSIGHTS)})
+
     def _of_airflow(self) -> list[dict[str, Any]]:
         """The namespace, and the Secrets that the chart's values name."""
-        vault = self._vault("secrets_backend")
-        show = ("keyvault", "secret", "show", "--vault-name", vault, "--name", "airflow-database", "--query", "value")
-        database = self._az(*show, "--output", "tsv", secret=True).strip()
+        database = self._kept("airflow-database")
         fernet = base64.urlsafe_b64encode(hashlib.sha256(self._home.secret("fernet").encode()).digest()).decode()
         texts = {
             "airflow-database": {"connection": database},

@@ -26,19 +26,26 @@ def signed_in(stack: Stack, url: str = "") -> Airflow:
 
 
 @contextmanager
-def embedded(stack: Stack, data: Path, say: Callable[[str], None]) -> Iterator[Place]:
-    """The stack on this machine: the one that is up, or one that is started, and stopped again."""
+def running(stack: Stack, say: Callable[[str], None]) -> Iterator[None]:
+    """The stack that is up, or one that is started, and stopped again."""
     was_up = stacks.is_held(stack)
     stacks.up_detached(stack, say)
     try:
+        yield
+    finally:
+        if not was_up:
+            stacks.down(stack, say)
+
+
+@contextmanager
+def embedded(stack: Stack, data: Path, say: Callable[[str], None]) -> Iterator[Place]:
+    """The stack on this machine."""
+    with running(stack, say):
         airflow = signed_in(stack)
         yield Place(
             where="on this machine", airflow=airflow, approver=airflow, data=str(data),
             export_seconds=_EXPORT_SECONDS, poll_seconds=_POLL_SECONDS,
         )  # fmt: skip
-    finally:
-        if not was_up:
-            stacks.down(stack, say)
 
 
 class DryCloud(Cloud):
@@ -46,9 +53,15 @@ class DryCloud(Cloud):
 
     _export_seconds, _poll_seconds = _EXPORT_SECONDS, _POLL_SECONDS
 
-    def __init__(self, *arguments: Any, stack: Stack) -> None:
+    def __init__(self, *arguments: Any, stack: Stack, say: Callable[[str], None]) -> None:
         super().__init__(*arguments)
-        self._stack = stack
+        self._stack, self._say = stack, say
+
+    @contextmanager
+    def place(self) -> Iterator[Place]:
+        """The stack once more, which may have been stopped after the walk that this one is compared with."""
+        with running(self._stack, self._say), super().place() as found:
+            yield found
 
     def _users(self, url: str) -> tuple[Airflow, Airflow]:
         airflow = signed_in(self._stack, url)
@@ -78,7 +91,7 @@ while [ $# -gt 0 ]; do
 done
 case $what in
   "rest "*) path=${url#*/api/2.0/fs/files} path=${path%%[?]*}; mkdir -p "${path%/*}"; cp "$body" "$path" ;;
-  "keyvault secret show") echo postgresql://airflow:dry@localhost/airflow ;;
+  "keyvault secret show") echo what-the-vault-keeps ;;
   "keyvault secret set") test -s "$file" ;;
   "aks get-credentials "*) : >"$file" ;;
 esac""",

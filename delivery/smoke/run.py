@@ -24,7 +24,8 @@ from training.use_case import UseCase
 _TOLD = (SmokeError, AirflowError, SettingsError, StackError, requests.RequestException, OSError,
          subprocess.SubprocessError, msgspec.MsgspecError)  # fmt: skip
 """What ends a smoke run early and is told in the report. Anything else is a fault of ours, and is raised too."""
-_HERE, _THERE = "embedded.json", "cloud.json"
+_HERE, _THERE = "embedded", "cloud"
+"""The two walks: each has a file of its own, and runs of its own, so that none is compared with itself."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -119,18 +120,18 @@ class Smoke:
         self._home.keep(self._state)
         self._cloud.apply()
 
-    def _walk(self, opened: Callable[[], Any], name: str) -> None:
+    def _walk(self, opened: Callable[[], Any], side: str) -> None:
         with opened() as place:
-            found = self._way(place)
-        self._home.write(name, msgspec.json.format(msgspec.json.encode(found)))
+            found = self._way(place, side)
+        self._home.write(f"{side}.json", msgspec.json.format(msgspec.json.encode(found)))
 
-    def _way(self, place: Place) -> Record:
-        return Walk(place, self._use_case, self._state.prefix, self._state.left, self._say).run()
+    def _way(self, place: Place, side: str) -> Record:
+        return Walk(place, self._use_case, f"{self._state.prefix}__{side}", self._state.left, self._say).run()
 
     def _compare(self) -> None:
         found = self._differences()
         if found is None:
-            raise SmokeError(f"{self._home.folder} has lost {_HERE} or {_THERE}, so nothing can be compared")
+            raise SmokeError(f"{self._home.folder} has lost {_HERE}.json or {_THERE}.json, so nothing can be compared")
         self._say("nothing differs" if not found else f"differences: {len(found)}, see the report")
 
     def _differences(self) -> list[Difference] | None:
@@ -138,7 +139,7 @@ class Smoke:
         return differences(here, there) if here and there else None
 
     def _record(self, name: str) -> Record | None:
-        path = self._home.folder / name
+        path = self._home.folder / f"{name}.json"
         return msgspec.json.decode(path.read_bytes(), type=Record) if path.exists() else None
 
     def _report(self) -> Report:

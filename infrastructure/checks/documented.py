@@ -13,7 +13,11 @@ ROLES = ROOT / "schemas" / "roles.json"
 NAMES_HEADING, ROLES_HEADING = "Names", "Who may do what"
 _ALLOWED = {"access.tf"}
 """Where role assignments may stand, in the root module."""
-_MARKS = {"${local.prefix}": "NAME-ENVIRONMENT", "${local.compact}": "NAMEENVIRONMENT"}
+_MARKS = {
+    "${local.prefix}": "NAME-ENVIRONMENT",
+    "${local.compact}": "NAMEENVIRONMENT",
+    "${var.name}_${var.environment}": "NAME_ENVIRONMENT",
+}
 """What the page writes for the parts that each environment fills in."""
 
 
@@ -76,7 +80,7 @@ def _words(configuration: Configuration) -> Iterator[str]:
     for right in rights(configuration):
         if right.role not in known:
             yield f"{right}: schemas/roles.json has no such role; look the id up before you add it"
-    for stage in ("before", "after"):
+    for stage in (name.removeprefix("roles_") for name in local if name.startswith("roles_")):
         people, places = ({text(word) for word in local[f"{kind}_{stage}"]} for kind in ("principals", "places"))
         for entry in local[f"roles_{stage}"]:
             who, on = text(entry["who"]), text(entry["on"])

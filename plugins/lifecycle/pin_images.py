@@ -17,6 +17,7 @@ NAMED_IN = (
     "docker-compose.yaml",
     "compose/Dockerfile",
     "delivery/Dockerfile",
+    "monitoring/collector/collector.yaml",
     "serving/Dockerfile",
     "tests/compose/stand-ins/Dockerfile",
 )

@@ -106,8 +106,9 @@ class Scoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Image of the deploy pods; needs bash and jq beside kubectl."""
     extras: tuple[Literal["entra", "otlp"], ...] = ()
     """Optional requirements of the images: `entra` for `SCORING_AUTH=entra`, `otlp` for the export of spans."""
-    leave_out: tuple[Literal["ingress", "autoscaling", "disruption-budget"], ...] = ()
-    """Parts of ``k8s/components`` that the clusters lack. ``replicas`` is used only without autoscaling."""
+    leave_out: tuple[Literal["ingress", "autoscaling", "disruption-budget", "traces"], ...] = ()
+    """Parts of ``k8s/components`` that the clusters lack. ``replicas`` is used only without autoscaling; ``traces`` is the
+    collector that images with `otlp` send their spans to."""
 
 
 class Signing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -103,7 +103,9 @@ def test_every_use_case_gets_namespaces_with_its_own_keys_and_ports(made, run):
         (access,) = [one for one in inside if one["kind"] == "Service"]
         assert access["spec"]["ports"][0]["nodePort"] == int((made / namespace / "node-port").read_text())
         allowed = {one["metadata"]["name"] for one in inside if one["kind"] == "NetworkPolicy"}
-        assert allowed == {"default-deny", "scoring-callers", "release-pods", "deploy-pods", "scoring-access"}
+        assert allowed == {
+            "default-deny", "scoring-callers", "release-pods", "deploy-pods", "scoring-traces", "scoring-access",
+        }  # fmt: skip
     ports = [one["spec"]["ports"][0]["nodePort"] for one in applied if one["kind"] == "Service"]
     assert len(set(ports)) == len(ports)
 

@@ -184,12 +184,21 @@ def test_service_accounts_have_the_identities_that_the_infrastructure_federates(
 
 
 def test_settings_lie_where_airflow_looks_for_them():
-    (variable,) = VALUES["env"]
+    (variable,) = [one for one in VALUES["env"] if one["name"].startswith("LIFECYCLE_")]
     (mount,) = VALUES["volumeMounts"]
     (name,) = place()["extraConfigMaps"]
     (file,) = yaml.safe_load(place()["extraConfigMaps"][name]["data"])
     assert variable == {"name": "LIFECYCLE_SETTINGS", "value": f"{mount['mountPath']}/{file}"}
     assert VALUES["volumes"] == [{"name": mount["name"], "configMap": {"name": name}}]
+
+
+def test_triggerer_waits_for_events_as_the_page_says_and_shorter_than_the_queue_does():
+    said = dict(re.findall(r"AIRFLOW__TRIGGERER__(\w+)=(\d+)", (ROOT / "docs" / "events.md").read_text()))
+    given = VALUES["config"]["triggerer"]
+    assert given == {name.lower(): value for name, value in said.items()}
+    (queue,) = [one for one in configuration.read().resources() if one.kind == "azurerm_servicebus_queue"]
+    minutes = re.fullmatch(r"PT(\d+)M", text(queue.body["lock_duration"]))[1]
+    assert int(given["shared_stream_ack_timeout"]) < 60 * int(minutes)
 
 
 def test_task_logs_go_into_the_container_that_is_made():

@@ -25,6 +25,7 @@ from delivery.smoke.walk import Place, Ran, Record, figures
 from embedded.airflow_client import Airflow
 from infrastructure.checks import configuration
 from tests.support.airflow_double import BODY, AirflowDouble, serving
+from tests.support.runbooks import misfits
 from training.use_case import load
 
 STEPS = ["embedded results", "apply", "outputs", "secrets", "clusters", "data", "airflow", "walk", "compare"]
@@ -55,7 +56,7 @@ class Setting:
         )  # fmt: skip
         programs = Programs(self.folder / "programs.log", state.left, environment)
         stack = SimpleNamespace(credentials=SimpleNamespace(airflow_user="admin", airflow_password="secret"))
-        self.cloud = local.DryCloud(given, load("attrition"), home, programs, stack=stack)
+        self.cloud = local.DryCloud(given, load("attrition"), home, programs, stack=stack, say=self.said.append)
         self.cloud._poll_seconds = 0.01
         self.cloud.check()
         return Smoke(
@@ -85,7 +86,22 @@ def _here(setting: Setting):
 
 
 @pytest.fixture
-def setting(tmp_path):
+def stack(monkeypatch):
+    """What becomes of the embedded stack, in place of one."""
+    told = []
+
+    @contextmanager
+    def running(stack, say):
+        told.append("up")
+        yield
+        told.append("down")
+
+    monkeypatch.setattr(local, "running", running)
+    return told
+
+
+@pytest.fixture
+def setting(tmp_path, stack):
     with serving(AirflowDouble()) as double:
         yield Setting(tmp_path, double)
 
@@ -95,26 +111,54 @@ def test_every_step_is_done_and_nothing_is_left(setting):
     report = setting.report()
     assert list(report["state"]["done"]) == STEPS
     assert (report["passed"], report["differences"], report["state"]["taken_down"]) == (True, [], True)
-    assert list(report["there"]["runs"]) == [
-        "train before",
-        "release before",
-        "train",
-        "release",
-        "score",
-        "rollback",
-        "night",
-    ]
+    steps = ["train", "release", "score", "rollback", "night"]
+    assert list(report["here"]["runs"]) == ["train before", "release before", *steps]
+    assert list(report["there"]["runs"]) == steps, "the double is one Airflow, which has a way back by then"
     assert report["there"]["runs"]["release"]["facts"]["figures"] == {"ROC AUC": 0.85}
-    assert setting.double.answers == ["Approve"] * 2
+    assert setting.double.answers == ["Approve"] * 3
     assert not setting.made
     calls = "\n".join(setting.calls)
     assert f'-var=environment=small -var=approvers=["{APPROVER}"]' in calls
     assert setting.calls[-1].startswith("tofu -chdir=infrastructure destroy -input=false -auto-approve -var-file=")
     for part in ("az keyvault secret set --vault-name dry-small-keys", "helm upgrade airflow", "aks get-credentials"):
         assert part in calls
+    assert len([call for call in setting.calls if call.endswith("apply --kustomize monitoring/collector ")]) == 2
+    for name in ("tofu", "kubelogin", "helm"):
+        called = [call.split()[1:] for call in setting.calls if call.startswith(f"{name} ")]
+        assert called, name
+        assert list(misfits(name, called)) == []
     uploaded = setting.folder / "stand-ins" / "volumes" / "attrition" / "raw" / "rows.csv"
     assert uploaded.read_text() == "content\n"
     assert "passed" in (setting.folder / "home" / "report.md").read_text()
+
+
+def test_stack_is_up_while_a_dry_run_takes_it_for_the_clusters_airflow(setting, stack):
+    """Whoever has no stack up has none after the first walk either."""
+    setting.smoke()
+    dict(setting.smoke().steps)["outputs"]()
+    with setting.cloud.place():
+        assert stack == ["up"]
+    assert stack == ["up", "down"]
+
+
+def test_both_sides_have_runs_of_their_own_and_what_differs_between_them_is_told(setting):
+    """A dry run has one Airflow for both sides: it must not compare a run with itself."""
+    worse = BODY.replace("0.850", "0.800")
+    setting.double.other = {
+        "__cloud__": {"gather_evidence": {"body": worse}, "announce_scores": {"rows": 9, "rejected": 2}}
+    }
+    assert setting.smoke().run() == 1
+    report = setting.report()
+    assert [(one["run"], one["what"], one["here"], one["there"]) for one in report["differences"]] == [
+        ("release", "figures, ROC AUC", "0.85", "0.8"),
+        ("score", "rows", "10", "9"),
+        ("score", "rejected", "1", "2"),
+    ]
+    assert (report["passed"], report["state"]["fault"], report["state"]["taken_down"]) == (False, "", True)
+    assert "| release | figures, ROC AUC | 0.85 | 0.8 |" in (setting.folder / "home" / "report.md").read_text()
+    trained = [run_id for dag_id, run_id in setting.double.runs if dag_id == "attrition_train"]
+    assert len({run_id.partition("__train")[0] for run_id in trained}) == 2
+    assert not setting.made
 
 
 def test_passwords_are_in_no_argument_and_gone_at_the_end(setting):
@@ -195,12 +239,13 @@ def killed_after(setting, step, hours=4.0):
 def test_run_that_was_killed_goes_on_and_starts_nothing_twice(setting):
     state = killed_after(setting, "airflow")
     assert setting.made
+    dict(setting.smoke().steps)["walk"]()  # and killed before it was kept that this step is done
     runs = len(setting.double.runs)
     assert setting.smoke().run() == 0, setting.said
     assert Home(setting.folder / "home").read().prefix == state.prefix
     assert "apply: done by an earlier call" in setting.said
     assert len([call for call in setting.calls if " apply -input" in call]) == 1
-    assert len(setting.double.runs) == runs, "the second walk has found the runs of the first"
+    assert len(setting.double.runs) == runs, "the walk that is begun again has found its runs"
     assert not setting.made
 
 

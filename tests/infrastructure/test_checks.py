@@ -1,6 +1,7 @@
 """The infrastructure holds together, and the checks find what is planted in a copy."""
 
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -150,7 +151,7 @@ def test_page_without_a_right_is_named(tmp_path):
 def test_right_of_a_place_is_that_place():
     """A word of the list is no wider than what it stands for: only what is named so is behind it."""
     local = configuration.read().root.locals()
-    places = {**local["places_before"], **local["places_after"]}
+    places = {word: meant for name in local if name.startswith("places_") for word, meant in local[name].items()}
     for word, meant in places.items():
         name = configuration.text(word)
         if name.startswith("container "):
@@ -158,7 +159,105 @@ def test_right_of_a_place_is_that_place():
             part = name.removeprefix("container ")
             if part != "instances' identity":
                 assert meant == f'${{module.lake.containers["{container.get(part, part)}"]}}'
-    assert not [word for word, meant in places.items() if "subscription" in meant or "module.lake.id" in meant]
+    assert not [word for word, meant in places.items() if "subscription" in meant]
+    # The lake as a whole: the one role there opens nothing in it.
+    assert [word for word, meant in places.items() if "module.lake.id" in meant] == ['"lake"']
+    assert {right.role for right in documented.rights(configuration.read()) if right.on == "lake"} == {
+        "Storage Blob Delegator"
+    }
+
+
+def named(environment: str) -> dict[str, str]:
+    """The names that an environment gives, by what is named."""
+    values = {"var.name": "mlops", "var.environment": environment}
+    local = configuration.read().root.locals()
+    for part in ("prefix", "compact"):
+        values[f"local.{part}"] = filled(configuration.text(local[part]), values)
+    return {what: filled(configuration.text(name), values) for what, name in plain(local["names"]).items()}
+
+
+def filled(text: str, values: dict[str, str]) -> str:
+    """A text with its ``${...}`` filled in; raises ``KeyError`` for what is not known."""
+    return re.sub(r"\$\{([\w.]+)\}", lambda found: values[found[1]], text)
+
+
+def test_environments_share_no_name_but_of_what_lies_in_something_of_their_own():
+    small, full = (named(environment) for environment in ENVIRONMENTS)
+    assert {what for what in small if small[what] == full[what]} == {"bundle_key", "image_key", "event_queue"}
+
+
+METASTORE = {
+    "databricks_catalog": "ISOLATED",
+    "databricks_credential": "ISOLATION_MODE_ISOLATED",
+    "databricks_external_location": "ISOLATION_MODE_ISOLATED",
+    "databricks_storage_credential": "ISOLATION_MODE_ISOLATED",
+}
+"""What lies in the region's one metastore, and the word by which its own workspace alone reaches it."""
+
+
+def test_what_lies_in_the_shared_metastore_is_named_and_bound_by_its_environment():
+    catalog = configuration.read().modules[ROOT / "modules" / "catalog"]
+    made = [block for block in catalog.blocks if block.kind in METASTORE]
+    assert {block.kind for block in made} == METASTORE.keys()
+    isolated = configuration.text(catalog.locals()["isolated"])
+    for block in made:
+        said = configuration.text(block.body["isolation_mode"])
+        assert said.replace("${local.isolated}", isolated) == METASTORE[block.kind], block
+        assert "var.name" in block.body["name"] or "var.signing.credential" in block.body["name"], block
+    given = configuration.read().root.of("module")["catalog"].body
+    assert given["name"] == "${local.names.catalog}"
+    assert "local.names.signing_credential" in str(given["signing"])
+
+
+def test_nothing_in_the_small_environment_refuses_to_be_taken_down_for_what_is_in_it():
+    """A smoke run leaves models, code and files behind, which nobody has told the configuration of."""
+    switches = ("force_destroy", "delete_recursive")
+    having = [
+        (block, name)
+        for block in configuration.read().resources()
+        for name in switches
+        if block.section == "resource"
+        and name in arguments.schema(block.kind.partition("_")[0])["resource"][block.kind]["arguments"]
+    ]
+    assert len(having) >= 6
+    for block, name in having:
+        assert block.body.get(name) == "${!var.guarded}", block
+    (features,) = configuration.read().root.of("provider")["azurerm"].body["features"]
+    said = {name: plain(body[0]) for name, body in plain(features).items()}
+    assert said == {
+        "resource_group": {"prevent_deletion_if_contains_resources": "${local.size.guarded}"},
+        "databricks_workspace": {"force_delete": "${!local.size.guarded}"},
+        "log_analytics_workspace": {"permanently_delete_on_destroy": "${!local.size.guarded}"},
+        "key_vault": {"purge_soft_delete_on_destroy": "${!local.size.guarded}"},
+    }
+    assert configuration.read().root.of("module")["catalog"].body["guarded"] == "${local.size.guarded}"
+    sizes = configuration.read().root.locals()["sizes"]
+    assert [plain(sizes[size])["guarded"] for size in ENVIRONMENTS] == [False, True]
+
+
+def test_staging_reaches_neither_production_nor_the_database():
+    network = configuration.read().modules[ROOT / "modules" / "network"]
+    rule = network.of("resource")["apart"].body
+    assert set(re.findall(r'"(\w+)"', rule["for_each"])) == network.locals()["subnets"].keys() - {"staging"}
+    given = {
+        name: configuration.text(rule[name]) for name in ("access", "direction", "protocol", "destination_port_range")
+    }
+    assert given == {"access": "Deny", "direction": "Inbound", "protocol": "*", "destination_port_range": "*"}
+    assert rule["source_address_prefix"] == "${local.subnets.staging.range}"
+
+
+def test_api_management_reads_one_secret_as_itself():
+    """Behind a vault's firewall it comes with its own identity alone; and the right is there before it reads."""
+    module = configuration.read().modules[ROOT / "modules" / "api_management"].of("resource")
+    (identity,) = module["this"].body["identity"]
+    assert configuration.text(identity["type"]) == "SystemAssigned"
+    (value,) = module["key"].body["value_from_key_vault"]
+    assert plain(value).keys() == {"secret_id"}
+    assert module["key"].body["depends_on"] == ["${var.may_read}"]
+    given = configuration.read().root.of("module")["api_management"].body
+    assert "azurerm_role_assignment.api_management" in given["may_read"]
+    place = configuration.read().root.locals()["places_api_management"]['"scoring key"']
+    assert place.endswith('"${module.vault.id}/secrets/${var.api.key_secret}"}')
 
 
 def test_command_fails_with_what_is_wrong(copy):

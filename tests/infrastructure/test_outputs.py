@@ -58,7 +58,7 @@ def settings_file(tmp_path_factory) -> Path:
         "bronze": text(containers["bronze"]),
         "outcomes": text(containers["outcomes"]),
         "code_root": text(LOCALS["code_root"]),
-        "catalog": text(plain(LOCALS["names"])["catalog"]),
+        "catalog": "mlops_small",
         "tables": text(containers["tables"]),
         "logs": text(containers["logs"]),
     }
@@ -85,7 +85,7 @@ def test_settings_file_is_read_as_settings(settings_file):
         found = read.of(name)
         assert found.approvers == ("lead@example.com", 'a "quoted" name')
         assert not found.requester_may_approve
-        assert found.model_name == f"ml.{name}.model"
+        assert found.model_name == f"mlops_small.{name}.model"
 
 
 def test_settings_without_an_approval_key_are_read_too(settings_file):
@@ -97,7 +97,7 @@ def test_settings_name_the_volumes_and_containers_that_are_made(settings_file):
     catalog = MODULES["catalog"].locals()
     volumes = plain(catalog["volumes"])
     said = tomllib.loads(settings_file.read_text())["every_use_case"]
-    named = re.findall(r"/Volumes/ml/\{use_case\}/(\w+)", json.dumps(said))
+    named = re.findall(r"/Volumes/mlops_small/\{use_case\}/(\w+)", json.dumps(said))
     assert sorted(named) == sorted(volumes)
     # What Airflow watches, and what the jobs read: one place each.
     assert said["bronze"] == f"abfs://logs@bronze/{{use_case}}/{text(plain(volumes['bronze'])['folder'])}"

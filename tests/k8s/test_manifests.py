@@ -9,6 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from lifecycle.builders import context
 from tests.support.golden import check_golden
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,11 +32,19 @@ def rights(use_case: str, target: str, namespace: str = "") -> str:
 
 
 def render(
-    scratch: Path, *, step: str, target: str, use_case: str = "attrition", image: str = IMAGE, leave_out: str = ""
+    scratch: Path,
+    *,
+    step: str,
+    target: str,
+    use_case: str = "attrition",
+    image: str = IMAGE,
+    leave_out: str = "",
+    extras: str = "",
 ) -> str:
     """What ``deploy.sh`` applies: its own function, run on a copy of the folder as in the pod."""
     copy = scratch / "k8s"
     shutil.copytree(K8S, copy, dirs_exist_ok=True)
+    (copy / Path(context.EXTRAS_FILE).name).write_text(extras)
     environment = {
         "PATH": os.environ["PATH"],
         "STEP": step,
@@ -58,6 +67,7 @@ RENDERS = {
     "staging": {"step": "deploy", "target": "staging"},
     "production": {"step": "deploy", "target": "production"},
     "production-canary": {"step": "canary", "target": "production"},
+    "production-with-spans": {"step": "deploy", "target": "production", "extras": "entra\notlp\n"},
     "production-on-an-old-cluster": {
         "step": "deploy",
         "target": "production",
@@ -203,7 +213,7 @@ def test_metrics_have_a_port_that_no_ingress_publishes(rendered):
 @pytest.mark.parametrize("target", ["staging", "production"])
 def test_namespace_denies_what_its_policies_do_not_allow(target, tmp_path):
     policies = {one["metadata"]["name"]: one["spec"] for one in of_kind(rights("attrition", target), "NetworkPolicy")}
-    assert set(policies) == {"default-deny", "scoring-callers", "release-pods", "deploy-pods"}
+    assert set(policies) == {"default-deny", "scoring-callers", "release-pods", "deploy-pods", "scoring-traces"}
     assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     callers = policies["scoring-callers"]
     for step in ("canary", "deploy"):
@@ -222,9 +232,37 @@ def test_namespace_denies_what_its_policies_do_not_allow(target, tmp_path):
         "scoring-callers": [],
         "release-pods": ["http", "metrics", 53, 53],
         "deploy-pods": [443, 6443],
+        "scoring-traces": ["otlp", 53, 53],
     }
     (narrowed,) = policies["deploy-pods"]["podSelector"]["matchExpressions"]
     assert narrowed == {"key": "lifecycle/step", "operator": "NotIn", "values": ["verify", "watch"]}
+
+
+@pytest.mark.parametrize("step", ["deploy", "canary"])
+def test_servers_export_spans_to_the_collector_where_their_image_can(step, tmp_path):
+    """A server without the packages refuses the variable, and a rollback goes back to images that lack them."""
+    endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT"
+    (policy,) = [
+        one for one in of_kind(rights("attrition", "production"), "NetworkPolicy")
+        if one["metadata"]["name"] == "scoring-traces"
+    ]  # fmt: skip
+    reach = policy["spec"]["podSelector"]["matchLabels"].items()
+    for extras, leave_out, exported in (
+        ("otlp\n", "", True),
+        ("entra\notlp\n", "ingress", True),
+        ("", "", False),
+        ("entra\n", "", False),
+        ("otlp\n", "traces", False),
+    ):
+        scratch = tmp_path / f"{extras}{leave_out}".replace("\n", "-")
+        text = render(scratch, step=step, target="production", extras=extras, leave_out=leave_out)
+        (configured,) = of_kind(text, "ConfigMap")
+        assert (endpoint in configured["data"]) is exported
+        assert configured["data"]["SCORING_AUTH"] == "keys", "what the base says stays"
+        (deployment,) = of_kind(text, "Deployment")
+        assert (reach <= deployment["spec"]["template"]["metadata"]["labels"].items()) is exported
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert container["envFrom"] == [{"configMapRef": {"name": configured["metadata"]["name"]}}]
 
 
 def test_everything_is_pinned_to_one_digest_version_and_namespace(rendered):

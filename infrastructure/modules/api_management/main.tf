@@ -8,13 +8,15 @@ resource "azurerm_api_management" "this" {
   sku_name            = "Developer_1"
   tags                = var.tags
 
+  # Its own: to a vault with a firewall it comes with no other.
   identity {
-    type         = "UserAssigned"
-    identity_ids = [var.identity_id]
+    type = "SystemAssigned"
   }
 }
 
 resource "azurerm_api_management_named_value" "key" {
+  depends_on = [var.may_read]
+
   name                = "scoring-key"
   display_name        = "scoring-key"
   resource_group_name = var.group
@@ -22,8 +24,7 @@ resource "azurerm_api_management_named_value" "key" {
   secret              = true
 
   value_from_key_vault {
-    secret_id          = "${var.vault_url}secrets/${var.api.key_secret}"
-    identity_client_id = var.identity_client_id
+    secret_id = "${var.vault_url}secrets/${var.api.key_secret}"
   }
 }
 

@@ -18,16 +18,6 @@ variable "tags" {
   type        = map(string)
 }
 
-variable "identity_id" {
-  description = "Resource id of the identity that reads the key."
-  type        = string
-}
-
-variable "identity_client_id" {
-  description = "Client id of that identity."
-  type        = string
-}
-
 variable "tenant_id" {
   description = "Entra tenant whose tokens are taken."
   type        = string
@@ -36,6 +26,11 @@ variable "tenant_id" {
 variable "vault_url" {
   description = "The vault of the scoring servers' key."
   type        = string
+}
+
+variable "may_read" {
+  description = "Ids of the role assignments by which it reads that key: they have to be there before."
+  type        = list(string)
 }
 
 variable "api" {

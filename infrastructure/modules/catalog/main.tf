@@ -8,6 +8,9 @@ terraform {
 }
 
 locals {
+  # All workspaces of a region have one metastore: only this one reaches what is made here.
+  isolated = "ISOLATION_MODE_ISOLATED"
+
   address = { for key in ["bronze", "tables", "outcomes", "catalog"] : key => "abfss://${var.containers[key]}@${var.account}.dfs.core.windows.net/" }
 
   # Of each use case: where its files lie, and what Airflow's jobs may do with them.
@@ -25,8 +28,10 @@ locals {
 }
 
 resource "databricks_storage_credential" "this" {
-  name    = "${var.name}-lake"
-  comment = "The access connector of this workspace"
+  name           = "${var.name}-lake"
+  comment        = "The access connector of this workspace"
+  isolation_mode = local.isolated
+  force_destroy  = !var.guarded
 
   azure_managed_identity {
     access_connector_id = var.connector_id
@@ -39,19 +44,24 @@ resource "databricks_external_location" "this" {
   name            = "${var.name}-${each.key}"
   url             = each.value
   credential_name = databricks_storage_credential.this.name
+  isolation_mode  = local.isolated
+  force_destroy   = !var.guarded
 }
 
 resource "databricks_catalog" "this" {
-  name         = var.name
-  storage_root = databricks_external_location.this["catalog"].url
-  comment      = "Models, and the files that they come from"
+  name           = var.name
+  storage_root   = databricks_external_location.this["catalog"].url
+  comment        = "Models, and the files that they come from"
+  isolation_mode = "ISOLATED"
+  force_destroy  = !var.guarded
 }
 
 resource "databricks_schema" "this" {
   for_each = var.use_cases
 
-  catalog_name = databricks_catalog.this.name
-  name         = each.key
+  catalog_name  = databricks_catalog.this.name
+  name          = each.key
+  force_destroy = !var.guarded # with the models that Airflow registers in it
 }
 
 resource "databricks_volume" "this" {
@@ -71,9 +81,11 @@ resource "databricks_service_principal" "airflow" {
 
 # The job's way to the key that signs bundles: whoever has ACCESS may sign with it.
 resource "databricks_credential" "signing" {
-  name    = var.signing.credential
-  purpose = "SERVICE"
-  comment = "The key that signs bundles"
+  name           = var.signing.credential
+  purpose        = "SERVICE"
+  comment        = "The key that signs bundles"
+  isolation_mode = local.isolated
+  force_destroy  = !var.guarded
 
   azure_managed_identity {
     access_connector_id = var.signing.connector_id
@@ -127,7 +139,8 @@ resource "databricks_grants" "volume" {
 
 # Where Airflow publishes the training code.
 resource "databricks_directory" "code" {
-  path = var.code_root
+  path             = var.code_root
+  delete_recursive = !var.guarded
 }
 
 resource "databricks_permissions" "code" {

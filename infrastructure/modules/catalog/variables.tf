@@ -28,6 +28,11 @@ variable "code_root" {
   type        = string
 }
 
+variable "guarded" {
+  description = "Whether it refuses to be taken down while something is in it."
+  type        = bool
+}
+
 variable "signing" {
   description = "The service credential that signs bundles, and the access connector behind it."
   type = object({

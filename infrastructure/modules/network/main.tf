@@ -65,6 +65,24 @@ resource "azurerm_network_security_rule" "web" {
   destination_port_range      = "443"
 }
 
+# Within a network everybody reaches everybody, unless a rule says otherwise. What is tried has no way to what counts.
+resource "azurerm_network_security_rule" "apart" {
+  for_each = toset(["production", "database"])
+
+  name                        = "not-from-staging"
+  resource_group_name         = var.group
+  network_security_group_name = azurerm_network_security_group.this[each.key].name
+  description                 = "Staging's nodes and pods reach neither production's nor Airflow's database."
+  priority                    = 200
+  direction                   = "Inbound"
+  access                      = "Deny"
+  protocol                    = "*"
+  source_address_prefix       = local.subnets.staging.range
+  source_port_range           = "*"
+  destination_address_prefix  = "*"
+  destination_port_range      = "*"
+}
+
 resource "azurerm_subnet_network_security_group_association" "this" {
   for_each = local.subnets
 

@@ -2,7 +2,7 @@
 
     serving/      the server, its requirements and its Dockerfile
     bundle/       the model version's bundle
-    k8s/          the manifests that deploy this very image
+    k8s/          the manifests that deploy this very image, and in `extras` what it was built with
     release.json  where all of it comes from; the server's /version shows it
     sbom.json     CycloneDX, from serving/requirements.txt and those of the extras
 
@@ -25,6 +25,8 @@ from training.signing.keys import Signer
 ROOT = Path(__file__).resolve().parents[3]
 CODE_FOLDERS = ("serving", "k8s")
 DOCKERFILE = "serving/Dockerfile"
+EXTRAS_FILE = "k8s/extras"
+"""The extras' names, a line each: the manifests ask for no more than the image can do."""
 RELEASE_FILE = "release.json"
 SBOM_FILE = "sbom.json"
 KEY_LABEL = "lifecycle.inputs"
@@ -116,6 +118,7 @@ def write_context(inputs: Inputs, bundle: Path, destination: Path) -> None:
     destination.mkdir(parents=True, exist_ok=True)
     for name in CODE_FOLDERS:
         shutil.copytree(ROOT / name, destination / name, ignore=shutil.ignore_patterns(*NOT_CONTENT))
+    (destination / EXTRAS_FILE).write_text("".join(f"{extra}\n" for extra in inputs.extras))
     shutil.copytree(bundle, destination / "bundle")
     release = msgspec.json.format(msgspec.json.encode(release_document(inputs)), indent=2)
     (destination / RELEASE_FILE).write_bytes(release)

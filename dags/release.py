@@ -89,7 +89,9 @@ def release(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         **shown(__doc__, use_case),
         params={
-            "version": optional("integer", "Version", "Of the registry.", otherwise="the challenger", minimum=1),
+            "version": optional(
+                "integer", "Version", "Its number in the registry.", otherwise="the challenger", minimum=1
+            ),
             "note": optional("string", "Note", "For the approver.", otherwise="no note", maxLength=500),
         },
     ):

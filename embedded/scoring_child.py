@@ -80,7 +80,7 @@ class Child:
         return self._process.poll()
 
     def await_ready(self, timeout: float, given_up: Callable[[], bool]) -> str | None:
-        """Wait until it is ready; returns ``None`` then, else why it is not (``given_up`` ends the wait)."""
+        """Wait until it is ready; returns ``None`` then, otherwise why it is not (``given_up`` ends the wait)."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if (code := self.exit_code()) is not None:

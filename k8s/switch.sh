@@ -22,7 +22,7 @@ fail() {
   exit 1
 }
 
-servers() { # name and address of every scoring pod that answers, or may, one a line
+servers() { # name and address of every scoring pod that answers, or may, each on a line
   k get pods -l app.kubernetes.io/name=scoring -o json | jq -r '.items[] | select(.status.phase == "Running" and .status.podIP)
     | (.status.podIP | if contains(":") then "[\(.)]" else . end) as $host
     | first(.spec.containers[].ports[]? | select(.name == "http")) as $port

@@ -66,7 +66,7 @@ def encoded(content: dict[str, Any]) -> bytes:
 
 
 def _level(message: Any) -> str:
-    """As the service tells it: key ``level`` of a JSON line, else a word that looks like one."""
+    """As the service tells it: key ``level`` of a JSON line, otherwise a word that looks like one."""
     if isinstance(message, dict):
         return str(message.get("level", "UNKNOWN")).upper()
     found = _LEVEL.search(message)

@@ -65,7 +65,7 @@ def test_unknown_category_is_a_warning_with_field_and_value(server: Server, attr
     assert "warnings" not in plain
     (warning,) = warned["warnings"]  # no model sees the other field
     assert (warning["field"], warning["value"]) == ("JobRole", "Astronaut")
-    assert "none of the categories" in warning["text"]
+    assert "not a category that the model knows" in warning["text"]
 
 
 def test_reasons_add_up_to_the_probability_and_say_it_in_words(server: Server, attrition: Attrition) -> None:

@@ -141,7 +141,7 @@ class Graph:
         return str(added.output[0].name)
 
     def filled(self, source: str, values: Any) -> str:
-        """Add ``source`` with ``values`` (one, or one a column) in place of what is missing."""
+        """Add ``source`` with ``values`` (one, or one for each column) in place of what is missing."""
         return self.node("Where", self.node("IsNaN", source), self.constant(values), source)
 
     def trees(self, trees: list[Tree], source: str) -> str:

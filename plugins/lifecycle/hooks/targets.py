@@ -78,11 +78,11 @@ def refuse_foreign(use_case: str, target: Target, image: ImageReference) -> None
     """
     if not definitions.load(use_case).online:
         if image.kind != "model":
-            raise TargetError(f"{use_case} has no server and runs models:/name@sha256:..., and {image} is none")
+            raise TargetError(f"{use_case} has no server and runs models:/name@sha256:..., not {image}")
         return
     if _connection(target).conn_type == "gunicorn":
         if image.kind != "folder":
-            raise TargetError(f"{target} runs folders of this machine, and {image} is none: run the build again")
+            raise TargetError(f"{target} runs folders of this machine, not {image}: run the build again")
         return
     refuse_unlisted(use_case, target, image)
 

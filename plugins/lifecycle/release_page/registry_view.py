@@ -284,7 +284,7 @@ def _releases(client: "MlflowClient", model: str, run_url: RunUrl) -> tuple[list
 
 
 def _document(file: tuple[str, Any]) -> tuple[Evidence, str] | str:
-    """The evidence document in an artifact and why its decision is unsigned, or why it is none."""
+    """The evidence document in an artifact and why its decision is unsigned, or why it cannot be read."""
     run_id, item = file
     try:
         return _read_document(run_id, item.path, item.file_size)

@@ -123,7 +123,7 @@ def _timed(tries: list[_Try]) -> Iterator[Measured]:
 
 
 def _step_vcpus() -> float:
-    """What the pod of a step at staging asks for; nothing where steps are no pods."""
+    """What the pod of a step at staging asks for; nothing where steps do not run in pods."""
     if not _is_cluster("staging"):
         return 0.0
     from lifecycle.operators import pods  # imported here: the Kubernetes client takes seconds

@@ -618,7 +618,7 @@ def test_evidence_is_a_page_that_people_read(page, with_past):
         "version 4 asks to replace version 3 in production.",
         "Known faults Python packages: no known fault in 24, advisories of 2026-11-20.",
         "Bundle signed by training (key abababababab) Image signed by builds (key cdcdcdcdcdcd)",
-        "silence is a no.",
+        "this release is rejected.",
         "Nothing has been decided yet",
         "0.861 (0.822 to 0.897)",
         "Share picked out Age: 0.380 (0.200 to 0.550)",

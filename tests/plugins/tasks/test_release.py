@@ -304,7 +304,7 @@ def test_evidence_holds_every_item_and_fits_the_published_schema(model, request)
     assert stored["image"]["scan"] == SCAN
     assert stored["stage_seconds"] == {"build_image": 2.0}
     (built,) = stored["cost"]["used"]
-    assert (built["stage"], built["unit"], built["amount"]) == ("build_image", "build minutes", None)
+    assert (built["stage"], built["unit"], built["amount"]) == ("build_image", "s of builds", None)
     assert stored["replaces"] == running
     incomplete = {name: value for name, value in stored["evaluation"].items() if name != "thresholds"}
     with pytest.raises(jsonschema.ValidationError, match="'thresholds' is a required property"):

@@ -72,7 +72,7 @@ _SCHEMES: dict[str, dict[str, str]] = {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "An access token of Microsoft Entra ID whose application has the role that this server asks for.",
+        "description": "An access token of Microsoft Entra ID, of an application with the role that is asked for.",
     },
 }
 
@@ -127,7 +127,7 @@ _MEMBERS: dict[str, dict[str, str]] = {
         "title": "The kind of problem, for people.",
         "status": "The answer's HTTP status.",
         "detail": "What is wrong with this request, and what to do.",
-        "request_id": "The request's X-Request-ID, or a new one. Tell it to whoever runs this server when you ask for help.",
+        "request_id": "The request's X-Request-ID, or a new one. Tell it to whoever runs this server if you need help.",
         "errors_total": "How many faults the request has.",
         "errors": f"Its faults, at most {FAULTS_SHOWN} of them.",
     },

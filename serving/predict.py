@@ -102,8 +102,8 @@ class PredictEndpoint:
             size += len(said[-1])
             if size > LARGEST_ANSWER:
                 raise TooLarge(
-                    f"the answer would have more than {LARGEST_ANSWER} bytes; send fewer records in a request, or score "
-                    "them in batch"
+                    f"the answer would have more than {LARGEST_ANSWER} bytes; send fewer records in a request, or "
+                    "score them in batch"
                 )
         return between.join(said)
 

@@ -16,6 +16,8 @@ import pytest
 
 from serving.scoring.bundle import Bundle
 from tests.support import unpickled
+from tests.support.markdown import blocks
+from tests.support.markdown import run as run_block
 from tests.support.signing import make_key
 from training import classification
 from training import training_job as job
@@ -159,6 +161,15 @@ def test_bundle_of_the_version_is_signed_as_that_of_its_run(first, store, held, 
     (folder / "contract.json").write_bytes((folder / "contract.json").read_bytes() + b" ")
     with pytest.raises(SignatureError, match=r"changed: contract\.json"):
         bundle_signature.check(folder, name, signature, [held.listed])
+
+
+def test_notebook_of_the_guide_scores_a_table(first, synthetic_file, tmp_path):
+    (tmp_path / "people.csv").write_bytes(Path(synthetic_file).read_bytes())
+    ((_, code),) = blocks((ROOT / "docs" / "batch.md").read_text(), "python")
+    places = {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "MLFLOW_REGISTRY_URI": mlflow.get_registry_uri()}
+    # Nothing was released in this store.
+    told = run_block("python", code.replace("@champion", f"@{tags.CHALLENGER}"), tmp_path, **places)
+    assert "probability" in told
 
 
 def test_registered_model_answers_as_the_bundle_does(first, store, synthetic_frame, tmp_path):

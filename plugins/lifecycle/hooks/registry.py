@@ -255,9 +255,14 @@ def recent_windows(use_case: str, count: int) -> list["Run"]:
 
 def mark_night(use_case: str, night: str, tag: str, text: str) -> None:
     """Say something on the run of a night's verdict; the run is there once the night is judged."""
-    for run in recent_windows(use_case, _ALERTED_NIGHTS):
-        if run.data.tags.get(tags.WINDOW) == night:
-            client().set_tag(run.info.run_id, tag, text)
+    if run := run_of_night(use_case, night):
+        client().set_tag(run.info.run_id, tag, text)
+
+
+def run_of_night(use_case: str, night: str) -> "Run | None":
+    """The MLflow run of a recent night's verdict, which keeps its report; ``None`` where there is none."""
+    recent = recent_windows(use_case, _ALERTED_NIGHTS)
+    return next((run for run in recent if run.data.tags.get(tags.WINDOW) == night), None)
 
 
 def monitoring_experiment(use_case: str) -> str:

@@ -107,11 +107,10 @@ def find_code(hook: "WorkspaceHook", use_case: str, code_hash: str, version: str
 def announce_forecasts(use_case: str, pinned: dict[str, Any]) -> dict[str, Any]:
     """Update the asset with the partition that was replaced, and write the run's note."""
     context: Any = get_current_context()
-    run = context["dag_run"]
     cycles = [read_pinned(use_case, pinned, role) for role in ROLES if pinned[role]]
     used = metering.of_batch(context, sum(cycle.rows for cycle in cycles), ("score", "score_beside"))
     notes = [*(cycle.note for cycle in cycles), f"Cost: {cost.sentence(used)}"]
-    airflow_api.set_run_note(run.dag_id, run.run_id, "\n".join(notes))
+    airflow_api.tell(context, "\n".join(notes))
     standing = next((cycle for cycle in cycles if cycle.took_over), cycles[0])
     refused = [cycle for cycle in cycles if cycle.compared and not cycle.took_over]
     send_once(tables_path(use_case), [Alert(use_case, "beside", cycle.day, cycle.note) for cycle in refused])
@@ -222,7 +221,7 @@ def decide_weeks(use_case: str, order: dict[str, Any]) -> dict[str, str]:
             "same place?"
         )
     verdict = msgspec.convert(content, WeekVerdict)
-    airflow_api.set_run_note(run.dag_id, run.run_id, verdict.note)
+    airflow_api.tell(context, verdict.note)
     if verdict.confirmed:
         send_once(tables, [Alert(use_case, "forecasts", verdict.day, verdict.note)])
     if not verdict.retrain:

@@ -47,6 +47,9 @@ def night(tmp_path, monkeypatch):
     monkeypatch.setattr(alerts, "send", lambda alert: sent.append(alert) or True)
     monkeypatch.setattr(retraining, "service_is_up", lambda use_case: True)
     monkeypatch.setattr(registry, "mark_night", lambda use_case, night, tag, text: marked.update({(night, tag): text}))
+    kept = SimpleNamespace(info=SimpleNamespace(experiment_id="7", run_id="run-of-the-night"))
+    monkeypatch.setattr(registry, "run_of_night", lambda use_case, night: kept)
+    pushed = {}
 
     def run(*verdicts, **params):
         for verdict in verdicts:
@@ -55,11 +58,14 @@ def night(tmp_path, monkeypatch):
         context = {
             "params": params,
             "dag_run": SimpleNamespace(dag_id="attrition_retrain_nightly", run_id="r1"),
-            "ti": SimpleNamespace(xcom_pull=lambda task_ids, key="return_value": USED.get((task_ids, key))),
+            "ti": SimpleNamespace(
+                xcom_pull=lambda task_ids, key="return_value": USED.get((task_ids, key)),
+                xcom_push=lambda key, value: pushed.update({key: value}),
+            ),
         }
         return run_task(retraining.decide, context, USE_CASE, [verdict.night for verdict in verdicts])
 
-    return SimpleNamespace(decide=run, notes=notes, sent=sent, marked=marked)
+    return SimpleNamespace(decide=run, notes=notes, sent=sent, marked=marked, pushed=pushed)
 
 
 def test_quiet_night_skips_and_the_note_says_why(night):
@@ -73,6 +79,8 @@ def test_quiet_night_skips_and_the_note_says_why(night):
             tags.COST,
         ): "12 s of Databricks jobs, 0.002 GB of logs, 300 records scored: no price in the settings"
     }, "for the release page"
+    report = "http://mlflow/#/experiments/7/runs/run-of-the-night?workflowType=machine_learning"
+    assert night.pushed == {"link_mlflow_run": report}, "a link beside the task, also where it is skipped"
 
 
 def test_confirmed_drift_starts_one_training_run_named_after_the_night(night):

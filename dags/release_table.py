@@ -11,8 +11,8 @@ that code with that bundle, and nothing else, however the project's files change
 `note`: shown to the approver. Example: `{"version": 7, "note": "spring data"}`.
 
 **Gate.** `await_approval` waits on *Browse > Required Actions* for one of the approvers in the settings, as in any
-release: no answer in time is a no, a rejection is a decision and not a failure, and only the signed approval of this
-digest counts.
+release: without an answer in time it is rejected, a rejection is a decision and not a failure, and only the signed
+approval of this digest counts.
 
 **After it.** Where a version of forecasts is in production, the new one gets the alias `beside`: the next run of
 `$score_dag` scores with both, compares them, and lets the new one take over. Otherwise it is the champion at once.

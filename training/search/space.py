@@ -25,8 +25,8 @@ class SearchSpace(msgspec.Struct, frozen=True):
     suggest: Callable[[optuna.trial.BaseTrial], dict[str, Any]]
     """Parameters of one pipeline, with member ``family``."""
     make: Callable[[dict[str, Any], tuple[Field, ...], int], Pipeline]
-    """``(parameters, features, seed)``: the pipeline, not fitted: a ``DesignMatrix``, and steps that convert to ONNX, the
-    last of which is a classifier with ``predict_proba``."""
+    """``(parameters, features, seed)``: the pipeline, not fitted: a ``DesignMatrix``, and steps that convert to ONNX,
+    the last of which is a classifier with ``predict_proba``."""
     make_features: Callable[[], Any] | None = None
     """A scikit-learn transformer, not fitted, that stands behind the design matrix; ``None``: there is none."""
 

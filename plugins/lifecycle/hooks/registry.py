@@ -199,8 +199,10 @@ def approval_tag(image: ImageReference) -> str:
 
 
 def mark_staging(use_case: str, version: str | None) -> None:
-    """Let alias ``staging`` name the version that runs in staging, or nothing."""
+    """Let alias ``staging`` name the version that runs in staging, from now on, or nothing."""
     if version:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        client().set_model_version_tag(model_name(use_case), version, tags.STAGED_AT, now)
         client().set_registered_model_alias(model_name(use_case), tags.STAGING, version)
     elif by_alias(use_case, tags.STAGING):
         client().delete_registered_model_alias(model_name(use_case), tags.STAGING)

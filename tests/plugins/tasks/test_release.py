@@ -933,3 +933,13 @@ def test_protected_field_that_is_fed_is_unusual_and_both_sets_of_figures_are_sho
 
 def test_use_case_without_groups_has_no_table_of_gaps():
     assert gate_body.gaps_table(EVALUATION) is None
+
+
+def test_staging_runs_what_was_restored_since_then_and_not_since_its_own_release(model):
+    """The page said since 05:51, when a rejection had given staging that version back at 06:18."""
+    version = model.add()
+    long_ago = "2026-11-20T05:51:00+00:00"
+    registry.set_tags(version, {tags.STAGED_AT: long_ago})
+    run(release.record_staging_restored, context(), {"version": version.version, "image": image("aa")})
+    restored = registry.by_alias(USE_CASE, tags.STAGING)
+    assert (restored.version, restored.tags[tags.STAGED_AT] > long_ago) == (version.version, True)

@@ -110,6 +110,11 @@ class Night(msgspec.Struct, frozen=True):
     """What closing it has used and costs, in a line; empty but for the last of those that were closed together."""
 
     @property
+    def said(self) -> str:
+        """What is told of it, without the date that it may begin with: ``window`` stands beside it."""
+        return (self.note or self.verdict).removeprefix(f"{self.window}: ")
+
+    @property
     def kind(self) -> str:
         """Colours the bar: ``bad`` where drift is confirmed, ``open`` where something drifted."""
         if self.confirmed:

@@ -180,6 +180,7 @@ def test_page_shows_places_candidate_history_and_drift(page, with_past):
     ):
         assert part in shown, part
     assert answer.text.count("<rect") == 30
+    assert re.search(r"(\d{4}-\d\d-\d\d):? \1", answer.text) is None, "a night's date once"
     assert "http://airflow/dags/attrition_release/runs/manual__4/tasks/await_approval/required_actions" in answer.text
     assert re.search(r"http://mlflow/#/experiments/\d+/runs/[0-9a-f]{32}/artifacts", answer.text)
 
@@ -513,7 +514,7 @@ def test_cost_of_the_last_release_and_the_last_night_is_one_line(page, with_past
     finally:
         registry.client().delete_tag(newest.info.run_id, tags.COST)
     assert f"Night of {night}: 12 s of Databricks jobs: no price in the settings." in shown
-    assert re.search(r"Cost\. Release of version \d: 1\.5 build minutes: 0\.03 EUR\. Night", shown)
+    assert re.search(r"Cost\. Release of version \d: 90 s of builds: 0\.03 EUR\. Night", shown)
 
 
 def judged_week(client, number, figures, **more):
@@ -603,7 +604,7 @@ def test_evidence_is_a_page_that_people_read(page, with_past):
         preview=Preview(challenger="4", champion="3", impact=IMPACT),
         staging_report={"checks": [{"name": "golden answers", "passed": False, "detail": "<b>0.2 off</b>"}]},
         trial_report={**report(ready=False), "where": "in a container group of <qa>"},
-        drift=[evidence.Night(window="2026-11-01", verdict="2 fields drifted", confirmed="Age")],
+        drift=[evidence.Night(window="2026-11-01", verdict="2026-11-01: 2 fields drifted", confirmed="Age")],
         answer_by="2026-11-27T05:51:12+00:00",
         replaces=evidence.Running(version="3", image=document.image.reference),
     )
@@ -634,7 +635,7 @@ def test_evidence_is_a_page_that_people_read(page, with_past):
     ):
         assert part in shown, part
     assert f"runs/{fourth.run_id}/artifacts/evidence/release-4.json" in answer.text
-    assert "build_image 1.5 build minutes 0.02 EUR 0.03 EUR" in text_of(answer)
+    assert "build_image 90 s of builds 0.000333 EUR 0.03 EUR" in text_of(answer)
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert " style=" not in answer.text
 

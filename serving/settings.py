@@ -50,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bind: str = ""
     """Comma list of addresses. Empty: port 8080, on loopback only where ``auth`` is off."""
     metrics_bind: str = ""
-    """Address that ``/metrics`` is answered at, beside all else. Empty: port 8081, on loopback only where ``auth`` is
+    """A further address, at which ``/metrics`` is answered. Empty: port 8081, on loopback only where ``auth`` is
     off; nowhere where ``bind`` is given."""
     workers: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Processes; 0 means one a CPU of the container's limit."""

@@ -132,7 +132,7 @@ def test_parent_run_holds_figures_plots_data_set_and_environment(first, store):
     plots = {Path(file.path).stem for file in store.list_artifacts(parent.info.run_id, "plots")}
     assert plots == {"roc", "precision_recall", "calibration", "permutation_importance", "drift_references"}
     for metric in ("roc_auc", "pr_auc", "log_loss", "brier", "calibration_error", "recall_top_10", "recall_top_20"):
-        low, high = parent.data.metrics[f"{metric}_low"], parent.data.metrics[f"{metric}_high"]
+        low, high = (parent.data.metrics[f"interval/{metric}_{end}"] for end in ("low", "high"))
         assert low <= parent.data.metrics[metric] <= high
     assert parent.data.metrics["fairness_gap_true_positive_rate"] >= 0
     assert parent.data.metrics["parity"] <= 1e-5

@@ -18,7 +18,7 @@ QA_CONNECTION = "scoring_qa"
 DEPLOYMENT = "scoring"
 CANARY = "scoring-canary"
 METRICS_PORT = 8081
-"""Of both Services: the one at which metrics are answered, beside all else."""
+"""Of both Services: the one at which metrics are answered too."""
 SELECTOR = "app.kubernetes.io/name=scoring"
 DIGEST_ANNOTATION = "lifecycle/digest"
 VERSION_ANNOTATION = "lifecycle/version"

@@ -207,7 +207,7 @@ def order_of_judging(use_case: str) -> dict[str, Any]:
 
 @task
 def decide_weeks(use_case: str, order: dict[str, Any]) -> dict[str, str]:
-    """Write the note, send alerts, and return what to train (``{"run_id", "data", "plan"}``), or skip."""
+    """Write the note, send alerts, and return what to train (``{"run_id", "data", "plan", "why"}``), or skip."""
     from training.forecasting.judge import WeekVerdict, verdict_file
     from training.inference_log import layout
 
@@ -231,4 +231,5 @@ def decide_weeks(use_case: str, order: dict[str, Any]) -> dict[str, str]:
         "run_id": f"retrain__{verdict.day}{by_hand}",
         "data": verdict.data,
         "plan": order["plan"] or settings.NO_PLAN,
+        "why": "; ".join(verdict.reasons),
     }

@@ -156,7 +156,7 @@ def read_verdict(tables: Any, night: str) -> "Verdict":
 
 @task
 def decide(use_case: str, nights: Sequence[str]) -> dict[str, str]:
-    """Write the note, send alerts, and return what to train (``{"run_id", "data"}``) or skip without a reason to."""
+    """Write the note, send alerts, and return what to train (``{"run_id", "data", "why"}``), or skip."""
     context: Any = get_current_context()
     tables = tables_path(use_case)
     verdicts = [read_verdict(tables, night) for night in nights]
@@ -179,7 +179,8 @@ def decide(use_case: str, nights: Sequence[str]) -> dict[str, str]:
         raise AirflowSkipException(last.note)
     # Nights that were caught up together lead to one training, on the newest table.
     by_hand = f"__{run.run_id}" if context["params"].get("retrain") else ""
-    return {"run_id": f"retrain__{wanted[-1].night}{by_hand}", "data": last.data}
+    why = "; ".join(wanted[-1].reasons)
+    return {"run_id": f"retrain__{wanted[-1].night}{by_hand}", "data": last.data, "why": why}
 
 
 def alerts_of(use_case: str, verdict: "Verdict", *, service_up: bool) -> list[Alert]:

@@ -260,7 +260,7 @@ def _candidate(challenger: Version, champion: Version | None, run_url: RunUrl) -
         shown=gate_body.shown_tables(evaluation),
         run_url=run_url(challenger.run_id),
         card_url=run_url(challenger.run_id, f"{links.ARTIFACTS}/{tags.MODEL_CARD_FILE}"),
-        plots_url=run_url(challenger.run_id, links.ARTIFACTS),
+        plots_url=run_url(challenger.run_id, f"{links.ARTIFACTS}/{tags.PLOTS_FOLDER}"),
     )
 
 

@@ -182,7 +182,7 @@ def test_page_shows_places_candidate_history_and_drift(page, with_past):
     assert answer.text.count("<rect") == 30
     assert re.search(r"(\d{4}-\d\d-\d\d):? \1", answer.text) is None, "a night's date once"
     assert "http://airflow/dags/attrition_release/runs/manual__4/tasks/await_approval/required_actions" in answer.text
-    assert re.search(r"http://mlflow/#/experiments/\d+/runs/[0-9a-f]{32}/artifacts", answer.text)
+    assert re.search(r"http://mlflow/#/experiments/\d+/runs/[0-9a-f]{32}/artifacts/plots\?", answer.text)
 
 
 def test_page_says_which_decision_is_unsigned_and_holds_the_others_to_the_public_keys(page, with_past, monkeypatch):

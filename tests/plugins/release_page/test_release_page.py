@@ -180,6 +180,7 @@ def test_page_shows_places_candidate_history_and_drift(page, with_past):
     ):
         assert part in shown, part
     assert answer.text.count("<rect") == 30
+    assert "release it" not in shown, "its release waits for an answer"
     assert re.search(r"(\d{4}-\d\d-\d\d):? \1", answer.text) is None, "a night's date once"
     assert "http://airflow/dags/attrition_release/runs/manual__4/tasks/await_approval/required_actions" in answer.text
     assert re.search(r"http://mlflow/#/experiments/\d+/runs/[0-9a-f]{32}/artifacts/plots\?", answer.text)
@@ -261,6 +262,7 @@ def test_airflow_api_down_is_said_and_the_registry_is_still_shown(page, with_pas
     assert answer.status_code == 200
     assert "Airflow's API cannot be read" in answer.text
     assert "What runs where" in answer.text
+    assert 'href="http://airflow/dags/attrition_release">release it</a>' in answer.text, "the candidate's way on"
 
 
 @pytest.mark.parametrize("below", ["", "/tools"])

@@ -82,7 +82,11 @@ def keep_evaluation(
         for end in ("low", "high")
     }
     reasons = "; ".join(evaluation["reasons"])
-    verdict = {tags.VERDICT: evaluation["verdict"], "lifecycle_reasons": reasons or "none"}
+    verdict = {
+        tags.VERDICT: evaluation["verdict"],
+        "lifecycle_reasons": reasons or "none",
+        tags.ABOUT: f"evaluation {evaluation['verdict']}{reasons and ': '}{reasons}",
+    }
     tracker.log(run, {**metrics, **figures}, {}, verdict)
     # Last: the file says that the evaluation is complete.
     tracker.write_json(run, tags.EVALUATION_FILE, evaluation)

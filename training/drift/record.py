@@ -27,6 +27,7 @@ def record(tracker: Tracker, tables: Path, night: date, verdict: Verdict) -> str
         f"night {night.isoformat()}",
         _figures(verdict),
         {
+            tags.ABOUT: verdict.note,
             tags.NOTE: verdict.note,
             tags.VERDICT: verdict.status,
             tags.CONFIRMED: ", ".join(verdict.confirmed),

@@ -3,6 +3,12 @@
 Tags are spelled with ``_``: Unity Catalog refuses the characters ``. , - = / :`` in the name of a model version's tag.
 """
 
+from collections.abc import Mapping
+
+ABOUT = "about"
+"""On runs and model versions, for people: what became of it, in a line. Its name puts it first in MLflow's lists."""
+_ABOUT_LIMIT = 500
+
 RUN_KEY = "lifecycle_run_key"
 """On runs and model versions: the key of the action that made them (``lifecycle.idempotency.action_key``)."""
 DATA_DIGEST = "lifecycle_data_digest"
@@ -86,3 +92,15 @@ PLOTS_FOLDER = "plots"
 """Folder of artifacts of a training run: what the evaluation has drawn."""
 MODEL_CARD_FILE = "model_card.md"
 """Artifact of a training run: what the model is, for people."""
+
+
+def about(found: Mapping[str, str]) -> str:
+    """What the tags of a model version say of it, as people read it; empty where they say nothing."""
+    decision, by = found.get(APPROVAL), found.get(APPROVED_BY)
+    said = {
+        "evaluation": found.get(VERDICT),
+        "release": f"{decision} by {by}" if decision == "approved" and by else decision,
+        "in production from": found.get(RELEASED_AT, "")[:16].replace("T", " "),
+        "stopped": found.get(STOPPED),
+    }
+    return "; ".join(f"{what} {text}" for what, text in said.items() if text)[:_ABOUT_LIMIT]

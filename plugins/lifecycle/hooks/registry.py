@@ -188,7 +188,14 @@ def training_artifact(run_id: str, path: str) -> dict[str, Any]:
 
 
 def set_tags(version: Version, values: dict[str, str]) -> None:
-    """Write tags of a model version; the same call twice leaves the same registry."""
+    """Write tags of a model version, and what they say to people; the same call twice leaves the same registry.
+
+    ``version`` has the tags from then on.
+    """
+    version.tags.update(values)
+    if (about := tags.about(version.tags)) != version.tags.get(tags.ABOUT, ""):
+        values = {**values, tags.ABOUT: about}
+        version.tags[tags.ABOUT] = about
     for key, value in values.items():
         client().set_model_version_tag(version.name, version.version, key, value)
 

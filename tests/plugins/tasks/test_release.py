@@ -943,3 +943,16 @@ def test_staging_runs_what_was_restored_since_then_and_not_since_its_own_release
     run(release.record_staging_restored, context(), {"version": version.version, "image": image("aa")})
     restored = registry.by_alias(USE_CASE, tags.STAGING)
     assert (restored.version, restored.tags[tags.STAGED_AT] > long_ago) == (version.version, True)
+
+
+def test_first_tag_of_a_version_says_in_words_what_became_of_it(model):
+    """People had to find verdict, approval and date among a dozen tags with hashes."""
+    version = model.add()
+    registry.set_tags(version, {tags.APPROVAL: "rejected"})
+    assert registry.resolve(USE_CASE, version.version).tags[tags.ABOUT] == "evaluation passed; release rejected"
+    registry.set_tags(version, {tags.APPROVAL: "approved", tags.APPROVED_BY: "rita"})
+    registry.promote(USE_CASE, version, AA)
+    found = registry.resolve(USE_CASE, version.version).tags
+    released = found[tags.RELEASED_AT][:16].replace("T", " ")
+    assert found[tags.ABOUT] == f"evaluation passed; release approved by rita; in production from {released}"
+    assert min(found) == tags.ABOUT, "in the order in which MLflow lists them"

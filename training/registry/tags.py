@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 ABOUT = "about"
 """On runs and model versions, for people: what became of it, in a line. Its name puts it first in MLflow's lists."""
-_ABOUT_LIMIT = 500
 
 RUN_KEY = "lifecycle_run_key"
 """On runs and model versions: the key of the action that made them (``lifecycle.idempotency.action_key``)."""
@@ -95,12 +94,12 @@ MODEL_CARD_FILE = "model_card.md"
 
 
 def about(found: Mapping[str, str]) -> str:
-    """What the tags of a model version say of it, as people read it; empty where they say nothing."""
+    """What the tags of a model version say of it, in at most 500 characters; empty where they say nothing."""
     decision, by = found.get(APPROVAL), found.get(APPROVED_BY)
     said = {
         "evaluation": found.get(VERDICT),
         "release": f"{decision} by {by}" if decision == "approved" and by else decision,
-        "in production from": found.get(RELEASED_AT, "")[:16].replace("T", " "),
+        "came into production": found.get(RELEASED_AT, "")[:16].replace("T", " "),
         "stopped": found.get(STOPPED),
     }
-    return "; ".join(f"{what} {text}" for what, text in said.items() if text)[:_ABOUT_LIMIT]
+    return "; ".join(f"{what} {text}" for what, text in said.items() if text)[:500]

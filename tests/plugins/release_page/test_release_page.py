@@ -1,6 +1,7 @@
 """The page Releases, over MLflow's own server; Airflow's side is given as the API answers it."""
 
 import asyncio
+import html
 import json
 import re
 import sys
@@ -8,6 +9,7 @@ import threading
 import uuid
 from datetime import UTC, date, datetime, timedelta
 from typing import ClassVar
+from urllib.parse import parse_qs
 
 import httpx
 import msgspec
@@ -457,6 +459,14 @@ def test_deadline_of_a_waiting_release_is_shown(page, with_past):
     assert "until 2026-11-27 05:51 UTC" in shown
 
 
+def test_candidate_and_champion_are_compared_in_mlflow_one_link_away(page, with_past):
+    (link,) = re.findall(r'href="(http://mlflow/#/compare-runs[^"]*)"', page.get("/releases").text)
+    asked = parse_qs(html.unescape(link).partition("?")[2])
+    challenger, champion = (registry.by_alias(USE_CASE, alias) for alias in (tags.CHALLENGER, tags.CHAMPION))
+    assert json.loads(asked["runs"][0]) == [challenger.run_id, champion.run_id]
+    assert asked["workflowType"] == ["machine_learning"]
+
+
 def test_versions_lead_to_the_registry_and_the_model_card_to_its_file(page, with_past):
     answer = page.get("/releases")
     name = settings.load().of(USE_CASE).model_name
@@ -469,7 +479,7 @@ def test_every_link_into_mlflow_opens_its_view_for_machine_learning(page, with_p
     """Without the parameter MLflow opens as a tool for generative AI, with traces and token usage."""
     found = re.findall(r'href="(http://mlflow[^"]*)"', page.get("/releases").text)
     assert len(found) > 5
-    assert [link for link in found if not link.endswith("?workflowType=machine_learning")] == []
+    assert [link for link in found if not re.search(r"(\?|&amp;)workflowType=machine_learning$", link)] == []
 
 
 def test_rollback_shows_version_and_person():

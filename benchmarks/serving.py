@@ -304,7 +304,7 @@ def run(folder: Path, employees: Dataset, seconds: float, rounds: int) -> list[d
 
 
 def check_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    """All ways must give the same answer, or the comparison is none. MLflow's has one object for each record."""
+    """All ways must give the same answer, otherwise nothing is compared. MLflow's has one object for each record."""
     if "predictions" in theirs:
         theirs = {key: [row[key] for row in theirs["predictions"]] for key in theirs["predictions"][0]}
     for key in ("classifier__predictions", "outliers__score"):

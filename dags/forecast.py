@@ -2,7 +2,7 @@
 # Forecast every series: $title
 
 Forecasts every series of the history that has not ended, with an interval for each week, by the version in production
-and the code that was approved with it. The result is one partition a date of table `scores`; version and bundle digest
+and the code that was approved with it. The result is one partition of table `scores`; version and bundle digest
 stand in every row. Known fields of weeks to come are read from the plan; where it has no row, the last value and no
 promotion are assumed, and the run's note counts such rows.
 

@@ -13,9 +13,9 @@ rolls out, verifies, and moves the registry's alias `champion`. Starts by hand, 
 before it comes to staging. Its answers, keys and speed are verified there, and the group is removed at the end.
 
 **Gate.** `await_approval` waits on *Browse > Required Actions* for one of the approvers in the settings.
-No answer in time is a no. A rejection skips production, puts the champion's image back in staging, tags
-the version `rejected` and is not a failure: the run ends green, with `record_rejection` run and its note
-saying who and why. `record_approval` reads the answer from Airflow's own record, holds it to the approvers listed
+Without an answer in time the release is rejected. A rejection skips production, puts the champion's image back in
+staging, tags the version `rejected` and is not a failure: the run ends green, with `record_rejection` run and its
+note saying who and why. `record_approval` reads the answer from Airflow's own record, holds it to the approvers listed
 now, and signs it; production refuses an image whose approval is not signed. If an earlier release got an approval
 for the same image, that approval stays valid after a rejection. An answer of somebody who is not listed is not taken,
 and the question stands again. Where `requester_may_approve` is false, neither is an approval of the person behind the
@@ -91,7 +91,9 @@ def release(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         **shown(__doc__, use_case),
         params={
-            "version": optional("integer", "Version", "Of the registry.", otherwise="the challenger", minimum=1),
+            "version": optional(
+                "integer", "Version", "Its number in the registry.", otherwise="the challenger", minimum=1
+            ),
             "note": optional("string", "Note", "For the approver.", otherwise="no note", maxLength=500),
         },
     ):

@@ -11,8 +11,8 @@ that code with that bundle, and nothing else, however the project's files change
 `note`: shown to the approver. Example: `{"version": 7, "note": "spring data"}`.
 
 **Gate.** `await_approval` waits on *Browse > Required Actions* for one of the approvers in the settings, as in any
-release: no answer in time is a no, a rejection is a decision and not a failure, and only the signed approval of this
-digest counts.
+release: without an answer in time it is rejected, a rejection is a decision and not a failure, and only the signed
+approval of this digest counts.
 
 **After it.** Where a version of forecasts is in production, the new one gets the alias `beside`: the next run of
 `$score_dag` scores with both, compares them, and lets the new one take over. Otherwise it is the champion at once.
@@ -62,7 +62,9 @@ def release_table(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         **shown(__doc__, use_case),
         params={
-            "version": optional("integer", "Version", "Of the registry.", otherwise="the challenger", minimum=1),
+            "version": optional(
+                "integer", "Version", "Its number in the registry.", otherwise="the challenger", minimum=1
+            ),
             "note": optional("string", "Note", "For the approver.", otherwise="no note", maxLength=500),
         },
     ):

@@ -44,6 +44,7 @@ from lifecycle.defaults import RETRAINING, START_DATE, by_the_clock, default_arg
 from lifecycle.operators.nightly_run import NightlyRunOperator
 from lifecycle.operators.start_run import start_training
 from lifecycle.params import flag, optional
+from lifecycle.task_ids import CURATE_AND_JUDGE
 from lifecycle.tasks.retraining import decide, land_logs
 from lifecycle.tasks.training import publish_code
 from training.use_case import UseCase, load_all
@@ -71,7 +72,7 @@ def retrain_nightly(use_case: UseCase) -> None:
     ):
         landed: Any = land_logs(use_case.name)
         judged = NightlyRunOperator(
-            task_id="curate_and_judge",
+            task_id=CURATE_AND_JUDGE,
             use_case=use_case.name,
             code=publish_code(use_case.name),
             nights=landed["nights"],

@@ -56,7 +56,13 @@ def rollback(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         **shown(__doc__, use_case),
         params={
-            "version": optional("integer", "Version", "Of the registry.", otherwise="previous_champion", minimum=1),
+            "version": optional(
+                "integer",
+                "Version",
+                "Its number in the registry.",
+                otherwise="the version that was in production before (previous_champion)",
+                minimum=1,
+            ),
             "reason": required_text("Reason", "Why production goes back."),
         },
     ):

@@ -2,7 +2,7 @@
 # Score a table: $title
 
 Scores every row of a table (CSV, Parquet or Delta) with the champion, by the library that the server uses: the same
-record has the same probability online and in batch. The result is one partition a date of table `scores`; rows that
+record has the same probability online and in batch. The result is one partition of table `scores`; rows that
 break the contract stand in `rejected_rows` with their reasons. Rows read are always rows scored and rows rejected.
 
 **Params.** `input`: path or URI of the table as the job reaches it, empty for the settings' `batch`; `date`: the
@@ -54,9 +54,11 @@ def score(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         **shown(__doc__, use_case),
         params={
-            "input": table("Table", settings.load().of(use_case.name).batch or "none, so name one"),
+            "input": table("Table", settings.load().of(use_case.name).batch),
             "date": day("Partition that is replaced."),
-            "version": optional("integer", "Version", "Of the registry.", otherwise="the champion", minimum=1),
+            "version": optional(
+                "integer", "Version", "Its number in the registry.", otherwise="the champion", minimum=1
+            ),
             "explain": flag(
                 "Reasons", "Columns base, reasons and other: why each row has its probability. Takes longer."
             ),

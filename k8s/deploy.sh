@@ -89,7 +89,7 @@ left_out() { # left_out PART: does this cluster lack it?
   case " $LEAVE_OUT " in *" $1 "*) return 0 ;; *) return 1 ;; esac
 }
 
-names() { # kind/name of every object of a manifest, one a line
+names() { # kind/name of every object of a manifest, each on a line
   k create --dry-run=client -o json -f "$1" | jq -r '(.items[]? // .) | "\(.kind)/\(.metadata.name)"' | sort -u
 }
 

@@ -22,7 +22,7 @@ fail() {
   exit 1
 }
 
-servers() { # name and address of every scoring pod that answers, or may, one a line
+servers() { # name and address of every scoring pod that answers, or may, each on a line
   # What a node prepares may have mounted the switch before it was changed, and starts with what it said then.
   k get pods -l app.kubernetes.io/name=scoring -o json | jq -r --arg step "$STEP" '.items[]
     | select(.status.phase == "Running" or ($step == "stop" and .status.phase == "Pending" and .spec.nodeName != null))

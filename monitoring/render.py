@@ -56,7 +56,7 @@ CHARTS = (
     ("Requests, failures and latency", "requests", "timechart"),
     ("Records, outliers and predictions by day and version", "records", "table"),
     ("Share of the larger requests in which a feature drifted", "drifted_features", "table"),
-    ("Drift magnitude by feature, one row a request", "drift_magnitude", "table"),
+    ("Drift magnitude by feature, one row for each request", "drift_magnitude", "table"),
     ("Inputs without an output", "unanswered", "table"),
     ("Lines that the nightly run cannot read", "unreadable", "timechart"),
 )

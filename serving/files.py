@@ -98,7 +98,7 @@ def read_csv(body: bytes, contract: Contract, limit: int) -> tuple[NDArray[np.fl
         if size > limit:
             raise TooLarge(
                 f"the file's records are more than {limit} bytes as JSON, which is the limit of every request, and "
-                f"{records} of them have been read; send fewer records a request, or score them in batch"
+                f"{records} of them have been read; send fewer records in a request, or score them in batch"
             )
     if bad:
         raise Unparsable("the body is not a table in CSV, or not all of it", bad, len(bad))

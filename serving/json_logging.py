@@ -95,7 +95,7 @@ class JsonLogger(Logger):  # type: ignore[misc]
         self.error_log.propagate = True
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> None:
-        """One line a request, kept for ``write_access``.
+        """One line for each request, kept for ``write_access``.
 
         ``resp``: an object with ``status``, as gunicorn's responses, and ``sent``.
         """

@@ -45,7 +45,7 @@ class ApiKeys:
             if hmac.compare_digest(digest, known):
                 found = name
         if not found:
-            raise KeyRefused("the key in X-API-Key is not one of this server's")
+            raise KeyRefused("this server does not know the key in X-API-Key")
         return found
 
     def _follow(self) -> None:

@@ -62,8 +62,18 @@ _PREDICT_PROBLEMS: tuple[type[Problem], ...] = (
 
 
 _SCHEMES: dict[str, dict[str, str]] = {
-    "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-    "Entra": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    "ApiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "Your key, which whoever runs this server gives you. It names you in the log.",
+    },
+    "Entra": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "An access token of Microsoft Entra ID, of an application with the role that is asked for.",
+    },
 }
 
 
@@ -117,7 +127,7 @@ _MEMBERS: dict[str, dict[str, str]] = {
         "title": "The kind of problem, for people.",
         "status": "The answer's HTTP status.",
         "detail": "What is wrong with this request, and what to do.",
-        "request_id": "The request's X-Request-ID, or a new one: name it to whoever runs this server.",
+        "request_id": "The request's X-Request-ID, or a new one. Tell it to whoever runs this server if you need help.",
         "errors_total": "How many faults the request has.",
         "errors": f"Its faults, at most {FAULTS_SHOWN} of them.",
     },
@@ -175,7 +185,7 @@ def _limits(settings: Settings) -> str:
     return (
         f"## Limits\n\nA request has at most {settings.max_body:,} bytes, and so have its records as JSON in whatever "
         f"form they are sent. What is said of its records has at most {LARGEST_ANSWER:,} bytes. More of either is 413: "
-        f"send fewer records a request. A client has {settings.client_timeout} seconds to send its request, and as "
+        f"send fewer records in a request. A client has {settings.client_timeout} seconds to send its request, and as "
         "many to take the answer. A request whose reasons take longer than about two seconds is 429 while another such "
         "request is worked on: try again after `Retry-After`."
     )
@@ -324,7 +334,7 @@ def _paths(contract: Contract, settings: Settings, gives_reasons: bool) -> dict[
                 "name": "X-Request-ID",
                 "in": "header",
                 "required": False,
-                "description": "Comes back in the answer and in the log; one that is spelled otherwise is replaced.",
+                "description": "Comes back in the answer and is in the log. An invalid ID is replaced by a new one.",
                 "schema": {"type": "string", "pattern": f"^{REQUEST_ID_PATTERN}$"},
             },
             _query("explain", False, explained),

@@ -103,8 +103,8 @@ class PredictEndpoint:
             size += len(said[-1])
             if size > LARGEST_ANSWER:
                 raise TooLarge(
-                    f"the answer would have more than {LARGEST_ANSWER} bytes; send fewer records a request, or score "
-                    "them in batch"
+                    f"the answer would have more than {LARGEST_ANSWER} bytes; send fewer records in a request, or "
+                    "score them in batch"
                 )
         return between.join(said)
 
@@ -192,7 +192,7 @@ def _received(environ: "WSGIEnvironment", limit: int) -> bytes:
     if length and int(length) > limit:
         # Most clients read the answer only when they have sent everything.
         _discard(stream, min(int(length), _DISCARDED * limit))
-        raise TooLarge(f"the body has {length} bytes, {limit} are taken; send fewer records a request")
+        raise TooLarge(f"the body has {length} bytes, {limit} are taken; send fewer records in a request")
     if length:
         body = stream.read(int(length))
         if len(body) < int(length):
@@ -201,7 +201,7 @@ def _received(environ: "WSGIEnvironment", limit: int) -> bytes:
     body = stream.read(limit + 1)  # chunked
     if len(body) > limit:
         _discard(stream, _DISCARDED * limit)
-        raise TooLarge(f"the body has more than the {limit} bytes that are taken; send fewer records a request")
+        raise TooLarge(f"the body has more than the {limit} bytes that are taken; send fewer records in a request")
     return body
 
 

@@ -50,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bind: str = ""
     """Comma list of addresses. Empty: port 8080, on loopback only where ``auth`` is off."""
     metrics_bind: str = ""
-    """Address that ``/metrics`` is answered at, beside all else. Empty: port 8081, on loopback only where ``auth`` is
+    """A further address, at which ``/metrics`` is answered. Empty: port 8081, on loopback only where ``auth`` is
     off; nowhere where ``bind`` is given."""
     workers: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Processes; 0 means one a CPU of the container's limit."""
@@ -69,7 +69,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_hash_key: str = ""
     """Secret for ``hash``: without one, a hash of an age is as good as the age."""
     access_log: bool = True
-    """One JSON line a request on stderr; successful probes are left out."""
+    """One JSON line for each request on stderr; successful probes are left out."""
     keepalive: Count = 75
     """Seconds that an idle connection is kept: longer than a proxy in front does (nginx: 60), for otherwise the proxy
     sends requests into connections that are just being closed."""

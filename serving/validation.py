@@ -105,7 +105,7 @@ def violations(faults: list[Fault], records: int, detail: str = "") -> Problem:
     total = len(faults)
     found = f"at least {total}" if total == COUNTED else str(total)
     more = f", the first {FAULTS_SHOWN} are listed" if total > FAULTS_SHOWN else ""
-    detail = detail or f"{found} fault{'s' if total > 1 else ''} in {records} records"
+    detail = detail or f"{found} fault{'s' * (total != 1)} in {records} record{'s' * (records != 1)}"
     return ContractViolated(f"{detail}{more}", faults[:FAULTS_SHOWN], total)
 
 

@@ -13,6 +13,11 @@ from training.use_case import load
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"), ROOT / "README.md"])
 TEXT = {path: path.read_text() for path in PAGES}
+STUMBLED = re.compile(
+    r"(?<!there )(?<!There )\b(?:is|are) none of|\band \w+ is none\b|[;,] else\b|\bsane\b|\bsilence is a no\b"
+    r"|\bone (?:partition|column|folder|file|line|row|run|DAG) a (?!time\b)\w+"
+)
+"""What people do not say: "is none of", "else" for "otherwise", "one file a date" for "one file for each date"."""
 
 
 def generator():
@@ -49,6 +54,17 @@ def test_links_lead_to_files_and_headings_that_are_there(page):
 def test_make_targets_that_a_page_names_exist(page):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:^|`)make ([a-z][a-z-]+)", TEXT[page], re.MULTILINE)) <= targets
+
+
+def test_readme_names_every_dag_file():
+    files = {f"dags/{path.name}" for path in (ROOT / "dags").glob("*.py")} - {"dags/broken_use_cases.py"}
+    assert files - set(re.findall(r"\]\((dags/\w+\.py)\)", TEXT[ROOT / "README.md"])) == set()
+
+
+@pytest.mark.parametrize("path", sorted(PAGES), ids=lambda path: str(path.relative_to(ROOT)))
+def test_page_has_no_phrase_that_its_readers_stumbled_over(path):
+    """Each was found by somebody who did not know us, or is of the same kind."""
+    assert [found[0] for found in STUMBLED.finditer(TEXT[path])] == []
 
 
 def test_reference_lists_every_connection_that_the_code_asks_for():

@@ -73,7 +73,7 @@ def tune(config: JobConfig, run_key: str) -> None:
         folds = split_folds(development.y, development.groups, REPEATS, config.seed)
         data = TrialData(development.x, development.y, folds, space_of(dataset.use_case))
         if data.space.make_features:  # only then the export is worth its import here
-            from training.export.own_features import check_convertible
+            from training.export.own_steps import check_convertible
 
             check_convertible(data.space, data.x, data.y, config.seed)
         recordings: list[Future[None]] = []

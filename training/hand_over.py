@@ -48,6 +48,8 @@ def keep_data(
             tags.GIT_REVISION: config.git_revision,
             tags.CODE_HASH: config.code_hash,
             "mlflow.source.git.commit": config.git_revision,
+            "mlflow.source.name": "training/training_job.py",
+            "mlflow.source.type": "JOB",
         },
         name=f"{use_case.name} on {config.data.rstrip('/').rpartition('/')[2]}, {began:%Y-%m-%d %H:%M} UTC",
     )
@@ -72,13 +74,19 @@ def keep_evaluation(
     """Log the challenger's figures with their intervals, ``figures`` beside them, and the verdict with its reasons."""
     from training.registry import tags
 
-    metrics = {
-        f"{name}{suffix}": figure[part]
+    # MLflow draws each figure; those with a "/" in their name are in a section of their own, which people can fold.
+    metrics = {name: figure["value"] for name, figure in evaluation["challenger"].items()}
+    metrics |= {
+        f"interval/{name}_{end}": figure[end]
         for name, figure in evaluation["challenger"].items()
-        for suffix, part in (("", "value"), ("_low", "low"), ("_high", "high"))
+        for end in ("low", "high")
     }
     reasons = "; ".join(evaluation["reasons"])
-    verdict = {tags.VERDICT: evaluation["verdict"], "lifecycle_reasons": reasons or "none"}
+    verdict = {
+        tags.VERDICT: evaluation["verdict"],
+        "lifecycle_reasons": reasons or "none",
+        tags.ABOUT: f"evaluation {evaluation['verdict']}{reasons and ': '}{reasons}",
+    }
     tracker.log(run, {**metrics, **figures}, {}, verdict)
     # Last: the file says that the evaluation is complete.
     tracker.write_json(run, tags.EVALUATION_FILE, evaluation)

@@ -22,7 +22,9 @@ def production_of(use_case: UseCase) -> Asset:
 
 def scores_of(use_case: UseCase) -> Asset:
     """Updated when a table has been scored or forecast."""
-    return _asset(use_case, use_case.scores_asset, f"The table of scores of {use_case.title}, one partition a date")
+    return _asset(
+        use_case, use_case.scores_asset, f"The table of scores of {use_case.title}, one partition for each date"
+    )
 
 
 def arrivals_of(use_case: UseCase, name: str, watchers: list[AssetWatcher]) -> Asset:

@@ -19,7 +19,8 @@ from lifecycle.hooks import airflow_api
 from training import use_case as definitions
 
 STARTED_BY = "started_by"
-"""Member of a triggered run's ``conf``: ``{"dag_id", "run_id"}`` of the run whose task triggered it."""
+"""Member of a triggered run's ``conf``: ``{"dag_id", "run_id"}`` of the run whose task triggered it, and perhaps, in
+words, ``why``."""
 _LONGEST_CHAIN = 10
 """Runs that may have triggered each other; a run cannot trigger itself, so this only ends what is not ours."""
 
@@ -128,7 +129,8 @@ def _behind(run: _Run, use_case: str, chain: int = 1) -> Requester:
     parent = (run.conf or {}).get(STARTED_BY) if run.run_type == "operator_triggered" else None
     # Only a task makes a run of this type, so nobody but a DAG's author can have written its conf.
     if isinstance(parent, dict) and chain < _LONGEST_CHAIN:
-        return _source(str(parent.get("dag_id")), str(parent.get("run_id")), use_case, chain + 1)
+        found = _source(str(parent.get("dag_id")), str(parent.get("run_id")), use_case, chain + 1)
+        return msgspec.structs.replace(found, text=_with_reason(found.text, str(parent.get("why") or "")))
     return _unknown(f"run {run.run_id} of {run.dag_id} ({run.run_type}) names no user")
 
 
@@ -137,6 +139,13 @@ def _writers_for(dag_id: str, use_case: str) -> tuple[str, ...]:
     definition, found = definitions.load(use_case), settings.load().of(use_case)
     reads_outcomes = dag_id == definition.retrain_dag and definition.online and found.outcomes
     return found.data_writers if reads_outcomes else ()
+
+
+def _with_reason(text: str, why: str) -> str:
+    """Who it was, and in the same brackets why; only the former where nobody said why."""
+    if not why:
+        return text
+    return f"{text[:-1]}: {why})" if text.endswith(")") else f"{text} ({why})"
 
 
 def _new_data(use_case: str) -> Requester:

@@ -70,7 +70,7 @@ def put_back(use_case: str, version: str, link: str) -> None:
 
 
 def _until(end: datetime) -> str:
-    return f"An answer counts until {end:%Y-%m-%d %H:%M} UTC; no answer is a no."
+    return f"Without an answer by {end:%Y-%m-%d %H:%M} UTC this release is rejected."
 
 
 def _send(use_case: str, heading: str, text: str, link: str) -> None:

@@ -14,14 +14,14 @@ _TABLE = "CSV, Parquet or Delta, as the job reaches it"
 def optional(kind: Kind, title: str, description: str, *, otherwise: str, **schema: Any) -> Param:
     """A field that may stay empty.
 
-    :param otherwise: what counts then, in words: ``the challenger``.
+    :param otherwise: what is taken then, in words: ``the challenger``; empty where nothing would be.
     :param schema: further members of its JSON Schema, such as ``minimum``; bounds are told in the form.
     """
     return Param(
         None,
         type=["null", kind],
         title=title,
-        description=f"{description}{_bounds(schema)} Empty: {otherwise}.".strip(),
+        description=f"{description}{_bounds(schema)} {_if_empty(otherwise)}".strip(),
         **schema,
     )
 
@@ -43,8 +43,8 @@ def required_text(title: str, description: str, *, longest: int = 500) -> Param:
 
 
 def table(title: str, otherwise: str) -> Param:
-    """The place of a table that a job reads; ``otherwise`` is the one of the settings."""
-    return optional("string", title, f"{_TABLE}.", otherwise=otherwise or "none")
+    """The place of a table that a job reads; ``otherwise`` is the one of the settings, if they name one."""
+    return optional("string", title, f"{_TABLE}.", otherwise=otherwise)
 
 
 def day(description: str) -> Param:
@@ -54,7 +54,13 @@ def day(description: str) -> Param:
 
 def planned(plan: str) -> Param:
     """The plan beside a history, where series are forecast; ``plan`` is the one of the settings."""
-    return optional("string", "Plan", f"What is planned: {_TABLE}; {NO_PLAN} for none.", otherwise=plan or "none")
+    return optional(
+        "string", "Plan", f"What is planned: {_TABLE}. Type {NO_PLAN} for no plan.", otherwise=plan or "no plan"
+    )
+
+
+def _if_empty(otherwise: str) -> str:
+    return f"Leave empty for {otherwise}." if otherwise else "The settings name none, so name one here."
 
 
 def _bounds(schema: dict[str, Any]) -> str:

@@ -64,7 +64,7 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The approval, and the way into production."""
 
     response_hours: float = 48.0
-    """No answer within this time is a no."""
+    """Without an answer within this time a release is rejected."""
     reminder_hours: float = 4.0
     """So long before that end, people are reminded through connection ``messages``; 0: never."""
     canary_seconds: int = 300

@@ -1,6 +1,9 @@
 """What is known by name of tasks: ids that other tasks, the page *Releases* or a link speak of, XComs, states."""
 
 TRAIN_AND_REGISTER = "train_and_register"
+ANNOUNCE_MODEL_VERSION = "announce_model_version"
+CURATE_AND_JUDGE = "curate_and_judge"
+DECIDE = "decide"
 TRY_IMAGE = "try_image"
 GATHER_EVIDENCE = "gather_evidence"
 AWAIT_APPROVAL = "await_approval"

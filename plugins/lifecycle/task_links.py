@@ -1,6 +1,7 @@
 """Links beside a task in Airflow: to its run in MLflow, the model version, the evidence and the page *Releases*.
 
 A task says where they lead (``show``). Airflow's API server asks for them beside every task, and shows those it gets.
+A job's own task does not ask MLflow; the task after it does, and what that has found is shown beside both.
 """
 
 import logging
@@ -11,11 +12,15 @@ from airflow.sdk import BaseOperatorLink
 
 from lifecycle import settings
 from lifecycle.evidence import links
+from lifecycle.task_ids import ANNOUNCE_MODEL_VERSION, CURATE_AND_JUDGE, DECIDE, TRAIN_AND_REGISTER
 
 if TYPE_CHECKING:
     from lifecycle.hooks.registry import Version
 
 log = logging.getLogger(__name__)
+
+FOUND_BY = {TRAIN_AND_REGISTER: ANNOUNCE_MODEL_VERSION, CURATE_AND_JUDGE: DECIDE}
+"""By the task of a job, the task after it."""
 
 
 class TaskLink(BaseOperatorLink):
@@ -28,11 +33,12 @@ class TaskLink(BaseOperatorLink):
         return self.key
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Where the task said that it leads; empty where it said nothing."""
+        """Where the task, or the one after a job's, said that it leads; empty where it said nothing."""
         # Imported here: it brings Airflow's database models, which a task's process has no use for.
         from airflow.serialization.definitions.operatorlink import XComOperatorLink
 
-        return XComOperatorLink(name=self.name, xcom_key=self.key).get_link(operator, ti_key=ti_key)
+        asked = ti_key._replace(task_id=FOUND_BY.get(ti_key.task_id, ti_key.task_id))
+        return XComOperatorLink(name=self.name, xcom_key=self.key).get_link(operator, ti_key=asked)
 
 
 class MlflowRun(TaskLink):

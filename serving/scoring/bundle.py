@@ -28,7 +28,7 @@ class Result(msgspec.Struct, frozen=True):
     """What the models say of one request. The keys are those of the service's answer."""
 
     classifier__predictions: list[float]
-    """Probability of the positive outcome, one a record."""
+    """Probability of the positive outcome, one for each record."""
     drift__threshold: float
     drift__sample_size: int
     """Records in the request. A field that is missing in some of them is tested on the others."""

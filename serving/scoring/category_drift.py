@@ -27,7 +27,7 @@ class CategoryDrift:
         self._single = self._single_record_p_values()
 
     def p_values(self, codes: NDArray[np.float64]) -> list[float]:
-        """One p-value a field for a sample of codes ``[fields, n]``; 1 where a field has no value at all."""
+        """One p-value for each field of a sample of codes ``[fields, n]``; 1 where a field has no value at all."""
         cells = np.fmax(codes + self._shift, 0).astype(np.intp)
         if cells.shape[1] == 1:
             return [self._single[cell] for cell in cells[:, 0].tolist()]

@@ -70,7 +70,7 @@ def unknown_categories(
     for record, place in zip(records.tolist(), places.tolist(), strict=True):
         name = contract.features[columns[place]].name
         value = given(record, name)
-        text = f"{name} is {value!r}, which is none of the categories that the model knows"
+        text = f"{name} is {value!r}, which is not a category that the model knows"
         found.setdefault(record, []).append(UnknownCategory(name, value, text))
     return found
 

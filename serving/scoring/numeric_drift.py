@@ -51,7 +51,7 @@ class NumericDrift:
         self._remembered: dict[tuple[int, int, int], float] = {}
 
     def p_values(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """One p-value a field for a sample ``[fields, n]``; 1 where a field has no value at all."""
+        """One p-value for each field of a sample ``[fields, n]``; 1 where a field has no value at all."""
         cells = self._cells(values)
         if cells.shape[1] == 1:
             return self._single[cells[:, 0]]

@@ -9,6 +9,7 @@ import yaml
 from airflow.models.connection import Connection
 
 from compose import init
+from embedded.emulators.minilake import page
 from lifecycle import builders, settings
 from lifecycle.events import assets, feeds
 from lifecycle.hooks import image_registry
@@ -50,6 +51,15 @@ def test_every_port_is_on_loopback(services):
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert ports
     assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
+
+
+def test_pages_of_job_runs_are_named_as_a_browser_of_this_machine_knows_them(services, monkeypatch):
+    """The link beside a task named the workspace as the containers know it."""
+    minilake = services["minilake"]
+    seen, inside = (minilake["environment"][name] for name in ("MINILAKE_PAGES", "MINILAKE_PORT"))
+    assert minilake["ports"] == [f"{seen}:{inside}"]
+    monkeypatch.setenv("MINILAKE_PAGES", "127.0.0.1:18001")
+    assert page.address("minilake:18000", 7).startswith("http://127.0.0.1:18001/run/7?key=")
 
 
 def test_every_image_that_is_pulled_has_a_version(services):

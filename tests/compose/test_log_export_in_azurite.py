@@ -116,7 +116,7 @@ def test_lines_of_pods_come_through_azurite_to_the_nightly_run(storage, kubeconf
         assert found[:3] == messages
     with running([sys.executable, "-c", EXPORTER, str(kubeconfigs)], PYTHONPATH=str(ROOT)) as again:
         assert eventually(lambda: written(exported) > 2 * len(LINES) or again.poll() is not None, 60)
-        assert again.poll() is None, "a container that is there already is no fault"
+        assert again.poll() is None, "a container that is there already is not a fault"
 
 
 def written(exported):

@@ -9,6 +9,7 @@ from airflow.dag_processing.dagbag import DagBag
 
 from lifecycle import defaults, settings
 from lifecycle.defaults import KINDS, notify_failure
+from lifecycle.task_links import FOUND_BY
 from tests.support import names
 from tests.support.airflow import make_settings
 from tests.support.scoring_steps import STEPS
@@ -91,6 +92,13 @@ def test_every_param_has_a_type_and_a_description(dags, dag_id):
         schema = params.get_param(name).schema
         assert schema.get("type"), name
         assert params.get_param(name).description, name
+
+
+def test_job_is_followed_by_the_task_that_finds_its_run_in_mlflow(dags):
+    for job, finder in FOUND_BY.items():
+        followed = [dag.get_task(job) for dag in dags.values() if dag.has_task(job) and dag.has_task(finder)]
+        assert followed, job
+        assert all(finder in task.downstream_task_ids for task in followed), finder
 
 
 def _production_tasks(dag):

@@ -17,7 +17,7 @@ USE_CASE = load("demand")
 
 
 def rows(version, weeks=13):
-    """A row a week for each item of one store; the later an item's letter, the more is forecast of it."""
+    """A row for each week and item of one store; the later an item's letter, the more is forecast of it."""
     return pa.Table.from_pylist(
         [
             {

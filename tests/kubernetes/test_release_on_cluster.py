@@ -76,7 +76,7 @@ def test_evidence_of_a_release_holds_every_item_and_who_decided(airflow, first):
     assert {check["name"] for check in document["staging_report"]["checks"]} >= {"golden answers", "no restart"}
     assert {"build_image", "deploy_staging", "verify_staging"} <= set(document["stage_seconds"])
     used = {one["stage"]: one["unit"] for one in document["cost"]["used"]}
-    counted = {"build_image": "build minutes", "deploy_staging": "vCPU s", "verify_staging": "vCPU s"}
+    counted = {"build_image": "s of builds", "deploy_staging": "vCPU s", "verify_staging": "vCPU s"}
     assert used.items() >= counted.items(), "by the names of operators that Airflow itself records"
     assert (document["decision"]["decided_by"], document["decision"]["comment"]) == ("admin", "looks fine")
     assert document["release"]["note"] == "the first one"

@@ -121,6 +121,23 @@ def test_nightly_run_that_new_outcomes_started_is_new_datas_too(runs):
     assert four_eyes.find(context(event("3", "t")), USE_CASE, "3").text == "new data"
 
 
+@pytest.mark.parametrize(
+    ("began", "says"),
+    [
+        ({"run_type": "scheduled"}, "the schedule (attrition_retrain_nightly: drift of Age)"),
+        ({"user": "alice"}, "alice (drift of Age)"),
+    ],
+)
+def test_reason_of_a_retraining_is_told_with_whoever_is_behind_it(runs, began, says):
+    """The gate said that the schedule asked, and not that it was for drift."""
+    runs[TRAIN, "t"] = triggered_by("n")
+    runs[TRAIN, "t"]["conf"][four_eyes.STARTED_BY]["why"] = "drift of Age"
+    runs[NIGHTLY, "n"] = airflow_run(**began)
+    found = four_eyes.find(context(event("3", "t")), USE_CASE, "3")
+    assert found.text == says
+    assert found.people == tuple(filter(None, [began.get("user")]))
+
+
 def test_sweep_by_hand_is_whose_hand_it_was(runs):
     runs[TRAIN, "t"] = triggered_by("a", ARRIVALS)
     runs[ARRIVALS, "a"] = airflow_run(user="alice")

@@ -41,7 +41,7 @@ def test_slack_gets_heading_sentence_deadline_and_link(posted):
     heading, text, link = body["text"].splitlines()
     assert heading.endswith(f"] {SUBJECT}*")
     assert text == (
-        "Version 2 asks to replace version 1. An answer counts until 2026-11-28 09:30 UTC; no answer is a no."
+        "Version 2 asks to replace version 1. Without an answer by 2026-11-28 09:30 UTC this release is rejected."
     )
     assert link == f"<{LINK}|Open in Airflow>"
 

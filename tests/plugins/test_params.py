@@ -4,16 +4,17 @@ import pytest
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import ParamValidationError
 
-from lifecycle.params import flag, optional, required_text
+from lifecycle.params import flag, optional, required_text, table
 
 
 def test_description_tells_bounds_and_what_counts_where_nothing_is_given():
     trials = optional("integer", "Trials", "Of tuning.", otherwise="30", minimum=1, maximum=1000)
-    assert trials.description == "Of tuning. From 1 to 1000. Empty: 30."
+    assert trials.description == "Of tuning. From 1 to 1000. Leave empty for 30."
     version = optional("integer", "Version", "Of the registry.", otherwise="the champion", minimum=1)
-    assert version.description == "Of the registry. From 1 on. Empty: the champion."
+    assert version.description == "Of the registry. From 1 on. Leave empty for the champion."
     note = optional("string", "Note", "For the approver.", otherwise="no note", maxLength=500)
-    assert note.description == "For the approver. At most 500 characters. Empty: no note."
+    assert note.description == "For the approver. At most 500 characters. Leave empty for no note."
+    assert table("Table", "").description.endswith(". The settings name none, so name one here.")
 
 
 @pytest.mark.parametrize("param", [optional("string", "a", "", otherwise="b"), flag("a", "b")])

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from serving import predict
 from serving.answers import ScoredRecord, ScoredRecords, record_keys
@@ -65,7 +66,7 @@ def test_unknown_category_is_a_warning_with_field_and_value(server: Server, attr
     assert "warnings" not in plain
     (warning,) = warned["warnings"]  # no model sees the other field
     assert (warning["field"], warning["value"]) == ("JobRole", "Astronaut")
-    assert "none of the categories" in warning["text"]
+    assert "not a category that the model knows" in warning["text"]
 
 
 def test_reasons_add_up_to_the_probability_and_say_it_in_words(server: Server, attrition: Attrition) -> None:
@@ -276,6 +277,30 @@ def test_openapi_names_what_people_and_tools_look_for(server: Server, bundle: Bu
     assert {refused[status]["headers"].keys() == {"Retry-After"} for status in ("429", "503")} == {True}
     for figure in ("5,242,880 bytes", "16,777,216 bytes", "30 seconds"):
         assert figure in document["info"]["description"]
+
+
+@pytest.mark.parametrize("kind", ["category", "integer", "number"])
+@pytest.mark.parametrize("role", ["feature", "carried", "compared"])
+def test_new_optional_field_breaks_no_caller_and_a_required_one_is_asked_for(
+    bundle: Bundle, attrition: Attrition, kind: Any, role: Any
+) -> None:
+    body = json.dumps(attrition.records(20)).encode()
+
+    def read(**more: Any) -> NDArray[np.float64]:
+        field = Field("NewField", kind, "New", "a" if kind == "category" else 1, role=role, **more)
+        fields = (field, *bundle.contract.fields)
+        return RecordReader(msgspec.structs.replace(bundle.contract, fields=fields)).read(body)
+
+    found = read(required=False)
+    assert np.isnan(found[:, 0]).all()
+    np.testing.assert_array_equal(found[:, 1:], RecordReader(bundle.contract).read(body))
+    with pytest.raises(msgspec.ValidationError, match="NewField"):
+        read(required=True)
+
+
+def test_openapi_says_what_a_key_is(server: Server) -> None:
+    schemes = server.request("GET", "/openapi.json").json["components"]["securitySchemes"]
+    assert all(scheme["description"] for scheme in schemes.values())
 
 
 def test_key_that_is_text_comes_back_as_it_was_sent(bundle: Bundle) -> None:

@@ -144,6 +144,7 @@ def test_faults_are_all_in_one_answer_with_record_field_given_and_allowed(server
     records[3]["Age"] = 40.5
     document = problem(server.predict(records), 422)
     assert document["errors_total"] == 5
+    assert document["detail"] == "5 faults in 4 records"
     faults = {(fault["record"], fault["field"]): fault for fault in document["errors"]}
     assert faults.keys() == {(0, "Age"), (1, "Gender"), (2, "OverTime"), (3, "Shoe"), (3, "Age")}
     assert faults[0, "Age"]["given"] == "200"
@@ -151,6 +152,18 @@ def test_faults_are_all_in_one_answer_with_record_field_given_and_allowed(server
     assert "given" not in faults[2, "OverTime"]
     assert "must be there" in faults[2, "OverTime"]["allowed"]
     assert faults[3, "Shoe"]["allowed"] == "only fields of the contract"
+
+
+@pytest.mark.parametrize(
+    ("records", "changes", "detail"),
+    [(1, {"Age": 200}, "1 fault in 1 record"), (2, {"Age": 200}, "2 faults in 2 records"),
+     (1, {"Age": 200, "Shoe": 44}, "2 faults in 1 record")],
+)  # fmt: skip
+def test_faults_and_records_are_counted_as_people_count(
+    server: Server, attrition: Attrition, records: int, changes: dict[str, Any], detail: str
+) -> None:
+    sent = [record | changes for record in attrition.records(records)]
+    assert problem(server.predict(sent), 422)["detail"] == detail
 
 
 def test_listed_faults_are_capped_but_counted(server: Server, attrition: Attrition) -> None:

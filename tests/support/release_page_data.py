@@ -121,6 +121,7 @@ def release(version, number, use_case=USE_CASE, *, decision=None, note="", signe
             evidence.decided(document, decision) if signed else msgspec.structs.replace(document, decision=decision)
         )
     evidence.store(document)
+    registry.mark_staging(use_case, version.version)  # now; the tag below says when that was in this past
     registry.set_tags(
         version,
         {
@@ -136,7 +137,6 @@ def release(version, number, use_case=USE_CASE, *, decision=None, note="", signe
             ),
         },
     )
-    registry.mark_staging(use_case, version.version)
     return document
 
 
@@ -147,7 +147,7 @@ def nights(client, use_case=USE_CASE, count=30):
         drifted = max(0, index - 22)
         day = (START + timedelta(days=index)).date().isoformat()
         verdict = "drifted" if drifted else "quiet"
-        note = f"{verdict}: {drifted} of 34 fields drifted, 412 records"
+        note = f"{day}: {verdict}: {drifted} of 34 fields drifted, 412 records"
         run = client.create_run(
             experiment,
             tags={

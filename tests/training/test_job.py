@@ -16,6 +16,8 @@ import pytest
 
 from serving.scoring.bundle import Bundle
 from tests.support import unpickled
+from tests.support.markdown import blocks
+from tests.support.markdown import run as run_block
 from tests.support.signing import make_key
 from training import classification
 from training import training_job as job
@@ -130,7 +132,7 @@ def test_parent_run_holds_figures_plots_data_set_and_environment(first, store):
     plots = {Path(file.path).stem for file in store.list_artifacts(parent.info.run_id, "plots")}
     assert plots == {"roc", "precision_recall", "calibration", "permutation_importance", "drift_references"}
     for metric in ("roc_auc", "pr_auc", "log_loss", "brier", "calibration_error", "recall_top_10", "recall_top_20"):
-        low, high = parent.data.metrics[f"{metric}_low"], parent.data.metrics[f"{metric}_high"]
+        low, high = (parent.data.metrics[f"interval/{metric}_{end}"] for end in ("low", "high"))
         assert low <= parent.data.metrics[metric] <= high
     assert parent.data.metrics["fairness_gap_true_positive_rate"] >= 0
     assert parent.data.metrics["parity"] <= 1e-5
@@ -145,6 +147,7 @@ def test_version_carries_alias_and_tags(first, store):
     assert version.tags[tags.RUN_KEY] == "first"
     assert version.tags[tags.TRAINING_RUN_ID] == first[0].info.run_id
     assert version.tags[tags.VERDICT] == "passed"
+    assert version.tags[tags.ABOUT] == "evaluation passed" == first[0].data.tags[tags.ABOUT]
     assert version.tags[tags.DATA_DIGEST] == first[0].data.tags[tags.DATA_DIGEST]
     assert version.tags[tags.CODE_HASH] == "c0de"
     assert version.tags[tags.GIT_REVISION] == "0ff1ce"
@@ -159,6 +162,15 @@ def test_bundle_of_the_version_is_signed_as_that_of_its_run(first, store, held, 
     (folder / "contract.json").write_bytes((folder / "contract.json").read_bytes() + b" ")
     with pytest.raises(SignatureError, match=r"changed: contract\.json"):
         bundle_signature.check(folder, name, signature, [held.listed])
+
+
+def test_notebook_of_the_guide_scores_a_table(first, synthetic_file, tmp_path):
+    (tmp_path / "people.csv").write_bytes(Path(synthetic_file).read_bytes())
+    ((_, code),) = blocks((ROOT / "docs" / "batch.md").read_text(), "python")
+    places = {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "MLFLOW_REGISTRY_URI": mlflow.get_registry_uri()}
+    # Nothing was released in this store.
+    told = run_block("python", code.replace("@champion", f"@{tags.CHALLENGER}"), tmp_path, **places)
+    assert "probability" in told
 
 
 def test_registered_model_answers_as_the_bundle_does(first, store, synthetic_frame, tmp_path):

@@ -12,12 +12,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from serving.scoring.bundle import Bundle
 from tests.support.every_use_case import found_in
 from tests.support.inline_engine import InlineEngine
 from training.data.data_error import DataError
 from training.data.dataset import Dataset, read_table
-from training.export.own_features import check_convertible
+from training.export.bundle import write_bundle
+from training.export.outliers import Outliers
+from training.export.own_steps import check_convertible
+from training.export.parity import TOLERANCE, check_parity
 from training.scaffold.__main__ import main as scaffold
+from training.search.ensemble import Member, StackedEnsemble
 from training.search.space import space_of
 from training.search.study import search
 from training.search.trials import TrialData, split_folds
@@ -94,13 +99,32 @@ def test_field_that_is_edited_is_followed_by_the_door(brought):
 
 def test_search_of_the_guide_is_what_is_searched(brought):
     folder, name, path = brought
-    (block,) = blocks("python", "Another algorithm")
+    block, _ = blocks("python", "Another algorithm")
     (folder / "search.py").write_text(block)
     try:
         with edited(folder):
             results = trained(read_table(load(name), str(path)))
             assert {result.parameters["family"] for result in results} == {"boosting"}
             assert all(3 <= result.parameters["max_depth"] <= 6 for result in results)
+    finally:
+        (folder / "search.py").unlink()
+
+
+def test_model_of_the_guide_is_trained_and_exported_exactly(brought, tmp_path):
+    folder, name, path = brought
+    _, block = blocks("python", "Another algorithm")
+    (folder / "search.py").write_text(block)
+    try:
+        with edited(folder):
+            dataset = read_table(load(name), str(path))
+            results = trained(dataset)
+            assert [result.parameters["width"] for result in results][:1] == [8]
+            members = [Member(result.parameters, 1.5) for result in results]
+            ensemble = StackedEnsemble(space_of(dataset.use_case), members, -0.2, 5).fit(dataset.x, dataset.y)
+            outliers = Outliers(5).fit(dataset.x)
+            write_bundle(tmp_path, name, ensemble, outliers, dataset)
+            assert check_parity(tmp_path, ensemble, outliers, dataset.x, 5).probability <= TOLERANCE
+            assert Bundle.load(tmp_path).reasons is None
     finally:
         (folder / "search.py").unlink()
 

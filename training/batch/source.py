@@ -88,7 +88,7 @@ class Part(msgspec.Struct, frozen=True):
     numbers: NDArray[np.int64]
     """The number of each row in the table, from 1, int64 ``[n]``."""
     broken: tuple[BrokenLine, ...] = ()
-    """Lines that are not rows."""
+    """Lines that do not make a row."""
 
 
 def read_parts(source: Source, names: Mapping[str, str]) -> Iterator[Part]:

@@ -8,7 +8,7 @@ _BASE = HEIGHT - 12
 
 
 def bars(reference: Sequence[float], window: Sequence[float], labels: Sequence[str]) -> str:
-    """Shares of the reference (outlined) and of the window (filled) side by side, one pair a label."""
+    """Shares of the reference (outlined) and of the window (filled) side by side, one pair for each label."""
     highest = max([*reference, *window, 1e-9])
     step = WIDTH / max(len(labels), 1)
     parts = []

@@ -27,6 +27,7 @@ def record(tracker: Tracker, tables: Path, night: date, verdict: Verdict) -> str
         f"night {night.isoformat()}",
         _figures(verdict),
         {
+            tags.ABOUT: verdict.note,
             tags.NOTE: verdict.note,
             tags.VERDICT: verdict.status,
             tags.CONFIRMED: ", ".join(verdict.confirmed),
@@ -49,8 +50,9 @@ def keep(
     """Find or make the run of a judged night (or date), and log what it says; returns the run's id."""
     run = tracker.find()
     if run is None:
-        # Dated by the night, so that a night that is caught up later keeps its place in the list.
-        closed = datetime.combine(night + timedelta(days=1), time(), UTC)
+        # Dated by the night, so that a night that is caught up later keeps its place in the list; but never ahead,
+        # as the night of today would be, for MLflow would show that its run lasted less than nothing.
+        closed = min(datetime.combine(night + timedelta(days=1), time(), UTC), datetime.now(UTC))
         run = tracker.client.create_run(
             tracker.experiment_id,
             run_name=name,

@@ -171,8 +171,9 @@ def _findings(verdict: Verdict, window: Window, reference: Reference, limits: Li
         f"<p class=soft>Drift: adjusted p below {limits.significance} and an effect of at least "
         f"{limits.minimum_effect} (KS distance, or total variation distance), "
         f"or more than {limits.unknown_share:.0%} unknown categories. "
+        "PSI is the population stability index: 0.1 is little, 0.25 much; nothing is decided by it. "
         "Outline: reference; filled: this window.</p>"
-        "<div class=scroll><table><tr><th>Field</th><th class=n>n</th><th class=n>effect</th>"
+        "<div class=scroll><table><tr><th>Field</th><th class=n>records</th><th class=n>effect</th>"
         "<th class=n>adjusted p</th><th class=n>PSI</th><th class=n>unknown</th><th>distribution</th></tr>"
         f"{rows}</table></div>"
     )

@@ -22,6 +22,7 @@ from training.evaluation.plots import draw_all
 from training.export.bundle import as_records, write_bundle
 from training.export.outliers import Outliers
 from training.export.parity import check_parity
+from training.registry import tags
 from training.search.ensemble import Member, StackedEnsemble
 from training.search.space import space_of
 
@@ -110,7 +111,7 @@ def evaluate(
             )
         comparison = {"champion_version": champion.version, "rows": rows, "metrics": found, "champion_lacks": lacks}
     importance = permutation_importance(bundle, x, y, config.seed)
-    draw_all(folder / "plots", holdout, curves, importance, development)
+    draw_all(folder / tags.PLOTS_FOLDER, holdout, curves, importance, development)
     evaluation: dict[str, Any] = msgspec.to_builtins(
         {
             "verdict": "failed" if reasons else "passed",

@@ -22,10 +22,10 @@ from serving.scoring.contract import (
 from serving.scoring.encode import as_columns, encode_fields
 from serving.scoring.runtime import Model
 from training.data.dataset import Dataset
-from training.export.classifier import classifier_to_onnx, take_apart
+from training.export.classifier import classifier_to_onnx, comes_apart, take_apart
 from training.export.contract import request_contract
 from training.export.outliers import Outliers
-from training.export.own_features import classifier_with_own_features
+from training.export.own_steps import classifier_in_steps
 from training.export.reasons import write_reasons
 from training.search.ensemble import StackedEnsemble
 
@@ -48,8 +48,8 @@ def write_bundle(
     folder.mkdir(parents=True, exist_ok=True)
     use_case = dataset.use_case
     # A column that a transformer makes of several fields is not a sum over fields that could be taken apart.
-    parts = take_apart(ensemble) if ensemble.space.make_features is None else None
-    classifier = classifier_to_onnx(parts, len(use_case.features)) if parts else classifier_with_own_features(ensemble)
+    parts = take_apart(ensemble) if comes_apart(ensemble) else None
+    classifier = classifier_to_onnx(parts, len(use_case.features)) if parts else classifier_in_steps(ensemble)
     (folder / CLASSIFIER_FILE).write_bytes(classifier)
     (folder / OUTLIERS_FILE).write_bytes(outliers.to_onnx())
     np.savez_compressed(folder / DRIFT_FILE, **drift_references(dataset))
@@ -66,7 +66,7 @@ def write_bundle(
         served = Model(folder / CLASSIFIER_FILE, len(use_case.features)).run(dataset.x).astype(np.float64)
         write_reasons(folder, parts, dataset.x, served, ensemble.seed)
     else:
-        log.warning("no reasons: a model with features of its own (features.py) gives none")
+        log.warning("no reasons: a model with own features, or of a class that is not a sum, gives none")
     examples = golden_examples(Bundle.load(folder), dataset)
     (folder / EXAMPLES_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(examples), indent=2))
 

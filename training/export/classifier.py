@@ -11,12 +11,17 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from training.export.onnx_graph import INPUT, MISSING, Graph, Steps, Tree, balanced_trees, boosted_tree, round_down
 from training.search.design import DesignMatrix
 from training.search.ensemble import StackedEnsemble
+
+FORESTS = (ExtraTreesClassifier, RandomForestClassifier)
+TREES = (HistGradientBoostingClassifier, *FORESTS)
+KNOWN = (LogisticRegression, *TREES)
+"""Models that are sums over fields or over trees."""
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -29,6 +34,11 @@ class Parts(msgspec.Struct, frozen=True):
     """Linear members' hinges: each design with the slope of each of its knots."""
     trees: list[tuple[DesignMatrix, list[Tree]]]
     """Trees that ask about several columns of their design."""
+
+
+def comes_apart(ensemble: StackedEnsemble) -> bool:
+    """Whether every member is a design matrix and a model that is a sum: then the ensemble is one as well."""
+    return all(len(pipeline) == 2 and isinstance(pipeline[-1], KNOWN) for pipeline in ensemble.pipelines_)
 
 
 def take_apart(ensemble: StackedEnsemble) -> Parts:
@@ -62,7 +72,7 @@ def constant_and_trees(model: Any, weight: float) -> tuple[float, list[Tree]]:
     if isinstance(model, HistGradientBoostingClassifier):
         constant = weight * float(model._baseline_prediction.item())
         trees = [boosted_tree(iteration[0], weight) for iteration in model._predictors]
-    elif isinstance(model, ExtraTreesClassifier):
+    elif isinstance(model, FORESTS):
         constant, share = 0.0, weight / len(model.estimators_)
         trees = [_forest_tree(estimator.tree_, share) for estimator in model.estimators_]
     else:

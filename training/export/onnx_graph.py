@@ -126,8 +126,8 @@ class Graph:
         """Add ``source`` in another type."""
         return self.node("Cast", source, to=to)
 
-    def graft(self, model: onnx.ModelProto, source: str) -> str:
-        """Add all nodes of a model of one input and one output, with ``source`` as its input.
+    def graft(self, model: onnx.ModelProto, source: str, output: int = 0) -> str:
+        """Add all nodes of a model of one input, with ``source`` as that, and return one of its outputs.
 
         Raises ``ValueError`` for a model with operators that this graph does not import.
         """
@@ -138,10 +138,10 @@ class Graph:
         self._nodes.append(helper.make_node("Identity", [source], [added.input[0].name]))
         self._nodes.extend(added.node)
         self._constants.extend(added.initializer)
-        return str(added.output[0].name)
+        return str(added.output[output].name)
 
     def filled(self, source: str, values: Any) -> str:
-        """Add ``source`` with ``values`` (one, or one a column) in place of what is missing."""
+        """Add ``source`` with ``values`` (one, or one for each column) in place of what is missing."""
         return self.node("Where", self.node("IsNaN", source), self.constant(values), source)
 
     def trees(self, trees: list[Tree], source: str) -> str:

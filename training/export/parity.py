@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from serving.scoring.bundle import Bundle
 from serving.scoring.contract import Field
+from training.export.classifier import comes_apart
 from training.export.outliers import Outliers
 from training.search.ensemble import StackedEnsemble
 
@@ -59,9 +60,9 @@ def check_parity(
 
 
 def _route(ensemble: StackedEnsemble) -> str:
-    if ensemble.space.make_features is None:
+    if comes_apart(ensemble):
         return "training/export/classifier.py"
-    return "the transformer of features.py (take a step of it out, and train again)"
+    return "the steps of features.py and search.py (take one out, and train again)"
 
 
 def generate_rows(features: tuple[Field, ...], x: NDArray[np.float32], rows: int, seed: int) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ from training.forecasting.metrics import errors_by
 from training.forecasting.plots import draw_all
 from training.forecasting.recipe import FIRST_CHAMPION, Recipe
 from training.forecasting.reconcile import SERIES, level_name, reconcile
+from training.registry import tags
 from training.use_case import UseCase
 
 ORIGINS = 2
@@ -67,7 +68,7 @@ def evaluate(
     found = compare(challenger, other, naive, series, use_case.forecast_thresholds, seed=seed)
     forecaster = Forecaster.fit(tuning.recipe, series, frame, plan)
     forecaster.save(folder / "bundle")
-    draw_all(folder / "plots", use_case, frame, challenger, naive, origins)
+    draw_all(folder / tags.PLOTS_FOLDER, use_case, frame, challenger, naive, origins)
     against_champion = champion and {
         "champion_version": champion.version,
         "rows": found.challenger.rows,

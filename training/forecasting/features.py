@@ -49,7 +49,7 @@ def calendar(panel: Panel) -> pd.DataFrame:
 
 
 def statements(definition: Series, last: int) -> list[tuple[str, str]]:
-    """Name and query of each view, in order; the last one, ``features``, has a row a target."""
+    """Name and query of each view, in order; the last one, ``features``, has a row for each target."""
     known = range(len(definition.known))
     keys = range(len(definition.key))
     return [

@@ -81,7 +81,7 @@ def _check(name: str, title: str, value: float, limit: float) -> Check:
 
 
 def _sums(rows: pd.DataFrame, definition: Series) -> pd.DataFrame:
-    """A row a series, with the sums that the figures are made of."""
+    """A row for each series, with the sums that the figures are made of."""
     key = list(definition.key)
     off = rows["forecast"] - rows["actual"]
     parts = rows[key].assign(

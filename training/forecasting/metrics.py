@@ -55,8 +55,8 @@ def errors_by(rows: pd.DataFrame, definition: Series, *columns: str) -> list[dic
 
 
 def tracking_signal(rows: pd.DataFrame, definition: Series) -> pd.DataFrame:
-    """A row a week, with column ``signal``: the sum of the weeks' errors so far by their mean absolute value so far and
-    by the root of their number.
+    """A row for each week, with column ``signal``: the sum of the weeks' errors so far by their mean absolute value so
+    far and by the root of their number.
 
     Beyond 3, or below -3, forecasts are persistently too high, or too low. Without the root, as textbooks have it,
     chance alone goes beyond any limit in time: of years without any bias, 93% go beyond 4.

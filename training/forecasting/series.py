@@ -28,7 +28,7 @@ class Panel(msgspec.Struct, frozen=True):
 
     definition: Series
     keys: pd.DataFrame
-    """The key's fields, a row a series, sorted."""
+    """The key's fields, a row for each series, sorted."""
     described: pd.DataFrame
     """``series, first, last`` (weeks with rows), ``c*`` (null for a value without code) ``, s*``."""
     observed: pd.DataFrame
@@ -189,7 +189,7 @@ def _check(table: pd.DataFrame, definition: Series, columns: tuple[str, ...], wh
     if twice.any():
         raise TableError(
             f"the {what} has {int(twice.sum())} rows whose key ({', '.join(definition.key)}) and {definition.time} "
-            "another row has already: keep one row a week"
+            "another row has already: keep one row for each week"
         )
 
 

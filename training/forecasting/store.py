@@ -1,4 +1,4 @@
-"""The partitions of forecasts: one a date, replaced as a whole. Parquet embedded, Delta on Databricks.
+"""The partitions of forecasts: one for each date, replaced as a whole. Parquet embedded, Delta on Databricks.
 
 ``scores`` is what people read; ``beside`` has the forecasts of a version that has not taken over; ``former`` keeps what
 ``scores`` had before another version replaced it, so that a rollback can put it back. ``sums`` adds up what stands in

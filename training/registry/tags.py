@@ -3,6 +3,11 @@
 Tags are spelled with ``_``: Unity Catalog refuses the characters ``. , - = / :`` in the name of a model version's tag.
 """
 
+from collections.abc import Mapping
+
+ABOUT = "about"
+"""On runs and model versions, for people: what became of it, in a line. Its name puts it first in MLflow's lists."""
+
 RUN_KEY = "lifecycle_run_key"
 """On runs and model versions: the key of the action that made them (``lifecycle.idempotency.action_key``)."""
 DATA_DIGEST = "lifecycle_data_digest"
@@ -82,5 +87,19 @@ SWITCH_FOLDER = "stops"
 """Folder of artifacts of a training run: who stopped or resumed its version in production, when and why."""
 PREVIEW_FOLDER = "previews"
 """Folder of artifacts of a training run: what releases of its version would have changed."""
+PLOTS_FOLDER = "plots"
+"""Folder of artifacts of a training run: what the evaluation has drawn."""
 MODEL_CARD_FILE = "model_card.md"
 """Artifact of a training run: what the model is, for people."""
+
+
+def about(found: Mapping[str, str]) -> str:
+    """What the tags of a model version say of it, in at most 500 characters; empty where they say nothing."""
+    decision, by = found.get(APPROVAL), found.get(APPROVED_BY)
+    said = {
+        "evaluation": found.get(VERDICT),
+        "release": f"{decision} by {by}" if decision == "approved" and by else decision,
+        "came into production": found.get(RELEASED_AT, "")[:16].replace("T", " "),
+        "stopped": found.get(STOPPED),
+    }
+    return "; ".join(f"{what} {text}" for what, text in said.items() if text)[:500]

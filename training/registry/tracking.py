@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-# Usage statistics of a library are no business of a job with personal data.
+# A job with personal data sends no usage statistics of a library.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # The log is the job's: no two lines of links for each trial.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")

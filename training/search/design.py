@@ -45,7 +45,7 @@ class DesignMatrix(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     A missing number is the training median, and numbers are kept within the range of the training data. For
     a linear model a missing level and a missing or unknown category are the average of the training rows, so
-    they move the answer in no direction; for a tree an unknown category is none of the known ones.
+    they move the answer in no direction; for a tree an unknown category differs from every known one.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 
 class FeaturesError(ValueError):
-    """Raised for a ``features.py`` that cannot be used; the message says what to do."""
+    """Raised for a ``features.py`` or ``search.py`` that cannot be used; the message says what to do."""
 
 
 class OwnFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]

@@ -82,14 +82,14 @@ def score(pipeline: Pipeline, x: NDArray[np.float32]) -> NDArray[np.float64]:
     """What a fitted pipeline says of encoded rows, float64 ``[n]``: what the ensemble weighs and adds up.
 
     Log-odds of a linear model and of boosting, the probability of a forest. All three are sums, over fields
-    or over trees, so the ensemble is one as well.
+    or over trees, so the ensemble is one as well. Of any other model it is the probability too.
     """
     return by_parts(lambda part: _score(pipeline, part), x)
 
 
 def _score(pipeline: Pipeline, x: NDArray[np.float32]) -> NDArray[np.float64]:
-    if isinstance(pipeline[-1], ExtraTreesClassifier):
-        probability: NDArray[np.float64] = pipeline.predict_proba(x)[:, 1]
-        return probability
-    decided: NDArray[np.float64] = pipeline.decision_function(x)
-    return decided
+    if isinstance(pipeline[-1], LogisticRegression | HistGradientBoostingClassifier):
+        decided: NDArray[np.float64] = pipeline.decision_function(x)
+        return decided
+    probability: NDArray[np.float64] = pipeline.predict_proba(x)[:, 1]
+    return probability

@@ -25,19 +25,19 @@ class SearchSpace(msgspec.Struct, frozen=True):
     suggest: Callable[[optuna.trial.BaseTrial], dict[str, Any]]
     """Parameters of one pipeline, with member ``family``."""
     make: Callable[[dict[str, Any], tuple[Field, ...], int], Pipeline]
-    """``(parameters, features, seed)``: the pipeline, not fitted: a ``DesignMatrix``, and a model that
-    ``training.export.classifier`` knows how to export."""
+    """``(parameters, features, seed)``: the pipeline, not fitted: a ``DesignMatrix``, and steps that convert to ONNX,
+    the last of which is a classifier with ``predict_proba``."""
     make_features: Callable[[], Any] | None = None
-    """A scikit-learn transformer, not fitted, that stands between the two; ``None``: there is none."""
+    """A scikit-learn transformer, not fitted, that stands behind the design matrix; ``None``: there is none."""
 
     def build(self, parameters: dict[str, Any], seed: int) -> Pipeline:
         """The pipeline that ``parameters`` describe, not fitted."""
         pipeline = self.make(parameters, self.features, seed)
         if self.make_features is None:
             return pipeline
-        design, model = pipeline
+        (name, design), *rest = pipeline.steps
         own = OwnFeatures(self.make_features())
-        return Pipeline([("design", design.set_params(reproducible=True)), ("features", own), ("model", model)])
+        return Pipeline([(name, design.set_params(reproducible=True)), ("features", own), *rest])
 
 
 def space_of(use_case: UseCase) -> SearchSpace:

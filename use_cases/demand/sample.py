@@ -80,7 +80,7 @@ def _sized(rows: int, seed: int) -> Shops:
 
 
 def _series(rng: np.random.Generator, stores: int, items: int) -> pd.DataFrame:
-    """A row a series: its names, its usual price and sales, and how it differs from others."""
+    """A row for each series: its names, its usual price and sales, and how it differs from others."""
     store, item = np.divmod(np.arange(stores * items), items)
     size = rng.normal(0, 0.4, stores)
     rare = rng.random(items) < _RARE

@@ -1,7 +1,8 @@
 """``python -m embedded.emulators.minilake``: serve the workspace.
 
 Settings: MINILAKE_PORT, MINILAKE_DATA_DIR, MINILAKE_TOKEN, MINILAKE_HOSTS (names beside those of loopback by which
-clients call it, joined by commas; a request for another name comes from a page that turned its own to this machine).
+clients call it, joined by commas; a request for another name comes from a page that turned its own to this machine),
+MINILAKE_PAGES (name and port by which browsers know it, where that is not how clients call it).
 """
 
 import asyncio

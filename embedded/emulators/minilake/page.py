@@ -36,8 +36,9 @@ def run_page_url(request: Request, job_id: int | None, run_id: int) -> str:
 
 
 def address(host: str, run_id: int) -> str:
-    """The page of a run at ``host``, a name with a port."""
-    return f"http://{host}{_PATH}{run_id}?key={_key(run_id)}"
+    """The page of a run. ``host``: name and port by which the workspace was asked; a browser may know it by others
+    (``MINILAKE_PAGES``)."""
+    return f"http://{os.environ.get('MINILAKE_PAGES') or host}{_PATH}{run_id}?key={_key(run_id)}"
 
 
 def _key(run_id: int) -> str:

@@ -69,16 +69,17 @@ def _unit(meter: Meter, prices: Prices) -> _Unit:
             return _Unit("DBU", _HOUR / prices.dbu_an_hour, prices.dbu)
         return _Unit("s of Databricks jobs", 1.0, None)
     if meter == "build":
-        return _Unit("build minutes", _MINUTE, prices.build_minute)
+        return _Unit("s of builds", 1.0, _a_second(prices.build_minute, _MINUTE))
     if meter == "log":
         return _Unit("GB of logs", _GIGABYTE, prices.log_gb)
     if meter == "container":
-        return _Unit("vCPU s of containers", 1.0, _a_second(prices.container_vcpu_hour))
-    return _Unit("vCPU s", 1.0, _a_second(prices.vcpu_hour))
+        return _Unit("vCPU s of containers", 1.0, _a_second(prices.container_vcpu_hour, _HOUR))
+    return _Unit("vCPU s", 1.0, _a_second(prices.vcpu_hour, _HOUR))
 
 
-def _a_second(hour: float | None) -> float | None:
-    return None if hour is None else hour / _HOUR
+def _a_second(price: float | None, seconds: float) -> float | None:
+    """The price of one second, from that of so many."""
+    return None if price is None else price / seconds
 
 
 def count(

@@ -123,6 +123,11 @@ class Night(msgspec.Struct, kw_only=True):
     confirmed: str = ""
     """Fields that drifted for several nights in a row, joined by commas."""
 
+    @property
+    def said(self) -> str:
+        """The verdict without the date that it may begin with: ``window`` stands beside it."""
+        return self.verdict.removeprefix(f"{self.window}: ")
+
 
 def _object(**properties: Any) -> dict[str, Any]:
     return {"properties": properties, "required": list(properties)}

@@ -238,8 +238,7 @@ def _drift(nights: list[Night], period: str) -> str:
         return f"Drift: no {period} has been judged yet."
     last = nights[0]
     confirmed = f" **Confirmed: {text(last.confirmed)}.**" if last.confirmed else ""
-    verdict = text(last.verdict.removeprefix(f"{last.window}: "))
-    return f"Drift in the {period} of {text(last.window)}: {verdict}.{confirmed}"
+    return f"Drift in the {period} of {text(last.window)}: {text(last.said)}.{confirmed}"
 
 
 def _digests(evidence: Evidence, page: str, card: str, glossary: str) -> str:

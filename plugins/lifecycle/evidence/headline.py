@@ -54,7 +54,7 @@ def until(evidence: Evidence) -> str:
     """Until when an answer counts, and what silence means; empty in evidence that does not say it."""
     if not evidence.answer_by:
         return ""
-    return f"An answer counts until {moment(evidence.answer_by)}; silence is a no."
+    return f"Without an answer by {moment(evidence.answer_by)} this release is rejected."
 
 
 def moment(time: str) -> str:

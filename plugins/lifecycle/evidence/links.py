@@ -1,12 +1,14 @@
 """Addresses that people follow from a message or a page into MLflow and Airflow."""
 
-from urllib.parse import quote
+import json
+from collections.abc import Sequence
+from urllib.parse import quote, urlencode
 
 from lifecycle.task_ids import AWAIT_APPROVAL
 
 ARTIFACTS = "artifacts"
 """Below a run's page: its files."""
-_VIEW = "?workflowType=machine_learning"
+_VIEW = "workflowType=machine_learning"
 """Without it MLflow's own server opens the view for generative AI, which knows no models and no metrics."""
 
 
@@ -14,7 +16,7 @@ def _mlflow(mlflow_url: str, path: str) -> str:
     """A page of MLflow: its own server keeps the path behind ``#``, a Databricks workspace (``.../ml``) does not."""
     if mlflow_url.endswith("/ml"):
         return f"{mlflow_url}/{path}"
-    return f"{mlflow_url}/#/{path}{_VIEW}"
+    return f"{mlflow_url}/#/{path}{'&' if '?' in path else '?'}{_VIEW}"
 
 
 def mlflow_home(mlflow_url: str) -> str:
@@ -26,6 +28,12 @@ def mlflow_run(mlflow_url: str, experiment_id: str, run_id: str, below: str = ""
     """A run's page, or one ``below`` it: ``artifacts/model_card.md`` opens that file."""
     path = f"experiments/{quote(experiment_id)}/runs/{quote(run_id)}"
     return _mlflow(mlflow_url, f"{path}/{quote(below)}" if below else path)
+
+
+def compared_runs(mlflow_url: str, experiment_id: str, run_ids: Sequence[str]) -> str:
+    """Parameters and figures of several runs of an experiment, side by side."""
+    asked = {"runs": json.dumps([*run_ids]), "experiments": json.dumps([experiment_id])}
+    return _mlflow(mlflow_url, f"compare-runs?{urlencode(asked)}")
 
 
 def airflow_run(airflow_url: str, dag_id: str, run_id: str) -> str:

@@ -188,7 +188,14 @@ def training_artifact(run_id: str, path: str) -> dict[str, Any]:
 
 
 def set_tags(version: Version, values: dict[str, str]) -> None:
-    """Write tags of a model version; the same call twice leaves the same registry."""
+    """Write tags of a model version, and what they say to people; the same call twice leaves the same registry.
+
+    ``version`` has the tags from then on.
+    """
+    version.tags.update(values)
+    if (about := tags.about(version.tags)) != version.tags.get(tags.ABOUT, ""):
+        values = {**values, tags.ABOUT: about}
+        version.tags[tags.ABOUT] = about
     for key, value in values.items():
         client().set_model_version_tag(version.name, version.version, key, value)
 
@@ -199,8 +206,10 @@ def approval_tag(image: ImageReference) -> str:
 
 
 def mark_staging(use_case: str, version: str | None) -> None:
-    """Let alias ``staging`` name the version that runs in staging, or nothing."""
+    """Let alias ``staging`` name the version that runs in staging, from now on, or nothing."""
     if version:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        client().set_model_version_tag(model_name(use_case), version, tags.STAGED_AT, now)
         client().set_registered_model_alias(model_name(use_case), tags.STAGING, version)
     elif by_alias(use_case, tags.STAGING):
         client().delete_registered_model_alias(model_name(use_case), tags.STAGING)
@@ -255,9 +264,14 @@ def recent_windows(use_case: str, count: int) -> list["Run"]:
 
 def mark_night(use_case: str, night: str, tag: str, text: str) -> None:
     """Say something on the run of a night's verdict; the run is there once the night is judged."""
-    for run in recent_windows(use_case, _ALERTED_NIGHTS):
-        if run.data.tags.get(tags.WINDOW) == night:
-            client().set_tag(run.info.run_id, tag, text)
+    if run := run_of_night(use_case, night):
+        client().set_tag(run.info.run_id, tag, text)
+
+
+def run_of_night(use_case: str, night: str) -> "Run | None":
+    """The MLflow run of a recent night's verdict, which keeps its report; ``None`` where there is none."""
+    recent = recent_windows(use_case, _ALERTED_NIGHTS)
+    return next((run for run in recent if run.data.tags.get(tags.WINDOW) == night), None)
 
 
 def monitoring_experiment(use_case: str) -> str:

@@ -21,7 +21,7 @@ QA_CONNECTION = "scoring_qa"
 DEPLOYMENT = "scoring"
 CANARY = "scoring-canary"
 METRICS_PORT = 8081
-"""Of both Services: the one at which metrics are answered, beside all else."""
+"""Of both Services: the one at which metrics are answered too."""
 SELECTOR = "app.kubernetes.io/name=scoring"
 DIGEST_ANNOTATION = "lifecycle/digest"
 VERSION_ANNOTATION = "lifecycle/version"
@@ -102,11 +102,11 @@ def refuse_foreign(use_case: str, target: Target, image: ImageReference) -> None
     """
     if not definitions.load(use_case).online:
         if image.kind != "model":
-            raise TargetError(f"{use_case} has no server and runs models:/name@sha256:..., which {image} is not")
+            raise TargetError(f"{use_case} has no server and runs models:/name@sha256:..., not {image}")
         return
     if _connection(target).conn_type == "gunicorn":
         if image.kind != "folder":
-            raise TargetError(f"{target} runs folders of this machine, and {image} is not one: run the build again")
+            raise TargetError(f"{target} runs folders of this machine, not {image}: run the build again")
         return
     refuse_unlisted(use_case, target, image)
 

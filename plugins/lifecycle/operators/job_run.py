@@ -25,7 +25,9 @@ _OUTAGE_TRIES = 6
 """Calls before a Databricks that does not answer is a failure: after 1, 2, 4 ... s, one minute in all."""
 _SHOWN_LINES = 300
 """Lines of a job's output that the task's log repeats, the last of each of its tasks."""
-_PERMANENT = re.compile(r"^(\w+\.)*(DataError|TableError|ConfigError|UseCaseError|SignatureError): ", re.MULTILINE)
+_PERMANENT = re.compile(
+    r"^(\w+\.)*(DataError|TableError|ConfigError|UseCaseError|SignatureError|FeaturesError|ParityError): ", re.MULTILINE
+)
 """Errors of the job that the next run would meet again."""
 _TOKEN_OF_DELETED = re.compile(r"\b(run|idempotency.token)\b.*\bdeleted\b", re.IGNORECASE | re.DOTALL)
 """How Databricks refuses a token whose run somebody deleted in the workspace. Its reference of the Jobs API says that

@@ -24,7 +24,7 @@ def start_training(use_case: UseCase, decided: Any, *told: str) -> TriggerDagRun
     The run is named after the period that was judged: it is started once, however often and in how many runs that is
     judged.
 
-    :param decided: what the deciding task returned.
+    :param decided: what the deciding task returned; ``why`` is what the approver reads of the reason.
     :param told: those of its members that the training is told.
     """
     return TriggerDagRunOperator(
@@ -34,7 +34,7 @@ def start_training(use_case: UseCase, decided: Any, *told: str) -> TriggerDagRun
         # Who is behind a training, and behind the release that follows, is who is behind this run.
         conf={
             **{name: decided[name] for name in told},
-            STARTED_BY: {"dag_id": "{{ dag.dag_id }}", "run_id": "{{ run_id }}"},
+            STARTED_BY: {"dag_id": "{{ dag.dag_id }}", "run_id": "{{ run_id }}", "why": decided["why"]},
         },
         reset_dag_run=False,
         skip_when_already_exists=True,

@@ -19,7 +19,7 @@ class Bar(msgspec.Struct, frozen=True):
     width: float
     height: float
     label: str
-    """Under the bar, for every fifth night and the last; else empty."""
+    """Under the bar, for every fifth night and the last; otherwise empty."""
 
 
 class Chart(msgspec.Struct, frozen=True):

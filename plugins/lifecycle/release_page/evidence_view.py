@@ -58,6 +58,7 @@ class EvidencePage(msgspec.Struct, frozen=True, kw_only=True):
     version_url: str
     run_url: str
     card_url: str
+    plots_url: str
     json_url: str
 
 
@@ -113,6 +114,7 @@ def _page(document: Evidence, stored: bytes) -> EvidencePage:
         version_url=links.model_version(configured.mlflow_url, model.name, model.version),
         run_url=run_url(),
         card_url=run_url(f"{links.ARTIFACTS}/{tags.MODEL_CARD_FILE}"),
+        plots_url=run_url(f"{links.ARTIFACTS}/{tags.PLOTS_FOLDER}"),
         json_url=run_url(f"{links.ARTIFACTS}/{evidence.path(document.release.key)}"),
     )
 

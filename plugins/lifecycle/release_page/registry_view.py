@@ -80,6 +80,8 @@ class Candidate(msgspec.Struct, frozen=True):
     run_url: str
     card_url: str
     plots_url: str
+    compare_url: str
+    """Where MLflow shows it beside the champion; empty without one."""
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -108,6 +110,11 @@ class Night(msgspec.Struct, frozen=True):
     """What people were alerted of; mostly empty."""
     cost: str = ""
     """What closing it has used and costs, in a line; empty but for the last of those that were closed together."""
+
+    @property
+    def said(self) -> str:
+        """What is told of it, without the date that it may begin with: ``window`` stands beside it."""
+        return (self.note or self.verdict).removeprefix(f"{self.window}: ")
 
     @property
     def kind(self) -> str:
@@ -160,9 +167,8 @@ def read(use_case: str) -> RegistryView:
     configured = settings.load().of(use_case)
     champion, challenger = (registry.by_alias(use_case, alias) for alias in (tags.CHAMPION, tags.CHALLENGER))
     experiment = client.get_experiment_by_name(configured.experiment)
-    run_url = functools.partial(
-        links.mlflow_run, settings.load().mlflow_url, experiment.experiment_id if experiment else ""
-    )
+    experiment_id = experiment.experiment_id if experiment else ""
+    run_url = functools.partial(links.mlflow_run, settings.load().mlflow_url, experiment_id)
     releases, unreadable = _releases(client, configured.model_name, run_url)
     nights = _nights(use_case)
     rejected = bool(challenger and challenger.tags.get(tags.APPROVAL) == "rejected")
@@ -172,7 +178,7 @@ def read(use_case: str) -> RegistryView:
             *_before_production(use_case, run_url, releases),
             _target("Production", champion, tags.RELEASED_AT, run_url, releases),
         ],
-        candidate=_candidate(challenger, champion, run_url) if challenger and not rejected else None,
+        candidate=_candidate(challenger, champion, experiment_id) if challenger and not rejected else None,
         rejected=challenger.version if challenger and rejected else "",
         releases=releases,
         nights=nights,
@@ -234,8 +240,11 @@ def _approval(version: Version, releases: list[Release]) -> Release | None:
     return max(approvals)[2] if approvals else None
 
 
-def _candidate(challenger: Version, champion: Version | None, run_url: RunUrl) -> Candidate:
+def _candidate(challenger: Version, champion: Version | None, experiment_id: str) -> Candidate:
     evaluation = _evaluation(challenger.run_id)
+    mlflow_url = settings.load().mlflow_url
+    run_url = functools.partial(links.mlflow_run, mlflow_url, experiment_id)
+    both = [challenger.run_id, champion.run_id] if champion else []
     running = champion.version if champion else ""
     return Candidate(
         version=challenger.version,
@@ -255,7 +264,8 @@ def _candidate(challenger: Version, champion: Version | None, run_url: RunUrl) -
         shown=gate_body.shown_tables(evaluation),
         run_url=run_url(challenger.run_id),
         card_url=run_url(challenger.run_id, f"{links.ARTIFACTS}/{tags.MODEL_CARD_FILE}"),
-        plots_url=run_url(challenger.run_id, links.ARTIFACTS),
+        plots_url=run_url(challenger.run_id, f"{links.ARTIFACTS}/{tags.PLOTS_FOLDER}"),
+        compare_url=links.compared_runs(mlflow_url, experiment_id, both) if both else "",
     )
 
 

@@ -138,7 +138,7 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
     """Ask a person for approval and follow one of two branches.
 
     The question shows on Airflow's required-actions page and at its ``hitlDetails`` endpoints. The task
-    parks in ``awaiting_input``, which takes no worker, triggerer or pool slot. Silence is a no, and a no
+    parks in ``awaiting_input``, which takes no worker, triggerer or pool slot. Silence counts as a rejection, and that
     is a decision: the task succeeds, returns the decision, and skips the branch that was not taken. Who
     may answer comes from the use case's settings, by id or name, and how long the question stands from ``[release]``.
     Airflow would let only ids answer, so it is told none: an answer of somebody else is not taken, and the question

@@ -108,10 +108,10 @@ def look_at_arrivals(use_case: str) -> list[dict[str, Any]]:
         raise AirflowFailException(f"an event of this run's assets does not tell of a file: {error}") from error
     found = swept(definitions.load(use_case)) if by_events is None else by_events
     new = new_files(found, _known(tables_path(use_case)))[:MOST_FILES]
-    run = context["dag_run"]
-    by = "by looking through the folders" if by_events is None else f"by {len(by_events)} event(s)"
+    told_of = [] if by_events is None else by_events
+    by = f"by {len(told_of)} event{'' if len(told_of) == 1 else 's'}" if told_of else "by looking through the folders"
     names = ", ".join(file.name for file in new) or "none"
-    airflow_api.set_run_note(run.dag_id, run.run_id, f"New files, {by}: {names}")
+    airflow_api.tell(context, f"New files, {by}: {names}")
     return [msgspec.to_builtins(file) for file in new]
 
 

@@ -107,11 +107,10 @@ def find_code(hook: "WorkspaceHook", use_case: str, code_hash: str, version: str
 def announce_forecasts(use_case: str, pinned: dict[str, Any]) -> dict[str, Any]:
     """Update the asset with the partition that was replaced, and write the run's note."""
     context: Any = get_current_context()
-    run = context["dag_run"]
     cycles = [read_pinned(use_case, pinned, role) for role in ROLES if pinned[role]]
     used = metering.of_batch(context, sum(cycle.rows for cycle in cycles), ("score", "score_beside"))
     notes = [*(cycle.note for cycle in cycles), f"Cost: {cost.sentence(used)}"]
-    airflow_api.set_run_note(run.dag_id, run.run_id, "\n".join(notes))
+    airflow_api.tell(context, "\n".join(notes))
     standing = next((cycle for cycle in cycles if cycle.took_over), cycles[0])
     refused = [cycle for cycle in cycles if cycle.compared and not cycle.took_over]
     send_once(tables_path(use_case), [Alert(use_case, "beside", cycle.day, cycle.note) for cycle in refused])
@@ -220,7 +219,7 @@ def order_of_judging(use_case: str) -> dict[str, Any]:
 
 @task
 def decide_weeks(use_case: str, order: dict[str, Any]) -> dict[str, str]:
-    """Write the note, send alerts, and return what to train (``{"run_id", "data", "plan"}``), or skip."""
+    """Write the note, send alerts, and return what to train (``{"run_id", "data", "plan", "why"}``), or skip."""
     from training.forecasting.judge import WeekVerdict, verdict_file
     from training.inference_log import layout
 
@@ -234,7 +233,7 @@ def decide_weeks(use_case: str, order: dict[str, Any]) -> dict[str, str]:
             "same place?"
         )
     verdict = msgspec.convert(content, WeekVerdict)
-    airflow_api.set_run_note(run.dag_id, run.run_id, verdict.note)
+    airflow_api.tell(context, verdict.note)
     if verdict.confirmed:
         send_once(tables, [Alert(use_case, "forecasts", verdict.day, verdict.note)])
     if not verdict.retrain:
@@ -244,4 +243,5 @@ def decide_weeks(use_case: str, order: dict[str, Any]) -> dict[str, str]:
         "run_id": f"retrain__{verdict.day}{by_hand}",
         "data": verdict.data,
         "plan": order["plan"] or settings.NO_PLAN,
+        "why": "; ".join(verdict.reasons),
     }

@@ -20,7 +20,7 @@ from lifecycle import settings
 from lifecycle.evidence import cost
 from lifecycle.evidence.cost import Cost, Measured
 from lifecycle.hooks import airflow_api, connections, targets
-from lifecycle.task_ids import JOB_SECONDS, TRY_IMAGE
+from lifecycle.task_ids import CURATE_AND_JUDGE, JOB_SECONDS, TRY_IMAGE
 from serving.scoring.described import described
 from training.impact.record import Preview
 from training.registry import tags
@@ -72,7 +72,7 @@ def of_nights(context: Any, use_case: str, nights: int, records: int) -> Cost:
     """What closing nights and answering in them has used: jobs, log lines, and what the servers ask for meanwhile."""
     landed = context["ti"].xcom_pull(task_ids="land_logs") or {}
     measured = [
-        *_steps("curate_and_judge", _job_seconds(context, "curate_and_judge")),
+        *_steps(CURATE_AND_JUDGE, _job_seconds(context, CURATE_AND_JUDGE)),
         Measured("land_logs", "log", float(landed.get("bytes", 0))),
         Measured("scoring servers", "pod", nights * _DAY_SECONDS * _serving_vcpus(use_case)),
     ]
@@ -123,7 +123,7 @@ def _timed(tries: list[_Try]) -> Iterator[Measured]:
 
 
 def _step_vcpus() -> float:
-    """What the pod of a step at staging asks for; nothing where steps are not pods."""
+    """What the pod of a step at staging asks for; nothing where steps do not run in pods."""
     if not _is_cluster("staging"):
         return 0.0
     from lifecycle.operators import pods  # imported here: the Kubernetes client takes seconds

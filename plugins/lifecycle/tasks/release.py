@@ -143,7 +143,7 @@ def gather_evidence(
     image = _image(built)
     preview = impact.read_preview(use_case, version, candidate, preview_key)
     asked = _gather(use_case, candidate, version, image, staging_report, preview, trial_report or UNSET)
-    registry.set_tags(version, {tags.IMAGE: image.reference, tags.STAGED_AT: _now()})
+    registry.set_tags(version, {tags.IMAGE: image.reference})
     registry.mark_staging(use_case, version.version)
     return asked
 
@@ -232,10 +232,6 @@ def _stage_seconds(context: Any) -> dict[str, float]:
 def _run_page(context: Any) -> str:
     run = context["dag_run"]
     return links.airflow_run(settings.load().airflow_url, run.dag_id, run.run_id)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _approved(use_case: str, context: Any, version: str, document: Evidence) -> Decision:

@@ -10,7 +10,7 @@ import msgspec
 from airflow.sdk import get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from lifecycle import settings
+from lifecycle import settings, task_links
 from lifecycle.alerts import Alert, send_once
 from lifecycle.evidence import cost
 from lifecycle.hooks import airflow_api, registry, targets
@@ -156,13 +156,13 @@ def read_verdict(tables: Any, night: str) -> "Verdict":
 
 @task
 def decide(use_case: str, nights: Sequence[str]) -> dict[str, str]:
-    """Write the note, send alerts, and return what to train (``{"run_id", "data"}``) or skip without a reason to."""
+    """Write the note, send alerts, and return what to train (``{"run_id", "data", "why"}``), or skip."""
     context: Any = get_current_context()
     tables = tables_path(use_case)
     verdicts = [read_verdict(tables, night) for night in nights]
     last = verdicts[-1]
     run = context["dag_run"]
-    airflow_api.set_run_note(run.dag_id, run.run_id, "\n".join(verdict.note for verdict in reversed(verdicts)))
+    airflow_api.tell(context, "\n".join(verdict.note for verdict in reversed(verdicts)))
     silent = any(verdict.status == "no records" for verdict in verdicts)
     up = service_is_up(use_case) if silent else False
     for verdict in verdicts:
@@ -173,12 +173,14 @@ def decide(use_case: str, nights: Sequence[str]) -> dict[str, str]:
             registry.mark_night(use_case, verdict.night, tags.ALERTS, text[:_TAG_LIMIT])
     used = metering.of_nights(context, use_case, len(verdicts), sum(verdict.records for verdict in verdicts))
     registry.mark_night(use_case, last.night, tags.COST, cost.sentence(used))
+    if kept := registry.run_of_night(use_case, last.night):
+        task_links.show(context["ti"], task_links.of_run(kept.info.experiment_id, kept.info.run_id))
     if not (wanted := [verdict for verdict in verdicts if verdict.retrain]):
         raise AirflowSkipException(last.note)
-    log.info(last.note)
     # Nights that were caught up together lead to one training, on the newest table.
     by_hand = f"__{run.run_id}" if context["params"].get("retrain") else ""
-    return {"run_id": f"retrain__{wanted[-1].night}{by_hand}", "data": last.data}
+    why = "; ".join(wanted[-1].reasons)
+    return {"run_id": f"retrain__{wanted[-1].night}{by_hand}", "data": last.data, "why": why}
 
 
 def alerts_of(use_case: str, verdict: "Verdict", *, service_up: bool) -> list[Alert]:

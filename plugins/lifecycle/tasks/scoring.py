@@ -73,7 +73,6 @@ def announce_scores(use_case: str, pinned: dict[str, Any]) -> dict[str, Any]:
     from training.batch.record import read_batch
 
     context: Any = get_current_context()
-    run = context["dag_run"]
     tables = tables_path(use_case)
     batch = read_batch(tables, date.fromisoformat(pinned["day"]))
     if batch is None or (batch.version, batch.bundle_digest) != (pinned["version"], pinned["bundle_digest"]):
@@ -83,7 +82,7 @@ def announce_scores(use_case: str, pinned: dict[str, Any]) -> dict[str, Any]:
             "the same date?"
         )
     used = metering.of_batch(context, batch.scored)
-    airflow_api.set_run_note(run.dag_id, run.run_id, f"{batch.note}\nCost: {cost.sentence(used)}")
+    airflow_api.tell(context, f"{batch.note}\nCost: {cost.sentence(used)}")
     extra = {"day": batch.day, "version": batch.version, "rows": batch.rows, "rejected": batch.rejected}
     context["outlet_events"][Asset(definitions.load(use_case).scores_asset)].extra = extra
     return extra

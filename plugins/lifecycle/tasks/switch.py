@@ -74,6 +74,4 @@ def _record(use_case: str, running: dict[str, str], action: str, mark: str) -> N
     text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
     registry.client().log_text(version.run_id, text, f"{tags.SWITCH_FOLDER}/{release_key(context)}.json")
     registry.set_tags(version, {tags.STOPPED: mark})
-    airflow_api.set_run_note(
-        run.dag_id, run.run_id, f"Version {version.version} {action} in production by {stop.by}: {stop.reason}"
-    )
+    airflow_api.tell(context, f"Version {version.version} {action} in production by {stop.by}: {stop.reason}")

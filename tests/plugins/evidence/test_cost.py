@@ -27,7 +27,7 @@ def test_without_prices_only_quantities_show():
     assert found.amount is None
     assert all(one.price is one.amount is None for one in found.used)
     assert cost.sentence(found) == (
-        "1,800 s of Databricks jobs, 36 vCPU s, 1.5 build minutes, 0.2 GB of logs, 1,200 records scored: "
+        "1,800 s of Databricks jobs, 36 vCPU s, 90 s of builds, 0.2 GB of logs, 1,200 records scored: "
         "no price in the settings"
     )
     assert cost.per_thousand(found) == ""
@@ -37,7 +37,7 @@ def test_with_prices_every_quantity_has_its_amount():
     found = cost.count(MEASURED, ALL, records=2000, served=True)
     amounts = {one.stage: (one.quantity, one.unit, one.amount) for one in found.used}
     assert amounts["training: tune"] == (1.0, "DBU", 0.5)
-    assert amounts["build_image"] == (1.5, "build minutes", pytest.approx(0.015))
+    assert amounts["build_image"] == (90.0, "s of builds", pytest.approx(0.015))
     assert amounts["deploy_staging"] == (36.0, "vCPU s", pytest.approx(0.0005))
     assert amounts["land_logs"] == (0.2, "GB of logs", pytest.approx(0.6))
     assert found.amount == pytest.approx(1.1155)

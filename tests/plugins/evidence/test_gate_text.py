@@ -292,7 +292,7 @@ def test_first_paragraph_says_what_is_unusual_and_until_when_an_answer_counts():
     assert "Unusual: low end is 0.8, which misses the limit of 0.82; Milliseconds is 7.2," in first
     assert "x failed in staging (x)" in first
     assert "drift is confirmed for x" in first
-    assert first.endswith("An answer counts until 2026-11-27 05:51 UTC; silence is a no.")
+    assert first.endswith("Without an answer by 2026-11-27 05:51 UTC this release is rejected.")
 
 
 def test_first_figure_of_the_evaluation_stays_the_first_in_evidence_that_was_stored():

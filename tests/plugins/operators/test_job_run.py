@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.providers.databricks.exceptions import DatabricksApiError
 from airflow.providers.databricks.hooks.databricks import RunState
 from airflow.sdk.exceptions import AirflowFailException
@@ -18,6 +19,7 @@ from lifecycle.operators.nightly_run import NightlyRunOperator
 from lifecycle.operators.preview_run import PreviewRunOperator
 from lifecycle.operators.training_run import TrainingRunOperator
 from lifecycle.task_ids import JOB_SECONDS
+from lifecycle.task_links import MlflowRun
 from lifecycle.tasks import publish
 from tests.support.airflow import USE_CASE, make_settings
 from tests.support.signing import make_key, required
@@ -316,6 +318,25 @@ def test_task_that_started_no_job_has_no_link_to_one(monkeypatch):
     (link,) = PreviewRunOperator.operator_extra_links
     monkeypatch.setattr("airflow.providers.databricks.operators.databricks.XCom.get_value", lambda **_: None)
     assert (link.name, link.get_link(None, ti_key=None)) == ("See Databricks Job Run", "")
+
+
+@pytest.mark.parametrize(
+    ("task_id", "asked"),
+    [
+        ("train_and_register", "announce_model_version"),
+        ("curate_and_judge", "decide"),
+        ("announce_model_version", "announce_model_version"),
+        ("promote", "promote"),
+    ],
+)
+def test_link_to_mlflow_beside_a_jobs_task_is_what_the_task_after_it_has_found(monkeypatch, task_id, asked):
+    """The task of a job asks MLflow nothing: beside it there was no link to the run that it made."""
+    monkeypatch.setattr(
+        "airflow.serialization.definitions.operatorlink.XComOperatorLink.get_link",
+        lambda self, operator, *, ti_key: f"{self.xcom_key} of {ti_key.task_id} in {ti_key.run_id}",
+    )
+    key = TaskInstanceKey("a_dag", task_id, "run-7", 2)
+    assert MlflowRun().get_link(None, ti_key=key) == f"link_mlflow_run of {asked} in run-7"
 
 
 def test_ended_job_leaves_what_it_has_written_in_the_log(monkeypatch, capsys):

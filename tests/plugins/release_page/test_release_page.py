@@ -1,6 +1,7 @@
 """The page Releases, over MLflow's own server; Airflow's side is given as the API answers it."""
 
 import asyncio
+import html
 import json
 import re
 import sys
@@ -8,6 +9,7 @@ import threading
 import uuid
 from datetime import UTC, date, datetime, timedelta
 from typing import ClassVar
+from urllib.parse import parse_qs
 
 import httpx
 import msgspec
@@ -180,8 +182,10 @@ def test_page_shows_places_candidate_history_and_drift(page, with_past):
     ):
         assert part in shown, part
     assert answer.text.count("<rect") == 30
+    assert "release it" not in shown, "its release waits for an answer"
+    assert re.search(r"(\d{4}-\d\d-\d\d):? \1", answer.text) is None, "a night's date once"
     assert "http://airflow/dags/attrition_release/runs/manual__4/tasks/await_approval/required_actions" in answer.text
-    assert re.search(r"http://mlflow/#/experiments/\d+/runs/[0-9a-f]{32}/artifacts", answer.text)
+    assert re.search(r"http://mlflow/#/experiments/\d+/runs/[0-9a-f]{32}/artifacts/plots\?", answer.text)
 
 
 def test_page_says_which_decision_is_unsigned_and_holds_the_others_to_the_public_keys(page, with_past, monkeypatch):
@@ -260,6 +264,7 @@ def test_airflow_api_down_is_said_and_the_registry_is_still_shown(page, with_pas
     assert answer.status_code == 200
     assert "Airflow's API cannot be read" in answer.text
     assert "What runs where" in answer.text
+    assert 'href="http://airflow/dags/attrition_release">release it</a>' in answer.text, "the candidate's way on"
 
 
 @pytest.mark.parametrize("below", ["", "/tools"])
@@ -454,6 +459,14 @@ def test_deadline_of_a_waiting_release_is_shown(page, with_past):
     assert "until 2026-11-27 05:51 UTC" in shown
 
 
+def test_candidate_and_champion_are_compared_in_mlflow_one_link_away(page, with_past):
+    (link,) = re.findall(r'href="(http://mlflow/#/compare-runs[^"]*)"', page.get("/releases").text)
+    asked = parse_qs(html.unescape(link).partition("?")[2])
+    challenger, champion = (registry.by_alias(USE_CASE, alias) for alias in (tags.CHALLENGER, tags.CHAMPION))
+    assert json.loads(asked["runs"][0]) == [challenger.run_id, champion.run_id]
+    assert asked["workflowType"] == ["machine_learning"]
+
+
 def test_versions_lead_to_the_registry_and_the_model_card_to_its_file(page, with_past):
     answer = page.get("/releases")
     name = settings.load().of(USE_CASE).model_name
@@ -466,7 +479,7 @@ def test_every_link_into_mlflow_opens_its_view_for_machine_learning(page, with_p
     """Without the parameter MLflow opens as a tool for generative AI, with traces and token usage."""
     found = re.findall(r'href="(http://mlflow[^"]*)"', page.get("/releases").text)
     assert len(found) > 5
-    assert [link for link in found if not link.endswith("?workflowType=machine_learning")] == []
+    assert [link for link in found if not re.search(r"(\?|&amp;)workflowType=machine_learning$", link)] == []
 
 
 def test_rollback_shows_version_and_person():
@@ -513,7 +526,7 @@ def test_cost_of_the_last_release_and_the_last_night_is_one_line(page, with_past
     finally:
         registry.client().delete_tag(newest.info.run_id, tags.COST)
     assert f"Night of {night}: 12 s of Databricks jobs: no price in the settings." in shown
-    assert re.search(r"Cost\. Release of version \d: 1\.5 build minutes: 0\.03 EUR\. Night", shown)
+    assert re.search(r"Cost\. Release of version \d: 90 s of builds: 0\.03 EUR\. Night", shown)
 
 
 def judged_week(client, number, figures, **more):
@@ -603,7 +616,7 @@ def test_evidence_is_a_page_that_people_read(page, with_past):
         preview=Preview(challenger="4", champion="3", impact=IMPACT),
         staging_report={"checks": [{"name": "golden answers", "passed": False, "detail": "<b>0.2 off</b>"}]},
         trial_report={**report(ready=False), "where": "in a container group of <qa>"},
-        drift=[evidence.Night(window="2026-11-01", verdict="2 fields drifted", confirmed="Age")],
+        drift=[evidence.Night(window="2026-11-01", verdict="2026-11-01: 2 fields drifted", confirmed="Age")],
         answer_by="2026-11-27T05:51:12+00:00",
         replaces=evidence.Running(version="3", image=document.image.reference),
     )
@@ -618,7 +631,7 @@ def test_evidence_is_a_page_that_people_read(page, with_past):
         "version 4 asks to replace version 3 in production.",
         "Known faults Python packages: no known fault in 24, advisories of 2026-11-20.",
         "Bundle signed by training (key abababababab) Image signed by builds (key cdcdcdcdcdcd)",
-        "silence is a no.",
+        "this release is rejected.",
         "Nothing has been decided yet",
         "0.861 (0.822 to 0.897)",
         "Share picked out Age: 0.380 (0.200 to 0.550)",
@@ -634,7 +647,7 @@ def test_evidence_is_a_page_that_people_read(page, with_past):
     ):
         assert part in shown, part
     assert f"runs/{fourth.run_id}/artifacts/evidence/release-4.json" in answer.text
-    assert "build_image 1.5 build minutes 0.02 EUR 0.03 EUR" in text_of(answer)
+    assert "build_image 90 s of builds 0.000333 EUR 0.03 EUR" in text_of(answer)
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert " style=" not in answer.text
 

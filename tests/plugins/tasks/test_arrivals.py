@@ -79,7 +79,7 @@ def test_event_starts_training_and_scoring_of_its_file(place):
             **by,
         },
     }
-    assert place.notes == ["New files, by 1 event(s): 2026-11-01.csv"]
+    assert place.notes == ["New files, by 1 event: 2026-11-01.csv"]
 
 
 def test_all_events_of_one_run_are_looked_at(place):

@@ -30,7 +30,14 @@ from training.registry import tags
 
 QUIET = Verdict(night="2026-11-02", status="quiet", champion="3", records=300, used=200, note="quiet night")
 DRIFTED = msgspec.structs.replace(
-    QUIET, night="2026-11-03", status="drifted", confirmed=("Age",), retrain=True, note="drift", data="/t/training/n"
+    QUIET,
+    night="2026-11-03",
+    status="drifted",
+    confirmed=("Age",),
+    retrain=True,
+    reasons=("drift of Age",),
+    note="drift",
+    data="/t/training/n",
 )
 
 USED = {("curate_and_judge", JOB_SECONDS): {"curate": 9.0, "judge": 3.0}, ("land_logs", "return_value"): {"bytes": 2e6}}
@@ -47,6 +54,9 @@ def night(tmp_path, monkeypatch):
     monkeypatch.setattr(alerts, "send", lambda alert: sent.append(alert) or True)
     monkeypatch.setattr(retraining, "service_is_up", lambda use_case: True)
     monkeypatch.setattr(registry, "mark_night", lambda use_case, night, tag, text: marked.update({(night, tag): text}))
+    kept = SimpleNamespace(info=SimpleNamespace(experiment_id="7", run_id="run-of-the-night"))
+    monkeypatch.setattr(registry, "run_of_night", lambda use_case, night: kept)
+    pushed = {}
 
     def run(*verdicts, **params):
         for verdict in verdicts:
@@ -55,11 +65,14 @@ def night(tmp_path, monkeypatch):
         context = {
             "params": params,
             "dag_run": SimpleNamespace(dag_id="attrition_retrain_nightly", run_id="r1"),
-            "ti": SimpleNamespace(xcom_pull=lambda task_ids, key="return_value": USED.get((task_ids, key))),
+            "ti": SimpleNamespace(
+                xcom_pull=lambda task_ids, key="return_value": USED.get((task_ids, key)),
+                xcom_push=lambda key, value: pushed.update({key: value}),
+            ),
         }
         return run_task(retraining.decide, context, USE_CASE, [verdict.night for verdict in verdicts])
 
-    return SimpleNamespace(decide=run, notes=notes, sent=sent, marked=marked)
+    return SimpleNamespace(decide=run, notes=notes, sent=sent, marked=marked, pushed=pushed)
 
 
 def test_quiet_night_skips_and_the_note_says_why(night):
@@ -73,10 +86,12 @@ def test_quiet_night_skips_and_the_note_says_why(night):
             tags.COST,
         ): "12 s of Databricks jobs, 0.002 GB of logs, 300 records scored: no price in the settings"
     }, "for the release page"
+    report = "http://mlflow/#/experiments/7/runs/run-of-the-night?workflowType=machine_learning"
+    assert night.pushed == {"link_mlflow_run": report}, "a link beside the task, also where it is skipped"
 
 
 def test_confirmed_drift_starts_one_training_run_named_after_the_night(night):
-    assert night.decide(DRIFTED) == {"run_id": "retrain__2026-11-03", "data": "/t/training/n"}
+    assert night.decide(DRIFTED) == {"run_id": "retrain__2026-11-03", "data": "/t/training/n", "why": "drift of Age"}
     assert [alert.kind for alert in night.sent] == ["drift"]
     assert night.marked["2026-11-03", tags.ALERTS] == "drift: Drift is confirmed over 2 nights: Age", "for the page"
 
@@ -108,7 +123,8 @@ def test_retraining_by_hand_is_named_after_the_run_too(night):
 
 def test_nights_that_were_caught_up_start_one_training_run_on_the_newest_table(night):
     later = msgspec.structs.replace(QUIET, night="2026-11-04", data="/t/training/newest")
-    assert night.decide(DRIFTED, later) == {"run_id": "retrain__2026-11-03", "data": "/t/training/newest"}
+    decided = night.decide(DRIFTED, later)
+    assert decided == {"run_id": "retrain__2026-11-03", "data": "/t/training/newest", "why": "drift of Age"}
 
 
 def test_missing_verdict_fails_and_says_what_to_check(night, tmp_path):
@@ -181,7 +197,7 @@ def test_decision_killed_between_two_alerts_sends_the_other_one_and_decides_the_
     with pytest.raises(Killed):
         night.decide(troubled)
     monkeypatch.setattr(alerts, "send", lambda alert: night.sent.append(alert) or True)
-    assert night.decide(troubled) == {"run_id": "retrain__2026-11-03", "data": "/t/training/n"}
+    assert night.decide(troubled)["run_id"] == "retrain__2026-11-03"
     assert [alert.kind for alert in night.sent] == ["drift", "quarantine"]
 
 

@@ -414,10 +414,12 @@ def test_week_without_a_reason_skips_and_one_with_a_reason_names_a_run_and_its_d
     layout.write_json(file, msgspec.to_builtins(quiet))
     with pytest.raises(AirflowSkipException, match="all well"):
         run(forecasting.decide_weeks, context("judged"), order)
-    poor = msgspec.structs.replace(quiet, confirmed=("WAPE",), retrain=True, note="poor")
+    poor = msgspec.structs.replace(quiet, confirmed=("WAPE",), retrain=True, note="poor", reasons=("WAPE of 3 weeks",))
     layout.write_json(file, msgspec.to_builtins(poor))
     decided = run(forecasting.decide_weeks, context("judged"), order)
-    assert decided == {"run_id": "retrain__2026-11-23", "data": "/in/sales.csv", "plan": "/in/plan.csv"}
+    assert decided == {
+        "run_id": "retrain__2026-11-23", "data": "/in/sales.csv", "plan": "/in/plan.csv", "why": "WAPE of 3 weeks"
+    }  # fmt: skip
     assert [alert.kind for alert in sent] == ["forecasts"]
 
 

@@ -304,7 +304,7 @@ def test_evidence_holds_every_item_and_fits_the_published_schema(model, request)
     assert stored["image"]["scan"] == SCAN
     assert stored["stage_seconds"] == {"build_image": 2.0}
     (built,) = stored["cost"]["used"]
-    assert (built["stage"], built["unit"], built["amount"]) == ("build_image", "build minutes", None)
+    assert (built["stage"], built["unit"], built["amount"]) == ("build_image", "s of builds", None)
     assert stored["replaces"] == running
     incomplete = {name: value for name, value in stored["evaluation"].items() if name != "thresholds"}
     with pytest.raises(jsonschema.ValidationError, match="'thresholds' is a required property"):
@@ -1004,3 +1004,26 @@ def test_protected_field_that_is_fed_is_unusual_and_both_sets_of_figures_are_sho
 
 def test_use_case_without_groups_has_no_table_of_gaps():
     assert gate_body.gaps_table(EVALUATION) is None
+
+
+def test_staging_runs_what_was_restored_since_then_and_not_since_its_own_release(model):
+    """The page said since 05:51, when a rejection had given staging that version back at 06:18."""
+    version = model.add()
+    long_ago = "2026-11-20T05:51:00+00:00"
+    registry.set_tags(version, {tags.STAGED_AT: long_ago})
+    run(release.record_staging_restored, context(), {"version": version.version, "image": image("aa")})
+    restored = registry.by_alias(USE_CASE, tags.STAGING)
+    assert (restored.version, restored.tags[tags.STAGED_AT] > long_ago) == (version.version, True)
+
+
+def test_first_tag_of_a_version_says_in_words_what_became_of_it(model):
+    """People had to find verdict, approval and date among a dozen tags with hashes."""
+    version = model.add()
+    registry.set_tags(version, {tags.APPROVAL: "rejected"})
+    assert registry.resolve(USE_CASE, version.version).tags[tags.ABOUT] == "evaluation passed; release rejected"
+    registry.set_tags(version, {tags.APPROVAL: "approved", tags.APPROVED_BY: "rita"})
+    registry.promote(USE_CASE, version, AA)
+    found = registry.resolve(USE_CASE, version.version).tags
+    released = found[tags.RELEASED_AT][:16].replace("T", " ")
+    assert found[tags.ABOUT] == f"evaluation passed; release approved by rita; came into production {released}"
+    assert min(found) == tags.ABOUT, "in the order in which MLflow lists them"

@@ -31,7 +31,7 @@ from training.evaluation.evaluate import Tuning, evaluate
 from training.evaluation.model_card import write_card
 from training.export.bundle import as_records, write_bundle
 from training.export.outliers import Outliers
-from training.export.own_features import check_convertible
+from training.export.own_steps import check_convertible
 from training.export.parity import TOLERANCE, check_parity, generate_rows
 from training.search.design import DesignMatrix
 from training.search.ensemble import Member, StackedEnsemble

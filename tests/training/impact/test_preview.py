@@ -245,7 +245,9 @@ def test_latest_request_about_somebody_counts_and_a_releases_own_does_not(bundle
     later = make_sample(7, 51)
     clients_ask(engine, bundles[1], tmp_path, later, client=RELEASE_CLIENT, request_id="verify", day=TODAY)
     found = read_records(engine, tmp_path / "tables", ATTRITION, TODAY)
-    assert (found.source, found.rows) == (f"the requests of {DAY}", 20), "a day with the release's own alone is none"
+    assert (found.source, found.rows) == (f"the requests of {DAY}", 20), (
+        "a day with the release's own requests alone does not count"
+    )
     incomes = dict(zip(found.columns[KEY], found.columns["MonthlyIncome"], strict=True))
     assert [incomes[key] for key in people[KEY].head(5)] == [5_000] * 5
     assert read_records(engine, tmp_path / "tables", ATTRITION, DAY - timedelta(days=1)) is None, "of later days none"

@@ -105,7 +105,7 @@ FORMS = {
     "another statement": lambda found: found.update(_type="other"),
     "another digest of all": lambda found: found["subject"][0].update(digest={"sha256": "00" * 32}),
     "no digest of all": lambda found: found["subject"][0].update(digest={}),
-    "digest that is none": lambda found: found["predicate"]["resources"][0].update(digest="zz"),
+    "digest that is not hexadecimal": lambda found: found["predicate"]["resources"][0].update(digest="zz"),
     "a file twice": lambda found: found["predicate"]["resources"].append(found["predicate"]["resources"][0]),
     "another algorithm": lambda found: found["predicate"]["resources"][0].update(algorithm="blake3"),
     "shards": lambda found: found["predicate"]["serialization"].update(method="shards"),

@@ -1,17 +1,21 @@
-"""The classifier of a use case with own features as one ONNX graph: design columns, transformer, model.
+"""The classifier of a use case with own features, or with a model of its own, as one ONNX graph.
 
-The columns of a design are written out as nodes, the graph that skl2onnx makes of the transformer is put behind them,
-and the model takes what comes out. So the server needs no line of the use case's code, and no scikit-learn.
+The columns of a design are written out as nodes, and what stands behind them follows step by step: the graph that
+skl2onnx makes of the transformer, then the model, by the project's own export where that knows it and by skl2onnx
+otherwise. So the server needs no line of the use case's code, and no scikit-learn.
 """
+
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
 
 from serving.scoring.runtime import open_session
-from training.export.classifier import constant_and_trees
+from training.export.classifier import TREES, constant_and_trees
 from training.export.onnx_graph import INPUT, OPSETS, Graph
 from training.export.transformers import CONVERTERS, SHAPES
 from training.search.design import DesignMatrix
@@ -20,15 +24,22 @@ from training.search.features import FeaturesError, OwnFeatures
 from training.search.space import SearchSpace
 
 
-def classifier_with_own_features(ensemble: StackedEnsemble) -> bytes:
+def classifier_in_steps(ensemble: StackedEnsemble) -> bytes:
     """The ONNX model of a fitted ensemble: input ``X``, output ``probability`` ``[n, 1]``.
 
-    Raises ``FeaturesError`` for a transformer that does not convert, ``TypeError`` for a model that is not known.
+    Raises ``FeaturesError`` for a step that does not convert.
     """
     graph = Graph("classifier")
     constant, sums = ensemble.bias, []
-    for member, (design, own, model) in zip(ensemble.members, ensemble.pipelines_, strict=True):
-        features = _features(graph, design, own)
+    for member, pipeline in zip(ensemble.members, ensemble.pipelines_, strict=True):
+        design, *steps = [step for _, step in pipeline.steps]
+        own = steps.pop(0) if isinstance(steps[0], OwnFeatures) else None
+        features = _features(graph, design, own) if own else _columns(graph, design)
+        model = steps[0]
+        if len(steps) > 1 or not isinstance(model, (LogisticRegression, *TREES)):
+            probability = _probability(graph, steps, features)
+            sums.append(graph.node("Mul", probability, graph.constant([[member.weight]])))
+            continue
         if isinstance(model, LogisticRegression):
             constant += member.weight * float(model.intercept_[0])
             slopes = graph.constant(member.weight * model.coef_.T, np.float64)
@@ -49,35 +60,51 @@ def check_convertible(space: SearchSpace, x: NDArray[np.float32], y: NDArray[np.
     ``x`` are encoded rows ``[n, features]``, ``y`` their outcomes.
     """
     for parameters in space.starting_points:
-        design, own = space.build(parameters, seed)[:-1].fit(x, y)
+        design, own = space.build(parameters, seed)[:2].fit(x, y)
         _features(Graph("features"), design, own)
 
 
+def _columns(graph: Graph, design: DesignMatrix) -> str:
+    """The design matrix, float32 ``[n, columns]``."""
+    return _linear_columns(graph, design) if design.linear else _tree_columns(graph, design)
+
+
 def _features(graph: Graph, design: DesignMatrix, own: OwnFeatures) -> str:
-    """What the model gets, float32 ``[n, features]``."""
-    columns = _linear_columns(graph, design) if design.linear else _tree_columns(graph, design)
-    model = _converted(own, len(design.asked_) + len(design.knots_ if design.linear else design.number_columns_))
-    return graph.cast(graph.graft(model, graph.cast(columns, TensorProto.DOUBLE)))
+    """What the transformer makes of the design matrix, float32 ``[n, features]``."""
+    width = len(design.asked_) + len(design.knots_ if design.linear else design.number_columns_)
+    model = _converted(own.transformer, width, "the transformer of features.py")
+    return graph.cast(graph.graft(model, graph.cast(_columns(graph, design), TensorProto.DOUBLE)))
 
 
-def _converted(own: OwnFeatures, columns: int) -> onnx.ModelProto:
-    """The transformer as ONNX, in float64: rounded as scikit-learn rounds, no value changes sides at a tree's cut."""
-    # Imported here: it takes seconds, and only use cases with own features need it.
+def _probability(graph: Graph, steps: list[Any], features: str) -> str:
+    """What a model that the project's own export does not know says of the positive outcome, float32 ``[n, 1]``."""
+    pipeline = Pipeline([(f"step{number}", step) for number, step in enumerate(steps)])
+    options = {id(pipeline): {"zipmap": False}}
+    model = _converted(pipeline, steps[0].n_features_in_, "the pipeline of search.py", options=options)
+    # The first output is the label, the second the probabilities of both outcomes.
+    both = graph.graft(model, graph.cast(features, TensorProto.DOUBLE), output=1)
+    return graph.cast(graph.node("Gather", both, graph.constant([1], np.int64), axis=1))
+
+
+def _converted(fitted: Any, columns: int, whose: str, **more: Any) -> onnx.ModelProto:
+    """A fitted step as ONNX, in float64: rounded as scikit-learn rounds, no value changes sides at a tree's cut."""
+    # Imported here: it takes seconds, and only use cases with steps of their own need it.
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import DoubleTensorType
 
     try:
         model: onnx.ModelProto = convert_sklearn(
-            own.transformer,
+            fitted,
             initial_types=[("columns", DoubleTensorType([None, columns]))],
             target_opset=OPSETS,
             custom_conversion_functions=CONVERTERS,
             custom_shape_calculators=SHAPES,
+            **more,
         )
         open_session(model.SerializeToString())
     except Exception as error:  # converters raise whatever they like
         raise FeaturesError(
-            f"the transformer of features.py does not convert to ONNX in float64: {own.transformer}: {error}. Use one "
+            f"{whose} does not convert to ONNX in float64: {fitted}: {error}. Use one "
             "that does (docs/your-model.md names some). Nothing is registered"
         ) from error
     return model

@@ -34,8 +34,9 @@ _WAIT_SECONDS = 5.0
 _BACK_SECONDS = 600.0
 _LOOK_SECONDS = 1.0
 """Between two looks at a folder or an empty Storage queue."""
-_TOLD_SECONDS = 15.0
-"""For how long a told file waits to be acknowledged. A watcher whose DAG was just unpaused is there by then."""
+_TOLD_SECONDS = 30.0
+"""For how long a told file waits to be acknowledged. Airflow watches for a DAG that was unpaused when it next reads the
+DAG's file: after as long, by default."""
 
 
 class BrokerError(ValueError):

@@ -73,39 +73,46 @@ monitoring: setup ## Render the dashboards and alerts of Azure Monitor (USE_CASE
 
 # Of all plugins that packages bring, those that these tests use: to load the others, and to rewrite the packages that
 # bring them as pytest does, takes every worker two seconds.
-test test-stack: export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
-test test-stack: export PYTEST_PLUGINS := xdist.plugin,pytest_timeout,_hypothesis_pytestplugin
+OF_PYTEST := test test-stack test-network test-tools test-kubernetes test-docker test-azurite test-postgres test-image-env \
+	test-reasons test-client test-browser test-bus azure-check
+$(OF_PYTEST): export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
+$(OF_PYTEST): export PYTEST_PLUGINS := xdist.plugin,pytest_timeout,_hypothesis_pytestplugin
+
+# $(call marked,NAME): the files with tests of a marker. To collect all of the others takes as long as many a suite.
+marked = $$(grep -rl --include='test_*.py' 'mark\.$(1)' tests)
+# A file is one worker's, in the order of tests/support/collection.py.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 
 test: setup ## The tests that need nothing but Python, in a few minutes (ARGS="-k name" picks)
-	$(RUN) -m pytest -m "not (stack or $(NEEDS_MORE))" -n 3 --dist loadfile $(ARGS)
+	$(RUN) -m pytest -m "not (stack or $(NEEDS_MORE))" -n 3 $(BY_FILE) $(ARGS)
 
 test-stack: setup ## Tests that start real servers and wait for them; they need nothing but Python either
-	$(RUN) -m pytest -m "stack and not ($(NEEDS_MORE))" -n 2 --dist loadfile $(ARGS)
+	$(RUN) -m pytest -m "stack and not ($(NEEDS_MORE))" -n 2 $(BY_FILE) $(call marked,stack) $(ARGS)
 
 test-network: setup ## Set-up where Python or uv is missing, and the lock for other systems; asks the package registry
-	$(RUN) -m pytest -m network -n 2 $(ARGS)
+	$(RUN) -m pytest -m network -n 2 $(call marked,network) $(ARGS)
 
 KQL_MODULES := .venv-kql/node_modules
 test-tools: setup ## Manifests by kubectl, rules by promtool, what `make lint` runs, queries by Microsoft's parser (npm, below .venv-kql)
 	@$(call apart,.venv-lint,requirements-lint.txt)
 	@[ -d $(KQL_MODULES)/@kusto/language-service-next ] || \
 	  npm install --silent --no-save --no-audit --no-fund --prefix .venv-kql @kusto/language-service-next@12.4.1
-	KQL_MODULES=$(CURDIR)/$(KQL_MODULES) LINT_TOOLS=$(CURDIR)/$(LINT) $(RUN) -m pytest -m "tools and not kubernetes" -n 2 $(ARGS)
+	KQL_MODULES=$(CURDIR)/$(KQL_MODULES) LINT_TOOLS=$(CURDIR)/$(LINT) $(RUN) -m pytest -m "tools and not kubernetes" -n 2 $(call marked,tools) $(ARGS)
 
 # Whole releases beside single steps, which have a namespace of their own.
 test-kubernetes: setup ## The release on a real cluster (KUBECONFIG) with a Docker engine
-	$(RUN) -m pytest -m kubernetes -n 2 --dist loadfile $(ARGS)
+	$(RUN) -m pytest -m kubernetes -n 2 $(BY_FILE) $(call marked,kubernetes) $(ARGS)
 
 golden: setup ## Write the checked-in renders of pods and manifests again; look at the difference before you commit
 	RENEW_GOLDEN=1 $(RUN) -m pytest tests/k8s tests/plugins/operators -k checked_in $(ARGS)
 
 test-docker: setup ## Tests that build and run images
-	$(RUN) -m pytest -m "docker and not kubernetes" $(ARGS)
+	$(RUN) -m pytest -m "docker and not kubernetes" $(call marked,docker) $(ARGS)
 
 AZURITE := .venv-azurite/node_modules/.bin/azurite
 test-azurite: setup ## Tests against Azurite, which npm installs below .venv-azurite
 	@[ -x $(AZURITE) ] || npm install --silent --no-save --no-audit --no-fund --prefix .venv-azurite azurite@3.37.0
-	AZURITE=$(AZURITE) $(RUN) -m pytest -m azurite $(ARGS)
+	AZURITE=$(AZURITE) $(RUN) -m pytest -m azurite $(call marked,azurite) $(ARGS)
 
 SPARK := .venv-spark/bin/python
 test-spark: setup ## Tests on local Spark, in an environment of its own (requirements-spark.txt; needs Java)
@@ -119,7 +126,7 @@ test-spark: setup ## Tests on local Spark, in an environment of its own (require
 IMAGE_ENV := .venv-image/bin/python
 test-image-env: setup ## The server's tests, and the long fuzz of its HTTP, with the image's own requirements
 	@$(call beside,.venv-image,serving/requirements.txt)
-	$(IMAGE_ENV) -m pytest -m "not docker and not client" -n 2 --dist loadfile tests/serving $(ARGS)
+	$(IMAGE_ENV) -m pytest -m "not docker and not client" -n 2 $(BY_FILE) tests/serving $(ARGS)
 
 # The package shap comes first, and what else the tests need from the environment beside it.
 REASONS_ENV := .venv-reasons/bin/python
@@ -147,7 +154,7 @@ pictures: setup ## Take the pictures of gate and page again, from the stack that
 BUS_ENV := .venv-bus/bin/python
 test-bus: setup ## Events through Azure's own Service Bus client and a double of the bus, in an environment of its own (requirements-bus.txt; needs gcc)
 	@$(call beside,.venv-bus,requirements-bus.txt)
-	$(BUS_ENV) -m pytest -m bus $(ARGS)
+	$(BUS_ENV) -m pytest -m bus $(call marked,bus) $(ARGS)
 
 # Beside the policies, what is planted in copies: a misspelling, a public container, a right too many.
 AZURE := .venv-azure/bin
@@ -179,7 +186,7 @@ azure-schemas: setup ## Extract the providers' schemas again (infrastructure/sch
 	  $(SCHEMAS)/node_modules/@cdktn/provider-databricks/.jsii
 
 test-postgres: setup ## Tests with Airflow on PostgreSQL
-	$(RUN) -m pytest -m postgres $(ARGS)
+	$(RUN) -m pytest -m postgres $(call marked,postgres) $(ARGS)
 
 bench-curation: setup ## Curation beside pandas at 0.1, 1 and 10 million log lines (LINES="100000 1000000" ARGS=--full)
 	$(RUN) -m benchmarks.curation $(if $(LINES),--lines $(LINES)) $(ARGS)

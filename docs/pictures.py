@@ -33,8 +33,8 @@ _GATE_SECONDS = 240.0
 """For build, staging and verification on a busy machine."""
 _DRAWN_MS = 3_000.0
 """For the graph to move to its place."""
-_PAGE_MS = 60_000.0
-"""For a page of a server that has just started."""
+PAGE_MS = 60_000.0
+"""For a page of a server that has just started, or of a machine that is busy."""
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def browser() -> Iterator[Browser]:
 
 def sign_in(page: Page, stack: Stack) -> None:
     """Sign in to Airflow as its administrator."""
-    page.set_default_timeout(_PAGE_MS)
+    page.set_default_timeout(PAGE_MS)
     page.goto(f"{stack.airflow_url}/auth/login")
     page.fill("input[name=username]", stack.credentials.airflow_user)
     page.fill("input[name=password]", stack.credentials.airflow_password)

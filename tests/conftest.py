@@ -3,6 +3,7 @@
 No test is skipped, on any machine: what needs more than Python has a marker, and a target of the Makefile.
 """
 
+import gc
 import importlib.util
 import os
 import shutil
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.collection import longest_first, names_its_markers
 
 ROOT = Path(__file__).resolve().parents[1]
 DEBIAN = {
@@ -91,6 +94,27 @@ def pytest_configure() -> None:
     from hypothesis import settings
 
     settings.load_profile("ci")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What the tests' modules import stays: the garbage collector has no need to look through it again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    names_its_markers(item)
+
+
+@pytest.hookimpl(trylast=True)  # what was not selected is left out by then
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    longest_first(items)
 
 
 def pytest_unconfigure() -> None:

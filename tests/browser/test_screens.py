@@ -78,8 +78,11 @@ def chromium():
 @pytest.fixture(scope="module")
 def page(chromium, stack):
     """A page of somebody who is signed in."""
-    from docs.pictures import SIZE, sign_in
+    from playwright.sync_api import expect
 
+    from docs.pictures import PAGE_MS, SIZE, sign_in
+
+    expect.set_options(timeout=PAGE_MS)
     opened = chromium.new_page(viewport=SIZE)
     sign_in(opened, stack)
     return opened

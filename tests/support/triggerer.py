@@ -52,8 +52,13 @@ class Triggerer:
         self.stored.append(payload)
 
     async def __aenter__(self) -> "Triggerer":
-        self._tasks = [asyncio.create_task(self._run(number, one)) for number, one in enumerate(self._watchers)]
+        for one in self._watchers:
+            self.begin(one)
         return self
+
+    def begin(self, one: ArrivalTrigger) -> None:
+        """One more watcher, beside those that listen already."""
+        self._tasks.append(asyncio.create_task(self._run(len(self._tasks), one)))
 
     async def __aexit__(self, *_: Any) -> None:
         for task in self._tasks:

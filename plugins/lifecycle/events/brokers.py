@@ -7,6 +7,8 @@ queue ``<name>-poison``. ``fs``: no queue, the watched folders of this machine t
 import asyncio
 import base64
 import binascii
+import math
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,6 +34,9 @@ _WAIT_SECONDS = 5.0
 _BACK_SECONDS = 600.0
 _LOOK_SECONDS = 1.0
 """Between two looks at a folder or an empty Storage queue."""
+_TOLD_SECONDS = 30.0
+"""For how long a told file waits to be acknowledged. Airflow watches for a DAG that was unpaused when it next reads the
+DAG's file: after as long, by default."""
 
 
 class BrokerError(ValueError):
@@ -218,27 +223,46 @@ def _decoded(content: str) -> bytes:
 
 
 class Folders:
-    """The watched folders of this machine: each new version of a file is a message. There is nothing to acknowledge.
+    """The watched folders of this machine: each new version of a file is a message, until it is acknowledged.
 
     What came shortly before is told too, for the DAG may just have been unpaused; the sweep knows the rest.
     """
 
+    def __init__(self) -> None:
+        self._done: set[tuple[str, str]] = set()
+        self._told: dict[tuple[str, str], tuple[int, float]] = {}
+        """How often a file was told that is not acknowledged yet, and when last (``time.monotonic``)."""
+
     async def messages(self) -> AsyncIterator[Message]:
         since = datetime.now(UTC) - timedelta(seconds=_BACK_SECONDS)
-        known = {file.key for _, _, file in await asyncio.to_thread(_look) if file.age[0] < since}
+        old = [(subjects, file.key) for _, subjects, file in await asyncio.to_thread(_look) if file.age[0] < since]
+        self._done.update(old)
         while True:
             seen = await asyncio.to_thread(_look)
             for feed, subjects, file in seen:
-                if file.key not in known:
-                    yield Message(file.key, _told(feed, subjects, file), 1, None)
-            known = {file.key for _, _, file in seen}
+                handle = (subjects, file.key)
+                if deliveries := self._next_delivery(handle):
+                    yield Message(file.key, _told(feed, subjects, file), deliveries, handle)
+            there = {(subjects, file.key) for _, subjects, file in seen}
+            self._done &= there
+            self._told = {handle: told for handle, told in self._told.items() if handle in there}
             await asyncio.sleep(_LOOK_SECONDS)
 
+    def _next_delivery(self, handle: tuple[str, str]) -> int:
+        """The number of the delivery that is due now, from 1; 0 where none is."""
+        deliveries, when = self._told.get(handle, (0, -math.inf))
+        now = time.monotonic()
+        if handle in self._done or now - when < _TOLD_SECONDS:
+            return 0
+        self._told[handle] = deliveries + 1, now
+        return deliveries + 1
+
     async def done(self, message: Message) -> None:
-        """Nothing to do: a file stays where it is."""
+        self._done.add(message.handle)
 
     async def put_aside(self, message: Message, reason: str) -> None:
-        """Nothing to do: a file stays where it is."""
+        """There are no dead letters: a file stays where it is."""
+        self._done.add(message.handle)
 
     async def close(self) -> None:
         """Nothing to do: no connection was made."""

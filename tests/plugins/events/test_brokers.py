@@ -89,3 +89,44 @@ def test_dropped_file_is_told_once_it_is_whole_and_each_version_once(bronze):
     assert [one["name"] for one in stored] == ["just-before.csv", "rows.csv", "rows.csv"]
     assert stored[1]["version"] != stored[2]["version"]
     assert {one["version"] for one in stored[2:]} == {files.local_version(bronze / "rows.csv")}
+
+
+@pytest.fixture
+def others(bronze, monkeypatch, caplog):
+    """A watcher that wants nothing of the folder, such as another use case's; what is not taken comes again soon."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(brokers, "_TOLD_SECONDS", 0.05)
+    return ArrivalTrigger(QUEUE, "data", USE_CASE, f"{bronze}-of-another/")
+
+
+def test_file_that_is_told_before_its_watcher_listens_comes_again(bronze, others, caplog, monkeypatch):
+    """Somebody unpauses the DAG of a second use case and drops a file: it once waited for the sweep."""
+    monkeypatch.setattr(trigger, "_MOST_WAITS", 10_000)
+    (bronze / "rows.csv").write_text("a\n")
+
+    async def drop():
+        async with Triggerer(others) as triggerer:
+            await triggerer.until(lambda: "is not stored everywhere yet" in caplog.text)
+            triggerer.begin(ArrivalTrigger(QUEUE, "data", USE_CASE, f"{bronze}/"))
+            await triggerer.until(lambda: triggerer.stored)
+            return triggerer.stored
+
+    assert {one["name"] for one in asyncio.run(drop())} == {"rows.csv"}
+
+
+def test_file_that_nobody_waits_for_is_let_go_after_some_deliveries(bronze, others, caplog):
+    """The DAG is paused: the sweep finds the file when it is not any more."""
+
+    def let_go():
+        return sum("nobody listens for" in record.message for record in caplog.records)
+
+    async def drop():
+        async with Triggerer(others) as triggerer:
+            for number in (1, 2):
+                (bronze / f"{number}.csv").write_text("a\n")
+                await triggerer.until(lambda number=number: let_go() >= number)
+            return triggerer.stored
+
+    assert asyncio.run(drop()) == []
+    assert let_go() == 2, "each once"
+    assert sum("comes again" in record.message for record in caplog.records) == 2 * (trigger._MOST_WAITS - 1)

@@ -102,6 +102,8 @@ def test_good_token_names_the_application(published: KeyServer) -> None:
     now = int(time.time())  # of a clock that goes half a minute before ours, and of one that goes after
     for skewed in ({"iat": now + 30, "nbf": now + 30}, {"exp": now - 30}):
         assert known.client(f"Bearer {published.token(**skewed)}") == APPLICATION
+    with pytest.raises(TokenRefused):
+        known.client(f"Bearer {published.token(exp=now - 120)}")
     assert published.asked == 1
 
 
@@ -113,7 +115,6 @@ def test_good_token_names_the_application(published: KeyServer) -> None:
         {"iss": "https://sts.windows.net/another/"},
         {"tid": "another"},
         {"exp": 1},
-        {"exp": int(time.time()) - 120},
         {"nbf": 32_503_680_000},  # the year 3000
         {"tid": None},
         {"exp": None},

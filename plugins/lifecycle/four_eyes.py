@@ -5,8 +5,7 @@ and id and name of who answers a question. So people are compared by all that is
 
 A run that new files started has been asked for by whoever wrote them, and storage does not tell Airflow who that was,
 neither in an event nor in a listing. So everybody who may write there (``data_writers``) counts as the one who asked.
-That holds for what the nightly run on its schedule has led to as well: outcomes would otherwise only have to wait for
-it.
+That holds as well for what the nightly run on its schedule has led to: otherwise outcomes need only wait for it.
 """
 
 from collections.abc import Iterable

@@ -76,7 +76,7 @@ def test_settings_are_those_that_the_collector_knows():
     assert list(misfits(SETTINGS, REFERENCE)) == []
 
 
-@pytest.mark.parametrize("where", members(SETTINGS), ids=".".join)
+@pytest.mark.parametrize("where", list(members(SETTINGS)), ids=".".join)
 def test_misspelt_setting_is_found(where):
     planted = copy.deepcopy(SETTINGS)
     holder = planted

@@ -107,8 +107,8 @@ class Scoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     extras: tuple[Literal["entra", "otlp"], ...] = ()
     """Optional requirements of the images: `entra` for `SCORING_AUTH=entra`, `otlp` for the export of spans."""
     leave_out: tuple[Literal["ingress", "autoscaling", "disruption-budget", "traces"], ...] = ()
-    """Parts of ``k8s/components`` that the clusters lack. ``replicas`` is used only without autoscaling; ``traces`` is the
-    collector that images with `otlp` send their spans to."""
+    """Parts of ``k8s/components`` that the clusters lack. ``replicas`` is used only without autoscaling; ``traces`` is
+    the collector that images with `otlp` send their spans to."""
 
 
 class Signing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,6 +6,7 @@ are installed too, the last version with models of what Storage's events say.
 
 import base64
 import contextlib
+import copy
 import functools
 import hashlib
 import importlib.metadata
@@ -91,8 +92,9 @@ def _vault_requests() -> dict[str, Any]:
 
     class Led(RequestsTransport):
         def send(self, request: Any, **options: Any) -> Any:
-            request.url = request.url.replace(VAULT, double.url)
-            return super().send(request, **options)
+            led = copy.copy(request)  # the client looks at its own again, at the challenge
+            led.url = request.url.replace(VAULT, double.url)
+            return super().send(led, **options)
 
     with serving(functools.partial(vault_answer, place=VAULT), vault_challenge) as double:
         options: Any = {"credential": SimpleNamespace(get_token=get_token), "api_version": VAULT_API}

@@ -12,7 +12,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from lifecycle import builders
 from lifecycle.builders import BuildError, WrongModelError
-from lifecycle.builders.context import build_arguments, sbom_digest, write_context
+from lifecycle.builders.context import EXTRAS_FILE, build_arguments, sbom_digest, write_context
 from tests.support.bundles import make_bundle
 from tests.support.images import build_image, bundle_builder, inputs_of
 from training.registry.content import folder_digest
@@ -68,6 +68,8 @@ def test_release_file_and_bill_of_materials_tell_the_extras(bundles, tmp_path):
     assert build_arguments(inputs, laid_out(inputs, bundles[0], tmp_path / "with"))["SCORING_EXTRAS"] == "entra,otlp"
     assert build_arguments(plain, laid_out(plain, bundles[0], tmp_path / "without"))["SCORING_EXTRAS"] == ""
     assert json.loads((tmp_path / "with" / "release.json").read_text())["extras"] == ["entra", "otlp"]
+    for name, extras in (("with", "entra\notlp\n"), ("without", "")):
+        assert (tmp_path / name / EXTRAS_FILE).read_text() == extras, "what deploy.sh reads"
     listed = {name: packages_of(tmp_path / name / "sbom.json") for name in ("with", "without")}
     assert {"pyjwt", "cryptography", "opentelemetry-sdk"} <= listed["with"] - listed["without"]
     assert listed["without"] < listed["with"]

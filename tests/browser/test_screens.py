@@ -150,7 +150,8 @@ def test_page_can_be_read_and_fits_its_window(themed, stack, gate, which):
 
 
 def test_airflow_shows_the_page_in_its_own_theme(themed, stack):
-    themed.goto(f"{stack.airflow_url}/plugin/model_releases")
+    themed.goto(stack.airflow_url)
+    themed.get_by_text("Releases").first.click()
     frame = themed.frame_locator("iframe")
     frame.get_by_role("heading", name="Releases").first.wait_for()
     assert frame.locator("html").get_attribute("data-theme") == themed.evaluate("localStorage.getItem('theme')")

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+from sklearn.preprocessing import KBinsDiscretizer, StandardScaler
 
 from serving.scoring.bundle import Bundle
 from tests.support.bundles import make_dataset
@@ -69,12 +69,12 @@ def test_model_that_docs_name_is_exported_exactly(name, dataset, tmp_path):
     assert np.ptp(ensemble.predict_proba(dataset.x)[:, 1]) > 0.1
 
 
-def products():
-    return PolynomialFeatures(2, interaction_only=True, include_bias=False)
+def intervals():
+    return KBinsDiscretizer(4, strategy="uniform")
 
 
 def test_own_features_and_an_own_model_go_together(dataset, tmp_path):
-    ensemble = made(dataset, *STEPS["network"], STARTING_POINTS[1], make_features=products)
+    ensemble = made(dataset, *STEPS["network"], STARTING_POINTS[1], make_features=intervals)
     outliers = Outliers(SEED).fit(dataset.x)
     write_bundle(tmp_path, "own", ensemble, outliers, dataset)
     assert check_parity(tmp_path, ensemble, outliers, dataset.x, 1).probability <= TOLERANCE

@@ -243,7 +243,7 @@ def _drift(nights: list[Night], period: str) -> str:
 
 def _digests(evidence: Evidence, page: str, card: str, glossary: str) -> str:
     """One line: what is approved, short; the page has all of it."""
-    replaced = f" replaces {code(_short(evidence.replaces.image))}" if evidence.replaces else ""
+    replaced = f" for {code(_short(evidence.replaces.image))}" if evidence.replaces else ""
     commit, changed, _ = evidence.model.git_revision.partition("+")
     revision = f"{commit[:12]}{changed and '+changes'}"
     return (

@@ -86,11 +86,11 @@ def page(chromium, stack):
 
 
 @pytest.fixture(scope="module")
-def gate(airflow):
+def gate(airflow, stack):
     """The run of a release that waits at its gate."""
     from docs.pictures import waiting_gate
 
-    with waiting_gate(airflow, USE_CASE) as run_id:
+    with waiting_gate(airflow, stack, USE_CASE) as run_id:
         yield run_id
 
 

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
+from embedded.addresses import Addresses
 from embedded.airflow_client import Airflow
+from embedded.demo.scoring import Scoring
 from embedded.environment import ROOT, Stack
 from training.use_case import UseCase, load
 
@@ -70,10 +72,14 @@ def airflow_of(stack: Stack) -> Airflow:
 
 
 @contextmanager
-def waiting_gate(airflow: Airflow, use_case: UseCase) -> Iterator[str]:
-    """The run of a release of version 1 that waits for its answer; rejected at the end."""
+def waiting_gate(airflow: Airflow, stack: Stack, use_case: UseCase) -> Iterator[str]:
+    """The run of a release of the champion's version that waits for its answer; rejected at the end."""
+    url, key = Addresses(stack).url(use_case.name, "production"), stack.credentials.api_keys["production"]
+    version = Scoring(url, key).version() if url else None
+    if version is None:
+        sys.exit(f"no version of {use_case.name} is in production: call `make demo APPROVE=yes` first")
     run_id = f"pictures__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
-    airflow.trigger(use_case.release_dag, run_id, {"version": 1, "note": "the figures of spring"})
+    airflow.trigger(use_case.release_dag, run_id, {"version": int(version), "note": "the figures of spring"})
     _await(airflow, use_case, run_id, lambda run, gate: gate == "awaiting_input", "come to its gate")
     try:
         yield run_id
@@ -116,7 +122,7 @@ def main() -> None:
     with browser() as chromium:
         page = chromium.new_page(viewport=SIZE)
         sign_in(page, stack)
-        with waiting_gate(airflow, use_case) as run_id:
+        with waiting_gate(airflow, stack, use_case) as run_id:
             gate_page(page, airflow, use_case, run_id)
             page.evaluate(_HIDE, [str(ROOT), "~/lifecycle"])
             page.screenshot(path=IMAGES / "gate.png")

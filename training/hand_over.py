@@ -44,6 +44,8 @@ def keep_data(
     began = datetime.now(UTC)
     run = tracker.start(
         {
+            # MLflow lists a run's tags in the order in which they were first written.
+            tags.ABOUT: "under way, or given up before the evaluation",
             tags.DATA_DIGEST: digest,
             tags.GIT_REVISION: config.git_revision,
             tags.CODE_HASH: config.code_hash,

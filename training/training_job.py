@@ -58,7 +58,7 @@ def register(config: JobConfig, run_key: str) -> None:
             tags.GIT_REVISION: config.git_revision,
             tags.CODE_HASH: config.code_hash,
         }
-        version_tags[tags.ABOUT] = tags.about(version_tags)
+        version_tags = {tags.ABOUT: tags.about(version_tags), **version_tags}
         with tempfile.TemporaryDirectory() as scratch:
             bundle = tracker.fetch(run, BUNDLE, Path(scratch))
             arguments = _of_kind("model_arguments", load(config.use_case))

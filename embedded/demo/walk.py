@@ -346,7 +346,7 @@ class Demo:
         self._console.print(f"[bold green]Done.[/] {self._use_case.name} in production {outcome}.")
         self._closing = [
             f"Look at it:  {links.releases_page(self._stack.airflow_url, self._use_case.name)}",
-            "Go on:       docs/getting-started.md (score, drop outcomes, close a night, roll back)",
+            "Go on:       docs/getting-started.md (score, outcomes, a night, roll back)",
             "Stop it:     make down (make up starts it again; make status says how it stands)",
         ]
         return 0

@@ -60,7 +60,7 @@ class Verification:
         client.close()
         if fault := fault_in(self.examples, members("POST /predict with the examples", status, body)):
             raise Failed(fault)
-        return f"{len(self.examples['records'])} answers within {TOLERANCE:g} of the registered model's"
+        return f"{len(self.examples['records'])} answers within {TOLERANCE:f} of the registered model's"
 
     def contract_is_kept(self) -> str:
         """A record without a field that the contract requires is refused with 422."""

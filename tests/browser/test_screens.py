@@ -89,11 +89,11 @@ def page(chromium, stack):
 
 
 @pytest.fixture(scope="module")
-def gate(airflow):
+def gate(airflow, stack):
     """The run of a release that waits at its gate."""
     from docs.pictures import waiting_gate
 
-    with waiting_gate(airflow, USE_CASE) as run_id:
+    with waiting_gate(airflow, stack, USE_CASE) as run_id:
         yield run_id
 
 
@@ -153,7 +153,8 @@ def test_page_can_be_read_and_fits_its_window(themed, stack, gate, which):
 
 
 def test_airflow_shows_the_page_in_its_own_theme(themed, stack):
-    themed.goto(f"{stack.airflow_url}/plugin/model_releases")
+    themed.goto(stack.airflow_url)
+    themed.get_by_text("Releases").first.click()
     frame = themed.frame_locator("iframe")
     frame.get_by_role("heading", name="Releases").first.wait_for()
     assert frame.locator("html").get_attribute("data-theme") == themed.evaluate("localStorage.getItem('theme')")

@@ -148,6 +148,9 @@ def test_version_carries_alias_and_tags(first, store):
     assert version.tags[tags.TRAINING_RUN_ID] == first[0].info.run_id
     assert version.tags[tags.VERDICT] == "passed"
     assert version.tags[tags.ABOUT] == "evaluation passed" == first[0].data.tags[tags.ABOUT]
+    # The order in which MLflow lists them, of a version and of a run.
+    assert next(iter(version.tags)) == tags.ABOUT
+    assert next(name for name in first[0].data.tags if not name.startswith("mlflow.")) == tags.ABOUT
     assert version.tags[tags.DATA_DIGEST] == first[0].data.tags[tags.DATA_DIGEST]
     assert version.tags[tags.CODE_HASH] == "c0de"
     assert version.tags[tags.GIT_REVISION] == "0ff1ce"

@@ -57,7 +57,11 @@ def keep(
             tracker.experiment_id,
             run_name=name,
             start_time=int(closed.timestamp() * 1000),
-            tags={tags.RUN_KEY: tracker.run_key, tags.WINDOW: night.isoformat()},
+            tags={
+                **({tags.ABOUT: run_tags[tags.ABOUT]} if tags.ABOUT in run_tags else {}),
+                tags.WINDOW: night.isoformat(),
+                tags.RUN_KEY: tracker.run_key,
+            },
         )
     run_id = str(run.info.run_id)
     now = int(datetime.now(UTC).timestamp() * 1000)

@@ -1,5 +1,6 @@
 """The model card: what the model is, what it may be used for, and how good it is, in Markdown."""
 
+import itertools
 from typing import Any
 
 from training.config import JobConfig
@@ -18,11 +19,11 @@ def write_card(config: JobConfig, use_case: UseCase, members: list[Member], eval
     data, latency, label = evaluation["data"], evaluation["latency"], use_case.binary
     weights = "\n".join(
         f"| {_FAMILY.get(m.parameters['family'], m.parameters['family'])} | {m.weight:.2f} | "
-        f"{', '.join(f'{k}={v}' for k, v in m.parameters.items() if k != 'family')} |"
+        f"{', '.join(f'{k}={_rounded(v)}' for k, v in m.parameters.items() if k != 'family')} |"
         for m in members
     )
     fixed_by = f"the field {use_case.key}" if use_case.key else "the values of each row"
-    return f"""# Model card: {config.model_name}
+    return _one_line_each(f"""# Model card: {config.model_name}
 
 **Verdict: {evaluation["verdict"]}.** {"; ".join(evaluation["reasons"]) or "All thresholds are reached."}
 
@@ -34,9 +35,9 @@ def write_card(config: JobConfig, use_case: UseCase, members: list[Member], eval
 
 ## Data
 
-`{data["source"]}`, digest `{data["digest"]}`: {data["rows"]} {use_case.entities}, {data["original_rows"]} of them
-original and {data["labelled_rows"]} labelled by outcomes. {data["development_rows"]} served to choose and train.
-Held out were {data["holdout_rows"]} ({data["holdout_positives"]} {label.positives}). The hold-out is fixed by
+`{data["source"]}`, digest `{data["digest"]}`: {data["rows"]:,} {use_case.entities}, {data["original_rows"]:,} of them
+original and {data["labelled_rows"]:,} labelled by outcomes. {data["development_rows"]:,} served to choose and train.
+Held out were {data["holdout_rows"]:,} ({data["holdout_positives"]:,} {label.positives}). The hold-out is fixed by
 {fixed_by}; no version of the model is ever trained on it. {_not_seen(use_case)}
 
 ## Model
@@ -67,7 +68,21 @@ In brackets: 95% bootstrap intervals.{_compared(evaluation)} Calibration before 
 Seed {config.seed}, git revision `{config.git_revision}`, code `{config.code_hash}`. Bundle and scikit-learn
 agree to {evaluation["parity"]["probability"]:.1e} on {evaluation["parity"]["rows"]} rows. One record takes
 {latency["classifier_us"]:.0f} microseconds in the classifier, {latency["latency_ms"]:.2f} ms with outliers and drift.
-"""
+""")
+
+
+def _one_line_each(text: str) -> str:
+    """Markdown whose paragraphs are a line each: MLflow breaks a line where the text does."""
+
+    def is_prose(line: str) -> bool:
+        return bool(line) and not line.startswith(("#", "|", "- "))
+
+    parts = itertools.groupby(text.split("\n"), is_prose)
+    return "\n".join(" ".join(lines) if prose else "\n".join(lines) for prose, lines in parts)
+
+
+def _rounded(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _computed(use_case: UseCase, evaluation: dict[str, Any]) -> str:

@@ -20,8 +20,6 @@ from training.search.ensemble import StackedEnsemble
 
 FORESTS = (ExtraTreesClassifier, RandomForestClassifier)
 TREES = (HistGradientBoostingClassifier, *FORESTS)
-KNOWN = (LogisticRegression, *TREES)
-"""Models that are sums over fields or over trees."""
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -37,8 +35,11 @@ class Parts(msgspec.Struct, frozen=True):
 
 
 def comes_apart(ensemble: StackedEnsemble) -> bool:
-    """Whether every member is a design matrix and a model that is a sum: then the ensemble is one as well."""
-    return all(len(pipeline) == 2 and isinstance(pipeline[-1], KNOWN) for pipeline in ensemble.pipelines_)
+    """Whether every member is a sum over the fields behind its design, or over trees: then the ensemble is one too."""
+    return all(
+        len(pipeline) == 2 and isinstance(pipeline[-1], LogisticRegression if pipeline[0].linear else TREES)
+        for pipeline in ensemble.pipelines_
+    )
 
 
 def take_apart(ensemble: StackedEnsemble) -> Parts:

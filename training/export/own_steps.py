@@ -35,9 +35,11 @@ def classifier_in_steps(ensemble: StackedEnsemble) -> bytes:
         design, *steps = [step for _, step in pipeline.steps]
         own = steps.pop(0) if isinstance(steps[0], OwnFeatures) else None
         features = _features(graph, design, own) if own else _columns(graph, design)
-        model = steps[0]
-        if len(steps) > 1 or not isinstance(model, (LogisticRegression, *TREES)):
-            probability = _probability(graph, steps, features)
+        *between, model = steps
+        if between:
+            features = _between(graph, between, features)
+        if not isinstance(model, (LogisticRegression, *TREES)):
+            probability = _probability(graph, model, features)
             sums.append(graph.node("Mul", probability, graph.constant([[member.weight]])))
             continue
         if isinstance(model, LogisticRegression):
@@ -76,13 +78,20 @@ def _features(graph: Graph, design: DesignMatrix, own: OwnFeatures) -> str:
     return graph.cast(graph.graft(model, graph.cast(_columns(graph, design), TensorProto.DOUBLE)))
 
 
-def _probability(graph: Graph, steps: list[Any], features: str) -> str:
-    """What a model that the project's own export does not know says of the positive outcome, float32 ``[n, 1]``."""
+def _between(graph: Graph, steps: list[Any], features: str) -> str:
+    """What a search's own steps make of the features before the model gets them, float32 ``[n, columns]``."""
     pipeline = Pipeline([(f"step{number}", step) for number, step in enumerate(steps)])
-    options = {id(pipeline): {"zipmap": False}}
-    model = _converted(pipeline, steps[0].n_features_in_, "the pipeline of search.py", options=options)
+    model = _converted(pipeline, steps[0].n_features_in_, "the pipeline of search.py")
+    return graph.cast(graph.graft(model, graph.cast(features, TensorProto.DOUBLE)))
+
+
+def _probability(graph: Graph, model: Any, features: str) -> str:
+    """What a model that the project's own export does not know says of the positive outcome, float32 ``[n, 1]``."""
+    converted = _converted(
+        model, model.n_features_in_, "the pipeline of search.py", options={id(model): {"zipmap": False}}
+    )
     # The first output is the label, the second the probabilities of both outcomes.
-    both = graph.graft(model, graph.cast(features, TensorProto.DOUBLE), output=1)
+    both = graph.graft(converted, graph.cast(features, TensorProto.DOUBLE), output=1)
     return graph.cast(graph.node("Gather", both, graph.constant([1], np.int64), axis=1))
 
 

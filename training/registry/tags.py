@@ -6,7 +6,7 @@ Tags are spelled with ``_``: Unity Catalog refuses the characters ``. , - = / :`
 from collections.abc import Mapping
 
 ABOUT = "about"
-"""On runs and model versions, for people: what became of it, in a line. Its name puts it first in MLflow's lists."""
+"""On runs and model versions, for people: what became of it, in a line; written first, since MLflow lists it so."""
 
 RUN_KEY = "lifecycle_run_key"
 """On runs and model versions: the key of the action that made them (``lifecycle.idempotency.action_key``)."""

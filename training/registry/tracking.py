@@ -78,15 +78,17 @@ class Tracker:
 
     def start(self, run_tags: Mapping[str, str], name: str = "training") -> Run:
         """The parent run of this key, made if there is none, under way; ``name`` is what people know it by."""
-        run, run_tags = self.find(), {**trace_tags(), **run_tags}
+        run, run_tags = self.find(), {**run_tags, **trace_tags()}
         if run is None:
             return self.client.create_run(
                 self.experiment_id,
                 run_name=name,
-                tags={tags.RUN_KEY: self.run_key, **run_tags},
+                tags={**run_tags, tags.RUN_KEY: self.run_key},
             )
         self.client.update_run(run.info.run_id, status="RUNNING")
-        self.client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in run_tags.items()])
+        # What became of it stays as it was said.
+        changed = [RunTag(key, value) for key, value in run_tags.items() if key != tags.ABOUT]
+        self.client.log_batch(run.info.run_id, tags=changed)
         return run
 
     @contextlib.contextmanager

@@ -133,10 +133,19 @@ def _groups(evaluation: dict[str, Any]) -> list[Table]:
     return [
         Table(
             [field, *_GROUP_FIGURES.values()],
-            [[name, *(_shown(figures.get(figure)) for figure in _GROUP_FIGURES)] for name, figures in members.items()],
+            [
+                [name, *(_shown(members[name].get(figure)) for figure in _GROUP_FIGURES)]
+                for name in sorted(members, key=_in_order)
+            ],
         )
         for field, members in found.items()
     ]
+
+
+def _in_order(group: str) -> tuple[float, bool, str]:
+    """Bands (``under 30``, ``30 to under 40``) by where they begin; evidence keeps its members sorted as texts."""
+    number = re.search(r"-?\d+(\.\d+)?", group)
+    return (float(number[0]) if number else 0.0, not group.startswith("under "), group)
 
 
 def _shown(figure: float | None) -> str:

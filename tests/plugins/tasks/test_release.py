@@ -1026,4 +1026,3 @@ def test_first_tag_of_a_version_says_in_words_what_became_of_it(model):
     found = registry.resolve(USE_CASE, version.version).tags
     released = found[tags.RELEASED_AT][:16].replace("T", " ")
     assert found[tags.ABOUT] == f"evaluation passed; release approved by rita; came into production {released}"
-    assert min(found) == tags.ABOUT, "in the order in which MLflow lists them"

@@ -3,7 +3,6 @@
 import logging
 import threading
 import time
-from typing import Any
 
 import jwt
 
@@ -28,7 +27,7 @@ class EntraTokens:
         self._settings = settings
         self._issuers = [f"{authority}/v2.0", f"https://sts.windows.net/{settings.entra_tenant}/"]
         self._server = jwt.PyJWKClient(f"{authority}/discovery/v2.0/keys", cache_jwk_set=False, timeout=_TIMEOUT)
-        self._keys: dict[str, Any] = {}
+        self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched = self._tried = float("-inf")
         self._lock = threading.Lock()
 
@@ -71,7 +70,7 @@ class EntraTokens:
             return False
         return key_id not in self._keys or now - self._fetched > _LIFESPAN_SECONDS
 
-    def _key(self, key_id: str) -> Any:
+    def _key(self, key_id: str) -> jwt.PyJWK:
         # Whoever has a key goes on with it while somebody else asks for newer ones.
         if self._is_due(key_id) and self._lock.acquire(blocking=key_id not in self._keys):
             try:
@@ -87,7 +86,8 @@ class EntraTokens:
 
     def _fetch(self) -> None:
         try:
-            self._keys = {key.key_id: key.key for key in self._server.get_signing_keys() if key.key_id}
+            # A ``PyJWK`` is used for its own algorithm alone, whatever a token says of itself.
+            self._keys = {key.key_id: key for key in self._server.get_signing_keys() if key.key_id}
             self._fetched = time.monotonic()
         except (jwt.PyJWTError, OSError, ValueError) as error:  # no answer, or one that is not a list of keys
             _log.error("the keys of access tokens cannot be fetched: %s", type(error).__name__)
@@ -107,7 +107,7 @@ def _token(authorization: str) -> str:
 def _key_id(token: str) -> str:
     try:
         key_id = jwt.get_unverified_header(token).get("kid")
-    except jwt.InvalidTokenError:
+    except (jwt.InvalidTokenError, RecursionError):  # a header of lists within lists within lists
         key_id = None
     if not isinstance(key_id, str):
         raise TokenRefused("what is sent as an access token is not a JSON Web Token with a key id")

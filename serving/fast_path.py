@@ -5,7 +5,8 @@ waits for nobody. All else goes to a thread, and to gunicorn's HTTP. Passing eve
 fro between threads would cost a third of the requests.
 
 Whoever is waited for has a time limit, whether the main thread or another one waits: no client can keep more than its
-own connection from going on. When there is no room for a connection, the one whose limit is next makes room.
+own connection from going on. When there is no room for a connection, the one whose limit is next makes room; when
+bodies and answers that clients are waited for take too much memory, the one that has held some for longest does.
 """
 
 import functools
@@ -37,6 +38,8 @@ from serving.service import Service
 TICK = 0.1
 _FOLLOWS = 0.001  # seconds: about as long as a close client takes for its next request
 _LINGER = 2.0  # seconds that a client may take to close its end too
+_MOST_HELD = 64 << 20
+"""Bytes that connections in the poller may hold together, in the kernel or here."""
 _log = logging.getLogger(__name__)
 
 _REFUSALS = {
@@ -80,6 +83,8 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.waiting: dict[Any, _Wait] = {}
         """The connections in the poller."""
+        self._held: dict[Any, int] = {}
+        """Bytes that a connection in the poller holds until its client goes on, in the order in which they began to."""
         self._in_threads: dict[Any, float] = {}
         """When the connections that threads work on, or will, are cut off."""
         self._looked = 0.0
@@ -195,6 +200,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             if conn.wanted == 1:
                 self._wait(conn, conn.on_readable, self._deadline, self._refuse_slow)
             _want(conn, seen.size)
+            self._hold(conn, seen.size)
         elif seen and seen.head and seen.size <= here and self._may_serve(seen):
             _want(conn, 1)
             self._serve(conn, seen)
@@ -222,6 +228,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             _log.debug("a connection has ended: %s", error)
             self._drop(conn)
             return
+        self._held.pop(conn, None)
         environ = conn.environ | seen.environ | {"wsgi.input": io.BytesIO(whole[seen.head :])}
         started: list[Any] = []
         try:
@@ -268,6 +275,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
         else:
             rest = answer[sent:]
             self._wait(conn, lambda _: self._send(conn, rest, kept, until), until, self._drop, EVENT_WRITE)
+            self._hold(conn, len(answer))
 
     def _after_answer(self, conn: Any, kept: bool) -> None:
         """Keep a connection whose client was told so, even if SIGTERM has come since; close others.
@@ -275,6 +283,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
         Gunicorn would close the former, and the client's next request would be lost; that one's answer says close.
         A close waits for the client's, so that no reset takes the answer away.
         """
+        self._held.pop(conn, None)
         if kept:
             self._wait(conn, conn.on_readable, time.monotonic() + self.cfg.keepalive, self._drop)
             return
@@ -325,8 +334,15 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             self.poller.modify(conn.sock, event, ready)
         self.waiting[conn] = _Wait(ready, until, give_up)
 
+    def _hold(self, conn: Any, size: int) -> None:
+        """A connection in the poller holds so much. What is too much is not held: the pod's memory is for all."""
+        self._held[conn] = max(size, self._held.get(conn, 0))
+        while sum(self._held.values()) > _MOST_HELD:
+            self._drop(next(iter(self._held)))
+
     def _leave_to_thread(self, conn: Any) -> None:
         _want(conn, 1)
+        self._held.pop(conn, None)
         if self.waiting.pop(conn, None):
             self.poller.unregister(conn.sock)
         self._in_threads[conn] = self._deadline
@@ -335,6 +351,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
 
     def _drop(self, conn: Any) -> None:
         """End a connection at once, if it has not ended already."""
+        self._held.pop(conn, None)
         if not self.waiting.pop(conn, None):
             return
         self.poller.unregister(conn.sock)

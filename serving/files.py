@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -18,7 +19,8 @@ from serving.scoring.encode import encode_values
 from serving.scoring.spelling import SHOWN, find_columns, hold_column, read_column
 
 _ROWS = 1000  # of a CSV file that are in memory as cells
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = re.compile(r"(^|[,;|\t\r\n])([\"\s]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])|^(?=[\t\r\n])")
+"""Before what a spreadsheet computes, half and full width, at the start of a cell, or of what it could take for one."""
 _raw = msgspec.json.Decoder(msgspec.Raw)
 _line_encoder = msgspec.json.Encoder()
 
@@ -238,8 +240,8 @@ def csv_header(*, explain: bool) -> bytes:
 def csv_lines(records: Iterable[ScoredRecord]) -> bytes:
     """Scored records as CSV: a line for each, in the request's order.
 
-    Warnings and reasons are sentences, joined by ``; ``. A text that a spreadsheet would take for a formula comes with
-    an apostrophe before it.
+    Warnings and reasons are sentences, joined by ``; ``. What a spreadsheet would take for a formula comes with an
+    apostrophe before it, behind semicolons too: in some countries they end a cell.
     """
     return _csv(map(_cells, records))
 
@@ -266,7 +268,7 @@ def _cells(record: ScoredRecord) -> list[str | int | float]:
 def _cell(value: str | int | float | msgspec.UnsetType) -> str | int | float:
     if isinstance(value, msgspec.UnsetType):
         return ""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return _FORMULA.sub(r"\1'\2", value) if isinstance(value, str) else value
 
 
 def json_lines(records: Iterable[ScoredRecord]) -> bytes:

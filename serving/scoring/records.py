@@ -34,6 +34,7 @@ class RecordReader:
         self._pack = struct.Struct(f"{self._width}d").pack
         self._colons = np.array([1 + field.name.count(":") for field in fields])
         self._all_colons = int(self._colons.sum())
+        self._in_names = self._all_colons > self._width
         absent = struct.unpack("d", struct.pack("Q", _ABSENT))[0]
         self.record_type = msgspec.defstruct(
             "Record",
@@ -68,8 +69,10 @@ class RecordReader:
     def may_repeat(self, body: bytes, fields: NDArray[np.float64]) -> bool:
         """Whether a record of a body that was read as ``fields`` may have a key twice.
 
-        If it has not, the body has a colon for each key, and those within names and texts.
+        If it has not, the body has a colon for each key, and those within names and texts. A name's may be escaped.
         """
+        if self._in_names and b"\\" in body:
+            return True
         absent = fields.view(np.uint64) == _ABSENT
         colons = len(fields) * self._all_colons
         if np.count_nonzero(absent):

@@ -54,6 +54,18 @@ class Client:
             raise
 
 
+def members(what: str, status: int, body: bytes) -> dict[str, Any]:
+    """The JSON object that was answered with 200; ``Failed`` for anything else, such as the page of a proxy."""
+    expect(what, status, 200, body)
+    try:
+        found = json.loads(body)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise Failed(f"{what} should answer a JSON object, answered {body[:300].decode(errors='replace')}")
+    return found
+
+
 def expect(what: str, status: int, wanted: int, body: bytes = b"") -> str:
     if status != wanted:
         raise Failed(f"{what} should answer {wanted}, answered {status} {body[:300].decode(errors='replace')}".strip())

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from serving.verify.bundle import TOLERANCE, fault_in, read_examples
-from serving.verify.client import Client, Failed, expect
+from serving.verify.client import Client, Failed, expect, members
 from serving.verify.counters import Counters
 from serving.verify.report import Report, percentile_ms
 
@@ -42,9 +42,9 @@ class Verification:
         in_a_row = 0
         while in_a_row < _SETTLED:
             client = self.client()
-            _, body = client.get("/version")
+            said = members("GET /version", *client.get("/version"))
             client.close()
-            self.report.version = str(json.loads(body)["model"]["version"])
+            self.report.version = str((said.get("model") or {}).get("version"))
             if self.report.version == wanted:
                 in_a_row += 1
                 continue
@@ -58,8 +58,7 @@ class Verification:
         client = self.client()
         status, body = client.predict(self.examples["records"], explain=bool(self.examples.get("reasons")))
         client.close()
-        expect("POST /predict with the examples", status, 200, body)
-        if fault := fault_in(self.examples, json.loads(body)):
+        if fault := fault_in(self.examples, members("POST /predict with the examples", status, body)):
             raise Failed(fault)
         return f"{len(self.examples['records'])} answers within {TOLERANCE:g} of the registered model's"
 
@@ -117,11 +116,10 @@ class Verification:
         client.close()
 
     def _ask_one(self, client: Client, position: int) -> None:
-        status, body = client.predict([self.examples["records"][position]])
-        expect("POST /predict", status, 200, body)
+        answer = members("POST /predict", *client.predict([self.examples["records"][position]]))
         wanted = self.examples["classifier__predictions"][position]
-        got = json.loads(body)["classifier__predictions"][0]
-        if abs(got - wanted) > TOLERANCE:
+        (got, *_) = answer.get("classifier__predictions") or [None]
+        if got is None or abs(got - wanted) > TOLERANCE:
             raise Failed(f"example {position} should be {wanted}, is {got}")
 
     def watch(self, seconds: float, max_p95_ms: float, max_error_rate: float) -> str:

@@ -4,12 +4,14 @@ import contextlib
 import http.client
 import json
 import os
+import selectors
 import socket
 import threading
 import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -17,6 +19,7 @@ import pytest
 
 from serving.app import create_app
 from serving.errors import Problem
+from serving.fast_path import FastPathWorker
 from serving.files import csv_table
 from serving.media import MEDIA_TYPES
 from serving.settings import read_settings
@@ -163,6 +166,52 @@ def test_full_house_makes_room_for_who_comes(attrition: Attrition, tmp_path: Pat
 
 
 # ---- 3: memory ----
+
+
+def test_bodies_that_never_come_whole_hold_no_more_than_all_may_together(attrition: Attrition, tmp_path: Path) -> None:
+    """Whoever has kept room for longest makes room for who comes."""
+    beginning = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1048000\r\n\r\n0123456789"
+    with Server(tmp_path, attrition.folder) as server, held(server, 100, beginning) as clients:
+        for client in clients[:30]:
+            assert client.recv(1) == b""
+        clients[-1].settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            clients[-1].recv(1)
+        assert server.predict(attrition.records(1)).status == 200
+
+
+class Connection:
+    """As gunicorn's, for a worker that nobody runs."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        sock.setblocking(False)
+
+    def on_readable(self, client: socket.socket) -> None: ...
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+def test_answers_that_nobody_reads_hold_no_more_than_all_may_together() -> None:
+    worker: Any = FastPathWorker.__new__(FastPathWorker)
+    worker.waiting, worker._held, worker.poller = {}, {}, selectors.DefaultSelector()
+    worker.nr_conns, worker.cfg = 3, SimpleNamespace(keepalive=60)
+    pairs = [socket.socketpair() for _ in range(3)]
+    conns = [Connection(ours) for ours, _ in pairs]
+    for conn in conns:
+        worker._wait(conn, conn.on_readable, 0.0, worker._drop)
+        worker._send(conn, memoryview(bytes(30 * MIB)), True, 0.0)
+    assert [conn.sock.fileno() < 0 for conn in conns] == [True, False, False]
+    assert worker.nr_conns == 2
+    while conns[1] in worker._held:
+        assert pairs[1][1].recv(MIB)
+        for key, _ in worker.poller.select():
+            key.data(key.fileobj)
+    assert list(worker._held) == [conns[2]]  # what is taken after all is not held any more
+    for end in (end for pair in pairs for end in pair):
+        end.close()
+    worker.poller.close()
 
 
 JSON, CSV, NDJSON = MEDIA_TYPES

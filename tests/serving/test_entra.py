@@ -1,5 +1,6 @@
 """Access tokens of Microsoft Entra, with keys of our own and a key server on loopback."""
 
+import base64
 import http.server
 import json
 import subprocess
@@ -12,8 +13,10 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
-from jwt.algorithms import RSAAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from hypothesis import given
+from hypothesis import strategies as st
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from serving import entra
 from serving.entra import EntraTokens
@@ -32,6 +35,8 @@ class KeyServer(http.server.ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.keys: dict[str, Any] = {}
+        self.others: list[dict[str, Any]] = []
+        """Published beside them, as they are."""
         self.asked = 0
         super().__init__(("127.0.0.1", 0), _Published)
 
@@ -64,7 +69,7 @@ class _Published(http.server.BaseHTTPRequestHandler):
             json.loads(RSAAlgorithm.to_jwk(key.public_key())) | {"kid": name, "use": "sig", "alg": "RS256"}
             for name, key in self.server.keys.items()
         ]
-        body = json.dumps({"keys": public}).encode()
+        body = json.dumps({"keys": public + self.server.others}).encode()
         self.send_response(200 if found else 404)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -94,6 +99,9 @@ def test_good_token_names_the_application(published: KeyServer) -> None:
     first_version = published.token(iss=f"https://sts.windows.net/{TENANT}/", azp=None, appid=APPLICATION)
     assert known.client(f"bearer {first_version}") == APPLICATION
     assert known.client(f"Bearer {published.token(roles=None, scp='Read Score')}") == APPLICATION
+    now = int(time.time())  # of a clock that goes half a minute before ours, and of one that goes after
+    for skewed in ({"iat": now + 30, "nbf": now + 30}, {"exp": now - 30}):
+        assert known.client(f"Bearer {published.token(**skewed)}") == APPLICATION
     assert published.asked == 1
 
 
@@ -105,6 +113,7 @@ def test_good_token_names_the_application(published: KeyServer) -> None:
         {"iss": "https://sts.windows.net/another/"},
         {"tid": "another"},
         {"exp": 1},
+        {"exp": int(time.time()) - 120},
         {"nbf": 32_503_680_000},  # the year 3000
         {"tid": None},
         {"exp": None},
@@ -129,17 +138,46 @@ def test_unsigned_forged_and_meaningless_tokens_are_refused(published: KeyServer
     forged = jwt.encode(claims, rsa.generate_private_key(65537, 2048), algorithm="RS256", headers={"kid": "one"})
     shared = jwt.encode(claims, "a secret that is long enough for HS256", algorithm="HS256", headers={"kid": "one"})
     unsigned = jwt.encode(claims, None, algorithm="none", headers={"kid": "one"})
+    nested = f"{base64.urlsafe_b64encode(b'[' * 5000).decode().rstrip('=')}.e30.AA"
     for text in (
         "",
         "Bearer",
         "Bearer ",
         "Basic abc",
         "Bearer a.b.c",
-        *(f"Bearer {t}" for t in (forged, shared, unsigned)),
+        *(f"Bearer {t}" for t in (forged, shared, unsigned, nested)),
     ):
+        known.may_wait(text)  # the main thread asks this first: what it raised would end the worker
         with pytest.raises(TokenRefused) as refusal:
             known.client(text)
         assert text[-20:] not in refusal.value.detail or len(text) < 20
+
+
+@given(
+    st.recursive(st.none() | st.text() | st.integers(), lambda one: st.lists(one) | st.dictionaries(st.text(), one))
+    | st.fixed_dictionaries({"alg": st.text() | st.integers(), "kid": st.text() | st.none(), "crit": st.text()}),
+    st.text(),
+)
+def test_whatever_is_sent_as_a_token_is_refused_or_waits_for_keys(header: Any, rest: str) -> None:
+    known = EntraTokens(Settings(auth="entra", entra_tenant=TENANT, entra_audience=API))
+    known._tried = time.monotonic()  # the key server has just been asked, without success
+    head = base64.urlsafe_b64encode(json.dumps(header).encode()).decode()
+    for text in (f"{head}.e30.AA", f"{head.rstrip('=')}.{rest}.AA", rest, f"{rest}.{head}."):
+        assert known.may_wait(f"Bearer {text}") is False
+        with pytest.raises((TokenRefused, NotReady)):
+            known.client(f"Bearer {text}")
+
+
+def test_key_of_another_kind_verifies_nothing(published: KeyServer) -> None:
+    published.others = [json.loads(ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()).public_key()))]
+    published.others[0] |= {"kid": "curve", "use": "sig"}
+    token = published.token()
+    claims = jwt.decode(token, options={"verify_signature": False})
+    renamed = jwt.encode(claims, published.keys["one"], algorithm="RS256", headers={"kid": "curve"})
+    known = tokens(published)
+    with pytest.raises(TokenRefused):
+        known.client(f"Bearer {renamed}")
+    assert known.client(f"Bearer {token}") == APPLICATION
 
 
 def test_unknown_keys_do_not_flood_the_key_server_and_a_rotated_one_is_taken_in_time(

@@ -262,10 +262,13 @@ def test_main_thread_serves_plain_json_alone(kind: str, accept: str, expected: b
 
 
 def test_text_that_a_spreadsheet_would_compute_has_an_apostrophe_before_it() -> None:
-    keys: list[Any] = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "a=1", -7, msgspec.UNSET]
+    keys: list[Any] = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "a=1", -7, msgspec.UNSET, "\n=1", "\uff1d1"]
+    keys += ["a;=1", 'a; "@b', "a\t-1", "a, =1", "1;2", "a - b"]  # a semicolon ends a cell in half of Europe
     records = [ScoredRecord(key, 1e-05, True, msgspec.UNSET) for key in keys]
     rows = list(csv.reader(io.StringIO((csv_header(explain=False) + csv_lines(records)).decode(), newline="")))
-    assert [row[0] for row in rows[1:]] == ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\t=1", "a=1", "-7", ""]
+    assert [row[0] for row in rows[1:9]] == ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\t=1", "a=1", "-7", ""]
+    assert [row[0] for row in rows[9:11]] == ["'\n=1", "'\uff1d1"]
+    assert [row[0] for row in rows[11:]] == ["a;'=1", "a;' \"@b", "a\t'-1", "a,' =1", "1;2", "a - b"]
     assert rows[1][1:] == ["1e-05", "true", "", ""]
 
 

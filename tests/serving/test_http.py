@@ -4,6 +4,7 @@ import http.client
 import json
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -12,6 +13,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.app import create_app
+from serving.errors import ContractViolated
+from serving.media import JSON
 from serving.metrics import MANY_RECORDS
 from serving.scoring.bundle import Bundle
 from serving.settings import read_settings
@@ -210,6 +213,18 @@ def test_colons_in_texts_and_absent_fields_are_no_reason_to_refuse(server: Serve
     assert server.predict(records).status == 200
 
 
+@pytest.mark.parametrize("name", ["floor: level", "floor\\u003a level"])
+def test_key_twice_is_refused_though_a_colon_of_a_name_is_escaped(flats: Path, name: str) -> None:
+    """Colons are counted, and the escape makes up for the one too many."""
+    app = create_app(read_settings({"SCORING_BUNDLE": str(flats), "SCORING_AUTH": "off"}))
+    endpoint: Any = app.view_functions["predict"]
+    flat = f'{{"square metres":50,"Stadtteil":"Nord","heating":"gas","rooms":2,"{name}":1'
+    assert len(endpoint._fields(f"[{flat}}}]".encode(), JSON)[0]) == 1
+    with pytest.raises(ContractViolated) as refused:
+        endpoint._fields(f'[{flat},"rooms":3}}]'.encode(), JSON)
+    assert [(fault.record, fault.field) for fault in refused.value.faults or ()] == [(0, "rooms")]
+
+
 def test_whole_numbers_may_be_written_as_floats(server: Server, attrition: Attrition) -> None:
     (record,) = attrition.records(1)
     floats = {k: float(v) if isinstance(v, int) else v for k, v in record.items()}
@@ -304,6 +319,26 @@ def test_chunked_request_is_answered_like_any_other(server: Server, attrition: A
     assert answer.status == 200
     assert chunked["classifier__predictions"] == server.predict(body).json["classifier__predictions"]
     connection.close()
+
+
+def test_whatever_is_answered_is_counted_as_what_it_was(server: Server, attrition: Attrition) -> None:
+    """Counted as 500, a client's own fault would end a canary."""
+    body, headers = json.dumps(attrition.records(1)).encode(), {"X-API-Key": KEY, "Content-Type": JSON}
+    before = server.metrics()
+    answered = [
+        ("predict", server.request("POST", "/predict", body, headers | {"Accept": "image/png"}).status),
+        ("docs", server.request("GET", "/docs/swagger-ui.css", headers={"Range": "bytes=0-9"}).status),
+        ("docs", server.request("GET", "/docs/swagger-ui.css", headers={"Range": "bytes=9999999-"}).status),
+    ]
+    assert [status for _, status in answered] == [406, 206, 416]
+
+    def counted(text: str) -> Counter[tuple[str, int]]:
+        families = text_string_to_metric_families(text)
+        samples = (one for family in families for one in family.samples if one.name == "scoring_requests_total")
+        return Counter({(one.labels["endpoint"], int(one.labels["status"])): int(one.value) for one in samples})
+
+    found = counted(server.metrics()) - counted(before)
+    assert {key: count for key, count in found.items() if key[0] != "metrics"} == dict.fromkeys(answered, 1)
 
 
 @pytest.mark.parametrize(

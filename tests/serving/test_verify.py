@@ -7,6 +7,7 @@ import pytest
 
 from serving.verify import __main__ as verify
 from serving.verify.counters import Counters
+from tests.support.http_double import serving
 from tests.support.serving_processes import KEY
 
 CHECKS = ["version", "health", "ready", "golden answers", "contract", "keys", "load"]
@@ -110,6 +111,14 @@ def test_unreachable_server_fails_without_a_traceback(monkeypatch, tmp_path, att
     code, report = run(monkeypatch, tmp_path, "server", "http://127.0.0.1:9", attrition.folder)
     assert (code, failed(report)) == (1, ["version"])
     assert "refused" in report["checks"][0]["detail"]
+
+
+@pytest.mark.parametrize("command", ["server", "watch"])
+@pytest.mark.parametrize("said", [["a list"], {"model": None}, {"service": "another"}, "the page of a proxy", None])
+def test_whatever_answers_in_its_place_fails_without_a_traceback(monkeypatch, tmp_path, attrition, command, said):
+    with serving(lambda request: (200, said)) as other:
+        code, report = run(monkeypatch, tmp_path, command, other.url, attrition.folder, "--version", "1")
+    assert (code, failed(report)) == (1, ["version"])
 
 
 def test_bundle_that_does_not_load_fails_with_the_reason(tmp_path, capsys):

@@ -72,7 +72,10 @@ def text(cell: str, field: Field) -> Value:
 
 def is_missing(value: Any) -> bool:
     """Whether a typed value stands for a missing one: ``None``, and what differs from itself (NaN, NaT)."""
-    return value is None or (not isinstance(value, str) and bool(value != value))
+    if value is None or isinstance(value, str):
+        return value is None
+    differs = value != value  # of an array, as Parquet's lists come, an array
+    return isinstance(differs, bool | np.bool_) and bool(differs)
 
 
 def number_of(cell: str) -> float:

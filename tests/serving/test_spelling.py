@@ -5,7 +5,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -410,6 +410,16 @@ def test_a_number_means_the_same_as_text_and_typed_and_the_scaffold_knows_it(cou
         assert look_at("x", pd.Series(cells, dtype=object)).numeric, cells
     for cell in sorted(others):
         assert not look_at("x", pd.Series([cell], dtype=object)).numeric, cell
+
+
+@pytest.mark.parametrize("value", [np.array([1, 2]), np.array([]), [1], {"a": 1}, b"x", time(1)], ids=repr)
+@pytest.mark.parametrize("field", [SIZE, ROOMS, PLACE], ids=lambda field: field.kind)
+def test_what_parquet_may_hold_and_no_field_can_is_refused(value: Any, field: Field) -> None:
+    values = np.empty(2, object)
+    values[0] = value
+    read, refused = spelling.read_column(values, field)
+    assert list(refused) == [0]
+    assert spelling.is_missing(read[0])
 
 
 @pytest.mark.parametrize("concept", TABLE, ids=lambda concept: concept.name)

@@ -44,7 +44,8 @@ def words_of(use_case):
 
 def phrases_of(use_case):
     """What may not stand in the rails anywhere."""
-    ids = {use_case.train_dag, use_case.release_dag, use_case.rollback_dag, use_case.retrain_dag}
+    ids = {getattr(use_case, name) for name in dir(use_case) if name.endswith(("_dag", "_asset"))}
+    assert len(ids) > 10
     return ids | {use_case.title, f"use_cases.{use_case.name}", f"use_cases/{use_case.name}"}
 
 

@@ -1,5 +1,6 @@
 """The scaffold: whatever it writes loads and accepts its own table; each kind of column is treated as it should be."""
 
+import datetime
 import json
 import re
 import string
@@ -225,17 +226,81 @@ def test_distinct_measurements_are_not_taken_for_identifiers(drafted):
         (lambda rng, rows: [f"2024-{1 + row % 12:02d}-{1 + row % 28:02d}" for row in range(rows)], "a date"),
         (lambda rng, rows: [f"{1 + row % 28}.{1 + row % 12}.2024" for row in range(rows)], "a date"),
         (lambda rng, rows: [20240101 + row % 28 for row in range(rows)], "a date"),
+        (lambda rng, rows: [f"{1 + row % 28} {('Jan', 'May')[row % 2]} 2024" for row in range(rows)], "a date"),
+        (lambda rng, rows: [f"{('March', 'okt')[row % 2]} {1 + row % 28}, 2024" for row in range(rows)], "a date"),
+        (lambda rng, rows: [f"{1 + row % 28}. März 2024" for row in range(rows)], "a date"),
+        (lambda rng, rows: [f"0{1 + row % 9}/11/2024, 10:{10 + row % 50}" for row in range(rows)], "a date"),
         (lambda rng, rows: [f"the customer said word{row} about it" for row in range(rows)], "free text"),
         (lambda rng, rows: ["x" * 200 if row % 2 else "y" for row in range(rows)], "free text"),
         (lambda rng, rows: [f"town{row % 100}" for row in range(rows)], "too many different values"),
         (lambda rng, rows: ["known" if row < 9 else "other" if row < 20 else None for row in range(rows)], "too few"),
     ],
-    ids=["ISO dates", "German dates", "dates as numbers", "sentences", "long text", "many categories", "few values"],
+    ids=[
+        "ISO dates",
+        "German dates",
+        "dates as numbers",
+        "months by name",
+        "months first",
+        "months in German",
+        "with a time",
+        "sentences",
+        "long text",
+        "many categories",
+        "few values",
+    ],
 )
 def test_what_no_model_can_use_is_carried_and_named(drafted, make, what):
     made = drafted(table(odd=make))
     assert (field(made, "odd").role, field(made, "odd").drift) == ("carried", False)
     assert what in remark(made, "odd")
+
+
+@pytest.mark.parametrize("unit", [1, 1000, 10**6])
+def test_seconds_since_1970_are_a_date_where_the_name_speaks_of_time(drafted, unit):
+    seconds = {"created_at": lambda rng, rows: [(1_700_000_000 + 77 * row) * unit for row in range(rows)]}
+    made = drafted(table(**seconds).assign(turnover=lambda frame: frame["created_at"]))
+    assert field(made, "created_at").role == "carried"
+    assert "a date" in remark(made, "created_at")
+    assert field(made, "turnover").role == "feature"
+
+
+@pytest.mark.parametrize(
+    ("make", "role", "told"),
+    [
+        (lambda rng, rows: [f"1.{200 + row},50" for row in range(rows)], "carried", "seem to be numbers ('1.200,50')"),
+        (lambda rng, rows: [f"{row % 3},5" for row in range(rows)], "feature", "seem to be numbers ('0,5')"),
+        (lambda rng, rows: [f"${row % 9 + 1},993" for row in range(rows)], "feature", "seem to be numbers ('$1,993')"),
+        (lambda rng, rows: [f"{row % 90} %" for row in range(rows)], "carried", "seem to be numbers ('0 %')"),
+        (lambda rng, rows: ["?" if row % 20 == 3 else row for row in range(rows)], "carried", "but for some ('?')"),
+        (lambda rng, rows: [f"{row % 7:04d}" for row in range(rows)], "feature", None),
+        (lambda rng, rows: [f"{row % 7}-{row % 7 + 1}" for row in range(rows)], "feature", None),
+    ],
+    ids=["points and commas", "decimal commas", "dollars", "shares", "a sign for nothing", "codes", "spans"],
+)
+def test_text_that_seems_to_be_numbers_is_named_with_what_to_do(drafted, make, role, told):
+    made = drafted(table(odd=make))
+    assert field(made, "odd").role == role
+    found = remark(made, "odd")
+    assert (told in found and "become numbers" in found) if told else found is None
+
+
+LONG = 7_340_020_123_456_789_001
+
+
+def test_long_numbers_that_tell_rows_apart_are_not_taken_for_measurements(drafted, tmp_path):
+    """A float64 would make one of several; as text every digit is kept."""
+    ids = [LONG + 3 * row for row in range(ROWS)]
+    made = drafted(table(device=ids))
+    found = field(made, "device")
+    assert (found.role, found.kind, found.sensitive) == ("carried", "category", True)
+    assert drafted(table(device=ids), key="device").use_case.key == "device"
+    with pytest.raises(ScaffoldError, match="1 duplicate"):
+        drafted(table(device=[ids[0], *ids[:-1]]), key="device")
+    table(device=ids).to_parquet(tmp_path / "table.parquet", index=False)
+    typed = field(draft("made", str(tmp_path / "table.parquet"), LABEL), "device")
+    assert (typed.role, typed.kind, typed.sensitive) == ("carried", "number", True)
+    with pytest.raises(ScaffoldError, match="store them as text"):
+        draft("made", str(tmp_path / "table.parquet"), LABEL, key="device")
 
 
 def test_carried_text_takes_any_text_at_the_door_and_in_a_request(drafted):
@@ -262,6 +327,10 @@ def test_carried_text_takes_any_text_at_the_door_and_in_a_request(drafted):
         ("SeniorCitizen", lambda rng, rows: rng.integers(0, 2, rows)),
         ("age", lambda rng, rows: rng.integers(18, 90, rows)),
         ("birth_year", lambda rng, rows: rng.integers(1950, 2000, rows)),
+        ("maritalstatus", lambda rng, rows: rng.choice(["x", "y"], rows)),
+        ("empgender", lambda rng, rows: rng.choice(["x", "y"], rows)),
+        ("Nationalität", lambda rng, rows: rng.choice(["x", "y"], rows)),
+        ("Alter", lambda rng, rows: rng.integers(18, 90, rows)),
     ],
 )
 def test_what_suggests_a_protected_attribute_is_compared_and_not_fed(drafted, name, make):
@@ -345,6 +414,7 @@ def test_without_a_telling_word_the_rarer_value_is_positive(drafted):
         ({}, {"positive": "maybe"}, r"POSITIVE is 'maybe', and the label won holds .*: use one"),
         ({LABEL: lambda rng, rows: rng.choice(["a", "b", "c"], rows)}, {}, r"has 3 values: .* A label has two\. Make"),
         ({LABEL: lambda rng, rows: rng.random(rows)}, {}, r"has 260 values: .* and 250 more.*lies above a limit"),
+        ({LABEL: lambda rng, rows: rng.choice(["yes", "Yes", "no"], rows)}, {}, r"two but for blanks and case: spell"),
         ({LABEL: "yes"}, {}, r"'yes' in every row"),
         ({LABEL: lambda rng, rows: [None, *["yes", "no"] * 130][:rows]}, {}, r"missing in 1 row \(first: line 2\)"),
         ({LABEL: lambda rng, rows: ["yes"] * 10 + ["no"] * (rows - 10)}, {}, r"has 10 rows, and 25 are needed"),
@@ -360,6 +430,41 @@ def test_without_a_telling_word_the_rarer_value_is_positive(drafted):
 def test_what_cannot_be_done_is_refused_with_what_to_do(drafted, change, options, message):
     with pytest.raises(ScaffoldError, match=message):
         drafted(table(**change), **options)
+
+
+@pytest.mark.parametrize(("mark", "words"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
+def test_other_marks_between_cells_are_named(tmp_path, mark, words):
+    frame = table()
+    frame["size"] = frame["size"].map(lambda size: f"{size}".replace(".", ","))
+    frame.to_csv(tmp_path / "table.csv", index=False, sep=mark)
+    with pytest.raises(ScaffoldError, match=f"its cells are separated by {words}: save it with commas"):
+        draft("made", str(tmp_path / "table.csv"), LABEL)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([[1, 2]] * ROWS, "lists"),
+        ([[]] * ROWS, "lists"),
+        ([{"a": 1}] * ROWS, "records within records"),
+        ([pd.Timedelta(hours=row) for row in range(ROWS)], "durations"),
+        ([datetime.time(row % 24) for row in range(ROWS)], "times of day"),
+        ([None, *[b"raw"] * (ROWS - 1)], "bytes"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_parquet_of_what_no_field_holds_is_refused_by_name(tmp_path, values, words):
+    table().assign(odd=pd.Series(values)).to_parquet(tmp_path / "table.parquet", index=False)
+    with pytest.raises(ScaffoldError, match=f"'odd' holds {words}: make numbers, texts or dates of it"):
+        draft("made", str(tmp_path / "table.parquet"), LABEL)
+
+
+def test_key_that_pandas_has_made_its_index_is_a_column(tmp_path):
+    frame = table(number=[f"K{row}" for row in range(ROWS)])
+    frame.set_index("number").to_parquet(tmp_path / "table.parquet")
+    assert draft("made", str(tmp_path / "table.parquet"), LABEL, key="number").use_case.key == "number"
+    frame.drop(columns="number").sort_values("size").to_parquet(tmp_path / "sorted.parquet")  # an index without a name
+    assert len(draft("made", str(tmp_path / "sorted.parquet"), LABEL).use_case.fields) == 2
 
 
 def test_duplicates_of_the_key_are_counted_and_the_first_is_shown(drafted):

@@ -17,6 +17,8 @@ from training.data.table import RawTable
 _TEXT_SUFFIXES = (".csv", ".csv.gz")
 _WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 _ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".7z", ".rar", ".bz2", ".xz", ".zst")
+_MARKS = ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"))
+"""What else than commas stands between cells."""
 _LINES_SHOWN = 5
 
 
@@ -69,6 +71,8 @@ class _Unread(ValueError):
 
 
 def _typed(frame: pd.DataFrame) -> RawTable:
+    if not isinstance(frame.index, pd.RangeIndex):  # a column of the file that pandas takes for names of rows
+        frame = frame.reset_index([name for name in frame.index.names if name is not None])
     return RawTable(frame.reset_index(drop=True), False, range(1, len(frame) + 1))
 
 
@@ -126,6 +130,9 @@ def _read_csv(location: str, file: IO[str]) -> RawTable:
     if isinstance(header, BadLine) or not is_utf_8(header):
         reason = header.reason if isinstance(header, BadLine) else _not_utf_8([1])
         raise DataError(location, [DataFault("file", None, reason)])
+    if len(header) == 1 and (found := next((words for mark, words in _MARKS if mark in header[0]), None)):
+        message = f"its cells are separated by {found}: save it with commas between them, and numbers with a point"
+        raise DataError(location, [DataFault("file", None, message)])
     rows: list[list[str]] = []
     numbers: list[int] = []
     wrong: dict[str, list[int]] = {}

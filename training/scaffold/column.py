@@ -29,9 +29,23 @@ _FREE_TEXT_WORDS = 4
 _IDENTIFIER_WORDS = frozenset(
     ("id", "ids", "identifier", "key", "number", "no", "nr", "num", "code", "uuid", "guid", "index", "row", "serial")
 )
-_DATE = re.compile(
-    r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ]\d{1,2}:\d{2}.*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})( \d{1,2}:\d{2}.*)?"
+_TIME_WORDS = frozenset(
+    ("time", "timestamp", "date", "datetime", "epoch", "ts", "at", "created", "updated", "modified", "since", "until")
 )
+_MONTH = "(jan|feb|mar|mär|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[^\\W\\d]*"
+_DATE = re.compile(
+    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})"
+    rf"|\d{{1,2}}[-. ]{{1,2}}{_MONTH}[-., ]{{1,2}}(\d{{4}}|\d{{2}})|{_MONTH} \d{{1,2}},? \d{{4}})"
+    r"(,?[T ]\d{1,2}:\d{2}.*)?",
+    re.IGNORECASE,
+)
+_SECONDS = (600_000_000, 4_200_000_000)
+"""What seconds since 1970 lie between: 1989 and 2103."""
+_LIKE_NUMBER = re.compile(r"[€$£¥]?\s?[+-]?(\d{1,3}([.,'\s]\d{3})+|\d+)([.,]\d+)?\s?(%|[€$£¥]|EUR|USD|GBP|CHF)?")
+"""A number as people write it: 1.234,50, $5,993, 12 %."""
+_MOSTLY = 0.9
+"""Share of a column's rows from which on something is true of it but for some."""
+_NEARLY = 0.95
 
 What = Literal[
     "number", "category", "constant", "empty", "sparse", "identifier", "date", "free text", "many categories", "endless"
@@ -88,10 +102,13 @@ def look_at(name: str, raw: pd.Series, *, as_text: bool = True) -> Column:
     """Judge a column; ``raw`` has the row numbers 0, 1, ... as its index, and cells of a text where ``as_text``."""
     known = raw.dropna()
     numbers = _numbers(known, as_text)
+    long = numbers is not None and _are_long_ids(known, numbers, as_text)
+    if long and as_text:  # the text keeps every digit
+        numbers = None
     values = known.astype(object) if numbers is None else pd.Series(numbers, known.index)
     counts = values.value_counts()
     column = Column(name, len(raw), values, counts, "category")
-    return msgspec.structs.replace(column, what=_what(column))
+    return msgspec.structs.replace(column, what="identifier" if long else _what(column))
 
 
 def words(name: str) -> list[str]:
@@ -168,6 +185,33 @@ def _numbers(known: pd.Series, as_text: bool) -> NDArray[np.float64] | None:
     return None if np.isnan(numbers).any() else numbers
 
 
+def _are_long_ids(known: pd.Series, numbers: NDArray[np.float64], as_text: bool) -> bool:
+    """Whether these are whole numbers that a float64 cannot tell apart, and hardly any of which occurs twice."""
+    if len(known) < FEWEST_VALUES:
+        return False
+    whole = known.str.fullmatch(r"[+-]?\d+").to_numpy(bool) if as_text else known.dtype.kind in "iu"
+    beyond = (np.abs(numbers) > LARGEST_WHOLE) & whole
+    return bool(beyond.mean() >= _NEARLY and known.nunique() >= _NEARLY * len(known))
+
+
+def numbers_in_words(column: Column) -> str | None:
+    """What to do where a column of text is one of numbers, but for how they are written or for some of them."""
+    if column.numeric or column.what in ("empty", "constant", "date"):
+        return None
+    sample = _sample(column.values)
+    plain = sample.map(spelling.is_number).to_numpy(bool)
+    like = sample.str.fullmatch(_LIKE_NUMBER).to_numpy(bool) & ~plain
+    if plain.all() or (plain | like).mean() < _MOSTLY:
+        return None
+    if like.any():
+        return (
+            f"these seem to be numbers ({sample[like].iloc[0]!r}): write them with digits and a point alone, and they "
+            "become numbers"
+        )
+    others = ", ".join(map(repr, sample[~plain].value_counts().index[:3]))
+    return f"these are numbers but for some ({others}): replace those by nothing, and they become numbers"
+
+
 def _what(column: Column) -> What:
     if column.values.empty:
         return "empty"
@@ -192,12 +236,17 @@ def _numeric_what(column: Column) -> What:
         days = pd.to_datetime(_sample(values).astype(np.int64).astype(str), format="%Y%m%d", errors="coerce")
         if days.notna().all():
             return "date"
+    low, high = _SECONDS
+    if _TIME_WORDS & set(words(column.name)) and any(
+        values.between(low * unit, high * unit).all() for unit in (1, 10**3, 10**6)
+    ):
+        return "date"
     return "number"
 
 
 def _text_what(column: Column) -> What:
     sample = _sample(column.values)
-    if sample.str.fullmatch(_DATE).mean() >= 0.95:
+    if sample.str.fullmatch(_DATE).mean() >= _NEARLY:
         return "date"
     distinct = len(column.counts)
     long = bool(column.values.str.len().max() > TEXT_LIMIT)
@@ -234,7 +283,7 @@ def _range(column: Column) -> tuple[float, float]:
     """Lowest and highest value that a request may hold: what was seen with room, rounded outwards."""
     low, high = float(column.values.min()), float(column.values.max())
     if column.what in ("identifier", "date"):  # they only ever grow
-        return min(0, int(low)), LARGEST_WHOLE
+        return min(0, int(low)), LARGEST_WHOLE if column.whole else 2.0**64
     if column.whole and (low, high) == (0, 1):
         return 0, 1
     room = (high - low or abs(high) or 1.0) * _ROOM

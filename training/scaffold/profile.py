@@ -1,5 +1,6 @@
 """From a table to the fields, label, key and groups of a use case, and what a person should look at."""
 
+import datetime
 from collections import Counter
 from collections.abc import Sequence
 from numbers import Number
@@ -23,6 +24,7 @@ from training.scaffold.column import (
     identifier,
     known_values,
     look_at,
+    numbers_in_words,
 )
 from training.scaffold.suspicion import group_of, leak, protected
 from training.use_case import NOT_IN_NAMES, TECHNICAL_COLUMNS, Binary, Group, column_name
@@ -31,6 +33,8 @@ _POSITIVE_WORDS = frozenset(
     ("yes", "y", "true", "t", "1", "positive", "pos", "ja", "oui", "si", "sí", "churned", "churn", "left", "lost",
      "fraud", "default", "bad", "failed", "fail")
 )  # fmt: skip
+_TAKEN = (str, bool, np.bool_, Number, datetime.date)
+"""Types of values that become fields; a time stamp is a date."""
 _LISTED = 10
 _FEWEST_SAMPLED = 1000
 """Rows of each outcome in a sample, where the table has them."""
@@ -102,7 +106,7 @@ def profile(table: RawTable, label: str, key: str | None, positive: str | None) 
     Raises ``ScaffoldError`` with everything that stands in the way.
     """
     raw = plain_columns(table).rename(columns=str)
-    if faults := [*_name_faults(raw, label, key), *_size_faults(raw)]:
+    if faults := [*_name_faults(raw, label, key), *_size_faults(raw)] or _type_faults(raw):
         raise ScaffoldError(faults)
     outcomes = _texts(raw[label])
     faults = [*_label_faults(label, outcomes, table), *([] if key is None else _key_faults(key, raw[key], table))]
@@ -134,8 +138,9 @@ def _choice(column: Column, y: NDArray[np.int64], sample: NDArray[np.intp]) -> C
     leaking = auc is not None and (
         f"alone it tells the label almost perfectly (ROC AUC {auc:.3f}): is it written down after the outcome is known?"
     )
+    written = numbers_in_words(column)
     if not column.learnable:
-        return _carried(column, field, comments, attribute, leaking or None)
+        return _carried(column, field, comments, attribute, leaking or None, written)
     if leaking:
         carried = msgspec.structs.replace(field, role="carried", required=False, nullable=True, drift=False)
         comments = (*comments, "Possible leakage: " + leaking, "If it is known in time, give it role='feature'.")
@@ -144,11 +149,16 @@ def _choice(column: Column, y: NDArray[np.int64], sample: NDArray[np.intp]) -> C
         compared = msgspec.structs.replace(field, role="compared", required=False, nullable=True, sensitive=True)
         reason = f"suggests a protected attribute ({attribute}): compared by the fairness report, not used by the model"
         return Choice(compared, group_of(column, compared), (*comments, f"It {reason}."), reason)
-    return Choice(field, None, comments, _rare(column))
+    return Choice(field, None, comments, _told(_rare(column), written))
 
 
 def _carried(
-    column: Column, field: Field, comments: tuple[str, ...], attribute: str | None, leaking: str | None
+    column: Column,
+    field: Field,
+    comments: tuple[str, ...],
+    attribute: str | None,
+    leaking: str | None,
+    written: str | None,
 ) -> Choice:
     reason = _CARRIED[column.what]
     remark = f"carried, not used: {reason}" if column.what in _LOOKED_AT else None
@@ -157,7 +167,13 @@ def _carried(
         remark = f"carried, not used: {reason}; it suggests a protected attribute ({attribute})"
     if leaking:
         remark = f"carried, not used: {reason}; possible leakage: where a value is there, {leaking}"
-    return Choice(field, None, (*comments, f"Carried: {reason}."), remark)
+    if written and not remark:
+        remark = f"carried, not used: {reason}"
+    return Choice(field, None, (*comments, f"Carried: {reason}."), _told(remark, written))
+
+
+def _told(*parts: str | None) -> str | None:
+    return "; ".join(part for part in parts if part) or None
 
 
 def _key_choice(column: Column) -> Choice:
@@ -174,7 +190,7 @@ def _rare(column: Column) -> str | None:
         parts.append(f"rare categories ({_shown(rare)}): {'it has' if len(rare) == 1 else 'each has'} few rows")
     if same:
         parts.append(f"categories that differ in blanks or case alone ({_shown(same)}): are they the same?")
-    return "; ".join(parts) or None
+    return _told(*parts)
 
 
 def _spelled_alike(column: Column) -> list[str]:
@@ -244,7 +260,30 @@ def _name_faults(raw: pd.DataFrame, label: str, key: str | None) -> list[str]:
 def _size_faults(raw: pd.DataFrame) -> list[str]:
     if len(raw) >= MINIMUM_ROWS:
         return []
-    return [f"the table has {len(raw)} rows, and {MINIMUM_ROWS} are needed to train and to test"]
+    count = f"{len(raw)} row{'' if len(raw) == 1 else 's'}"
+    return [f"the table has {count}, and {MINIMUM_ROWS} are needed to train and to test"]
+
+
+_TYPES = {
+    "ndarray": "lists",
+    "list": "lists",
+    "dict": "records within records",
+    "Timedelta": "durations",
+    "time": "times of day",
+}
+
+
+def _type_faults(raw: pd.DataFrame) -> list[str]:
+    """Columns of a Parquet file that hold what no field can."""
+    faults = []
+    for name, column in raw.items():
+        values = spelling.column_values(column)
+        odd = (value for value in values if not (value is None or isinstance(value, _TAKEN)))
+        if values.dtype == object and (one := next(odd, None)) is not None:
+            kind = type(one).__name__
+            what = f"the column {str(name)!r} holds {_TYPES.get(kind, kind)}"
+            faults.append(f"{what}: make numbers, texts or dates of it, or remove it")
+    return faults
 
 
 def _label_faults(label: str, outcomes: pd.Series, table: RawTable) -> list[str]:
@@ -257,6 +296,11 @@ def _label_faults(label: str, outcomes: pd.Series, table: RawTable) -> list[str]
     counts = outcomes.value_counts()
     if len(counts) == 1:
         return [f"the label {label} is {counts.index[0]!r} in every row: rows of both outcomes are needed"]
+    if len({str(value).strip().casefold() for value in counts.index}) == 2 < len(counts):
+        return [
+            f"the label {label} has {len(counts)} values ({_shown(list(counts.index))}) that are two but for blanks "
+            "and case: spell each of the two in one way"
+        ]
     if len(counts) > 2:
         several = ", ".join(f"{value!r} ({rows:,} rows)" for value, rows in counts.head(_LISTED).items())
         more = f" and {len(counts) - _LISTED:,} more" if len(counts) > _LISTED else ""

@@ -14,16 +14,27 @@ LEAKING_AUC = 0.98
 _FOLDS = 5
 
 _BY_NAME: tuple[tuple[str, frozenset[str]], ...] = (
-    ("gender", frozenset(("gender", "sex", "male", "female", "geschlecht", "sexe", "sexo", "genero"))),
-    ("age", frozenset(("age", "ages", "birth", "birthday", "birthdate", "birthyear", "dob", "born", "elderly"))),
+    ("gender", frozenset(("gender", "sex", "male", "female", "geschlecht", "sexe", "sexo", "genero", "género"))),
+    ("age", frozenset(("age", "ages", "birth", "birthday", "birthdate", "birthyear", "dob", "born", "elderly", "alter",
+                       "geburtsdatum", "geburtsjahr", "âge", "edad"))),
     ("ethnic origin", frozenset(("race", "racial", "ethnicity", "ethnic", "ethnie", "tribe", "caste"))),
     ("religion or belief", frozenset(("religion", "religious", "faith", "belief", "confession", "konfession"))),
-    ("nationality", frozenset(("nationality", "citizenship", "immigrant", "migrant", "migration"))),
-    ("marital status", frozenset(("marital", "married", "marriage", "civilstatus", "familienstand"))),
-    ("disability or health", frozenset(("disability", "disabled", "handicap", "pregnant", "pregnancy", "maternity"))),
-    ("political opinion or union", frozenset(("political", "politics", "union", "unionised", "unionized"))),
-)
-_BY_PHRASE = {"senior citizen": "age", "sexual orientation": "sexual orientation", "civil status": "marital status"}
+    ("nationality", frozenset(("nationality", "citizenship", "immigrant", "migrant", "migration", "nationalität",
+                               "nationalitaet", "staatsangehörigkeit", "nationalité", "nacionalidad"))),
+    ("marital status", frozenset(("marital", "married", "marriage", "civilstatus", "familienstand", "zivilstand"))),
+    ("disability or health", frozenset(("disability", "disabled", "handicap", "pregnant", "pregnancy", "maternity",
+                                        "behinderung", "schwerbehindert", "schwerbehinderung", "discapacidad"))),
+    ("political opinion or union", frozenset(("political", "politics", "union", "unionised", "unionized",
+                                              "gewerkschaft"))),
+)  # fmt: skip
+_BY_PHRASE = {
+    "senior citizen": "age", "sexual orientation": "sexual orientation", "civil status": "marital status",
+    # Without capitals or blanks between their words; hardly any other word holds one of these.
+    "gender": "gender", "dateofbirth": "age", "birthdate": "age", "seniorcitizen": "age",
+    "maritalstatus": "marital status", "civilstatus": "marital status", "ethnic": "ethnic origin",
+    "nationality": "nationality", "citizenship": "nationality", "religion": "religion or belief",
+    "sexualorientation": "sexual orientation", "disabilit": "disability or health", "pregnan": "disability or health",
+}  # fmt: skip
 _BY_CONTENT: tuple[tuple[str, int, frozenset[str]], ...] = (
     ("gender", 2, frozenset(("male", "female", "m", "f", "man", "woman", "men", "women", "männlich", "weiblich"))),
     ("gender", 2, frozenset(("mr", "mrs", "ms", "miss", "mr.", "mrs.", "ms."))),

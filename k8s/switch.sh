@@ -12,7 +12,7 @@ REPORT=${REPORT:-/airflow/xcom/return.json}
 TERMINATION=${TERMINATION:-/dev/termination-log}
 SWITCH=scoring-stop KEY=stop.json
 
-k() { kubectl --namespace "$NAMESPACE" "$@"; }
+k() { timeout 30 kubectl --namespace "$NAMESPACE" "$@"; }
 say() { echo "$(date -u +%H:%M:%S) $*"; }
 
 fail() {
@@ -23,8 +23,10 @@ fail() {
 }
 
 servers() { # name and address of every scoring pod that answers, or may, one a line
-  k get pods -l app.kubernetes.io/name=scoring -o json | jq -r '.items[] | select(.status.phase == "Running" and .status.podIP)
-    | (.status.podIP | if contains(":") then "[\(.)]" else . end) as $host
+  # What a node prepares may have mounted the switch before it was changed, and starts with what it said then.
+  k get pods -l app.kubernetes.io/name=scoring -o json | jq -r --arg step "$STEP" '.items[]
+    | select(.status.phase == "Running" or ($step == "stop" and .status.phase == "Pending" and .spec.nodeName != null))
+    | (.status.podIP // "" | if contains(":") then "[\(.)]" else . end) as $host
     | first(.spec.containers[].ports[]? | select(.name == "http")) as $port
     | "\(.metadata.name) \($host):\($port.containerPort)"'
 }
@@ -38,7 +40,7 @@ obeys() { # obeys ADDRESS: does this server say what the switch says? One that s
 
 others() { # the pods that do not obey, in one line
   local list name address found=
-  list=$(servers) || return 1
+  list=$(servers) || { echo " (the pods could not be listed: see the log)"; return; }
   while read -r name address; do
     [ -z "$name" ] || obeys "$address" || found="$found $name"
   done <<<"$list"
@@ -52,13 +54,12 @@ main() {
   say "$STEP in $NAMESPACE"
   k patch configmap "$SWITCH" --type=merge -p "$patch" ||
     fail "the ConfigMap $SWITCH of namespace $NAMESPACE could not be changed: an administrator applies k8s/rbac.sh again"
-  while left=$(others) && [ -n "$left" ]; do
+  while left=$(others); [ -n "$left" ]; do
     if [ $SECONDS -ge "$deadline" ]; then
       fail "the switch is written, and after $TIMEOUT s these pods have not taken it up ($STEP):$left"
     fi
     sleep 2
   done
-  left=$(others) || fail "the pods of namespace $NAMESPACE could not be listed: see the log"
   sleep 1 # another worker of the same pod may look at the file half a second later
   jq -n --arg step "$STEP" --argjson said "$SAID" '{step: $step, said: $said}' >"$REPORT"
   say "done: $STEP"

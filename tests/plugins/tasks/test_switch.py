@@ -10,10 +10,14 @@ from airflow.models.connection import Connection
 from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle.hooks import registry, targets
-from lifecycle.hooks.slot import Slot
+from lifecycle.hooks.slot import Running, Slot, Status
 from lifecycle.hooks.stop_switch import Stop, encode, stopped
+from lifecycle.image_reference import ImageReference
+from lifecycle.operators import local_steps
+from lifecycle.operators.steps import StepError, Work
 from lifecycle.tasks import release, rollback, switch
 from tests.support.airflow import USE_CASE, run_task
+from tests.support.http_double import serving
 from tests.support.image_names import digest
 from training.registry import tags
 
@@ -102,3 +106,16 @@ def test_stop_and_resume_are_recorded_in_evidence_on_the_version_and_in_the_note
     assert stopped_then["image"] == RUNNING["image"]
     assert recorded.tags == [{tags.STOPPED: "2026-11-26T10:00:00+00:00 by ann: wrong data"}, {tags.STOPPED: ""}]
     assert recorded.notes[0] == "Version 7 stopped in production by ann: wrong data"
+
+
+@pytest.mark.parametrize("said", [{"stopped": None}, {"service": "of before"}, ["another"]], ids=str)
+def test_servers_of_this_machine_that_do_not_stop_in_time_are_named(monkeypatch, said):
+    monkeypatch.setattr(local_steps, "SWITCH_SECONDS", 0.2)
+    written = []
+    with serving(lambda request: (200, said)) as here:
+        slot = SimpleNamespace(set_stop=written.append, status=lambda: Status(stable=Running(**RUNNING, url=here.url)))
+        image = ImageReference.parse(RUNNING["image"])
+        work = Work(USE_CASE, "stop", "production", image, "7", "key", said=encode(STOP))
+        with pytest.raises(StepError, match=f"after 0.2 s these servers have not taken it up: {here.url}"):
+            local_steps.LocalSteps(slot, work).run()
+    assert written == [encode(STOP)]

@@ -89,9 +89,10 @@ names() { # kind/name of every object of a manifest, one a line
 }
 
 prune() { # prune MANIFEST: delete what a release has made and this manifest does not hold
-  local gone
-  gone=$(comm -23 <(k get "$KINDS" -l "$OURS" -o json | jq -r '.items[] | "\(.kind)/\(.metadata.name)"' | sort -u) \
-    <(if [ -s "$1" ]; then names "$1"; fi))
+  local ours held='' gone # a list that could not be had is not an empty one: everything would go
+  ours=$(k get "$KINDS" -l "$OURS" -o json | jq -r '.items[] | "\(.kind)/\(.metadata.name)"' | sort -u) || return 1
+  if [ -s "$1" ]; then held=$(names "$1") || return 1; fi
+  gone=$(comm -23 <(echo "$ours") <(echo "$held"))
   # shellcheck disable=SC2086
   [ -z "$gone" ] || k delete --ignore-not-found --wait=false $gone
 }
@@ -172,7 +173,7 @@ check_content() { # a name can lie, a digest cannot: where the image comes from 
   local found
   found=$(own pods | jq -r --arg digest "$DIGEST" '[.[].status.containerStatuses[]?.imageID]
     | if length == 0 then "unknown: no pod says what it runs"
-      else map(select(endswith($digest) | not)) | first // empty end')
+      else map(select(endswith($digest) | not)) | first // empty end') || found="unknown: its pods could not be listed"
   [ -z "$found" ] || { WHY="the image in this cluster is $found, not $DIGEST"; return 1; }
 }
 
@@ -208,7 +209,7 @@ record() { # record FIELD: a field of the last good release, empty if there is n
 }
 
 undo() { # back to the last good release, or to nothing
-  record manifest.yaml >last-good.yaml
+  record manifest.yaml >last-good.yaml || return 1
   if [ -s last-good.yaml ]; then
     apply last-good.yaml || return 1
   fi
@@ -225,7 +226,7 @@ fail() { # fail REASON DETAILS
   say "FAILED: $1"
   [ -z "$2" ] || echo "$2"
   local before outcome
-  before=$(record version)
+  before=$(record version) || before='(unknown)'
   if undo; then
     outcome="undone: ${before:+version }${before:-nothing} runs as before"
   else
@@ -265,7 +266,7 @@ main() {
       --from-literal=since="$since" --from-literal=previous="$previous" |
       k label --local -o yaml -f - app.kubernetes.io/part-of=lifecycle "lifecycle/use-case=$USE_CASE" >record.yaml
     apply record.yaml
-    prune rendered.yaml
+    prune rendered.yaml || say "what only the former release had could not be removed: the next release does it"
   fi
   jq -n --arg image "$IMAGE" --arg version "$VERSION" --arg since "$since" --argjson previous "$previous" \
     '{image: $image, version: $version, since: $since, previous: $previous}' >"$REPORT"

@@ -235,3 +235,33 @@ def test_record_of_0_1_0_is_read_as_one_image(rollout):
     rollout.say(deployment=deployment(made=2, ready=2), configmap={"data": kept})
     _, report = rollout.run()
     assert report["previous"] == {"image": digest("cc"), "version": "1"}
+
+
+OURS = "deployment,service,serviceaccount,configmap,ingress,horizontalpodautoscaler,poddisruptionbudget"
+NO_ANSWER = "Unable to connect to the server: connection refused"
+
+
+def test_manifest_that_cannot_be_read_deletes_nothing_of_what_runs(rollout):
+    """One request that failed made the list empty of what is to stay."""
+    running = [{"kind": "Deployment", "metadata": {"name": "scoring"}}]
+    rollout.say(deployment=deployment(made=2, ready=2), create=NO_ANSWER, **{OURS: running})
+    _, report = rollout.run()
+    assert report["version"] == "3"
+    assert rollout.calls("delete") == []
+    assert "could not be removed" in rollout.output
+
+
+def test_record_that_cannot_be_read_deletes_nothing_of_what_ran(rollout):
+    running = [{"kind": "Deployment", "metadata": {"name": "scoring"}}]
+    late = ("False", "ProgressDeadlineExceeded", "timed out")
+    rollout.say(deployment=deployment(made=1, Progressing=late), **{"configmap.later": NO_ANSWER, OURS: running})
+    rollout.run()
+    assert rollout.reason.startswith("ProgressDeadlineExceeded")
+    assert "what ran before could not be restored" in rollout.reason
+    assert rollout.calls("delete") == []
+
+
+def test_image_of_an_engine_is_not_taken_for_the_right_one_where_nobody_says_what_runs(rollout):
+    rollout.say(deployment=deployment(made=2, ready=2), pods=NO_ANSWER)
+    rollout.run(IMAGE=digest("aa"))
+    assert "its pods could not be listed" in rollout.reason.splitlines()[0]

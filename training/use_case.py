@@ -150,7 +150,8 @@ class UseCase(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a scoring server answers requests."""
 
     def __post_init__(self) -> None:
-        if faults := [*_name_faults(self), *_field_faults(self), *_group_faults(self), *_kind_faults(self)]:
+        faults = _type_faults(self)  # what is of another type could not even be looked at
+        if faults := faults or [*_name_faults(self), *_field_faults(self), *_group_faults(self), *_kind_faults(self)]:
             raise UseCaseError(f"use case {self.name!r} contradicts itself: {'; '.join(faults)}")
 
     @property
@@ -293,6 +294,23 @@ def column_name(name: str) -> str:
     return f"{column}_" if taken else column
 
 
+@functools.cache
+def _members() -> tuple[tuple[str, object], ...]:
+    """Name and type of each member of a use case."""
+    return tuple((member.name, member.type) for member in msgspec.structs.fields(UseCase))
+
+
+def _type_faults(use_case: UseCase) -> list[str]:
+    """Python does not look at the types of a definition: a kind that there is not would fail after the training."""
+    faults = []
+    for name, type_ in _members():
+        try:
+            msgspec.convert(msgspec.to_builtins(getattr(use_case, name)), type_)
+        except (msgspec.ValidationError, TypeError) as error:
+            faults.append(f"{name}: {error}")
+    return faults
+
+
 def _name_faults(use_case: UseCase) -> list[str]:
     faults = []
     if not _NAME.fullmatch(use_case.name):
@@ -337,17 +355,26 @@ def _field_faults(use_case: UseCase) -> list[str]:
     if not use_case.features and not use_case.series:
         faults.append("no field has role='feature': the model would see nothing")
     for field in use_case.fields:
-        faults += _range_faults(field)
+        faults += _value_faults(field)
     return faults
 
 
-def _range_faults(field: Field) -> list[str]:
+def _value_faults(field: Field) -> list[str]:
+    """What is wrong with the values that a field may have, and with its example."""
+    example = field.example
     if field.kind == "category":
-        return [] if field.categories or field.role != "feature" else [f"{field.name} lists no categories"]
-    low, high = field.minimum, field.maximum
-    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high) and low <= high):
-        return [f"{field.name} needs a minimum and a maximum, in this order"]
-    return []
+        if not field.categories and field.role == "feature":
+            return [f"{field.name} lists no categories"]
+        if len(set(field.categories)) < len(field.categories):
+            return [f"{field.name} lists a category twice"]
+        fits = isinstance(example, str) and example in (field.categories or (example,))
+    else:
+        low, high = field.minimum, field.maximum
+        if low is None or high is None or not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            return [f"{field.name} needs a minimum and a maximum, in this order"]
+        fits = not isinstance(example, str) and low <= example <= high
+        fits = fits and (field.kind == "number" or float(example).is_integer())
+    return [] if fits else [f"the example {example!r} of {field.name} is not a value of the field: give one"]
 
 
 def _group_faults(use_case: UseCase) -> list[str]:

@@ -44,6 +44,23 @@ FAULTS = {
         "no field has role='feature': the model would see nothing",
     ),
     "category without categories": (with_field(field("x", "category")), "x lists no categories"),
+    "kind that there is not": (with_field(field("x", "text")), "fields: Invalid enum value 'text' - at `$[8].kind`"),
+    "number in the place of a text": ({"owner": 7}, "owner: Expected `str`, got `int`"),
+    "trials as a text": ({"trials": "30"}, "trials: Expected `int`, got `str`"),
+    "category twice": (with_field(field("x", "category", categories=("a", "b", "a"))), "x lists a category twice"),
+    "example out of range": (with_field(field(maximum=0)), "the example 1 of x is not a value of the field"),
+    "example with a fraction": (
+        with_field(Field("x", "integer", "X", 1.5, minimum=0, maximum=9)),
+        "the example 1.5 of x",
+    ),
+    "example that is not listed": (
+        with_field(Field("x", "category", "X", "c", categories=("a", "b"))),
+        "the example 'c' of x is not a value of the field: give one",
+    ),
+    "example of another kind": (
+        with_field(Field("x", "number", "X", "1", minimum=0, maximum=9)),
+        "the example '1' of x",
+    ),
     "number without a range": (with_field(field(maximum=None)), "x needs a minimum and a maximum, in this order"),
     "range upside down": (with_field(field(minimum=10)), "x needs a minimum and a maximum, in this order"),
     "endless range": (with_field(field(maximum=float("inf"))), "x needs a minimum and a maximum"),

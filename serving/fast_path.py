@@ -6,7 +6,7 @@ fro between threads would cost a third of the requests.
 
 Whoever is waited for has a time limit, whether the main thread or another one waits: no client can keep more than its
 own connection from going on. When there is no room for a connection, the one whose limit is next makes room; when
-bodies and answers that clients are waited for take too much memory, the one that has held some for longest does.
+answers that nobody takes need too much memory, the oldest one does.
 """
 
 import functools
@@ -39,7 +39,7 @@ TICK = 0.1
 _FOLLOWS = 0.001  # seconds: about as long as a close client takes for its next request
 _LINGER = 2.0  # seconds that a client may take to close its end too
 _MOST_HELD = 64 << 20
-"""Bytes that connections in the poller may hold together, in the kernel or here."""
+"""Bytes that all connections in the poller may hold: of requests, in the kernel, and as much of answers, here."""
 _log = logging.getLogger(__name__)
 
 _REFUSALS = {
@@ -83,8 +83,8 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.waiting: dict[Any, _Wait] = {}
         """The connections in the poller."""
-        self._held: dict[Any, int] = {}
-        """Bytes that a connection in the poller holds until its client goes on, in the order in which they began to."""
+        self._unread: dict[Any, int] = {}
+        """Bytes of each answer that its client has not taken at once, the oldest first."""
         self._in_threads: dict[Any, float] = {}
         """When the connections that threads work on, or will, are cut off."""
         self._looked = 0.0
@@ -196,16 +196,19 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             _log.debug("a connection has ended: %s", error)
             self._drop(conn)
             return
-        if seen and conn.wanted < seen.size > here:
+        if seen and conn.wanted < seen.size > here and self._has_room(seen):
             if conn.wanted == 1:
                 self._wait(conn, conn.on_readable, self._deadline, self._refuse_slow)
             _want(conn, seen.size)
-            self._hold(conn, seen.size)
         elif seen and seen.head and seen.size <= here and self._may_serve(seen):
             _want(conn, 1)
             self._serve(conn, seen)
         else:  # also when the kernel has no room for all of it, or the client has half gone
             self._leave_to_thread(conn)
+
+    def _has_room(self, seen: Seen) -> bool:
+        """Whether the kernel may keep this request until it is whole; it keeps less of what threads read."""
+        return not seen.head or sum(conn.wanted for conn in self.waiting) + seen.size <= _MOST_HELD
 
     def _may_serve(self, seen: Seen) -> bool:
         """Probes always; a prediction when no thread computes, and its log lines will be taken. Reasons and files take
@@ -228,7 +231,6 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             _log.debug("a connection has ended: %s", error)
             self._drop(conn)
             return
-        self._held.pop(conn, None)
         environ = conn.environ | seen.environ | {"wsgi.input": io.BytesIO(whole[seen.head :])}
         started: list[Any] = []
         try:
@@ -275,7 +277,9 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
         else:
             rest = answer[sent:]
             self._wait(conn, lambda _: self._send(conn, rest, kept, until), until, self._drop, EVENT_WRITE)
-            self._hold(conn, len(answer))
+            self._unread[conn] = max(len(answer), self._unread.get(conn, 0))
+            while sum(self._unread.values()) > _MOST_HELD:
+                self._drop(next(iter(self._unread)))
 
     def _after_answer(self, conn: Any, kept: bool) -> None:
         """Keep a connection whose client was told so, even if SIGTERM has come since; close others.
@@ -283,7 +287,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
         Gunicorn would close the former, and the client's next request would be lost; that one's answer says close.
         A close waits for the client's, so that no reset takes the answer away.
         """
-        self._held.pop(conn, None)
+        self._unread.pop(conn, None)
         if kept:
             self._wait(conn, conn.on_readable, time.monotonic() + self.cfg.keepalive, self._drop)
             return
@@ -334,15 +338,8 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             self.poller.modify(conn.sock, event, ready)
         self.waiting[conn] = _Wait(ready, until, give_up)
 
-    def _hold(self, conn: Any, size: int) -> None:
-        """A connection in the poller holds so much. What is too much is not held: the pod's memory is for all."""
-        self._held[conn] = max(size, self._held.get(conn, 0))
-        while sum(self._held.values()) > _MOST_HELD:
-            self._drop(next(iter(self._held)))
-
     def _leave_to_thread(self, conn: Any) -> None:
         _want(conn, 1)
-        self._held.pop(conn, None)
         if self.waiting.pop(conn, None):
             self.poller.unregister(conn.sock)
         self._in_threads[conn] = self._deadline
@@ -351,7 +348,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
 
     def _drop(self, conn: Any) -> None:
         """End a connection at once, if it has not ended already."""
-        self._held.pop(conn, None)
+        self._unread.pop(conn, None)
         if not self.waiting.pop(conn, None):
             return
         self.poller.unregister(conn.sock)

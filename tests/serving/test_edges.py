@@ -168,23 +168,12 @@ def test_full_house_makes_room_for_who_comes(attrition: Attrition, tmp_path: Pat
 # ---- 3: memory ----
 
 
-def test_bodies_that_never_come_whole_hold_no_more_than_all_may_together(attrition: Attrition, tmp_path: Path) -> None:
-    """Whoever has kept room for longest makes room for who comes."""
-    beginning = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1048000\r\n\r\n0123456789"
-    with Server(tmp_path, attrition.folder) as server, held(server, 100, beginning) as clients:
-        for client in clients[:30]:
-            assert client.recv(1) == b""
-        clients[-1].settimeout(0.3)
-        with pytest.raises(TimeoutError):
-            clients[-1].recv(1)
-        assert server.predict(attrition.records(1)).status == 200
-
-
 class Connection:
     """As gunicorn's, for a worker that nobody runs."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.wanted = 1
         sock.setblocking(False)
 
     def on_readable(self, client: socket.socket) -> None: ...
@@ -193,25 +182,48 @@ class Connection:
         self.sock.close()
 
 
-def test_answers_that_nobody_reads_hold_no_more_than_all_may_together() -> None:
+@contextlib.contextmanager
+def idle_worker(count: int) -> Iterator[tuple[Any, list[Connection], list[socket.socket]]]:
+    """A worker, so many connections in its poller, and their clients."""
     worker: Any = FastPathWorker.__new__(FastPathWorker)
-    worker.waiting, worker._held, worker.poller = {}, {}, selectors.DefaultSelector()
-    worker.nr_conns, worker.cfg = 3, SimpleNamespace(keepalive=60)
-    pairs = [socket.socketpair() for _ in range(3)]
+    worker.waiting, worker._unread, worker.poller, worker.nr_conns = {}, {}, selectors.DefaultSelector(), count
+    worker.cfg = SimpleNamespace(keepalive=60, is_ssl=False)
+    settings = SimpleNamespace(client_timeout=30)
+    worker.wsgi = SimpleNamespace(extensions={"scoring": SimpleNamespace(settings=settings)})
+    pairs = [socket.socketpair() for _ in range(count)]
     conns = [Connection(ours) for ours, _ in pairs]
     for conn in conns:
         worker._wait(conn, conn.on_readable, 0.0, worker._drop)
-        worker._send(conn, memoryview(bytes(30 * MIB)), True, 0.0)
-    assert [conn.sock.fileno() < 0 for conn in conns] == [True, False, False]
-    assert worker.nr_conns == 2
-    while conns[1] in worker._held:
-        assert pairs[1][1].recv(MIB)
-        for key, _ in worker.poller.select():
-            key.data(key.fileobj)
-    assert list(worker._held) == [conns[2]]  # what is taken after all is not held any more
+    yield worker, conns, [theirs for _, theirs in pairs]
     for end in (end for pair in pairs for end in pair):
         end.close()
     worker.poller.close()
+
+
+def test_bodies_that_wait_in_the_kernel_have_a_limit_together() -> None:
+    """More are left to threads, which read few at a time."""
+    left = []
+    with idle_worker(100) as (worker, conns, clients):
+        worker._leave_to_thread = left.append
+        for conn, client in zip(conns, clients, strict=True):
+            client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1048000\r\n\r\n0123456789")
+            worker.on_client_socket_readable(conn, conn.sock)
+        assert left == conns[64:]
+        assert sum(conn.wanted for conn in conns) < 65 * MIB
+
+
+def test_answers_that_nobody_reads_have_a_limit_together() -> None:
+    """The oldest makes room; what is taken after all does not count any more."""
+    with idle_worker(3) as (worker, conns, clients):
+        for conn in conns:
+            worker._send(conn, memoryview(bytes(30 * MIB)), True, 0.0)
+        assert [conn.sock.fileno() < 0 for conn in conns] == [True, False, False]
+        assert worker.nr_conns == 2
+        while conns[1] in worker._unread:
+            assert clients[1].recv(MIB)
+            for key, _ in worker.poller.select():
+                key.data(key.fileobj)
+        assert list(worker._unread) == [conns[2]]
 
 
 JSON, CSV, NDJSON = MEDIA_TYPES

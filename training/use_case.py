@@ -15,7 +15,7 @@ import re
 import unicodedata
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -25,6 +25,7 @@ from training.kinds import KINDS, Kind
 
 Target = Literal["staging", "production"]
 """Where a release runs."""
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 TECHNICAL_COLUMNS = ("source", "effective_date", "recorded_at", "request_id", "model_version")
 """What a curated training table holds beside fields and label. ``effective_date`` tells two records of one key apart;
 ``source`` marks a table that holds scored records, whose unknown categories the service has accepted."""
@@ -91,12 +92,12 @@ class Group(msgspec.Struct, frozen=True):
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a challenger must reach on the hold-out, whatever the champion does."""
 
-    minimum_roc_auc: float = 0.5
-    minimum_roc_auc_low: float = 0.5
+    minimum_roc_auc: Share = 0.5
+    minimum_roc_auc_low: Share = 0.5
     """For the low end of the 95% interval: a table without signal does not pass."""
-    maximum_calibration_error: float = 0.12
+    maximum_calibration_error: Share = 0.12
     """Expected calibration error."""
-    maximum_fairness_gap: float = 0.35
+    maximum_fairness_gap: Share = 0.35
     """Gap in true-positive rate between groups, by the low end of its 95% interval: groups are small."""
     maximum_latency_ms: float = 5.0
     """Time to score a single record with the exported bundle, in milliseconds."""

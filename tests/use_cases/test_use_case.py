@@ -11,7 +11,7 @@ from tests.support import names
 from tests.support.repairs import REPAIRS
 from training import use_case as definitions
 from training.forecasting.definition import Known, Quantity
-from training.use_case import Binary, Group, UseCaseError, column_name
+from training.use_case import Binary, Group, Thresholds, UseCaseError, column_name
 
 
 def field(name="x", kind="integer", **rest):
@@ -47,6 +47,10 @@ FAULTS = {
     "kind that there is not": (with_field(field("x", "text")), "fields: Invalid enum value 'text' - at `$[8].kind`"),
     "number in the place of a text": ({"owner": 7}, "owner: Expected `str`, got `int`"),
     "trials as a text": ({"trials": "30"}, "trials: Expected `int`, got `str`"),
+    "limit in per cent": (
+        {"thresholds": Thresholds(maximum_calibration_error=12)},
+        "thresholds: Expected `float` <= 1.0 - at `$.maximum_calibration_error`",
+    ),
     "category twice": (with_field(field("x", "category", categories=("a", "b", "a"))), "x lists a category twice"),
     "example out of range": (with_field(field(maximum=0)), "the example 1 of x is not a value of the field"),
     "example with a fraction": (

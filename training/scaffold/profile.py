@@ -106,7 +106,7 @@ def profile(table: RawTable, label: str, key: str | None, positive: str | None) 
     Raises ``ScaffoldError`` with everything that stands in the way.
     """
     raw = plain_columns(table).rename(columns=str)
-    if faults := [*_name_faults(raw, label, key), *_size_faults(raw)] or _type_faults(raw):
+    if faults := [*_name_faults(raw, label, key), *_size_faults(raw), *([] if table.text else _type_faults(raw))]:
         raise ScaffoldError(faults)
     outcomes = _texts(raw[label])
     faults = [*_label_faults(label, outcomes, table), *([] if key is None else _key_faults(key, raw[key], table))]
@@ -276,8 +276,8 @@ _TYPES = {
 def _type_faults(raw: pd.DataFrame) -> list[str]:
     """Columns of a Parquet file that hold what no field can."""
     faults = []
-    for name, column in raw.items():
-        values = spelling.column_values(column)
+    for place, name in enumerate(raw.columns):
+        values = spelling.column_values(raw.iloc[:, place])
         odd = (value for value in values if not (value is None or isinstance(value, _TAKEN)))
         if values.dtype == object and (one := next(odd, None)) is not None:
             kind = type(one).__name__

@@ -3,7 +3,7 @@
 
 Every scoring server of production answers `POST /predict` with 503 and the reason, until `$resume_dag` runs.
 Probes stay green, so nothing is restarted or moved. Use it when answers must not be given: wrong data, a wrong
-model, a question of law. It needs neither the registry nor a build.
+model, a question of law. It needs neither the registry nor a build, and asks for no image: whatever runs is stopped.
 
 **Params.** `reason`: required; callers read it in the answer. Example: `{"reason": "salaries are a month old"}`.
 
@@ -51,9 +51,14 @@ def stop(use_case: UseCase) -> None:
         params={"reason": required_text("Reason", "Why nothing is scored; callers are told.")},
     ):
         running: Any = look_up_running(use_case.name)
-        what: dict[str, Any] = {key: running[key] for key in ("image", "version", "said")}
         stop_production = ScoringStepOperator(
-            task_id="stop_production", step="stop", use_case=use_case.name, target="production", **what
+            task_id="stop_production",
+            step="stop",
+            use_case=use_case.name,
+            target="production",
+            image="",
+            version=running["version"],
+            said=running["said"],
         )
         stop_production >> record_stop(use_case.name, running)
 

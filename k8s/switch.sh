@@ -6,7 +6,7 @@
 #   SAID       what the switch is to say: JSON with reason, by, since
 #   TIMEOUT    seconds until those that do not say so are named, and the step fails
 #
-# Needs bash, jq and kubectl; writes the report to REPORT.
+# Needs bash, jq and kubectl, and no file beside it: a pod has it as an argument. Writes the report to REPORT.
 set -euo pipefail
 REPORT=${REPORT:-/airflow/xcom/return.json}
 TERMINATION=${TERMINATION:-/dev/termination-log}
@@ -65,4 +65,4 @@ main() {
   say "done: $STEP"
 }
 
-if [ "${BASH_SOURCE[0]}" = "$0" ]; then main; fi
+if [ "${BASH_SOURCE[0]:-$0}" = "$0" ]; then main; fi

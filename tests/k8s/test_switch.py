@@ -49,7 +49,8 @@ def switch(
         "SAID": json.dumps(SAID), "TIMEOUT": str(timeout), "REPORT": str(folder / "report.json"),
         "TERMINATION": str(folder / "termination"),
     }  # fmt: skip
-    run = subprocess.run(["bash", str(SCRIPT)], env=environ, capture_output=True, text=True)
+    # As the pod gets it: there is no file.
+    run = subprocess.run(["bash", "-c", SCRIPT.read_text()], env=environ, capture_output=True, text=True)
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
     assert (run.returncode == 0) == ("error" not in report), run.stdout + run.stderr
     return report

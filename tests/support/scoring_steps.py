@@ -33,8 +33,8 @@ STEPS = {
     "attrition_release.restore_staging.to_nothing": {"step": "restore", "target": "staging", **NOTHING},
     "attrition_rollback.deploy_production": {"step": "deploy", "target": "production"},
     "attrition_rollback.verify_production": {"step": "verify", "target": "production"},
-    "attrition_stop.stop_production": {"step": "stop", "target": "production", "said": SAID},
-    "attrition_resume.resume_production": {"step": "resume", "target": "production", "said": SAID},
+    "attrition_stop.stop_production": {"step": "stop", "target": "production", "image": "", "said": SAID},
+    "attrition_resume.resume_production": {"step": "resume", "target": "production", "image": "", "said": SAID},
 }
 """Every task of the DAGs that makes a pod: DAG, task, and where it matters, what it is given."""
 

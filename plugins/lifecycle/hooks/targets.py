@@ -28,6 +28,10 @@ class TargetError(ValueError):
     """Raised for a target whose connection is of another type, and for an image that a target does not take."""
 
 
+class UnreleasedError(TargetError):
+    """Raised where what runs was rolled out by no release."""
+
+
 def settings_of(use_case: str, target: Target) -> settings.Target:
     """The settings of a use case's target."""
     found = settings.load().of(use_case)
@@ -119,7 +123,7 @@ def _deployed(conn_id: str, namespace: str) -> dict[str, str] | None:
     try:
         reference = ImageReference.parse_pair(image, annotations.get(DIGEST_ANNOTATION, ""))
     except ImageReferenceError as error:
-        raise TargetError(
+        raise UnreleasedError(
             f"deployment {DEPLOYMENT} in {namespace} runs {image}, which no release rolled out ({error}): put a "
             "release back with the rollback DAG"
         ) from error

@@ -25,6 +25,7 @@ CLIENT_ACCOUNT = "default"
 KEY_SECRET, KEY_SECRET_KEY = "scoring-client-key", "api-key"
 """The Secret with the API key of the verification client, made by an administrator."""
 REPORT = Path("/airflow/xcom/return.json")
+SWITCH = Path(__file__).resolve().parents[3] / "k8s" / "switch.sh"
 USER = 10001
 _WORK = "/work"
 _SPARE_SECONDS = 300
@@ -104,7 +105,7 @@ def _parts(work: Work) -> PodParts:
 
 
 def _deployer(work: Work) -> PodParts:
-    """Runs the image's ``deploy.sh``."""
+    """Runs the image's ``deploy.sh``: an init container of the image brings its manifests and scripts."""
     configured = settings.load()
     target = targets.settings_of(work.use_case, work.target)
     timeout = configured.release.rollout_timeout
@@ -119,45 +120,43 @@ def _deployer(work: Work) -> PodParts:
         "LEAVE_OUT": " ".join(configured.scoring.leave_out),
         "TIMEOUT": str(timeout),
     }
-    return _script(work, "deploy.sh", DEPLOYER_ACCOUNT, environment, timeout)
+    brings = k8s.V1Container(
+        name="manifests",
+        image=str(work.image),
+        image_pull_policy="IfNotPresent",
+        command=["cp", "-R", "/app/k8s", f"{_WORK}/"],
+        volume_mounts=[_mount()],
+        resources=resources(),
+        security_context=container_security(),
+    )
+    parts = _script([f"{_WORK}/k8s/deploy.sh"], DEPLOYER_ACCOUNT, environment, timeout)
+    return msgspec.structs.replace(parts, init_containers=[brings])
 
 
 def _switch(work: Work) -> PodParts:
-    """Runs ``switch.sh`` of the image that runs."""
+    """Runs ``switch.sh`` as it is here: an emergency waits for no image, whatever it is that runs."""
     environment = {
         "STEP": work.step,
         "NAMESPACE": targets.settings_of(work.use_case, work.target).namespace,
         "SAID": work.said,
         "TIMEOUT": str(SWITCH_SECONDS),
     }
-    return _script(work, "switch.sh", SWITCH_ACCOUNT, environment, SWITCH_SECONDS)
+    return _script(["-c", SWITCH.read_text()], SWITCH_ACCOUNT, environment, SWITCH_SECONDS)
 
 
-def _script(work: Work, name: str, account: str, environment: dict[str, str], timeout: int) -> PodParts:
-    """An init container of the image brings its manifests and scripts; kubectl's image runs one of them."""
-    mount = k8s.V1VolumeMount(name="work", mount_path=_WORK)
+def _script(arguments: list[str], account: str, environment: dict[str, str], timeout: int) -> PodParts:
+    """kubectl's image runs a script for bash."""
     environment |= {"HOME": _WORK, "TMPDIR": _WORK}  # kubectl keeps its cache there
     return PodParts(
         image=images.pinned(settings.load().scoring.kubectl_image),
         cmds=["bash"],
-        arguments=[f"{_WORK}/k8s/{name}"],
+        arguments=arguments,
         env_vars=[k8s.V1EnvVar(name=variable, value=value) for variable, value in environment.items()],
         active_deadline_seconds=timeout + _SPARE_SECONDS,
         service_account_name=account,
         automount_service_account_token=True,
         volumes=[_scratch()],
-        volume_mounts=[mount],
-        init_containers=[
-            k8s.V1Container(
-                name="manifests",
-                image=str(work.image),
-                image_pull_policy="IfNotPresent",
-                command=["cp", "-R", "/app/k8s", f"{_WORK}/"],
-                volume_mounts=[mount],
-                resources=resources(),
-                security_context=container_security(),
-            )
-        ],
+        volume_mounts=[_mount()],
     )
 
 
@@ -178,7 +177,7 @@ def _remover(work: Work) -> PodParts:
         service_account_name=DEPLOYER_ACCOUNT,
         automount_service_account_token=True,
         volumes=[_scratch()],
-        volume_mounts=[k8s.V1VolumeMount(name="work", mount_path=_WORK)],
+        volume_mounts=[_mount()],
     )
 
 
@@ -235,6 +234,10 @@ def restarted_since(status: Any, moment: float) -> bool:
         return True
     running = status.state.running
     return status.restart_count > 0 and (running is None or running.started_at.timestamp() >= moment)
+
+
+def _mount() -> k8s.V1VolumeMount:
+    return k8s.V1VolumeMount(name="work", mount_path=_WORK)
 
 
 def _scratch() -> k8s.V1Volume:

@@ -60,8 +60,8 @@ class ScoringStepOperator(KubernetesPodOperator):
     :param use_case: name of the use case.
     :param target: ``staging`` or ``production``.
     :param step: what to do.
-    :param image: what to deploy, as ``BuildImageOperator`` returned it; empty only for a ``restore`` to nothing.
-        (templated)
+    :param image: what to deploy, as ``BuildImageOperator`` returned it; empty only for a ``restore`` to nothing, and
+        for ``stop`` and ``resume``, which need none. (templated)
     :param version: its model version. (templated)
     :param approved_image: the image that was approved; production takes no other. (templated)
     :param said: what the stop switch is to say, of ``stop`` and ``resume``. (templated)
@@ -166,7 +166,7 @@ class ScoringStepOperator(KubernetesPodOperator):
             purpose=f"{self.step}-{self.target}",
         )
         image = _image(self.image)
-        if image is None and self.step != "restore":
+        if image is None and self.step not in ("restore", "stop", "resume"):
             raise AirflowFailException(f"{self.step} at {self.target} was given no image: run the build again")
         return Work(
             self.use_case,

@@ -34,7 +34,7 @@ class Work(msgspec.Struct, frozen=True):
     step: Step
     target: Target
     image: ImageReference | None
-    """``None`` only for a ``restore`` to nothing."""
+    """``None`` only for a ``restore`` to nothing, and for ``stop`` and ``resume``."""
     version: str
     key: str
     """``lifecycle.idempotency.action_key``: names pods and generations."""

@@ -28,8 +28,15 @@ def asked(context: Any, use_case: str) -> Stop:
 
 @task
 def look_up_running(use_case: str) -> dict[str, str]:
-    """What production runs (``image``, ``version``), and what its stop switch would say (``said``)."""
-    running = targets.current(use_case, "production")
+    """What production runs (``image``, ``version``), and what its stop switch would say (``said``).
+
+    Both are empty for what no release rolled out: it is stopped all the same.
+    """
+    try:
+        running = targets.current(use_case, "production")
+    except targets.UnreleasedError as error:
+        log.warning("%s", error)
+        running = {"image": "", "version": ""}
     if running is None:
         raise AirflowFailException(
             f"nothing is deployed in production of {use_case}, so nothing can be stopped or resumed there: "
@@ -54,6 +61,10 @@ def record_resume(use_case: str, running: dict[str, str]) -> None:
 def _record(use_case: str, running: dict[str, str], action: str, mark: str) -> None:
     context: Any = get_current_context()
     stop, run = asked(context, use_case), context["dag_run"]
+    if not running["version"]:
+        note = f"What no release rolled out was {action} in production by {stop.by}: {stop.reason}"
+        airflow_api.set_run_note(run.dag_id, run.run_id, note)
+        return
     version = registry.resolve(use_case, running["version"])
     document = {
         "action": action, "use_case": use_case, "target": "production", "version": version.version,

@@ -108,6 +108,18 @@ def test_stop_and_resume_are_recorded_in_evidence_on_the_version_and_in_the_note
     assert recorded.notes[0] == "Version 7 stopped in production by ann: wrong data"
 
 
+def test_what_no_release_rolled_out_is_stopped_all_the_same(slot, recorded, monkeypatch):
+    def unknown(*_):
+        raise targets.UnreleasedError("deployment scoring in n runs scoring:mine, which no release rolled out")
+
+    monkeypatch.setattr(targets, "current", unknown)
+    running = run_task(switch.look_up_running, context(), USE_CASE)
+    assert (running["image"], running["version"], running["said"]) == ("", "", encode(STOP))
+    run_task(switch.record_stop, context(), USE_CASE, running)
+    assert recorded.notes == ["What no release rolled out was stopped in production by ann: wrong data"]
+    assert recorded.tags == []
+
+
 @pytest.mark.parametrize("said", [{"stopped": None}, {"service": "of before"}, ["another"]], ids=str)
 def test_servers_of_this_machine_that_do_not_stop_in_time_are_named(monkeypatch, said):
     monkeypatch.setattr(local_steps, "SWITCH_SECONDS", 0.2)

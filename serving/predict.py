@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _DISCARDED = 4  # times the largest body: read and thrown away, so that the client sees the 413
+_PIECE = 1 << 16  # bytes of it at a time
 LARGEST_ANSWER = 16 << 20
 """Bytes of what is said of the records: each thread may have such an answer in memory that its client does not take."""
 _LONG = 8
@@ -190,7 +191,7 @@ def _received(environ: "WSGIEnvironment", limit: int) -> bytes:
     body: bytes
     if length and int(length) > limit:
         # Most clients read the answer only when they have sent everything.
-        stream.read(min(int(length), _DISCARDED * limit))
+        _discard(stream, min(int(length), _DISCARDED * limit))
         raise TooLarge(f"the body has {length} bytes, {limit} are taken; send fewer records a request")
     if length:
         body = stream.read(int(length))
@@ -199,6 +200,12 @@ def _received(environ: "WSGIEnvironment", limit: int) -> bytes:
         return body
     body = stream.read(limit + 1)  # chunked
     if len(body) > limit:
-        stream.read(_DISCARDED * limit)
+        _discard(stream, _DISCARDED * limit)
         raise TooLarge(f"the body has more than the {limit} bytes that are taken; send fewer records a request")
     return body
+
+
+def _discard(stream: Any, count: int) -> None:
+    """Read up to so many bytes and keep none of them: every thread may be sent as many."""
+    while count > 0 and (piece := stream.read(min(count, _PIECE))):
+        count -= len(piece)

@@ -18,10 +18,11 @@ import psutil
 import pytest
 
 from serving.app import create_app
-from serving.errors import Problem
+from serving.errors import Problem, TooLarge
 from serving.fast_path import FastPathWorker
 from serving.files import csv_table
 from serving.media import MEDIA_TYPES
+from serving.predict import _read_body
 from serving.settings import read_settings
 from tests.support.serving_bundles import Attrition
 from tests.support.serving_processes import KEY, Answer, Server
@@ -252,6 +253,7 @@ def large_bodies(record: dict[str, Any]) -> dict[str, list[tuple[str, str, bytes
             ("", JSON, filled("[],", "[", "[]]")),
             ("", JSON, filled('{"a":[{}]},', "[", "{}]")),
             ("", JSON, filled('{"":0},', "[", "NaN]")),
+            ("", JSON, b" " * 4 * LIMIT),
         ],
         "CSV": [
             ("", CSV, rows),
@@ -319,6 +321,28 @@ def test_large_bodies_together_stay_within_the_pods_memory(attrition: Attrition,
     assert 200 in statuses
     print(f"peak: {peak:.0f} MiB")
     assert peak < POD_LIMIT_MIB
+
+
+class Endless:
+    """A body without an end, which says how much was asked for at once."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def read(self, size: int) -> bytes:
+        self.sizes.append(size)
+        return bytes(size)
+
+
+@pytest.mark.parametrize("length", ["", str(100 * LIMIT)], ids=["chunked", "with a length"])
+def test_body_that_is_too_large_is_thrown_away_in_pieces(length: str) -> None:
+    """The client is to see the answer, and eight threads at once are not to hold four times the limit."""
+    body = Endless()
+    with pytest.raises(TooLarge):
+        _read_body({"CONTENT_LENGTH": length, "wsgi.input": body}, LIMIT)
+    kept = [size for size in body.sizes if size > 1 << 16]
+    assert kept == ([] if length else [LIMIT + 1])
+    assert sum(body.sizes) - sum(kept) == 4 * LIMIT
 
 
 @pytest.mark.parametrize(

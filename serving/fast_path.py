@@ -38,7 +38,7 @@ from serving.service import Service
 TICK = 0.1
 _FOLLOWS = 0.001  # seconds: about as long as a close client takes for its next request
 _LINGER = 2.0  # seconds that a client may take to close its end too
-_MOST_HELD = 64 << 20
+_MOST_HELD = 32 << 20
 """Bytes that all connections in the poller may hold: of requests, in the kernel, and as much of answers, here."""
 _log = logging.getLogger(__name__)
 

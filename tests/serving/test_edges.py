@@ -209,15 +209,15 @@ def test_bodies_that_wait_in_the_kernel_have_a_limit_together() -> None:
         for conn, client in zip(conns, clients, strict=True):
             client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1048000\r\n\r\n0123456789")
             worker.on_client_socket_readable(conn, conn.sock)
-        assert left == conns[64:]
-        assert sum(conn.wanted for conn in conns) < 65 * MIB
+        assert left == conns[32:]
+        assert sum(conn.wanted for conn in conns) < 33 * MIB
 
 
 def test_answers_that_nobody_reads_have_a_limit_together() -> None:
     """The oldest makes room; what is taken after all does not count any more."""
     with idle_worker(3) as (worker, conns, clients):
         for conn in conns:
-            worker._send(conn, memoryview(bytes(30 * MIB)), True, 0.0)
+            worker._send(conn, memoryview(bytes(15 * MIB)), True, 0.0)
         assert [conn.sock.fileno() < 0 for conn in conns] == [True, False, False]
         assert worker.nr_conns == 2
         while conns[1] in worker._unread:

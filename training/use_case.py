@@ -326,8 +326,8 @@ def _name_faults(use_case: UseCase) -> list[str]:
         faults.append("title holds a quotation mark, a backslash or a line break: log lines are found by it as it is")
     if use_case.horizon_days < 1 or use_case.trials < 1:
         faults.append("horizon_days and trials are at least 1")
-    if use_case.score_schedule is not None and not _SCHEDULE.fullmatch(use_case.score_schedule):
-        faults.append(f"score_schedule is {use_case.score_schedule!r}: give the five parts of cron, such as '0 6 * * 1'")
+    if (schedule := use_case.score_schedule) is not None and not _SCHEDULE.fullmatch(schedule):
+        faults.append(f"score_schedule is {schedule!r}: give the five parts of cron, such as '0 6 * * 1'")
     if not 0 < use_case.top_share < 1:
         faults.append(f"top_share is {use_case.top_share:g}: give a share above 0 and below 1")
     return faults

@@ -54,6 +54,7 @@ _SQL_WORDS = frozenset(
 NOT_IN_NAMES = re.compile(r"[\"\\\x00-\x1f]")
 """What neither a title nor a field's name may hold: requests and log lines are read by them as they are."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,29}")
+_SCHEDULE = re.compile(r"@(hourly|daily|weekly|monthly|quarterly|yearly)|\S+( \S+){4}")
 
 
 class UseCaseError(ValueError):
@@ -325,6 +326,8 @@ def _name_faults(use_case: UseCase) -> list[str]:
         faults.append("title holds a quotation mark, a backslash or a line break: log lines are found by it as it is")
     if use_case.horizon_days < 1 or use_case.trials < 1:
         faults.append("horizon_days and trials are at least 1")
+    if (schedule := use_case.score_schedule) is not None and not _SCHEDULE.fullmatch(schedule):
+        faults.append(f"score_schedule is {schedule!r}: give the five parts of cron, such as '0 6 * * 1'")
     if not 0 < use_case.top_share < 1:
         faults.append(f"top_share is {use_case.top_share:g}: give a share above 0 and below 1")
     return faults

@@ -89,7 +89,7 @@ def test_field_that_is_edited_is_followed_by_the_door(brought):
     written = fields.read_text()
     (field,) = [one for one in load(name).fields if one.name == "months"]
     try:
-        fields.write_text(written.replace(f"maximum={field.maximum}", "maximum=9", 1))
+        fields.write_text(written.replace(f"maximum={field.maximum}", f"maximum={field.example}", 1))
         assert fields.read_text() != written
         with edited(folder), pytest.raises(DataError, match="months"):
             read_table(load(name), str(path))

@@ -51,6 +51,7 @@ FAULTS = {
         {"thresholds": Thresholds(maximum_calibration_error=12)},
         "thresholds: Expected `float` <= 1.0 - at `$.maximum_calibration_error`",
     ),
+    "schedule in words": ({"score_schedule": "every monday"}, "score_schedule is 'every monday': give the five parts"),
     "category twice": (with_field(field("x", "category", categories=("a", "b", "a"))), "x lists a category twice"),
     "example out of range": (with_field(field(maximum=0)), "the example 1 of x is not a value of the field"),
     "example with a fraction": (

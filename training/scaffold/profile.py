@@ -289,9 +289,11 @@ def _type_faults(raw: pd.DataFrame) -> list[str]:
 def _label_faults(label: str, outcomes: pd.Series, table: RawTable) -> list[str]:
     if outcomes.isna().any():
         count = int(outcomes.isna().sum())
+        first = table.places([int(outcomes.isna().argmax())], 1)
         return [
-            f"the label {label} is missing in {count:,} row{'' if count == 1 else 's'} (first: "
-            f"{table.places([int(outcomes.isna().argmax())], 1)}): remove rows whose outcome is not known"
+            f"the label {label} is missing in {count:,} row{'' if count == 1 else 's'} (first: {first}): remove rows "
+            "whose outcome is not known. An empty cell is missing, and so are NA, NULL, None and the like: spell an "
+            "outcome in another way"
         ]
     counts = outcomes.value_counts()
     if len(counts) == 1:

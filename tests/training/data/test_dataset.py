@@ -72,7 +72,7 @@ FAULTS = {
     "prose instead of a table": (raw(b"Dear HR,\nhere is the list.\n"), "table: none of the 35 columns is there"),
     "semicolons": (
         lambda frame, path: frame.to_csv(path, index=False, sep=";"),
-        "table: none of the 35 columns is there; is it separated by commas, with a header line?",
+        "file: its cells are separated by semicolons: save it with commas between them, and numbers with a point",
     ),
     "header only": (broken(lambda frame: frame.head(0)), "table: fewer than 200 rows"),
     "column missing": (broken(lambda frame: frame.drop(columns="OverTime")), "OverTime: the column is missing"),

@@ -1,5 +1,7 @@
 """Forecasts in an embedded stack: a second version runs beside the first one, takes over, and is rolled back."""
 
+from datetime import timedelta
+
 import pyarrow.parquet as pq
 import pytest
 
@@ -12,9 +14,9 @@ from use_cases.demand.sample import make_shops
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
 
-def partition(stack, table):
-    """The bytes of a table's partition of the day, and the versions that have made its rows."""
-    (file,) = layout.day_folder(stack.home / "tables" / DEMAND.name, table, TICK).glob("*.parquet")
+def partition(stack, table, day=TICK):
+    """The bytes of a table's partition of a day, and the versions that have made its rows."""
+    (file,) = layout.day_folder(stack.home / "tables" / DEMAND.name, table, day).glob("*.parquet")
     return file.read_bytes(), set(pq.read_table(file, partitioning=None)["model_version"].to_pylist())
 
 
@@ -50,3 +52,8 @@ def test_forecasts_of_a_second_version_take_over_once_they_were_compared_and_are
         assert part in shown, part
     assert "Beside production" not in shown
     assert "Staging" not in shown
+
+    monday = TICK - timedelta(days=7 + TICK.weekday())
+    assert desk.backfill(monday)["logical_date"] == f"{monday}T06:00:00Z"
+    assert partition(stack, "scores", monday)[1] == {"1"}
+    assert partition(stack, "scores") == (former, {"1"}), "of the other date"

@@ -51,7 +51,7 @@ LINT := .venv-lint/bin
 lint: setup ## ruff and mypy; workflows, pipelines and Dockerfiles by programs of their own (requirements-lint.txt)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	@$(call apart,.venv-lint,requirements-lint.txt)
 	$(RUN) -m delivery.lint $(LINT)
 

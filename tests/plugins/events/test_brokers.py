@@ -93,10 +93,10 @@ def test_dropped_file_is_told_once_it_is_whole_and_each_version_once(bronze):
 
 @pytest.fixture
 def others(bronze, monkeypatch, caplog):
-    """A watcher that wants nothing of the folder, such as another use case's; what is not taken comes again soon."""
+    """A watcher of another folder, such as another use case's; what is not taken comes again soon."""
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(brokers, "_TOLD_SECONDS", 0.05)
-    return ArrivalTrigger(QUEUE, "data", USE_CASE, f"{bronze}-of-another/")
+    return ArrivalTrigger(QUEUE, "outcomes", USE_CASE, f"{bronze}-of-outcomes/")
 
 
 def test_file_that_is_told_before_its_watcher_listens_comes_again(bronze, others, caplog, monkeypatch):

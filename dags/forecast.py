@@ -27,14 +27,13 @@ forecasts of the version in production stand; clear it, or roll back to end the 
 **Does not guard against** a history or a plan that is well-formed and wrong.
 """
 
-from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG
 
 from lifecycle import settings
 from lifecycle.assets import production_of, scores_of
-from lifecycle.defaults import SCORING, START_DATE, by_the_clock, default_args, shown
+from lifecycle.defaults import SCORING, START_DATE, by_the_clock, default_args, job_timeout, shown
 from lifecycle.operators.forecast_run import ForecastRunOperator
 from lifecycle.params import day, flag, planned, table
 from lifecycle.tasks.forecasting import announce_forecasts, approved_code, order_of, pin_versions, take_over
@@ -50,7 +49,7 @@ def forecast(use_case: UseCase) -> None:
         start_date=START_DATE,
         catchup=False,
         max_active_runs=1,
-        dagrun_timeout=timedelta(hours=6),
+        dagrun_timeout=job_timeout(ForecastRunOperator.steps),
         tags=[name, SCORING],
         default_args=default_args(use_case),
         **shown(__doc__, use_case),

@@ -35,12 +35,11 @@ many unreadable lines, no logs for a day while production was up; more rows or f
 within one millisecond: such records stay in table `unpaired`.
 """
 
-from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG
 
-from lifecycle.defaults import RETRAINING, START_DATE, by_the_clock, default_args, shown
+from lifecycle.defaults import RETRAINING, START_DATE, by_the_clock, default_args, job_timeout, shown
 from lifecycle.operators.nightly_run import NightlyRunOperator
 from lifecycle.operators.start_run import start_training
 from lifecycle.params import flag, optional
@@ -58,7 +57,7 @@ def retrain_nightly(use_case: UseCase) -> None:
         start_date=START_DATE,
         catchup=False,  # a run closes all nights since the last one, so missed runs need none of their own
         max_active_runs=1,
-        dagrun_timeout=timedelta(hours=12),
+        dagrun_timeout=job_timeout(NightlyRunOperator.steps),
         tags=[use_case.name, RETRAINING],
         default_args=default_args(use_case),
         **shown(__doc__, use_case),

@@ -19,13 +19,12 @@ or MLflow is over when the task is cleared.
 **Does not guard against** a history that is well-formed and wrong, and does not see what a week without stock hides.
 """
 
-from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG
 
 from lifecycle import settings
-from lifecycle.defaults import RETRAINING, START_DATE, by_the_clock, default_args, shown
+from lifecycle.defaults import RETRAINING, START_DATE, by_the_clock, default_args, job_timeout, shown
 from lifecycle.operators.forecast_run import JudgeRunOperator
 from lifecycle.operators.start_run import start_training
 from lifecycle.params import day, flag, planned, table
@@ -43,7 +42,7 @@ def retrain_weekly(use_case: UseCase) -> None:
         start_date=START_DATE,
         catchup=False,
         max_active_runs=1,
-        dagrun_timeout=timedelta(hours=6),
+        dagrun_timeout=job_timeout(JudgeRunOperator.steps),
         tags=[name, RETRAINING],
         default_args=default_args(use_case),
         **shown(__doc__, use_case),

@@ -26,14 +26,13 @@ fail nothing. Two runs of one date: the later one counts, and the earlier one fa
 **Does not guard against** a table that is well-formed and wrong.
 """
 
-from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG
 
 from lifecycle import settings
 from lifecycle.assets import scores_of
-from lifecycle.defaults import SCORING, START_DATE, by_the_clock, default_args, shown
+from lifecycle.defaults import SCORING, START_DATE, by_the_clock, default_args, job_timeout, shown
 from lifecycle.operators.batch_run import BatchRunOperator
 from lifecycle.params import day, flag, optional, table
 from lifecycle.tasks.scoring import announce_scores, pin_model
@@ -49,7 +48,7 @@ def score(use_case: UseCase) -> None:
         start_date=START_DATE,
         catchup=False,
         max_active_runs=1,
-        dagrun_timeout=timedelta(hours=6),
+        dagrun_timeout=job_timeout(BatchRunOperator.steps),
         tags=[use_case.name, SCORING],
         default_args=default_args(use_case),
         **shown(__doc__, use_case),

@@ -21,14 +21,13 @@ was *failed*: its log and the run's note say why.
 **Does not guard against** a data file that is well-formed and wrong.
 """
 
-from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG
 
 from lifecycle import settings
 from lifecycle.assets import version_of
-from lifecycle.defaults import START_DATE, TRAINING, default_args, shown
+from lifecycle.defaults import START_DATE, TRAINING, default_args, job_timeout, shown
 from lifecycle.operators.training_run import TrainingRunOperator
 from lifecycle.params import flag, optional, planned, table
 from lifecycle.task_ids import TRAIN_AND_REGISTER
@@ -45,7 +44,7 @@ def train(use_case: UseCase) -> None:
         start_date=START_DATE,
         catchup=False,
         max_active_runs=2,
-        dagrun_timeout=timedelta(hours=6),
+        dagrun_timeout=job_timeout(TrainingRunOperator.steps),
         tags=[use_case.name, TRAINING],
         default_args=default_args(use_case),
         **shown(__doc__, use_case),

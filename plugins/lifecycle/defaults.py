@@ -1,6 +1,7 @@
 """What the DAGs share: owner, retries, the failure callback, and what people read of a DAG, in the use case's words."""
 
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from string import Template
 from typing import Any
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 START_DATE = datetime(2026, 1, 1, tzinfo=UTC)
 _BESIDE_THE_GATE = timedelta(days=5)
 """What a release may take beside the time for an answer: before its gate, when that is cleared, and after it."""
+_BESIDE_A_JOB = timedelta(hours=2)
+"""What a run may take beside its job: to publish code, land logs and wait for a machine."""
 
 TRAINING, RELEASE, RETRAINING, SCORING, ARRIVALS = KINDS = ("training", "release", "retraining", "scoring", "arrivals")
 """What a DAG is for: its tag beside the use case's name."""
@@ -77,6 +80,14 @@ def by_the_clock(cron: str) -> CronTriggerTimetable:
 def release_timeout() -> timedelta:
     """How long a run of a release may take. It has to outlast its gate: what Airflow ends here puts nothing back."""
     return settings.load().release.response_timeout + _BESIDE_THE_GATE
+
+
+def job_timeout(steps: Sequence[str]) -> timedelta:
+    """How long a run around a Databricks job of these steps may take.
+
+    Each may use its whole time, and the job may be begun again.
+    """
+    return 2 * len(steps) * timedelta(seconds=settings.load().training.task_timeout) + _BESIDE_A_JOB
 
 
 def stage(name: str) -> TaskGroup:

@@ -9,6 +9,7 @@ from airflow.dag_processing.dagbag import DagBag
 
 from lifecycle import defaults, settings
 from lifecycle.defaults import KINDS, notify_failure
+from lifecycle.operators.training_run import TrainingRunOperator
 from lifecycle.task_links import FOUND_BY
 from tests.support import names
 from tests.support.airflow import make_settings
@@ -220,6 +221,21 @@ def test_release_outlasts_its_gate_however_long_that_stands(monkeypatch):
         patient = make_settings(release=settings.Release(response_hours=hours))
         monkeypatch.setattr(settings, "load", lambda patient=patient: patient)
         assert defaults.release_timeout() >= timedelta(hours=hours, days=1)
+
+
+def test_runs_outlast_the_jobs_that_they_start(dags, monkeypatch):
+    """Four steps of two hours, which Azure's settings allow a training, were longer than its run's six."""
+    jobs = {
+        dag: set(task.operator_class.steps)
+        for dag in dags.values()
+        for task in dag.tasks
+        if hasattr(task.operator_class, "steps") and defaults.RELEASE not in dag.tags
+    }
+    assert len(jobs) > 3
+    assert {dag: dag.dagrun_timeout for dag in jobs} == {dag: defaults.job_timeout(steps) for dag, steps in jobs.items()}
+    patient = make_settings(training=settings.Training(task_timeout=7200))
+    monkeypatch.setattr(settings, "load", lambda: patient)
+    assert defaults.job_timeout(TrainingRunOperator.steps) > len(TrainingRunOperator.steps) * timedelta(hours=2)
 
 
 def test_names_of_files_are_not_read_as_templates(dags):

@@ -115,7 +115,6 @@ def test_good_token_names_the_application(published: KeyServer) -> None:
         {"iss": "https://sts.windows.net/another/"},
         {"tid": "another"},
         {"exp": 1},
-        {"exp": int(time.time()) - 120},
         {"nbf": 32_503_680_000},  # the year 3000
         {"tid": None},
         {"exp": None},

@@ -1,6 +1,7 @@
 """Forecasts end to end on a real MLflow store: training, the weekly run, taking over, going back, judging."""
 
 import json
+import re
 import shutil
 from datetime import date, timedelta
 
@@ -126,6 +127,7 @@ def test_run_holds_history_plan_figures_plots_and_card(trained, store):
     }  # fmt: skip
     card = mlflow.artifacts.load_text(f"runs:/{trained.info.run_id}/{tags.MODEL_CARD_FILE}")
     assert "| WAPE |" in card
+    assert re.search(r"[\w,.]\n\w", card) is None, "MLflow would break the line there"
     assert "Forecast value added" in card
 
 

@@ -1,6 +1,7 @@
 """Tables that have nothing in common with attrition's: text keys, no key, other labels, odd names, absent columns."""
 
 import json
+import re
 import sys
 
 import mlflow
@@ -234,6 +235,7 @@ def test_use_case_without_groups_has_no_fairness_part(dataset, tmp_path):
 
 def test_model_card_speaks_of_the_use_case(judged):
     card = write_card(config(), REPAIRS, TUNING.members, judged[0])
+    assert re.search(r"[\w,.]\n\w", card) is None, "MLflow would break the line there"
     assert REPAIRS.purpose in card
     assert REPAIRS.misuse in card
     card = " ".join(card.split())

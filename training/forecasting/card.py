@@ -22,7 +22,7 @@ def write_card(config: JobConfig, use_case: UseCase, evaluation: dict[str, Any])
         f"# Model card: {config.model_name}",
         f"**Verdict: {evaluation['verdict']}.** {'; '.join(evaluation['reasons']) or 'All thresholds are reached.'}",
         f"## What it is for\n\n{use_case.purpose}\n\n{use_case.misuse}",
-        f"## Data\n\n{evaluation['data']['description']}, digest `{evaluation['data']['digest']}`.\n"
+        f"## Data\n\n{evaluation['data']['description']}, digest `{evaluation['data']['digest']}`. "
         f"Known of weeks to come: {known}; of weeks that have ended alone: {', '.join(series.unknown) or 'nothing'}.",
         f"## Model\n\nOne gradient boosting for all series, a model for each quantile (10%, 50%, 90%), with intervals "
         f"that are corrected on rolling origins. Series that mostly sell nothing are forecast by "

@@ -232,7 +232,9 @@ def test_runs_outlast_the_jobs_that_they_start(dags, monkeypatch):
         if hasattr(task.operator_class, "steps") and defaults.RELEASE not in dag.tags
     }
     assert len(jobs) > 3
-    assert {dag: dag.dagrun_timeout for dag in jobs} == {dag: defaults.job_timeout(steps) for dag, steps in jobs.items()}
+    assert {dag: dag.dagrun_timeout for dag in jobs} == {
+        dag: defaults.job_timeout(steps) for dag, steps in jobs.items()
+    }
     patient = make_settings(training=settings.Training(task_timeout=7200))
     monkeypatch.setattr(settings, "load", lambda: patient)
     assert defaults.job_timeout(TrainingRunOperator.steps) > len(TrainingRunOperator.steps) * timedelta(hours=2)

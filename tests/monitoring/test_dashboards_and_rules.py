@@ -219,6 +219,6 @@ def test_render_without_settings_takes_the_namespaces_of_the_definition(tmp_path
 def test_make_monitoring_renders_every_use_case_unless_one_is_named(given, told):
     """The Makefile's own default made it render one alone, and a second use case had no alerts."""
     kept = {name: value for name, value in os.environ.items() if name not in ("USE_CASE", "MAKEFLAGS", "MFLAGS")}
-    asked = ["make", "--dry-run", "monitoring", *given]
+    asked = ["make", "--no-print-directory", "--dry-run", "monitoring", *given]
     lines = subprocess.run(asked, cwd=ROOT, env=kept, check=True, capture_output=True, text=True).stdout.splitlines()
     assert lines[-1].split()[1:] == ["-m", "monitoring.render", *told]

@@ -77,7 +77,7 @@ def test_release_counts_every_try_and_the_training_of_its_version(airflow, conne
         "training: prepare": 4.0,
         "training: tune": 61.5,
         "preview_impact: preview": 12.5,
-        "build_image": 2.0,  # minutes, of both tries
+        "build_image": 120.0,  # seconds, of both tries
         "verify_staging": 2.0,  # 20 s of a pod that asks for a tenth of a vCPU
         "try_image": 100.0,
     }
@@ -86,7 +86,7 @@ def test_release_counts_every_try_and_the_training_of_its_version(airflow, conne
 
 def test_without_airflows_api_the_last_tries_count_and_the_rest_is_said_to_be_missing(airflow):
     found = metering.of_release(context(), {}, [], None)
-    assert quantities(found) == {"build_image": 0.5}
+    assert quantities(found) == {"build_image": 30.0}
     assert "last try alone" in cost.sentence(found)
 
 

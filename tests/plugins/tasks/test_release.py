@@ -326,7 +326,7 @@ def test_gate_body_shows_metrics_digest_checks_and_what_is_replaced(model):
         "Asked by omar",
     ):
         assert part in body
-    assert "until 2026" in body
+    assert "Without an answer by 2026" in body
     page = f"http://airflow/lifecycle/evidence/{USE_CASE}/{version.run_id}/{release.release_key(context())}"
     assert f"[All evidence]({page})" in body
 

@@ -7,6 +7,8 @@ import pytest
 from tests.support.machine import eventually, runs
 from tests.support.workspace import ROOT, python_task, result
 
+pytestmark = pytest.mark.stack
+
 SHOW_ENVIRONMENT = """
 import json, os, sys
 print(json.dumps({"env": dict(os.environ), "path": sys.path, "cwd": os.getcwd(), "argv": sys.argv}))

@@ -8,6 +8,8 @@ import requests
 
 from tests.support.workspace import WAIT, python_task, result
 
+pytestmark = pytest.mark.stack
+
 PRINT_ARGUMENTS = "import sys\nprint('|'.join(sys.argv[1:]))\n"
 
 

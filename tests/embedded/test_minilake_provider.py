@@ -20,6 +20,8 @@ from airflow.sdk.exceptions import TaskDeferred
 from tests.support.machine import eventually, runs
 from tests.support.workspace import TOKEN, WAIT, python_task
 
+pytestmark = pytest.mark.stack
+
 CLUSTER = {"new_cluster": {"spark_version": "16.4.x", "num_workers": 1}}
 FAST = {"polling_period_seconds": 1}
 

@@ -7,6 +7,8 @@ import pytest
 from tests.support.machine import eventually, runs
 from tests.support.workspace import python_task, result
 
+pytestmark = pytest.mark.stack
+
 SLEEPER = "import os, sys, time\nopen(sys.argv[1], 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
 
 

@@ -8,6 +8,8 @@ import requests
 from embedded.emulators.minilake.__main__ import check_version
 from tests.support.workspace import TOKEN, Workspace, python_task, result
 
+pytestmark = pytest.mark.stack
+
 SCRIPT = "print('ran')\n"
 NOTEBOOK = "# Databricks notebook source\nprint('ran')\n"
 

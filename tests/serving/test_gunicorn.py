@@ -22,6 +22,8 @@ from tests.support.machine import free_port
 from tests.support.serving_bundles import Attrition
 from tests.support.serving_processes import KEY, ROOT, Server, key_file
 
+pytestmark = pytest.mark.stack
+
 HEADERS = {"X-API-Key": KEY, "Content-Type": "application/json"}
 
 

@@ -17,6 +17,8 @@ from training.inference_log import landing, layout
 from training.inference_log.azure_export import FolderSource
 from training.inference_log.duckdb_engine import DuckEngine
 
+pytestmark = pytest.mark.stack
+
 ROOT = Path(__file__).resolve().parents[3]
 NIGHTS = [FIRST, FIRST + timedelta(days=1)]
 

@@ -88,6 +88,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
         yield found
 
 
+@pytest.mark.stack
 def test_spans_of_sampled_traces_are_exported_by_the_workers_and_of_others_not(
     attrition: Attrition, tmp_path: Path, collector: Collector
 ) -> None:
@@ -99,6 +100,7 @@ def test_spans_of_sampled_traces_are_exported_by_the_workers_and_of_others_not(
     assert [(span.name, span.trace, span.parent) for span in collector.spans] == [("POST /predict", TRACE, SPAN)]
 
 
+@pytest.mark.stack
 def test_collector_that_is_gone_holds_up_neither_answers_nor_the_end(
     attrition: Attrition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,7 +107,7 @@ def _token(authorization: str) -> str:
 def _key_id(token: str) -> str:
     try:
         key_id = jwt.get_unverified_header(token).get("kid")
-    except (jwt.InvalidTokenError, RecursionError):  # a header of lists within lists within lists
+    except jwt.InvalidTokenError:
         key_id = None
     if not isinstance(key_id, str):
         raise TokenRefused("what is sent as an access token is not a JSON Web Token with a key id")

@@ -56,7 +56,7 @@ from lifecycle.defaults import RELEASE, START_DATE, default_args, release_timeou
 from lifecycle.operators.build_image import BuildImageOperator
 from lifecycle.operators.preview_run import PreviewRunOperator
 from lifecycle.operators.release_step import ScoringStepOperator
-from lifecycle.params import optional
+from lifecycle.params import optional, version
 from lifecycle.sensors.approval import gate
 from lifecycle.task_ids import RECORD_APPROVAL, RESTORE_PRODUCTION, TRY_IMAGE
 from lifecycle.tasks.release import (
@@ -91,9 +91,7 @@ def release(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         **shown(__doc__, use_case),
         params={
-            "version": optional(
-                "integer", "Version", "Its number in the registry.", otherwise="the challenger", minimum=1
-            ),
+            "version": version("the challenger"),
             "note": optional("string", "Note", "For the approver.", otherwise="no note", maxLength=500),
         },
     ):

@@ -34,7 +34,7 @@ from airflow.sdk import DAG
 
 from lifecycle.assets import production_of, version_of
 from lifecycle.defaults import RELEASE, START_DATE, default_args, release_timeout, shown
-from lifecycle.params import optional
+from lifecycle.params import optional, version
 from lifecycle.sensors.approval import gate
 from lifecycle.task_ids import GATHER_EVIDENCE, PROMOTE
 from lifecycle.tasks.release import (
@@ -62,9 +62,7 @@ def release_table(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         **shown(__doc__, use_case),
         params={
-            "version": optional(
-                "integer", "Version", "Its number in the registry.", otherwise="the challenger", minimum=1
-            ),
+            "version": version("the challenger"),
             "note": optional("string", "Note", "For the approver.", otherwise="no note", maxLength=500),
         },
     ):

@@ -32,7 +32,7 @@ from airflow.sdk import DAG
 from lifecycle.assets import production_of
 from lifecycle.defaults import RELEASE, START_DATE, default_args, shown
 from lifecycle.operators.release_step import ScoringStepOperator
-from lifecycle.params import optional, required_text
+from lifecycle.params import required_text, version
 from lifecycle.tasks.release import promote
 from lifecycle.tasks.rollback import resolve_earlier_release
 from training.use_case import UseCase, load_all
@@ -56,13 +56,7 @@ def rollback(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         **shown(__doc__, use_case),
         params={
-            "version": optional(
-                "integer",
-                "Version",
-                "Its number in the registry.",
-                otherwise="the version that was in production before (previous_champion)",
-                minimum=1,
-            ),
+            "version": version("the version that was in production before (previous_champion)"),
             "reason": required_text("Reason", "Why production goes back."),
         },
     ):

@@ -30,7 +30,7 @@ from airflow.sdk import DAG
 from lifecycle.assets import production_of
 from lifecycle.defaults import RELEASE, START_DATE, default_args, shown
 from lifecycle.operators.forecast_run import ForecastRunOperator
-from lifecycle.params import optional, required_text
+from lifecycle.params import required_text, version
 from lifecycle.task_ids import PROMOTE
 from lifecycle.tasks.forecasting import approved_code, order_of, pin_former
 from lifecycle.tasks.release import bring_back
@@ -53,13 +53,7 @@ def rollback_table(use_case: UseCase) -> None:
         default_args=default_args(use_case),
         **shown(__doc__, use_case),
         params={
-            "version": optional(
-                "integer",
-                "Version",
-                "Its number in the registry.",
-                otherwise="the version that was in production before (previous_champion)",
-                minimum=1,
-            ),
+            "version": version("the version that was in production before (previous_champion)"),
             "reason": required_text("Reason", "Why production goes back."),
         },
     ):

@@ -34,7 +34,7 @@ from lifecycle import settings
 from lifecycle.assets import scores_of
 from lifecycle.defaults import SCORING, START_DATE, by_the_clock, default_args, job_timeout, shown
 from lifecycle.operators.batch_run import BatchRunOperator
-from lifecycle.params import day, flag, optional, table
+from lifecycle.params import day, flag, table, version
 from lifecycle.tasks.scoring import announce_scores, pin_model
 from lifecycle.tasks.training import publish_code
 from training.use_case import UseCase, load_all
@@ -55,9 +55,7 @@ def score(use_case: UseCase) -> None:
         params={
             "input": table("Table", settings.load().of(use_case.name).batch),
             "date": day("Partition that is replaced."),
-            "version": optional(
-                "integer", "Version", "Its number in the registry.", otherwise="the champion", minimum=1
-            ),
+            "version": version("the champion"),
             "explain": flag(
                 "Reasons", "Columns base, reasons and other: why each row has its probability. Takes longer."
             ),

@@ -47,6 +47,11 @@ def table(title: str, otherwise: str) -> Param:
     return optional("string", title, f"{_TABLE}.", otherwise=otherwise)
 
 
+def version(otherwise: str) -> Param:
+    """A version of the registry; ``otherwise`` is the one that is taken where none is given, in words."""
+    return optional("integer", "Version", "Its number in the registry.", otherwise=otherwise, minimum=1)
+
+
 def day(description: str) -> Param:
     """A date that follows from the run where it is not given."""
     return optional("string", "Date", description, otherwise="the run's own date (UTC)", format="date")

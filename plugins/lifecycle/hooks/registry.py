@@ -262,16 +262,16 @@ def recent_windows(use_case: str, count: int) -> list["Run"]:
     return list(itertools.islice(newest, count))
 
 
-def mark_night(use_case: str, night: str, tag: str, text: str) -> None:
-    """Say something on the run of a night's verdict; the run is there once the night is judged."""
-    if run := run_of_night(use_case, night):
-        client().set_tag(run.info.run_id, tag, text)
+def mark_night(use_case: str, night: str, tag: str, text: str) -> "Run | None":
+    """Say something on the run of a recent night's verdict, which keeps its report; returns that run.
 
-
-def run_of_night(use_case: str, night: str) -> "Run | None":
-    """The MLflow run of a recent night's verdict, which keeps its report; ``None`` where there is none."""
+    The run is there once the night is judged; ``None`` where it is not.
+    """
     recent = recent_windows(use_case, _ALERTED_NIGHTS)
-    return next((run for run in recent if run.data.tags.get(tags.WINDOW) == night), None)
+    found = next((run for run in recent if run.data.tags.get(tags.WINDOW) == night), None)
+    if found:
+        client().set_tag(found.info.run_id, tag, text)
+    return found
 
 
 def monitoring_experiment(use_case: str) -> str:

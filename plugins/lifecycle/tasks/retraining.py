@@ -172,8 +172,7 @@ def decide(use_case: str, nights: Sequence[str]) -> dict[str, str]:
             text = "; ".join(f"{alert.kind}: {alert.text}" for alert in alerts)
             registry.mark_night(use_case, verdict.night, tags.ALERTS, text[:_TAG_LIMIT])
     used = metering.of_nights(context, use_case, len(verdicts), sum(verdict.records for verdict in verdicts))
-    registry.mark_night(use_case, last.night, tags.COST, cost.sentence(used))
-    if kept := registry.run_of_night(use_case, last.night):
+    if kept := registry.mark_night(use_case, last.night, tags.COST, cost.sentence(used)):
         task_links.show(context["ti"], task_links.of_run(kept.info.experiment_id, kept.info.run_id))
     if not (wanted := [verdict for verdict in verdicts if verdict.retrain]):
         raise AirflowSkipException(last.note)

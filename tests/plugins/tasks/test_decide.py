@@ -53,10 +53,14 @@ def night(tmp_path, monkeypatch):
     monkeypatch.setattr(airflow_api, "set_run_note", lambda dag_id, run_id, note: notes.append(note))
     monkeypatch.setattr(alerts, "send", lambda alert: sent.append(alert) or True)
     monkeypatch.setattr(retraining, "service_is_up", lambda use_case: True)
-    monkeypatch.setattr(registry, "mark_night", lambda use_case, night, tag, text: marked.update({(night, tag): text}))
     kept = SimpleNamespace(info=SimpleNamespace(experiment_id="7", run_id="run-of-the-night"))
-    monkeypatch.setattr(registry, "run_of_night", lambda use_case, night: kept)
     pushed = {}
+
+    def mark(use_case, night, tag, text):
+        marked[night, tag] = text
+        return kept
+
+    monkeypatch.setattr(registry, "mark_night", mark)
 
     def run(*verdicts, **params):
         for verdict in verdicts:

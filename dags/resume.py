@@ -43,14 +43,9 @@ def resume(use_case: UseCase) -> None:
         params={"reason": required_text("Reason", "Why scoring goes on.")},
     ):
         running: Any = look_up_running(use_case.name)
+        what: dict[str, Any] = {"image": "", "version": running["version"], "said": running["said"]}
         resume_production = ScoringStepOperator(
-            task_id="resume_production",
-            step="resume",
-            use_case=use_case.name,
-            target="production",
-            image="",
-            version=running["version"],
-            said=running["said"],
+            task_id="resume_production", step="resume", use_case=use_case.name, target="production", **what
         )
         resume_production >> record_resume(use_case.name, running)
 

@@ -51,14 +51,9 @@ def stop(use_case: UseCase) -> None:
         params={"reason": required_text("Reason", "Why nothing is scored; callers are told.")},
     ):
         running: Any = look_up_running(use_case.name)
+        what: dict[str, Any] = {"image": "", "version": running["version"], "said": running["said"]}
         stop_production = ScoringStepOperator(
-            task_id="stop_production",
-            step="stop",
-            use_case=use_case.name,
-            target="production",
-            image="",
-            version=running["version"],
-            said=running["said"],
+            task_id="stop_production", step="stop", use_case=use_case.name, target="production", **what
         )
         stop_production >> record_stop(use_case.name, running)
 

@@ -103,12 +103,16 @@ def refuse_overtaken(work: Work, replaces: ImageReference | None, running: Image
     """
     if running in (None, work.image, replaces):
         return
-    definition = definitions.load(work.use_case)
     raise AirflowFailException(
         f"{work.target} runs {running} by now, and this run knows of {work.image or 'nothing'} and "
-        f"{replaces or 'nothing'} there: another run came after it, so nothing is changed. Trigger a new run of "
-        f"{definition.release_dag} or {definition.rollback_dag}"
+        f"{replaces or 'nothing'} there: another run came after it, so nothing is changed. {another_run(work.use_case)}"
     )
+
+
+def another_run(use_case: str) -> str:
+    """What to do where another run has changed production since this one looked."""
+    definition = definitions.load(use_case)
+    return f"Trigger a new run of {definition.release_dag} or {definition.rollback_dag}"
 
 
 def refuse_unapproved(work: Work, approved: ImageReference | None, running: ImageReference | None) -> None:

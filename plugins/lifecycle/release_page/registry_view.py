@@ -167,8 +167,8 @@ def read(use_case: str) -> RegistryView:
     configured = settings.load().of(use_case)
     champion, challenger = (registry.by_alias(use_case, alias) for alias in (tags.CHAMPION, tags.CHALLENGER))
     experiment = client.get_experiment_by_name(configured.experiment)
-    experiment_id = experiment.experiment_id if experiment else ""
-    run_url = functools.partial(links.mlflow_run, settings.load().mlflow_url, experiment_id)
+    place = (settings.load().mlflow_url, experiment.experiment_id if experiment else "")
+    run_url, compare_url = (functools.partial(link, *place) for link in (links.mlflow_run, links.compared_runs))
     releases, unreadable = _releases(client, configured.model_name, run_url)
     nights = _nights(use_case)
     rejected = bool(challenger and challenger.tags.get(tags.APPROVAL) == "rejected")
@@ -178,7 +178,7 @@ def read(use_case: str) -> RegistryView:
             *_before_production(use_case, run_url, releases),
             _target("Production", champion, tags.RELEASED_AT, run_url, releases),
         ],
-        candidate=_candidate(challenger, champion, experiment_id) if challenger and not rejected else None,
+        candidate=_candidate(challenger, champion, run_url, compare_url) if challenger and not rejected else None,
         rejected=challenger.version if challenger and rejected else "",
         releases=releases,
         nights=nights,
@@ -240,11 +240,10 @@ def _approval(version: Version, releases: list[Release]) -> Release | None:
     return max(approvals)[2] if approvals else None
 
 
-def _candidate(challenger: Version, champion: Version | None, experiment_id: str) -> Candidate:
+def _candidate(
+    challenger: Version, champion: Version | None, run_url: RunUrl, compare_url: Callable[[list[str]], str]
+) -> Candidate:
     evaluation = _evaluation(challenger.run_id)
-    mlflow_url = settings.load().mlflow_url
-    run_url = functools.partial(links.mlflow_run, mlflow_url, experiment_id)
-    both = [challenger.run_id, champion.run_id] if champion else []
     running = champion.version if champion else ""
     return Candidate(
         version=challenger.version,
@@ -265,7 +264,7 @@ def _candidate(challenger: Version, champion: Version | None, experiment_id: str
         run_url=run_url(challenger.run_id),
         card_url=run_url(challenger.run_id, f"{links.ARTIFACTS}/{tags.MODEL_CARD_FILE}"),
         plots_url=run_url(challenger.run_id, f"{links.ARTIFACTS}/{tags.PLOTS_FOLDER}"),
-        compare_url=links.compared_runs(mlflow_url, experiment_id, both) if both else "",
+        compare_url=compare_url([challenger.run_id, champion.run_id]) if champion else "",
     )
 
 

@@ -23,6 +23,7 @@ from lifecycle.hooks.registry import Version
 from lifecycle.hooks.stop_switch import refuse_while_stopped
 from lifecycle.idempotency import action_key
 from lifecycle.image_reference import ImageReference
+from lifecycle.operators.steps import another_run
 from lifecycle.sensors import approval
 from lifecycle.signing import check
 from lifecycle.task_ids import AWAIT_APPROVAL, RECORD_APPROVAL
@@ -394,14 +395,9 @@ def promote(use_case: str, candidate: dict[str, Any], image: str) -> Any:
     if running["image"] and (running["version"], running["image"]) != (candidate["version"], image):
         raise AirflowFailException(
             f"production runs version {running['version'] or '(none)'} ({running['image']}) by now, and not version "
-            f"{candidate['version']} ({image}): no alias is moved. {_another_run(use_case)}"
+            f"{candidate['version']} ({image}): no alias is moved. {another_run(use_case)}"
         )
     yield from _promoted(use_case, candidate, image)
-
-
-def _another_run(use_case: str) -> str:
-    definition = definitions.load(use_case)
-    return f"Trigger a new run of {definition.release_dag} or {definition.rollback_dag}"
 
 
 def _refuse_overtaken(use_case: str, candidate: dict[str, Any]) -> None:
@@ -413,7 +409,7 @@ def _refuse_overtaken(use_case: str, candidate: dict[str, Any]) -> None:
     if champion not in ("", found, candidate["version"]):
         raise AirflowFailException(
             f"version {champion} is in production by now, and it was {found or 'none'} when this run looked: no alias "
-            f"is moved. {_another_run(use_case)}"
+            f"is moved. {another_run(use_case)}"
         )
 
 

@@ -63,7 +63,7 @@ def _record(use_case: str, running: dict[str, str], action: str, mark: str) -> N
     stop, run = asked(context, use_case), context["dag_run"]
     if not running["version"]:
         note = f"What no release rolled out was {action} in production by {stop.by}: {stop.reason}"
-        airflow_api.set_run_note(run.dag_id, run.run_id, note)
+        airflow_api.tell(context, note)
         return
     version = registry.resolve(use_case, running["version"])
     document = {

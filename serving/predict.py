@@ -206,6 +206,6 @@ def _received(environ: "WSGIEnvironment", limit: int) -> bytes:
 
 
 def _discard(stream: Any, count: int) -> None:
-    """Read up to so many bytes and keep none of them: every thread may be sent as many."""
+    """Read at most ``count`` bytes and keep none of them: every thread may be sent that many at once."""
     while count > 0 and (piece := stream.read(min(count, _PIECE))):
         count -= len(piece)

@@ -185,7 +185,7 @@ class Connection:
 
 @contextlib.contextmanager
 def idle_worker(count: int) -> Iterator[tuple[Any, list[Connection], list[socket.socket]]]:
-    """A worker, so many connections in its poller, and their clients."""
+    """A worker, as many connections in its poller as are asked for, and their clients."""
     worker: Any = FastPathWorker.__new__(FastPathWorker)
     worker.waiting, worker._unread, worker.poller, worker.nr_conns = {}, {}, selectors.DefaultSelector(), count
     worker.cfg = SimpleNamespace(keepalive=60, is_ssl=False)

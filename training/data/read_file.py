@@ -18,7 +18,7 @@ _TEXT_SUFFIXES = (".csv", ".csv.gz")
 _WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 _ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".7z", ".rar", ".bz2", ".xz", ".zst")
 _MARKS = ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"))
-"""What else than commas stands between cells."""
+"""What stands between cells where it is not commas."""
 _LINES_SHOWN = 5
 
 

@@ -78,7 +78,7 @@ def _unit(meter: Meter, prices: Prices) -> _Unit:
 
 
 def _a_second(price: float | None, seconds: float) -> float | None:
-    """The price of one second, from that of so many."""
+    """The price of one second, where ``seconds`` of them cost ``price``."""
     return None if price is None else price / seconds
 
 

@@ -11,7 +11,7 @@ from tests.support import names
 from training.use_case import load
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"), ROOT / "README.md"])
+PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("[!.]*/README.md"), ROOT / "README.md"])
 TEXT = {path: path.read_text() for path in PAGES}
 STUMBLED = re.compile(
     r"(?<!there )(?<!There )\b(?:is|are) none of|\band \w+ is none\b|[;,] else\b|\bsane\b|\bsilence is a no\b"

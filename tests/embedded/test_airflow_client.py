@@ -2,7 +2,7 @@
 
 import pytest
 
-from embedded.airflow_client import Airflow
+from embedded.airflow_client import Airflow, AirflowError
 from lifecycle.task_ids import UNFINISHED
 
 
@@ -46,3 +46,18 @@ def test_asset_events_are_asked_for_oldest_first_by_what_made_them(monkeypatch):
     monkeypatch.setattr(Airflow, "get", get)
     assert Airflow("http://airflow", "user", "password").asset_events(source_dag_id="dag") == [{"id": 1}]
     assert asked == [("/assets/events", "timestamp", "dag")]
+
+
+def test_log_of_a_try_that_airflow_forgot_says_so_and_any_other_fault_is_raised(monkeypatch):
+    """Airflow writes no history of a try that it failed while it was queued (CI of 2026-11-27)."""
+    status = 404
+
+    def get(self, path, **query):
+        raise AirflowError(f"GET {path} was answered with {status}", status)
+
+    monkeypatch.setattr(Airflow, "get", get)
+    airflow = Airflow("http://airflow", "user", "password")
+    assert airflow.log("dag", "run", "gate", 1) == [{"event": "Airflow kept no log of try 1"}]
+    status = 403
+    with pytest.raises(AirflowError, match="answered with 403"):
+        airflow.log("dag", "run", "gate", 1)

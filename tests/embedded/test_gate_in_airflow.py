@@ -1,18 +1,14 @@
 """The gate in a real Airflow, answered when an answer is easily lost: at once, and around a clear."""
 
 import io
-import os
-import sys
 
 import pytest
-import requests
 from rich.console import Console
 
-from embedded import preflight, processes
-from embedded.airflow_client import Airflow, AirflowError
+from embedded.airflow_client import AirflowError
 from embedded.demo.follow import Follower
-from embedded.environment import ROOT, Stack
-from tests.support.machine import eventually, own_ports
+from tests.support import real_airflow
+from tests.support.machine import eventually
 
 pytestmark = pytest.mark.stack
 DAG, GATE = "gated", "await_approval"
@@ -34,7 +30,7 @@ class DyingGate(ManualGateSensor):
             raise RuntimeError("this try is lost")
         super().decided(context, event, digest, asked_at)
 
-@dag(schedule=None, max_active_runs=1)
+@dag(schedule=None)
 def gated():
     gate = DyingGate(task_id="await_approval", use_case="attrition", subject="Release?",
                      body=f"Image {DIGEST}, try {{{{ ti.try_number }}}}", digest=DIGEST, retries=4,
@@ -75,41 +71,15 @@ asked()
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory):
-    """Airflow as the embedded stack runs it, with one DAG that is a gate; its REST client."""
-    home = tmp_path_factory.mktemp("home")
-    dags = home / "dags"
-    dags.mkdir()
-    (dags / "gated.py").write_text(SOURCE)
-    stack = Stack.read({"PATH": os.environ["PATH"], **own_ports(), "LIFECYCLE_HOME": str(home)})
-    preflight.prepare_folders(stack)
-    log = stack.logs / "airflow.log"
-    environment = {**stack.airflow_environment(), "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-                   "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "1"}  # fmt: skip
-    running = processes.start([sys.executable, "-m", "embedded.airflow_components"], env=environment, log=log, cwd=ROOT)
-    try:
-        assert eventually(lambda: answers(f"{stack.airflow_url}/api/v2/version"), 180), log.read_text()
-        user = stack.credentials
-        client = Airflow(stack.airflow_url, user.airflow_user, user.airflow_password)
-        assert eventually(lambda: all(unpaused(client, dag_id) for dag_id in (DAG, "training", "asked")), 120)
-        yield client
-    finally:
-        processes.stop([running.pid], grace=8)
-        running.wait()
-        assert processes.stop_leftovers(home) == 0
-
-
-def answers(url):
-    try:
-        return requests.get(url, timeout=5).ok
-    except requests.RequestException:
-        return False
-
-
-def unpaused(client, dag_id):
-    try:
-        return client.patch(f"/dags/{dag_id}", {"is_paused": False})
-    except AirflowError:  # not read yet
-        return False
+    """The REST client of an Airflow whose gates are answered for within a second of their time."""
+    place = tmp_path_factory.mktemp("place")
+    (place / "dags").mkdir()
+    (place / "dags" / "gated.py").write_text(SOURCE)
+    often = {"AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "1"}
+    with real_airflow.running(place / "home", place / "dags", often) as running:
+        for dag_id in (DAG, "training", "asked"):
+            real_airflow.unpause(running.client, dag_id)
+        yield running.client
 
 
 class Run:
@@ -128,6 +98,10 @@ class Run:
         """Answer once, in the first moment in which Airflow knows the question; returns the run's end."""
         assert eventually(self.is_asked, 120)
         self.airflow.answer(DAG, self.run_id, GATE, option, "at once")
+        return self.end()
+
+    def end(self):
+        """``success`` or ``failed``, once that is known."""
         return self._follower.wait(DAG, self.run_id)
 
     def is_asked(self):
@@ -158,14 +132,23 @@ class Run:
         self.airflow.post("/variables", {"key": self.run_id, "value": "second"})
 
 
-@pytest.mark.parametrize("number", range(6))
-def test_answer_in_the_first_moment_counts_and_nobody_clears_or_answers_again(airflow, number):
+def test_answers_in_the_first_moment_count_and_nobody_clears_or_answers_again(airflow):
     """apache/airflow#66374: the scheduler may fail the try whose worker's end it has not read yet."""
-    run = Run(airflow, f"at-once-{number}")
-    assert run.answer("Approve") == "success"
-    print(f"decided in try {run.tries()}")
-    assert run.states() == {GATE: "success", "go": "success", "stop": "skipped"}
-    assert run.decision() is True
+    runs = [Run(airflow, f"at-once-{number}") for number in range(6)]
+    unanswered = list(runs)
+
+    def answer_each() -> bool:
+        for run in list(filter(Run.is_asked, unanswered)):
+            airflow.answer(DAG, run.run_id, GATE, "Approve", "at once")
+            unanswered.remove(run)
+        return not unanswered
+
+    assert eventually(answer_each, 120)
+    for run in runs:
+        assert run.end() == "success"
+        print(f"decided in try {run.tries()}")
+        assert run.states() == {GATE: "success", "go": "success", "stop": "skipped"}
+        assert run.decision() is True
 
 
 @pytest.mark.parametrize("option", ["Approve", "Reject"])
@@ -237,7 +220,7 @@ def post_event(airflow):
 
 
 def by_schedule(airflow):
-    assert unpaused(airflow, "nightly")
+    real_airflow.unpause(airflow, "nightly")
 
 
 NOBODY = "somebody whom Airflow cannot name"

@@ -94,9 +94,10 @@ def test_folder_that_was_half_removed_is_never_put_back(tmp_path, monkeypatch):
             path.unlink()
             raise Killed
 
-    with monkeypatch.context() as patched, pytest.raises(Killed):
+    with monkeypatch.context() as patched:
         patched.setattr(layout, "remove_folder", removed_in_part)
-        layout.replace_folder(scratch, target)
+        with pytest.raises(Killed):
+            layout.replace_folder(scratch, target)
     shutil.rmtree(target)
     assert not of_partition(tmp_path).exists()
     assert layout.partitions(tmp_path, "scores", layout.DAY) == []

@@ -112,7 +112,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
 
     def enqueue_req(self, conn: Any) -> None:
         """A new connection waits for its request in the poller, as idle ones do."""
-        conn.wanted, conn.last_served = 1, 0.0
+        conn.wanted, conn.last_served, conn.ahead = 1, 0.0, b""
         conn.environ = self._base_environ | _addresses(conn)
         conn.on_readable = partial(self.on_client_socket_readable, conn)
         self._wait(conn, conn.on_readable, self._deadline, self._drop)
@@ -154,10 +154,12 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
         """A thread is done with a request."""
         del self._in_threads[conn]
         kept = not fs.cancelled() and fs.exception() is None and fs.result() is True
+        conn.ahead = conn.parser.unreader.buf.getvalue() if kept else b""
         if conn.sock.fileno() < 0:
             self.nr_conns -= 1
-        elif kept and conn.parser.unreader.buf.getbuffer().nbytes:  # the next request, or a part of it
-            self._leave_to_thread(conn)
+        elif conn.ahead:  # the next request, or a part of it, which gunicorn has read with the last one
+            self._wait(conn, conn.on_readable, self._deadline, self._refuse_slow)
+            self.on_client_socket_readable(conn, conn.sock)
         else:
             self._after_answer(conn, kept)
 
@@ -202,7 +204,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             self._leave_to_thread(conn)
             return
         try:
-            seen = look(client)
+            seen = look(client, conn.ahead)
             here = arrived(client)
         except BlockingIOError:
             return

@@ -44,19 +44,22 @@ class Seen(NamedTuple):
     """The client goes on using the connection."""
 
 
-def look(client: socket.socket) -> Seen | None:
+def look(client: socket.socket, ahead: bytes = b"") -> Seen | None:
     """What has arrived; ``None`` for what is gunicorn's to read, and then the head is whole: no thread waits for one.
 
+    ``ahead``: the request's first bytes, where gunicorn has taken them already, so that the rest is gunicorn's too.
     Raises ``HeadTooLong``, and ``OSError`` where the client has gone.
     """
+    if _end_of_head(ahead) >= 0:
+        return None
     seen = client.recv(_LOOK, socket.MSG_PEEK)
     if not seen:
         raise ConnectionResetError("the client has closed the connection")
-    if (end := _end_of_head(seen)) >= 0:
-        return _read(seen[:end])
+    if (end := _end_of_head(ahead + seen)) >= 0:
+        return None if ahead else _read(seen[:end])
     if len(seen) == _LOOK:
         seen = client.recv(_LONGEST_HEAD, socket.MSG_PEEK)
-        if _end_of_head(seen) >= 0:
+        if _end_of_head(ahead + seen) >= 0:
             return None
     if len(seen) == _LONGEST_HEAD:
         raise HeadTooLong(f"the header has more than the {_LONGEST_HEAD} bytes that are taken")

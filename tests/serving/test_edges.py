@@ -152,6 +152,8 @@ SLOW = (
     b"POST /docs/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n[\r\n",
     b"GET /nothing HTTP/1.1\r\nHost: x\n\n",
     b"GET /nothing HTTP/1.1\r\n" + b"X: 1\r\n" * 2000,
+    b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\nGET /noth",
+    b"\r\n\r\nGET /noth",
 )
 """Requests of strangers that are never whole, each to a route that threads answer."""
 
@@ -200,7 +202,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.wanted = 1
+        self.wanted, self.ahead = 1, b""
         sock.setblocking(False)
 
     def on_readable(self, client: socket.socket) -> None: ...
@@ -505,6 +507,18 @@ def test_pipelined_requests_are_all_answered_in_order(server: Server) -> None:
                 head = b"".join(iter(stream.readline, b"\r\n"))
                 stream.read(int(head.lower().partition(b"content-length:")[2].split()[0]))
                 assert f"X-Request-ID: p{number}\r\n".encode() in head
+
+
+def test_request_that_has_begun_with_the_one_before_goes_on_later(server: Server) -> None:
+    request = b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        for parts in ((request + request[:9],), (request[9:20], request[20:] + request[:4]), (request[4:],)):
+            for part in parts:
+                client.sendall(part)
+                probes_are_quick(server)  # so that it has been seen by itself
+            answer = http.client.HTTPResponse(client)
+            answer.begin()
+            assert (answer.status, answer.read()[:1]) == (404, b"{")
 
 
 # ---- 10: as gunicorn 27 reads ----

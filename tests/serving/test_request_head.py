@@ -168,9 +168,7 @@ def test_request_with_anything_unusual_is_left_alone(
 @pytest.mark.parametrize(
     "beginning", [b"P", b"POST /predict HTTP/1.1\nHost: x\n\n", HEAD[:-2].replace(b"x", b"x" * 20_000), b"x" * 65_535]
 )
-def test_head_is_left_to_nobody_before_it_is_whole(
-    pair: tuple[socket.socket, socket.socket], beginning: bytes
-) -> None:
+def test_head_is_left_to_nobody_before_it_is_whole(pair: tuple[socket.socket, socket.socket], beginning: bytes) -> None:
     """Heads with a bare line feed, and long ones, went to threads, which then waited for their ends."""
     client, server = pair
     _send_all(client, server, beginning)

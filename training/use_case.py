@@ -505,7 +505,8 @@ def load_all() -> tuple[tuple[UseCase, ...], tuple[UseCaseError, ...]]:
 def _hidden() -> list[UseCaseError]:
     """Folders of one name at several places: Python imports the first, and nobody would miss the others."""
     package = importlib.import_module("use_cases")
-    faults, first = [], {}
+    faults: list[UseCaseError] = []
+    first: dict[str, str] = {}
     for place in dict.fromkeys(map(os.path.realpath, package.__path__)):
         for module in pkgutil.iter_modules([place]):
             if module.ispkg and (known := first.setdefault(module.name, place)) != place:

@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from lifecycle import images, settings
-from lifecycle.approval_keys import KeyRing
+from lifecycle.approval_keys import KeyRing, write_private
 from lifecycle.evidence import signature
 from lifecycle.signing.rings import SigningRing
 from serving.scoring.contract import RELEASE_CLIENT
@@ -123,16 +123,6 @@ def rotate(names: Iterable[str], root: Path = MADE) -> None:
     made = msgspec.json.decode(path.read_bytes(), type=Secrets)
     rotated = msgspec.structs.replace(made, **{name: getattr(made, name).rotated() for name in names})
     write_private(path, msgspec.json.encode(rotated).decode(), ROOT)
-
-
-def write_private(path: Path, text: str, owner: int) -> None:
-    """Replace a file in one step by one that only ``owner`` may read."""
-    part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    os.chown(part, owner, owner)
-    part.replace(path)
 
 
 def airflow_environment(made: Secrets) -> dict[str, str]:

@@ -30,7 +30,8 @@ from lifecycle.defaults import ARRIVALS, START_DATE, default_args, shown
 from lifecycle.events.assets import schedule
 from lifecycle.operators.start_run import StartRunOperator
 from lifecycle.tasks.arrivals import look_at_arrivals, plan_runs, remember_arrivals
-from training.use_case import UseCase, load_all
+from lifecycle.use_cases import load_all
+from training.use_case import UseCase
 
 
 def arrivals(use_case: UseCase) -> None:

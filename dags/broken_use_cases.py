@@ -3,7 +3,8 @@
 The other DAG files leave such use cases out, so that all the others keep their DAGs.
 """
 
-from training.use_case import UseCaseError, load_all
+from lifecycle.use_cases import load_all
+from training.use_case import UseCaseError
 
 if faults := load_all()[1]:
     raise UseCaseError("; ".join(str(fault) for fault in faults))

@@ -37,7 +37,8 @@ from lifecycle.defaults import SCORING, START_DATE, by_the_clock, default_args, 
 from lifecycle.operators.forecast_run import ForecastRunOperator
 from lifecycle.params import day, flag, planned, table
 from lifecycle.tasks.forecasting import announce_forecasts, approved_code, order_of, pin_versions, take_over
-from training.use_case import UseCase, load_all
+from lifecycle.use_cases import load_all
+from training.use_case import UseCase
 
 
 def forecast(use_case: UseCase) -> None:

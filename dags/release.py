@@ -69,7 +69,8 @@ from lifecycle.tasks.release import (
     skip_unless_approved,
     tell_put_back,
 )
-from training.use_case import UseCase, load_all
+from lifecycle.use_cases import load_all
+from training.use_case import UseCase
 
 FOUND = "ti.xcom_pull('resolve_candidate')['production']"
 FOUND_IN_PRODUCTION: dict[str, Any] = {key: f"{{{{ {FOUND}['{key}'] }}}}" for key in ("image", "version")}

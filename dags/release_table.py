@@ -45,7 +45,8 @@ from lifecycle.tasks.release import (
     resolve_candidate,
 )
 from lifecycle.tasks.training import publish_code
-from training.use_case import UseCase, load_all
+from lifecycle.use_cases import load_all
+from training.use_case import UseCase
 
 
 def release_table(use_case: UseCase) -> None:

@@ -24,7 +24,8 @@ from lifecycle.defaults import RELEASE, START_DATE, default_args, shown
 from lifecycle.operators.release_step import ScoringStepOperator
 from lifecycle.params import required_text
 from lifecycle.tasks.switch import look_up_running, record_resume
-from training.use_case import UseCase, load_all
+from lifecycle.use_cases import load_all
+from training.use_case import UseCase
 
 
 def resume(use_case: UseCase) -> None:

@@ -46,7 +46,8 @@ from lifecycle.params import flag, optional
 from lifecycle.task_ids import CURATE_AND_JUDGE
 from lifecycle.tasks.retraining import decide, land_logs
 from lifecycle.tasks.training import publish_code
-from training.use_case import UseCase, load_all
+from lifecycle.use_cases import load_all
+from training.use_case import UseCase
 
 
 def retrain_nightly(use_case: UseCase) -> None:

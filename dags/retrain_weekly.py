@@ -30,7 +30,8 @@ from lifecycle.operators.start_run import start_training
 from lifecycle.params import day, flag, planned, table
 from lifecycle.tasks.forecasting import decide_weeks, order_of_judging
 from lifecycle.tasks.training import publish_code
-from training.use_case import UseCase, load_all
+from lifecycle.use_cases import load_all
+from training.use_case import UseCase
 
 
 def retrain_weekly(use_case: UseCase) -> None:

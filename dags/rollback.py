@@ -35,7 +35,8 @@ from lifecycle.operators.release_step import ScoringStepOperator
 from lifecycle.params import required_text, version
 from lifecycle.tasks.release import promote
 from lifecycle.tasks.rollback import resolve_earlier_release
-from training.use_case import UseCase, load_all
+from lifecycle.use_cases import load_all
+from training.use_case import UseCase
 
 FOUND = "{{ ti.xcom_pull('resolve_earlier_release')['production']['image'] }}"
 """What production ran when this rollback began: a template, because an XComArg does not reach into an inner

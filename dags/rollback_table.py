@@ -35,7 +35,8 @@ from lifecycle.task_ids import PROMOTE
 from lifecycle.tasks.forecasting import approved_code, order_of, pin_former
 from lifecycle.tasks.release import bring_back
 from lifecycle.tasks.rollback import resolve_earlier_release
-from training.use_case import UseCase, load_all
+from lifecycle.use_cases import load_all
+from training.use_case import UseCase
 
 
 def rollback_table(use_case: UseCase) -> None:

@@ -37,7 +37,8 @@ from lifecycle.operators.batch_run import BatchRunOperator
 from lifecycle.params import day, flag, table, version
 from lifecycle.tasks.scoring import announce_scores, pin_model
 from lifecycle.tasks.training import publish_code
-from training.use_case import UseCase, load_all
+from lifecycle.use_cases import load_all
+from training.use_case import UseCase
 
 
 def score(use_case: UseCase) -> None:

@@ -32,7 +32,8 @@ from lifecycle.operators.training_run import TrainingRunOperator
 from lifecycle.params import flag, optional, planned, table
 from lifecycle.task_ids import TRAIN_AND_REGISTER
 from lifecycle.tasks.training import announce_model_version, publish_code
-from training.use_case import UseCase, load_all
+from lifecycle.use_cases import load_all
+from training.use_case import UseCase
 
 
 def train(use_case: UseCase) -> None:

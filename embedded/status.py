@@ -22,7 +22,7 @@ _BEAT_SECONDS = 60.0
 _ASK_SECONDS = 10.0
 """For an answer of Airflow: whoever asks for the status does not wait for minutes."""
 _WIDTH = 80
-"""Columns of a terminal: an address that does not fit stands alone on the next line."""
+"""Columns of a terminal. Each part has one line, which fits: what does not is left out, and the address never."""
 
 
 def tell(stack: Stack, say: Say = print) -> int:
@@ -32,7 +32,8 @@ def tell(stack: Stack, say: Say = print) -> int:
     silent = [line for part in parts(stack) for line in _part(part, say)]
     for use_case in (addresses := Addresses(stack)).assigned():
         for target in TARGETS:
-            say(_server(stack, use_case, target, addresses.url(use_case, target) or ""))
+            for line in _server(stack, use_case, target, addresses.url(use_case, target) or ""):
+                say(line)
     if not addresses.assigned():
         say("nothing is deployed yet: `make demo` takes a model to production")
     if silent:
@@ -60,30 +61,33 @@ def _part(part: Part, say: Say) -> Iterator[str]:
     """Say of each thing that a part does whether it answers; yields those that do not."""
     for check in part.checks:
         answers = check.ready(time.time() - _BEAT_SECONDS)
-        say(_with_address(f"{check.name:<22} {'answers' if answers else 'DOES NOT ANSWER'}", check.address))
+        say(_line(check.name, check.address, "answers" if answers else "DOES NOT ANSWER"))
         if not answers:
             yield check.name
 
 
-def _server(stack: Stack, use_case: str, target: Target, url: str) -> str:
+def _server(stack: Stack, use_case: str, target: Target, url: str) -> Iterator[str]:
+    """What runs at a target; why it does not answer as it should is a line of its own."""
     from embedded.demo.scoring import Scoring, ScoringError
 
+    name = f"{use_case}, {target}"
     unit: Unit | None = read_status(stack.slot(use_case, target)).stable
     try:
         version = Scoring(url, stack.credentials.api_keys[target]).version()
     except (ScoringError, requests.RequestException) as error:
-        what = str(error)
+        yield _line(name, url, "DOES NOT ANSWER")
+        yield f"  {error}"
+        return
+    if version and unit:
+        yield _line(name, url, f"version {version}, sha256:{unit.image.rpartition(':')[2][:12]}", f"version {version}")
     else:
-        if version and unit:
-            what = f"answers with version {version}, sha256:{unit.image.rpartition(':')[2][:12]}"
-        else:
-            what = "DOES NOT ANSWER" if unit else "runs nothing"
-    return _with_address(f"{use_case + ', ' + target:<22} {what}", url)
+        yield _line(name, url, "DOES NOT ANSWER" if unit else "runs nothing")
 
 
-def _with_address(text: str, address: str) -> str:
-    line = f"{text}  {address}".rstrip()
-    return line if len(line) <= _WIDTH else f"{text}\n{address}"
+def _line(name: str, address: str, *said: str) -> str:
+    """The line of a part, with the first of what may be said of it that fits, or the last."""
+    lines = [f"{name:<22} {what}  {address}".rstrip() for what in said]
+    return next((line for line in lines if len(line) <= _WIDTH), lines[-1])
 
 
 def _in_airflow(stack: Stack) -> Iterator[str]:

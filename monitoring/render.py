@@ -10,9 +10,12 @@ case as they are.
 import argparse
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import yaml
 
 from lifecycle import settings
 from serving.scoring.contract import RELEASE_CLIENT
@@ -22,6 +25,20 @@ HERE = Path(__file__).resolve().parent
 QUERIES = HERE / "kql"
 OUT = HERE / "rendered"
 RUNBOOKS = "docs/operate.md"
+RULES = HERE / "prometheus" / "rules.yaml"
+"""Where the limits stand that both systems alert at."""
+
+
+def limits(alert: str) -> list[str]:
+    """The figures that an alert of Prometheus compares with, in the order of its expression."""
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    (expression,) = [rule["expr"] for group in groups for rule in group["rules"] if rule.get("alert") == alert]
+    return re.findall(r" > ([0-9.]+)", expression)
+
+
+(_FAILED,) = limits("ScoringFailing")
+(_SLOW,) = limits("ScoringSlow")  # seconds
+_OUTLIERS, _RECORDS = limits("ScoringManyOutliers")
 
 
 class Alert(NamedTuple):
@@ -40,15 +57,18 @@ class Alert(NamedTuple):
 
 ALERTS = (
     Alert("no-inference-logs", "silence", "", 1, "PT1H", "P1D", "no-inference-logs"),
-    Alert("many-failures", "requests", "| where Time > ago(15m) and Requests >= 20 and FailedShare > 0.01",
+    Alert("many-failures", "requests", f"| where Time > ago(15m) and Requests >= 20 and FailedShare > {_FAILED}",
           1, "PT5M", "PT15M", "production-fails-or-is-slow"),
-    Alert("slow-answers", "requests", "| where Time > ago(15m) and Requests >= 20 and P95 > 250",
+    Alert("slow-answers", "requests",
+          f"| where Time > ago(15m) and Requests >= 20 and P95 > {1000 * float(_SLOW):g}",
           2, "PT5M", "PT15M", "production-fails-or-is-slow"),
-    Alert("many-outliers", "records", "| where Day >= startofday(ago(1d)) and Records >= 200 and OutlierRate > 0.15",
+    Alert("many-outliers", "records",
+          f"| where Day >= startofday(ago(1d)) and Records > {_RECORDS} and OutlierRate > {_OUTLIERS}",
           2, "P1D", "P1D", "drift-alarm"),
     Alert("features-drift", "drifted_features",
           "| where Day >= startofday(ago(1d)) and Requests >= 5 and Share > 0.5", 2, "P1D", "P1D", "drift-alarm"),
-    Alert("unreadable-lines", "unreadable", "| where Day >= startofday(ago(1d)) and UnreadableShare > 0.05",
+    Alert("unreadable-lines", "unreadable",
+          f"| where Day >= startofday(ago(1d)) and UnreadableShare > {settings.Retraining().quarantine_share}",
           2, "P1D", "P1D", "quarantine"),
 )  # fmt: skip
 

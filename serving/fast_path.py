@@ -13,6 +13,7 @@ import functools
 import io
 import logging
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -32,12 +33,13 @@ from gunicorn.workers.gthread import ThreadWorker
 from serving.accounting import PROBLEM, request_id
 from serving.errors import MEDIA_TYPE, InternalError, Problem, Refused
 from serving.media import is_json
-from serving.request_head import Seen, arrived, be_readable_at, look
+from serving.request_head import LARGEST, HeadTooLong, Seen, arrived, be_readable_at, look
 from serving.service import Service
 
 TICK = 0.1
 _FOLLOWS = 0.001  # seconds: about as long as a close client takes for its next request
 _LINGER = 2.0  # seconds that a client may take to close its end too
+_PIECE = 1 << 16  # bytes of an unwanted body at a time
 _MOST_HELD = 32 << 20
 """Bytes that all connections in the poller may hold: of requests, in the kernel, and as much of answers, here."""
 _log = logging.getLogger(__name__)
@@ -110,7 +112,7 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
 
     def enqueue_req(self, conn: Any) -> None:
         """A new connection waits for its request in the poller, as idle ones do."""
-        conn.wanted, conn.last_served = 1, 0.0
+        conn.wanted, conn.last_served, conn.ahead = 1, 0.0, b""
         conn.environ = self._base_environ | _addresses(conn)
         conn.on_readable = partial(self.on_client_socket_readable, conn)
         self._wait(conn, conn.on_readable, self._deadline, self._drop)
@@ -152,10 +154,12 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
         """A thread is done with a request."""
         del self._in_threads[conn]
         kept = not fs.cancelled() and fs.exception() is None and fs.result() is True
+        conn.ahead = conn.parser.unreader.buf.getvalue() if kept else b""
         if conn.sock.fileno() < 0:
             self.nr_conns -= 1
-        elif kept and conn.parser.unreader.buf.getbuffer().nbytes:  # the next request, or a part of it
-            self._leave_to_thread(conn)
+        elif conn.ahead:  # the next request, or a part of it, which gunicorn has read with the last one
+            self._wait(conn, conn.on_readable, self._deadline, self._refuse_slow)
+            self.on_client_socket_readable(conn, conn.sock)
         else:
             self._after_answer(conn, kept)
 
@@ -173,12 +177,24 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             _log.debug("the client has gone: %s", error)
 
     def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
-        """In a thread: the rest of a body that nobody has read is broken, and the request has been answered."""
+        """In a thread, after the answer: whether the connection goes on. A thread waits for no body that nobody wants.
+
+        Whoever has no key is answered by the head alone. Gunicorn would then wait for the body, and a client that sends
+        it slowly would hold a thread. Here the rest is read as far as it has come; the poller throws the others away.
+        """
+        if not keepalive:
+            return False
+        conn.sock.setblocking(False)
+        left = LARGEST
         try:
-            return bool(super()._keepalive_after(conn, keepalive))
+            while left > 0 and (piece := conn.parser.mesg.body.read(_PIECE)):
+                left -= len(piece)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
         except http_errors.ParseException as error:
             _log.warning("what followed a request is not HTTP: %s", type(error).__name__)
             return False
+        return left > 0
 
     # ---- the poller's callbacks ----
 
@@ -188,9 +204,13 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
             self._leave_to_thread(conn)
             return
         try:
-            seen = look(client)
+            seen = look(client, conn.ahead)
             here = arrived(client)
         except BlockingIOError:
+            return
+        except HeadTooLong as error:
+            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            self._refuse_here(conn, Refused(status, str(error)))
             return
         except OSError as error:
             _log.debug("a connection has ended: %s", error)
@@ -259,9 +279,13 @@ class FastPathWorker(ThreadWorker):  # type: ignore[misc]
 
     def _refuse_slow(self, conn: Any) -> None:
         """Tell a client that its request did not become whole in time."""
-        _want(conn, 1)
         seconds = self.service.settings.client_timeout
-        problem = Refused(HTTPStatus.REQUEST_TIMEOUT, f"the request was not whole {seconds} s after it had begun")
+        detail = f"the request was not whole {seconds} s after it had begun"
+        self._refuse_here(conn, Refused(HTTPStatus.REQUEST_TIMEOUT, detail))
+
+    def _refuse_here(self, conn: Any, problem: Problem) -> None:
+        """In the main thread: answer a request of which nothing has been taken from the socket."""
+        _want(conn, 1)
         self._refuse(problem, conn.client, lambda answer: self._send(conn, memoryview(answer), False, self._deadline))
 
     def _send(self, conn: Any, answer: memoryview, kept: bool, until: float) -> None:

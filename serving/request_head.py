@@ -17,12 +17,17 @@ import httptools
 LARGEST = 1 << 20
 """Bytes of a request that may wait in the kernel until all of it has come."""
 _LOOK = 8192  # bytes in which the head of such a request has to end
+_LONGEST_HEAD = 1 << 16  # bytes of any head; no kernel's buffer is smaller
 _PATHS = {b"GET": {b"/healthz", b"/readyz", b"/version", b"/metrics"}, b"POST": {b"/predict"}}
 """Routes whose answers are short, and made without waiting for anybody."""
 _LEFT_TO_GUNICORN = {"TRANSFER_ENCODING", "EXPECT", "UPGRADE", "TRAILER"}
 _KEEPS = {"": True, "keep-alive": True, "close": False}
 _FIELDS = 100  # gunicorn's limit
 _log = logging.getLogger(__name__)
+
+
+class HeadTooLong(Exception):
+    """Raised for a head that nobody waits for."""
 
 
 class Seen(NamedTuple):
@@ -39,17 +44,32 @@ class Seen(NamedTuple):
     """The client goes on using the connection."""
 
 
-def look(client: socket.socket) -> Seen | None:
-    """What has arrived; ``None`` for what is gunicorn's to read. Raises ``OSError`` where the client has gone."""
+def look(client: socket.socket, ahead: bytes = b"") -> Seen | None:
+    """What has arrived; ``None`` for what is gunicorn's to read, and then the head is whole: no thread waits for one.
+
+    ``ahead``: the request's first bytes, where gunicorn has taken them already, so that the rest is gunicorn's too.
+    Raises ``HeadTooLong``, and ``OSError`` where the client has gone.
+    """
+    if _end_of_head(ahead) >= 0:
+        return None
     seen = client.recv(_LOOK, socket.MSG_PEEK)
     if not seen:
         raise ConnectionResetError("the client has closed the connection")
-    end = seen.find(b"\r\n\r\n") + 4
-    if end >= 4:
-        return _read(seen[:end])
-    # A head with a bare line feed may never end, and one this long is not plain.
-    bare = seen.count(b"\n") != seen.count(b"\r\n")
-    return None if bare or len(seen) == _LOOK else Seen(len(seen) + 1)
+    if (end := _end_of_head(ahead + seen)) >= 0:
+        return None if ahead else _read(seen[:end])
+    if len(seen) == _LOOK:
+        seen = client.recv(_LONGEST_HEAD, socket.MSG_PEEK)
+        if _end_of_head(ahead + seen) >= 0:
+            return None
+    if len(seen) == _LONGEST_HEAD:
+        raise HeadTooLong(f"the header has more than the {_LONGEST_HEAD} bytes that are taken")
+    return Seen(len(seen) + 1)
+
+
+def _end_of_head(seen: bytes) -> int:
+    """Where gunicorn, too, sees its end; below 0 where it has not come."""
+    end = seen.find(b"\r\n\r\n")
+    return end + 4 if end >= 0 else end
 
 
 class _Head:

@@ -4,6 +4,7 @@ Every variable is ``SCORING_`` and the upper-case name of a field of ``Settings`
 """
 
 import os
+import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +36,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     auth: Literal["keys", "entra", "off"] = "keys"
     """Who may predict: holders of an API key, holders of a Microsoft Entra access token, or everybody."""
     entra_tenant: str = ""
-    """Tenant id whose tokens are taken, with `SCORING_AUTH=entra`."""
+    """Tenant id (a GUID) whose tokens are taken, with `SCORING_AUTH=entra`."""
     entra_audience: str = ""
     """What a token has to be made for: the client id of this API (tokens of version 2), or its `api://` address."""
     entra_role: str = "Score"
@@ -119,14 +120,29 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         raise SettingsError(f"a {PREFIX}* variable is wrong: {error}") from error
     if settings.auth != "off" and not settings.api_keys_file:
         raise SettingsError(f"{PREFIX}API_KEYS_FILE is not set: name the file of key hashes, or set {PREFIX}AUTH=off")
-    if settings.auth == "entra" and not (settings.entra_tenant and settings.entra_audience):
+    if settings.auth == "entra":
+        _refuse_entra(settings)
+    if settings.log_sensitive == "hash" and not settings.log_hash_key:
+        raise SettingsError(f"{PREFIX}LOG_SENSITIVE=hash needs a secret in {PREFIX}LOG_HASH_KEY")
+    return settings
+
+
+_TENANT = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def _refuse_entra(settings: Settings) -> None:
+    """Raise ``SettingsError`` where these say too little of whose tokens are taken, or what no token will match."""
+    if not (settings.entra_tenant and settings.entra_audience):
         raise SettingsError(
             f"{PREFIX}AUTH=entra needs the tenant's id in {PREFIX}ENTRA_TENANT and this API's client id in "
             f"{PREFIX}ENTRA_AUDIENCE"
         )
-    if settings.log_sensitive == "hash" and not settings.log_hash_key:
-        raise SettingsError(f"{PREFIX}LOG_SENSITIVE=hash needs a secret in {PREFIX}LOG_HASH_KEY")
-    return settings
+    if not _TENANT.fullmatch(settings.entra_tenant):
+        raise SettingsError(
+            f"{PREFIX}ENTRA_TENANT is {settings.entra_tenant!r}: give the tenant's id as tokens name it, a GUID in "
+            "lower case such as 9c0f1d2e-0a1b-4c3d-8e5f-0123456789ab (`az account show --query tenantId`). No token "
+            "names a domain, `common` or `organizations`"
+        )
 
 
 def settings_or_exit() -> Settings:

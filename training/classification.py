@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from training.data.dataset import Dataset
     from training.registry.tracking import Tracker
+    from training.search.ensemble import Member
+    from training.search.trial_result import TrialResult
+    from training.search.trials import TrialData
 
 log = logging.getLogger("training")
 
@@ -53,46 +56,17 @@ def prepare(config: JobConfig, run_key: str) -> None:
 
 def tune(config: JobConfig, run_key: str) -> None:
     """Search on the development rows, a nested run for each trial, and stack the best of each family."""
-    from training.search.executor import load_early, open_engine
+    from training.search.executor import load_early
 
     load_early()
 
     import msgspec
 
-    from training.data.dataset import holdout_rows
     from training.registry.tracking import tracker_of
-    from training.search.space import space_of
-    from training.search.study import choose, search
-    from training.search.trial_result import REPEATS
-    from training.search.trials import TrialData, split_folds
 
     tracker = tracker_of(config, run_key)
     with tracker.resume() as run:
-        dataset = _snapshot(config, tracker, run)
-        development = dataset.take(~holdout_rows(dataset.use_case, dataset.groups))
-        folds = split_folds(development.y, development.groups, REPEATS, config.seed)
-        data = TrialData(development.x, development.y, folds, space_of(dataset.use_case))
-        if data.space.make_features:  # only then the export is worth its import here
-            from training.export.own_steps import check_convertible
-
-            check_convertible(data.space, data.x, data.y, config.seed)
-        recordings: list[Future[None]] = []
-        scored: dict[int, NDArray[np.float64]] = {}
-        # Trials are recorded while the next ones are computed.
-        with open_engine(data, config.parallel_trials) as engine, ThreadPoolExecutor(1) as recorder:
-            log.info("%d trials on engine %s", config.trials, engine.name)
-            results = search(
-                data,
-                engine,
-                trials=config.trials,
-                seed=config.seed,
-                recorded=tracker.recorded_trials(run),
-                record=lambda result: recordings.append(recorder.submit(tracker.record_trial, run, result)),
-                scored=scored,
-            )
-            members, bias = choose(data, engine, results, seed=config.seed, scored=scored)
-        for recording in recordings:
-            recording.result()
+        results, members, bias = _searched(config, tracker, run, _trial_data(config, _snapshot(config, tracker, run)))
         complete = [result for result in results if not result.pruned]
         best = max(complete, key=lambda result: (result.score, -result.number))
         tuning = {
@@ -110,6 +84,49 @@ def tune(config: JobConfig, run_key: str) -> None:
             {f"ensemble.{member.parameters['family']}": round(member.weight, 4) for member in members},
             {},
         )
+
+
+def _trial_data(config: JobConfig, dataset: "Dataset") -> "TrialData":
+    """The development rows in their folds; raises where the use case's own features could not be exported."""
+    from training.data.dataset import holdout_rows
+    from training.search.space import space_of
+    from training.search.trial_result import REPEATS
+    from training.search.trials import TrialData, split_folds
+
+    development = dataset.take(~holdout_rows(dataset.use_case, dataset.groups))
+    folds = split_folds(development.y, development.groups, REPEATS, config.seed)
+    data = TrialData(development.x, development.y, folds, space_of(dataset.use_case))
+    if data.space.make_features:  # only then the export is worth its import here
+        from training.export.own_steps import check_convertible
+
+        check_convertible(data.space, data.x, data.y, config.seed)
+    return data
+
+
+def _searched(
+    config: JobConfig, tracker: "Tracker", run: "Run", data: "TrialData"
+) -> "tuple[list[TrialResult], list[Member], float]":
+    """All trials, each recorded while the next ones are computed, and the ensemble: its members and its bias."""
+    from training.search.executor import open_engine
+    from training.search.study import choose, search
+
+    recordings: list[Future[None]] = []
+    scored: dict[int, NDArray[np.float64]] = {}
+    with open_engine(data, config.parallel_trials) as engine, ThreadPoolExecutor(1) as recorder:
+        log.info("%d trials on engine %s", config.trials, engine.name)
+        results = search(
+            data,
+            engine,
+            trials=config.trials,
+            seed=config.seed,
+            recorded=tracker.recorded_trials(run),
+            record=lambda result: recordings.append(recorder.submit(tracker.record_trial, run, result)),
+            scored=scored,
+        )
+        members, bias = choose(data, engine, results, seed=config.seed, scored=scored)
+    for recording in recordings:
+        recording.result()
+    return results, members, bias
 
 
 def evaluate(config: JobConfig, run_key: str) -> None:

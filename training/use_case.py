@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import keyword
 import math
+import os
 import pkgutil
 import re
 import unicodedata
@@ -482,19 +483,56 @@ def load(name: str) -> UseCase:
 
 
 def load_all() -> tuple[tuple[UseCase, ...], tuple[UseCaseError, ...]]:
-    """Every use case whose definition holds, and what is wrong with each of the others."""
-    loaded: dict[str, UseCase] = {}
-    faults = []
+    """Every use case whose definition holds, and what is wrong with each of the others.
+
+    Of two with one title or one model, the one whose name sorts first counts.
+    """
+    loaded: list[UseCase] = []
+    faults = _hidden()
     for name in names():
         try:
             use_case = load(name)
         except UseCaseError as error:
             faults.append(error)
             continue
-        twins = [other.name for other in loaded.values() if other.title == use_case.title]
-        twins += [other.name for other in loaded.values() if other.model_name == use_case.model_name]
-        if twins:
-            faults.append(UseCaseError(f"use cases {twins[0]!r} and {name!r} have the same title or model: rename one"))
-            continue
-        loaded[name] = use_case
-    return tuple(loaded.values()), tuple(faults)
+        if said := [text for other in loaded for text in _shared(use_case, other)]:
+            faults.append(UseCaseError("; ".join(said)))
+        else:
+            loaded.append(use_case)
+    return tuple(loaded), tuple(faults)
+
+
+def _hidden() -> list[UseCaseError]:
+    """Folders of one name at several places: Python imports the first, and nobody would miss the others."""
+    package = importlib.import_module("use_cases")
+    faults: list[UseCaseError] = []
+    first: dict[str, str] = {}
+    for place in dict.fromkeys(map(os.path.realpath, package.__path__)):
+        for module in pkgutil.iter_modules([place]):
+            if module.ispkg and (known := first.setdefault(module.name, place)) != place:
+                faults.append(
+                    UseCaseError(
+                        f"{place}/{module.name} has the name of {known}/{module.name}, which counts: rename the folder "
+                        f"and the use case in it. {UNTIL_THEN}"
+                    )
+                )
+    return faults
+
+
+UNTIL_THEN = "Until then it has no DAGs"
+
+
+def _shared(use_case: UseCase, other: UseCase) -> list[str]:
+    """What two definitions may not have in common, and do: the names that log lines and versions are found by."""
+    texts = []
+    if use_case.title == other.title:
+        texts.append(
+            f"{use_case.folder} has the title of {other.folder}, {other.title!r}, by which log lines are found: give "
+            f"it another title. {UNTIL_THEN}"
+        )
+    if use_case.model_name.casefold() == other.model_name.casefold():
+        texts.append(
+            f"{use_case.folder} has the model of {other.folder}, {other.model_name!r}: give it another one in model. "
+            f"{UNTIL_THEN}"
+        )
+    return texts

@@ -73,12 +73,15 @@ def _today() -> date:
     return datetime.now(UTC).date()
 
 
-def write_private(path: Path, text: str) -> None:
-    """Replace a file in one step by one that only its owner may read."""
+def write_private(path: Path, text: str, owner: int | None = None) -> None:
+    """Replace a file in one step by one that only its owner may read: this process's user, or ``owner`` by its id."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    part.unlink(missing_ok=True)  # one that a killed process has left may have another owner, or be for all to read
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
+    if owner is not None:
+        os.chown(part, owner, owner)
     part.replace(path)
 
 

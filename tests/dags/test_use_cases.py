@@ -134,7 +134,8 @@ def test_definitions_that_do_not_hold_are_one_import_error_that_names_each(mixed
     assert file.endswith("broken_use_cases.py")
     for part in (
         "use_cases/broken does not import: ModuleNotFoundError: No module named 'a_module_that_is_not_there'",
-        "use cases 'churn' and 'twin' have the same title or model: rename one",
+        "/mixed0/twin has the title of ",
+        "/mixed0/churn, 'churn service', by which log lines are found: give it another title. Until then it has no",
         "use case 'wrong' contradicts itself: the key nobody is not a field",
     ):
         assert part in error

@@ -1,6 +1,7 @@
 """What ``make status`` and ``make logs`` say: what answers now, and not what was written down once."""
 
 import json
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from embedded import stack as stacks
 from embedded import status
 from embedded.__main__ import _logs
 from embedded.addresses import Addresses
+from embedded.demo.scoring import ScoringError
 from embedded.environment import MARKER, Stack
 from embedded.parts import Check
 
@@ -88,8 +90,40 @@ def test_version_and_digest_in_production_are_named(stack, monkeypatch):
     (folder / "status.json").write_text(json.dumps({"stable": running}))
     lines = told(stack)[1]
     assert f"{'attrition, staging':<22} runs nothing  http://staging" in lines
-    said = "answers with version 7, sha256:0123456789ab"
-    assert f"{'attrition, production':<22} {said}\nhttp://production" in lines
+    said = "version 7, sha256:0123456789ab"
+    assert f"{'attrition, production':<22} {said}  http://production" in lines
+
+
+@pytest.mark.parametrize("use_case", ["attrition", "a" * 30])
+def test_each_part_has_one_line_that_fits_a_terminal(stack, monkeypatch, use_case):
+    """The address of production stood on a second line, where no ``grep`` found whose it was."""
+    answering(monkeypatch, airflow=True)
+    monkeypatch.setattr(Addresses, "assigned", lambda self: [use_case])
+    monkeypatch.setattr(Addresses, "url", lambda self, use_case, target: f"http://127.0.0.1:18090/{target[0]}")
+    monkeypatch.setattr("embedded.demo.scoring.Scoring.version", lambda self: "123")
+    for target in ("staging", "production"):
+        folder = stack.slot(use_case, target)
+        folder.mkdir(parents=True)
+        running = {"image": "/i@sha256:" + "0" * 64, "version": "123", "since": "now", "url": "http://u", "pid": 1}
+        (folder / "status.json").write_text(json.dumps({"stable": running}))
+    lines = [line for line in told(stack)[1] if line.startswith(use_case)]
+    assert len(lines) == 2
+    for line in lines:
+        assert re.fullmatch(r"a\w+, \w+ +version 123(, sha256:0{12})?  http://127\.0\.0\.1:18090/\w", line)
+        assert len(line) <= 80
+
+
+def test_server_that_answers_otherwise_is_told_with_the_reason(stack, monkeypatch):
+    def failing(self):
+        raise ScoringError("the scoring server answers 500: it has no model")
+
+    answering(monkeypatch, airflow=True)
+    monkeypatch.setattr(Addresses, "assigned", lambda self: ["attrition"])
+    monkeypatch.setattr(Addresses, "url", lambda self, use_case, target: f"http://{target}")
+    monkeypatch.setattr("embedded.demo.scoring.Scoring.version", failing)
+    lines = told(stack)[1]
+    place = lines.index(f"{'attrition, production':<22} DOES NOT ANSWER  http://production")
+    assert lines[place + 1] == "  the scoring server answers 500: it has no model"
 
 
 def test_processes_that_go_on_without_their_supervisor_are_not_called_down(tmp_path):

@@ -134,6 +134,26 @@ def test_dashboard_has_what_grafana_needs_of_each_panel():
         taken |= cells
 
 
+def test_azure_and_the_dashboard_have_the_limits_of_prometheus_rules():
+    """Each stood in two files, and in a third one as a colour."""
+    narrowed = {alert.name: alert.only for alert in render.ALERTS}
+    steps = {
+        panel["title"]: panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]["value"]
+        for panel in DASHBOARD["panels"]
+        if panel["title"] in ("Failed", "p95 latency")
+    }
+    for rule, alert, said, panel in (
+        ("ScoringFailing", "many-failures", "FailedShare > {:g}", "Failed"),
+        ("ScoringSlow", "slow-answers", "P95 > {:g}", "p95 latency"),
+        ("ScoringManyOutliers", "many-outliers", "OutlierRate > {:g}", ""),
+    ):
+        limit = float(render.limits(rule)[0])
+        assert narrowed[alert].endswith(said.format(1000 * limit if rule == "ScoringSlow" else limit))
+        assert steps.get(panel, limit) == limit
+    assert f"Records > {render.limits('ScoringManyOutliers')[1]} " in narrowed["many-outliers"]
+    assert len(steps) == 2
+
+
 each_use_case = pytest.mark.parametrize("use_case", USE_CASES, ids=lambda use_case: use_case.name)
 
 

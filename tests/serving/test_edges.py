@@ -144,6 +144,34 @@ def test_thousand_connections_that_never_end_hold_up_neither_probes_nor_clients(
         assert server.request("GET", "/docs/swagger-ui.css").status == 200
 
 
+SLOW = (
+    b"POST /predict?explain=true HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n[\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nX-API-Key: nobodys\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n[\r\n",
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nContent-Length: 4000000\r\n\r\na",
+    b"GET /docs/swagger-ui.css HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n[\r\n",
+    b"POST /docs/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n[\r\n",
+    b"GET /nothing HTTP/1.1\r\nHost: x\n\n",
+    b"GET /nothing HTTP/1.1\r\n" + b"X: 1\r\n" * 2000,
+    b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\nGET /noth",
+    b"\r\n\r\nGET /noth",
+)
+"""Requests of strangers that are never whole, each to a route that threads answer."""
+
+
+@pytest.mark.parametrize("beginning", SLOW, ids=range(len(SLOW)))
+def test_uploads_of_strangers_hold_no_thread(server: Server, attrition: Attrition, beginning: bytes) -> None:
+    """Eight of them, as many as there are threads, kept files, reasons and pages waiting for half a minute."""
+    csv = csv_table(attrition.records(1)).encode()
+    keyed = {"X-API-Key": KEY, "Content-Type": "text/csv"}
+    with held(server, 8, beginning):
+        for method, path, body in (
+            ("POST", "/predict", csv),
+            ("POST", "/predict?explain=true", csv),
+            ("GET", "/docs/swagger-ui.css", None),
+        ):
+            assert server.request(method, path, body, keyed, timeout=4).status == 200
+
+
 def test_request_that_is_never_whole_is_told_so(attrition: Attrition, tmp_path: Path) -> None:
     with Server(tmp_path, attrition.folder, CLIENT_TIMEOUT=1) as server:
         for beginning in BEGINNINGS[:2]:
@@ -174,7 +202,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.wanted = 1
+        self.wanted, self.ahead = 1, b""
         sock.setblocking(False)
 
     def on_readable(self, client: socket.socket) -> None: ...
@@ -451,6 +479,7 @@ def test_broken_chunks_are_the_clients_fault(server: Server, chunks: bytes) -> N
         (b"GET /healthz HTTP/1.1\r\nHost: a\r\nA header\r\n\r\n", 400),
         (b"GET /" + b"x" * 5000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
         (b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 10_000 + b"\r\n\r\n", 431),
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + b"X: 1\r\n" * 20_000, 431),
         (b"GET /healthz HTTP/1.1\r\nHost: a\r\nExpect: a-miracle\r\n\r\n", 417),
         (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
     ],
@@ -478,6 +507,18 @@ def test_pipelined_requests_are_all_answered_in_order(server: Server) -> None:
                 head = b"".join(iter(stream.readline, b"\r\n"))
                 stream.read(int(head.lower().partition(b"content-length:")[2].split()[0]))
                 assert f"X-Request-ID: p{number}\r\n".encode() in head
+
+
+def test_request_that_has_begun_with_the_one_before_goes_on_later(server: Server) -> None:
+    request = b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        for parts in ((request + request[:9],), (request[9:20], request[20:] + request[:4]), (request[4:],)):
+            for part in parts:
+                client.sendall(part)
+                probes_are_quick(server)  # so that it has been seen by itself
+            answer = http.client.HTTPResponse(client)
+            answer.begin()
+            assert (answer.status, answer.read()[:1]) == (404, b"{")
 
 
 # ---- 10: as gunicorn 27 reads ----

@@ -13,7 +13,7 @@ from gunicorn.http.parser import RequestParser
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from serving.request_head import LARGEST, Seen, arrived, be_readable_at, look
+from serving.request_head import LARGEST, HeadTooLong, Seen, arrived, be_readable_at, look
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
 
@@ -151,7 +151,6 @@ def test_headers_are_in_the_environment_as_wsgi_has_them(pair: tuple[socket.sock
         pytest.param(HEAD.replace(b"Host", b"Transfer-Encoding: chunked\r\nHost") + b"12345", id="chunked"),
         pytest.param(HEAD.replace(b"Host", b"Expect: 100-continue\r\nHost"), id="waits to be asked"),
         pytest.param(HEAD.replace(b"Host", b"Connection: upgrade\r\nHost") + b"12345", id="becomes another protocol"),
-        pytest.param(b"POST /predict HTTP/1.1\nHost", id="line feed alone in half a head"),
         pytest.param(HEAD.replace(b"x", b"x" * 9000) + b"12345", id="long head"),
         pytest.param(HEAD.replace(b"Host", b"".join(b"a%d: b\r\n" % n for n in range(99)) + b"Host"), id="many fields"),
         pytest.param(HEAD.replace(b"5", b"%d" % LARGEST) + b"12345", id="large"),
@@ -164,6 +163,29 @@ def test_request_with_anything_unusual_is_left_alone(
     client.sendall(request_)
     assert _readable(server, 5)
     assert look(server) is None
+
+
+@pytest.mark.parametrize(
+    "beginning", [b"P", b"POST /predict HTTP/1.1\nHost: x\n\n", HEAD[:-2].replace(b"x", b"x" * 20_000), b"x" * 65_535]
+)
+def test_head_is_left_to_nobody_before_it_is_whole(pair: tuple[socket.socket, socket.socket], beginning: bytes) -> None:
+    """Heads with a bare line feed, and long ones, went to threads, which then waited for their ends."""
+    client, server = pair
+    _send_all(client, server, beginning)
+    assert look(server) == Seen(len(beginning) + 1)
+
+
+def test_head_of_more_than_64_kib_is_refused(pair: tuple[socket.socket, socket.socket]) -> None:
+    client, server = pair
+    _send_all(client, server, b"x" * 65_536)
+    with pytest.raises(HeadTooLong, match="more than the 65536 bytes that are taken"):
+        look(server)
+
+
+def _send_all(client: socket.socket, server: socket.socket, text: bytes) -> None:
+    client.sendall(text)
+    be_readable_at(server, len(text))
+    assert _readable(server, 5)
 
 
 _WORDS = b"Host Content-Length Connection X-API-Key Transfer-Encoding Te x 5 05 chunked keep-alive close [{}]".split()

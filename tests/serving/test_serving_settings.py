@@ -11,6 +11,22 @@ from serving.cpu import cpu_limit
 from serving.settings import Release, SettingsError, read_release, read_settings
 from serving.system import usable_cpus
 
+TENANT = "9c0f1d2e-0a1b-4c3d-8e5f-0123456789ab"
+ENTRA = {"SCORING_AUTH": "entra", "SCORING_API_KEYS_FILE": "/keys.json", "SCORING_ENTRA_AUDIENCE": "api://scoring"}
+
+
+@pytest.mark.parametrize(
+    "given", ["example.onmicrosoft.com", "common", TENANT.upper(), TENANT[:-1], f"{{{TENANT}}}", f"{TENANT}\n", "../x"]
+)
+def test_tenant_is_what_tokens_name(given: str) -> None:
+    """The server started, asked another address for its keys, and refused every token without saying why."""
+    assert read_settings({**ENTRA, "SCORING_ENTRA_TENANT": TENANT}).entra_tenant == TENANT
+    with pytest.raises(
+        SettingsError, match=r"SCORING_ENTRA_TENANT is '.*': give the tenant's id as .* a GUID"
+    ) as found:
+        read_settings({**ENTRA, "SCORING_ENTRA_TENANT": given})
+    assert repr(given) in str(found.value)
+
 
 def test_defaults_suit_the_image_and_keys_are_needed() -> None:
     settings = read_settings({"SCORING_API_KEYS_FILE": "/keys.json", "HOME": "/"})
@@ -43,8 +59,9 @@ def test_metrics_have_an_address_of_their_own() -> None:
         ({"SCORING_AUTH": "off", "SCORING_THREADS": "0"}, r"at `\$.threads`"),
         ({"SCORING_AUTH": "off", "SCORING_MAXBODY": "9"}, "SCORING_MAXBODY is not a setting"),
         ({"SCORING_AUTH": "off", "SCORING_LOG_SENSITIVE": "hash"}, "needs a secret in SCORING_LOG_HASH_KEY"),
+        ({**ENTRA, "SCORING_ENTRA_TENANT": ""}, "needs the tenant's id in SCORING_ENTRA_TENANT"),
     ],
-    ids=["no-keys", "wrong-word", "too-small", "unknown", "hash-without-secret"],
+    ids=["no-keys", "wrong-word", "too-small", "unknown", "hash-without-secret", "no-tenant"],
 )
 def test_wrong_settings_are_refused_by_name(variables: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):

@@ -1,5 +1,6 @@
 """What a definition may not say, the names that follow from it, and how definitions are found."""
 
+import re
 import sys
 
 import msgspec
@@ -8,6 +9,8 @@ import pytest
 import use_cases
 from serving.scoring.contract import Field
 from tests.support import names
+from tests.support.definitions import define
+from tests.support.every_use_case import found_in
 from tests.support.repairs import REPAIRS
 from training import use_case as definitions
 from training.forecasting.definition import Known, Quantity
@@ -185,7 +188,13 @@ BROKEN = {
     "takes another's title": (
         "import msgspec\nfrom training.use_case import load\n"
         "USE_CASE = msgspec.structs.replace(load('attrition'), name='own')",
-        "use cases 'attrition' and 'own' have the same title or model",
+        r"own has the title of \S+/use_cases/attrition, 'Employee Attrition API', by which .*; \S+/own has the model "
+        r"of \S+/attrition, 'employee_attrition': give it another one in model. Until then it has no DAGs$",
+    ),
+    "takes another's model in capitals": (
+        "import msgspec\nfrom training.use_case import load\n"
+        "USE_CASE = msgspec.structs.replace(load('attrition'), name='own', title='Own', model='Employee_Attrition')",
+        r"^\S+/own has the model of \S+/use_cases/attrition, 'employee_attrition': give it another",
     ),
 }
 
@@ -204,7 +213,19 @@ def test_broken_definition_is_one_clear_error_and_costs_no_other_one(text, messa
         definitions.load.cache_clear()
     assert "attrition" in {use_case.name for use_case in loaded}
     assert len(faults) == 1
-    assert message in str(faults[0])
+    assert re.search(message, str(faults[0]))
+
+
+def test_folder_of_a_name_that_is_taken_is_named_with_the_one_that_counts(tmp_path):
+    """Python imports the first folder of a name, and the other was left out without a word."""
+    define(tmp_path, "attrition")
+    with found_in(tmp_path):
+        loaded, (fault,) = definitions.load_all()
+    assert "Employee Attrition API" in {use_case.title for use_case in loaded}
+    assert str(fault) == (
+        f"{tmp_path}/attrition has the name of {definitions.load('attrition').folder}, which counts: rename the folder "
+        "and the use case in it. Until then it has no DAGs"
+    )
 
 
 def test_unknown_name_is_refused_with_those_that_there_are():

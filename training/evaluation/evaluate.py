@@ -15,13 +15,13 @@ from training.data.changes import changes, columns_as_before, told
 from training.data.dataset import Dataset, compared_rows, holdout_rows
 from training.evaluation import binary
 from training.evaluation.acceptance import check_thresholds, missed_thresholds, single_record_latency, worse_than
-from training.evaluation.binary import Comparison, calibration_error, roc_auc
+from training.evaluation.binary import Comparison, Estimate, calibration_error, roc_auc
 from training.evaluation.fairness import assess
 from training.evaluation.plain import plain_probabilities
 from training.evaluation.plots import draw_all
 from training.export.bundle import as_records, write_bundle
 from training.export.outliers import Outliers
-from training.export.parity import check_parity
+from training.export.parity import Parity, check_parity
 from training.registry import tags
 from training.search.ensemble import Member, StackedEnsemble
 from training.search.space import space_of
@@ -63,6 +63,25 @@ class Judged(msgspec.Struct, frozen=True):
     seed: int
 
 
+class _Comparison(msgspec.Struct, frozen=True):
+    """Challenger and champion, as ``evaluation.json`` has it."""
+
+    champion_version: str
+    rows: int
+    """Rows of the hold-out that both are compared on."""
+    metrics: dict[str, Comparison]
+    champion_lacks: str
+    """What the champion has to do without here: it may look worse than it is."""
+
+
+class _OfChampion(msgspec.Struct, frozen=True):
+    """The champion on the hold-out."""
+
+    p: NDArray[np.float64]
+    figures: dict[str, Estimate]
+    comparison: _Comparison
+
+
 def evaluate(
     config: JobConfig, dataset: Dataset, tuning: Tuning, champion: Champion | None, folder: Path
 ) -> dict[str, Any]:
@@ -74,43 +93,28 @@ def evaluate(
     use_case = dataset.use_case
     held_out = holdout_rows(use_case, dataset.groups)
     development, holdout = dataset.take(~held_out), dataset.take(held_out)
-    ensemble = StackedEnsemble(space_of(use_case), tuning.members, tuning.bias, config.seed)
-    ensemble.fit(development.x, development.y)
-    outliers = Outliers(config.seed).fit(development.x)
-    write_bundle(folder / "bundle", config.model_name, ensemble, outliers, development, holdout)
-    parity = check_parity(folder / "bundle", ensemble, outliers, dataset.x, config.seed)
+    ensemble, parity = _exported(config, dataset, tuning, development, holdout, folder / "bundle")
 
     bundle = Bundle.load(folder / "bundle")
     x, y = holdout.x, holdout.y
     p = bundle.probabilities(x)
-    titles = binary.titles(use_case.binary)
     judged = Judged(development, holdout, ensemble, p, binary.resamples(y, config.seed), config.seed)
     figures = binary.measure(p, y, judged.weights)
     fairness = assess(holdout, p, judged.weights) if use_case.groups else None
     latency = single_record_latency(bundle, as_records(holdout, np.arange(min(_TIMED_RECORDS, len(y)))))
     checks = check_thresholds(use_case.thresholds, figures, fairness, latency["latency_ms"])
-    reasons = missed_thresholds(checks)
     plain, compared_with_plain = _plain(judged)
+    old = _against_champion(judged, champion) if champion else None
+
+    titles = binary.titles(use_case.binary)
+    reasons = missed_thresholds(checks)
     if use_case.thresholds.not_worse_than_plain:
         reasons += worse_than("plain logistic regression", compared_with_plain, titles)
-    curves = {"challenger": p, "plain": plain}
-    champion_figures, comparison = None, None
-    if champion:
-        # Scored from the same records by its own bundle, so it may have another contract or other inputs.
-        old = Bundle.load(champion.bundle)
-        columns = columns_as_before(holdout.columns(), old.contract.fields, use_case.fields)
-        curves["champion"] = old.probabilities(encode_columns(columns, old.contract))
-        champion_figures = binary.measure(curves["champion"], y, judged.weights)
-        rows, found = _against_champion(judged, curves["champion"])
-        reasons += worse_than(f"champion (version {champion.version})", found, titles)
-        # What the champion has to do without here: it may look worse than it is.
-        lacks = told(changes(old.contract.features, use_case.fields))
-        if lacks:
-            log.warning(
-                "version %s is compared without fields that the definition has changed: %s", champion.version, lacks
-            )
-        comparison = {"champion_version": champion.version, "rows": rows, "metrics": found, "champion_lacks": lacks}
+    if old:
+        reasons += worse_than(f"champion (version {old.comparison.champion_version})", old.comparison.metrics, titles)
+
     importance = permutation_importance(bundle, x, y, config.seed)
+    curves = {"challenger": p, "plain": plain, **({"champion": old.p} if old else {})}
     draw_all(folder / tags.PLOTS_FOLDER, holdout, curves, importance, development)
     evaluation: dict[str, Any] = msgspec.to_builtins(
         {
@@ -120,8 +124,8 @@ def evaluate(
             # The evidence of a release keeps its members sorted: the order, the first figure above all, is told apart.
             "figures": list(titles),
             "challenger": figures,
-            "champion": champion_figures,
-            "comparison": comparison,
+            "champion": old.figures if old else None,
+            "comparison": old.comparison if old else None,
             "plain": {"metrics": binary.measure(plain, y, judged.weights), "comparison": compared_with_plain},
             "thresholds": checks,
             **({"fairness": fairness} if fairness else {}),
@@ -133,19 +137,35 @@ def evaluate(
             "latency": latency,
             "parity": parity,
             "tuning": {"trials": tuning.trials, "pruned": tuning.pruned, "best_roc_auc": tuning.best_roc_auc},
-            "data": {
-                "source": config.data,
-                "digest": dataset.digest,
-                "rows": len(dataset.frame),
-                "original_rows": len(dataset.frame) - dataset.labelled,
-                "labelled_rows": dataset.labelled,
-                "development_rows": len(development.frame),
-                "holdout_rows": len(y),
-                "holdout_positives": int(y.sum()),
-            },
+            "data": _rows(config, dataset, judged),
         }
     )
     return evaluation
+
+
+def _exported(
+    config: JobConfig, dataset: Dataset, tuning: Tuning, development: Dataset, holdout: Dataset, folder: Path
+) -> tuple[StackedEnsemble, Parity]:
+    """Fit on the development rows and write the bundle; returns the ensemble, and how exact the export is."""
+    ensemble = StackedEnsemble(space_of(dataset.use_case), tuning.members, tuning.bias, config.seed)
+    ensemble.fit(development.x, development.y)
+    outliers = Outliers(config.seed).fit(development.x)
+    write_bundle(folder, config.model_name, ensemble, outliers, development, holdout)
+    return ensemble, check_parity(folder, ensemble, outliers, dataset.x, config.seed)
+
+
+def _rows(config: JobConfig, dataset: Dataset, judged: Judged) -> dict[str, Any]:
+    """What the version was trained and judged on."""
+    return {
+        "source": config.data,
+        "digest": dataset.digest,
+        "rows": len(dataset.frame),
+        "original_rows": len(dataset.frame) - dataset.labelled,
+        "labelled_rows": dataset.labelled,
+        "development_rows": len(judged.development.frame),
+        "holdout_rows": len(judged.holdout.y),
+        "holdout_positives": int(judged.holdout.y.sum()),
+    }
 
 
 def _plain(judged: Judged) -> tuple[NDArray[np.float64], dict[str, Comparison]]:
@@ -156,11 +176,25 @@ def _plain(judged: Judged) -> tuple[NDArray[np.float64], dict[str, Comparison]]:
     return plain, binary.compare(judged.p, plain, holdout.y, judged.weights)
 
 
-def _against_champion(judged: Judged, champion: NDArray[np.float64]) -> tuple[int, dict[str, Comparison]]:
-    """How many hold-out rows both are compared on, and the comparison."""
-    rows = compared_rows(judged.holdout)
-    y = judged.holdout.y[rows]
-    return int(rows.sum()), binary.compare(judged.p[rows], champion[rows], y, binary.resamples(y, judged.seed))
+def _against_champion(judged: Judged, champion: Champion) -> _OfChampion:
+    """The champion, scored from the same records by its own bundle: it may have another contract or other inputs."""
+    holdout = judged.holdout
+    fields = holdout.use_case.fields
+    bundle = Bundle.load(champion.bundle)
+    p = bundle.probabilities(
+        encode_columns(columns_as_before(holdout.columns(), bundle.contract.fields, fields), bundle.contract)
+    )
+    lacks = told(changes(bundle.contract.features, fields))
+    if lacks:
+        log.warning(
+            "version %s is compared without fields that the definition has changed: %s", champion.version, lacks
+        )
+    rows = compared_rows(holdout)
+    y = holdout.y[rows]
+    found = binary.compare(judged.p[rows], p[rows], y, binary.resamples(y, judged.seed))
+    return _OfChampion(
+        p, binary.measure(p, holdout.y, judged.weights), _Comparison(champion.version, int(rows.sum()), found, lacks)
+    )
 
 
 def _band(bundle: Bundle, p: NDArray[np.float64]) -> dict[str, Any]:

@@ -18,8 +18,11 @@ A night is the UTC day that a run closes. ``landing`` and ``staging`` hold the f
 does: every curated table can be deleted and made again from them.
 """
 
+import contextlib
+import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from datetime import date
@@ -54,16 +57,24 @@ def check_nights(nights: Iterable[str], today: date) -> None:
 
 
 def night_folder(tables: Any, table: str, night: date) -> Any:
-    """``<tables>/<table>/night=YYYY-MM-DD``; ``tables`` may be any path that can be joined with ``/``."""
-    return tables / table / f"{NIGHT}{night.isoformat()}"
+    """``<tables>/<table>/night=YYYY-MM-DD``; ``tables`` may be any path that can be joined with ``/``.
+
+    A folder that a killed replacement has left beside its place is put back by this question, as by ``day_folder``
+    and ``partitions``: whoever reads a table asks one of them first.
+    """
+    return _put_back(tables / table / f"{NIGHT}{night.isoformat()}")
 
 
 def day_folder(tables: Path, table: str, day: date) -> Path:
-    return tables / table / f"{DAY}{day.isoformat()}"
+    folder: Path = _put_back(tables / table / f"{DAY}{day.isoformat()}")
+    return folder
 
 
 def partitions(tables: Any, table: str, prefix: str = NIGHT) -> list[date]:
     """The nights (or days) of a table, in order."""
+    for entry in entries(tables / table):
+        if moved := _ASIDE.fullmatch(entry.name):
+            _put_back(entry.with_name(moved[1]))
     names = (entry.name for entry in entries(tables / table))
     return sorted(date.fromisoformat(name.removeprefix(prefix)) for name in names if name.startswith(prefix))
 
@@ -99,19 +110,58 @@ def write_json(path: Any, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
+_ASIDE = re.compile(r"\.(.+)\.old")
+_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)
+
+
+def _aside(folder: Path) -> Path:
+    """Where a folder is moved while another one takes its place: a name that ``_ASIDE`` fits."""
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _put_back(folder: Any) -> Any:
+    """Undo the first move of a replacement whose second one never came; returns the folder's path."""
+    if isinstance(folder, Path) and not folder.exists():
+        with contextlib.suppress(FileNotFoundError):  # nothing was moved, or another process is quicker
+            _moved(_aside(folder), folder)
+    return folder
+
+
+def _moved(folder: Path, to: Path) -> bool:
+    """Move a folder; ``False`` where another one has taken the place."""
+    try:
+        os.replace(folder, to)
+    except OSError as error:
+        if error.errno not in _OCCUPIED:
+            raise
+        return False
+    return True
+
+
 def replace_folder(scratch: Path, target: Path) -> None:
     """Put a finished folder in the place of an older one, which is moved away as a whole first.
 
-    There is never a part of either. A process killed between the two moves leaves no folder: the night that was
-    under way has no counts file yet, so its next run writes the folder again.
+    There is never a part of either. No call makes both moves at once on every system and disk: where a process is
+    killed between them, whoever asks for the folder next puts the older one back (``night_folder``).
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    old = target.with_name(f".{target.name}.old")
-    remove_folder(old)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(scratch, target)
-    remove_folder(old)
+    _put_back(target)
+    _remove_aside(target)
+    placed = False
+    while not placed:  # again where somebody has asked between the two moves
+        if target.exists():
+            os.replace(target, _aside(target))
+        placed = _moved(scratch, target)
+    _remove_aside(target)
+
+
+def _remove_aside(target: Path) -> None:
+    """Remove what a folder has replaced. It loses its name first: nothing puts a part of a folder back."""
+    gone = target.with_name(f".{target.name}.gone")
+    remove_folder(gone)
+    if (old := _aside(target)).exists():
+        os.replace(old, gone)
+        remove_folder(gone)
 
 
 def remove_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@
 Connection type ``fs``; its extra ``path`` is the folder of images.
 """
 
+import itertools
 import platform
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from serving.scoring.described import described
 from training.registry.content import content_digest
 
 _KEY_FILE = ".inputs"
-"""Beside the images: ``<tag>.inputs`` holds the key and the digest of a finished one."""
+"""Beside the images: ``<tag>.inputs`` holds the key of a finished one, its digest and the name of its folder."""
 _CHECK_SECONDS = 120
 
 
@@ -28,10 +29,16 @@ _CHECK_SECONDS = 120
 class _Record(msgspec.Struct, frozen=True):
     key: str
     digest: str
+    folder: str = ""
+    """Empty where it is the tag."""
 
 
 class BundleBuilder:
-    """Lays out ``<images>/<tag>/``, checks it as the Dockerfile does, and moves it into place in one step."""
+    """Lays out ``<images>/<tag>/``, checks it as the Dockerfile does, and moves it into place in one step.
+
+    No folder is ever removed or changed, for a server may run from it: where the tag's name is taken, the image gets a
+    folder beside it, ``<tag>-2`` and so on.
+    """
 
     def __init__(self, connection: Any) -> None:
         path = connection.extra_dejson.get("path")
@@ -41,11 +48,11 @@ class BundleBuilder:
         self._check: subprocess.Popen[str] | None = None
 
     def find(self, inputs: Inputs) -> ImageReference | None:
-        folder = self._images / inputs.tag
         try:
             record = msgspec.json.decode(self._record(inputs).read_bytes(), type=_Record)
         except FileNotFoundError:
             return None
+        folder = self._images / (record.folder or inputs.tag)
         if record.key != inputs.key:
             raise BuildError(
                 f"the image {folder} was made from other inputs ({record.key}, and these are {inputs.key}): "
@@ -62,18 +69,16 @@ class BundleBuilder:
 
     def build(self, inputs: Inputs, context: Path, memory: Memory) -> ImageReference:
         self._images.mkdir(parents=True, exist_ok=True)
-        folder = self._images / inputs.tag
         # Next to its place, so that the move is a rename: a killed build leaves no half image under a tag.
         with tempfile.TemporaryDirectory(dir=self._images, prefix=f".{inputs.tag}-") as scratch:
             staged = Path(scratch) / "image"
             shutil.copytree(context, staged)
             self._verify(staged)
             digest = content_digest(staged)
-            if folder.exists():  # a build that was killed before it wrote its record, so nothing runs it
-                shutil.rmtree(folder)
+            folder = self._free_folder(inputs)
             staged.rename(folder)
         part = self._record(inputs).with_suffix(".part")
-        part.write_bytes(msgspec.json.encode(_Record(key=inputs.key, digest=digest)))
+        part.write_bytes(msgspec.json.encode(_Record(inputs.key, digest, folder.name)))
         part.replace(self._record(inputs))
         return ImageReference(str(folder.absolute()), digest)
 
@@ -83,6 +88,11 @@ class BundleBuilder:
     def cancel(self) -> None:
         if self._check is not None:
             self._check.terminate()
+
+    def _free_folder(self, inputs: Inputs) -> Path:
+        names = (f"{inputs.tag}-{number}" for number in itertools.count(2))
+        places = (self._images / name for name in itertools.chain([inputs.tag], names))
+        return next(place for place in places if not place.exists())
 
     def _record(self, inputs: Inputs) -> Path:
         return self._images / f"{inputs.tag}{_KEY_FILE}"

@@ -22,7 +22,7 @@ from azure.core.exceptions import AzureError
 
 from lifecycle.events import feeds, files
 from lifecycle.events.feeds import BLOB_CREATED, File
-from training import use_case as definitions
+from lifecycle.use_cases import load_all
 
 CONNECTION_ID = "events"
 LOCK_SECONDS = 300
@@ -272,7 +272,7 @@ def _look() -> list[tuple[str, str, File]]:
     """Every file that counts in a local folder: its row, the beginning of its subject, and the file."""
     return [
         (name, f"{folder.rstrip('/')}/", file)
-        for use_case in definitions.load_all()[0]
+        for use_case in load_all()[0]
         for name, folder in feeds.folders(use_case).items()
         if "://" not in folder
         for file in files.local(name, Path(folder))

@@ -14,8 +14,8 @@ import msgspec
 
 from lifecycle import settings
 from lifecycle.settings import UseCaseSettings
+from lifecycle.use_cases import load_all
 from serving.scoring.described import described
-from training import use_case as definitions
 from training.inference_log.layout import LEFT_OUT
 from training.use_case import UseCase
 
@@ -188,7 +188,7 @@ def takers(events: list[Event]) -> set[tuple[str, str]]:
     """Rows and use cases, by name, that want one of these events."""
     return {
         (feed.name, use_case.name)
-        for use_case in definitions.load_all()[0]
+        for use_case in load_all()[0]
         for feed, subjects in wanted(use_case)
         for event in events
         if matches(event, feed, subjects)

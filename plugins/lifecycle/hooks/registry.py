@@ -218,24 +218,38 @@ def mark_staging(use_case: str, version: str | None) -> None:
 def promote(use_case: str, version: Version, image: ImageReference) -> Version | None:
     """Make ``version`` the champion and the old one ``previous_champion``; returns the one it replaced.
 
-    May be interrupted and repeated at any point: the old champion is kept before the alias moves, and a
-    version that is already champion moves nothing.
+    May be interrupted and repeated at any point. One call decides: the one that moves ``champion``. The version says
+    before it what it is going to replace, which nobody reads until it is the champion; ``previous_champion``, for
+    people and other clients, follows. A version that is already champion moves nothing.
     """
     champion = by_alias(use_case, tags.CHAMPION)
-    set_tags(
-        version,
-        {tags.IMAGE: str(image), tags.RELEASED_AT: datetime.now(UTC).isoformat(timespec="seconds")},
-    )
+    values = {tags.IMAGE: str(image), tags.RELEASED_AT: datetime.now(UTC).isoformat(timespec="seconds")}
     if champion and champion.version == version.version:
         log.info("version %s is the champion already", version.version)
+        set_tags(version, values)
     else:
-        if champion:
-            client().set_registered_model_alias(version.name, tags.PREVIOUS_CHAMPION, champion.version)
+        set_tags(version, {**values, tags.REPLACED: champion.version if champion else ""})
         client().set_registered_model_alias(version.name, tags.CHAMPION, version.version)
+    replaced = before_champion(use_case)
+    if replaced:
+        client().set_registered_model_alias(version.name, tags.PREVIOUS_CHAMPION, replaced.version)
     challenger = by_alias(use_case, tags.CHALLENGER)
     if challenger and challenger.version == version.version:
         client().delete_registered_model_alias(version.name, tags.CHALLENGER)
-    return by_alias(use_case, tags.PREVIOUS_CHAMPION)
+    return replaced
+
+
+def before_champion(use_case: str) -> Version | None:
+    """The version that the champion has replaced, also where a promotion was killed; never the champion itself."""
+    champion = by_alias(use_case, tags.CHAMPION)
+    if champion is None:
+        return None
+    if tags.REPLACED in champion.tags:
+        number = champion.tags[tags.REPLACED]
+        return resolve(use_case, number) if number else None
+    # It became champion before versions said what they replace.
+    previous = by_alias(use_case, tags.PREVIOUS_CHAMPION)
+    return previous if previous and previous.version != champion.version else None
 
 
 def run_beside(use_case: str, version: Version, image: ImageReference) -> None:

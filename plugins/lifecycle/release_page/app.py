@@ -36,7 +36,8 @@ from lifecycle.release_page.glossary import WORDS
 from lifecycle.release_page.history import Entry
 from lifecycle.release_page.registry_view import Night, RegistryView
 from lifecycle.settings import Settings, SettingsError
-from training.use_case import UseCase, UseCaseError, load_all
+from lifecycle.use_cases import load_all
+from training.use_case import UseCase, UseCaseError
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from lifecycle.evidence import document as evidence
 from lifecycle.hooks import registry, targets
+from lifecycle.hooks.registry import Version
 from lifecycle.hooks.stop_switch import refuse_while_stopped
 from lifecycle.signing import check
 from lifecycle.task_ids import PROMOTE, RECORD_APPROVAL, RESTORE_PRODUCTION
@@ -27,6 +28,27 @@ def release_in_production(use_case: str, instance: Any) -> str | None:
     return None
 
 
+def _before(use_case: str, running: str) -> Version:
+    """The version that production ran before what it runs now.
+
+    Where a release ended between its deployment and its promotion, that is the champion still.
+    """
+    champion, replaced = registry.by_alias(use_case, tags.CHAMPION), registry.before_champion(use_case)
+    if champion and running not in ("", champion.version, replaced.version if replaced else ""):
+        return champion
+    if champion is None or replaced is None:
+        raise AirflowFailException(
+            "the registry knows no version that was in production before: give the number of one that was approved"
+        )
+    if running == replaced.version:
+        raise AirflowFailException(
+            f"production runs version {running}, and the registry's champion is version {champion.version}: a run "
+            "that changes production has not come to its end. Clear the task of it that failed, or give the number of "
+            "the version that production is to run"
+        )
+    return replaced
+
+
 @task
 def resolve_earlier_release(use_case: str) -> dict[str, Any]:
     """Find a version that was approved before and its image, which must be signed; and what production runs now.
@@ -40,7 +62,9 @@ def resolve_earlier_release(use_case: str) -> dict[str, Any]:
             f"release {release_run} is changing production: try again when it has ended, "
             "or mark that run as failed first"
         )
-    version = registry.resolve(use_case, context["params"].get("version"), alias=tags.PREVIOUS_CHAMPION)
+    production = targets.known(use_case, "production")
+    typed = context["params"].get("version")
+    version = registry.resolve(use_case, typed) if typed else _before(use_case, production["version"])
     document = evidence.read_last_approved(use_case, version)
     try:
         check.image(use_case, document.image.content, version.version)
@@ -51,5 +75,5 @@ def resolve_earlier_release(use_case: str) -> dict[str, Any]:
         "version": version.version,
         "run_id": version.run_id,
         "image": document.image.reference,
-        "production": targets.known(use_case, "production"),
+        "production": production,
     }

@@ -117,7 +117,8 @@ def test_image_serves_its_release_from_a_read_only_root(engine, built):
 
 INSTALLED = "import importlib.metadata as m; print([f'{d.name}=={d.version}' for d in m.distributions()])"
 OTLP = "OTEL_EXPORTER_OTLP_ENDPOINT"
-ENTRA = {"SCORING_AUTH": "entra", "SCORING_ENTRA_TENANT": "t", "SCORING_ENTRA_AUDIENCE": "a"}
+TENANT = "9c0f1d2e-0a1b-4c3d-8e5f-0123456789ab"
+ENTRA = {"SCORING_AUTH": "entra", "SCORING_ENTRA_TENANT": TENANT, "SCORING_ENTRA_AUDIENCE": "a"}
 RUNNING = {"SCORING_BIND": "0.0.0.0:8080", "SCORING_WORKERS": "1", "SCORING_API_KEYS_FILE": "/tmp/keys/keys.json"}
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -15,7 +16,7 @@ from lifecycle.builders import BuildError, WrongModelError
 from lifecycle.builders.context import EXTRAS_FILE, build_arguments, sbom_digest, write_context
 from tests.support.bundles import make_bundle
 from tests.support.images import build_image, bundle_builder, inputs_of
-from training.registry.content import folder_digest
+from training.registry.content import content_digest, folder_digest
 
 
 @pytest.fixture(scope="module")
@@ -125,14 +126,31 @@ def test_bundle_with_another_model_is_refused_and_leaves_nothing(bundles, tmp_pa
     assert list(images.iterdir()) == []
 
 
-def test_folder_that_a_killed_build_left_is_built_anew(bundles, tmp_path):
+def test_folder_that_a_killed_build_left_is_not_taken_for_the_image(bundles, tmp_path):
     inputs = inputs_of(bundles[0], "3")
     images = tmp_path / "images"
     (images / inputs.tag).mkdir(parents=True)
     (images / inputs.tag / "half.txt").write_text("half")
     assert bundle_builder(images).find(inputs) is None
     image = build_image(images, tmp_path / "context", bundles[0], "3")
-    assert not (images / inputs.tag / "half.txt").exists()
+    assert not (Path(image.place) / "half.txt").exists()
+    assert bundle_builder(images).find(inputs) == image
+
+
+def test_image_that_is_built_again_leaves_alone_what_a_server_may_run(bundles, tmp_path):
+    """An image that nobody had signed was built again under its tag, and staging lost the folder that it ran from."""
+    images, inputs = tmp_path / "images", inputs_of(bundles[0], "3")
+    built = [build_image(images, tmp_path / f"context-{number}", bundles[0], "3") for number in range(3)]
+    assert [Path(image.place).name for image in built] == [inputs.tag, f"{inputs.tag}-2", f"{inputs.tag}-3"]
+    assert [content_digest(Path(image.place)) for image in built] == [image.digest for image in built]
+    assert bundle_builder(images).find(inputs) == built[-1]
+
+
+def test_image_of_a_record_that_names_no_folder_is_found_at_its_tag(bundles, tmp_path):
+    """As earlier versions of this project wrote it."""
+    images, inputs = tmp_path / "images", inputs_of(bundles[0], "3")
+    image = build_image(images, tmp_path / "context", bundles[0], "3")
+    (images / f"{inputs.tag}.inputs").write_text(json.dumps({"key": inputs.key, "digest": image.digest}))
     assert bundle_builder(images).find(inputs) == image
 
 

@@ -1,5 +1,6 @@
 """The command line that makes keys, and prints what settings and a cluster's own admission need of them."""
 
+import os
 import re
 import tomllib
 
@@ -7,6 +8,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from lifecycle.approval_keys import write_private
 from lifecycle.signing.__main__ import main
 from training.signing.keys import VerificationKey, listed, open_key
 
@@ -19,6 +21,22 @@ def told(text):
     (entry,) = tomllib.loads(f"keys = [{line}]")["keys"]
     pem = re.search(r"-----BEGIN PUBLIC KEY-----.*-----END PUBLIC KEY-----", text, re.DOTALL)[0]
     return msgspec.convert(entry, VerificationKey), serialization.load_pem_public_key(pem.encode())
+
+
+def test_private_file_is_never_written_into_one_that_is_there(tmp_path, monkeypatch):
+    """What a killed process had left, for all to read, was taken for the new file, which had its rights then."""
+    file, owners = tmp_path / "folder" / "key.pem", []
+    file.parent.mkdir()
+    left = file.with_name(f".{file.name}.{os.getpid()}")
+    left.write_text("old")
+    left.chmod(0o644)
+    monkeypatch.setattr(os, "chown", lambda path, *ids: owners.append((path.read_text(), *ids)))
+    write_private(file, "secret", 10001)
+    assert owners == [("secret", 10001, 10001)], "before it is found under its name"
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("secret", 0o600)
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    write_private(file, "newer")
+    assert (file.read_text(), len(owners)) == ("newer", 1)
 
 
 def test_new_key_is_its_owners_alone_and_its_line_is_what_the_settings_take(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """The registry and the evidence document, through the REST API of MLflow's own server."""
 
 import functools
+import itertools
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -747,13 +748,82 @@ def test_promote_moves_aliases_once_however_often_it_runs(model):
     assert alias(tags.CHALLENGER) is None
 
 
-def test_promote_killed_between_its_aliases_is_completed_by_the_next_try(model, monkeypatch):
+def killed_at(model, monkeypatch, call, doing):
+    """Do something and be killed before its nth change of the registry; whether it got that far."""
+
+    class Killed(BaseException):
+        pass
+
+    left = [call]
+
+    def dying(change):
+        def changed(*arguments):
+            if not left[0]:
+                raise Killed
+            left[0] -= 1
+            change(*arguments)
+
+        return changed
+
+    with monkeypatch.context() as patched:
+        for name in ("set_model_version_tag", "set_registered_model_alias", "delete_registered_model_alias"):
+            patched.setattr(model.client, name, dying(getattr(model.client, name)))
+        try:
+            doing()
+        except Killed:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("moves", ["on to a new version", "back to the one before"])
+def test_promote_killed_at_any_change_is_completed_and_no_rollback_meanwhile_goes_where_production_is(
+    model, decide, monkeypatch, moves
+):
+    """Killed between two aliases it left ``previous_champion`` at the champion, and a rollback changed nothing."""
+    first, second, third = versions = [model.add(key) for key in "abc"]
+    for number, version in enumerate(versions):
+        decide(version, f"run-{number}")
+    to = third if moves == "on to a new version" else first
+    running = {}
+    monkeypatch.setattr(release.targets, "current", lambda use_case, target: running)
+
+    def promote(version):
+        running.update(version=version.version, image=BUILT["image"])
+        run(release.promote, context(), candidate(version), BUILT["image"])
+
+    def earlier():
+        return run(rollback.resolve_earlier_release, context())["version"]
+
+    for call in itertools.count():
+        for version in (first, second):
+            promote(version)
+        if not killed_at(model, monkeypatch, call, lambda: promote(to)):
+            break
+        champion = alias(tags.CHAMPION)
+        if (champion, to) == (second.version, first):
+            with pytest.raises(AirflowFailException, match=rf"runs version {first.version}, .*is to run"):
+                earlier()
+        else:
+            assert earlier() == second.version, "which ran before the deployment that no promotion followed"
+        # Where no server answers, production is the champion.
+        running["version"] = champion
+        assert earlier() == {second.version: first, to.version: second}[champion].version
+        promote(to)
+        assert (alias(tags.CHAMPION), alias(tags.PREVIOUS_CHAMPION)) == (to.version, second.version)
+        assert earlier() == second.version
+    assert call >= 4, "two aliases and two tags are changed at least"
+
+
+def test_rollback_knows_what_became_champion_before_versions_said_what_they_replace(model, decide):
     first, second = model.add("a"), model.add("b")
-    run(release.promote, context(), candidate(first), image("01"))
-    # What a kill after the first alias leaves behind.
-    model.client.set_registered_model_alias(model.name, tags.PREVIOUS_CHAMPION, first.version)
-    run(release.promote, context(), candidate(second), image("02"))
-    assert (alias(tags.CHAMPION), alias(tags.PREVIOUS_CHAMPION)) == (second.version, first.version)
+    decide(first)
+    model.client.set_registered_model_alias(model.name, tags.CHAMPION, second.version)
+    for previous, known in ((first, first.version), (second, None)):
+        model.client.set_registered_model_alias(model.name, tags.PREVIOUS_CHAMPION, previous.version)
+        found = registry.before_champion(USE_CASE)
+        assert (found.version if found else None) == known
+    with pytest.raises(AirflowFailException, match="no version that was in production before: give the number"):
+        run(rollback.resolve_earlier_release, context())
 
 
 def test_batch_scores_with_no_version_that_was_not_approved(model, decide, monkeypatch, tmp_path):

@@ -1,6 +1,8 @@
 """A day of a curated table is replaced as a whole, however the write ends."""
 
 import os
+import shutil
+from contextlib import nullcontext
 from datetime import date
 
 import pytest
@@ -17,14 +19,34 @@ class Killed(BaseException):
 
 
 def make(folder, *names):
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         (folder / name).write_text(name)
 
 
-@pytest.mark.parametrize("moves", [0, 1])
-def test_folder_whose_replacement_is_killed_is_the_old_one_or_none_and_then_the_new_one(tmp_path, monkeypatch, moves):
-    target, scratch = tmp_path / "day=2026-11-02", tmp_path / ".part"
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def of_partition(tables):
+    return layout.day_folder(tables, "scores", DAY)
+
+
+READERS = {
+    "its folder": lambda tables: names(of_partition(tables)),
+    "the list of days": lambda tables: (
+        names(tables / "scores" / "day=2026-11-02") if layout.partitions(tables, "scores", layout.DAY) == [DAY] else []
+    ),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("moves", [0, 1, 2, 3])
+def test_folder_whose_replacement_is_killed_is_the_old_one_or_the_new_one_for_every_reader(
+    tmp_path, monkeypatch, moves, reader
+):
+    """Killed between its two moves, a replacement left no folder until its night was run again."""
+    target, scratch = of_partition(tmp_path), tmp_path / ".part"
     make(target, "old-1", "old-2")
     make(scratch, "new-1", "new-2")
     real, left = os.replace, [moves]
@@ -35,15 +57,50 @@ def test_folder_whose_replacement_is_killed_is_the_old_one_or_none_and_then_the_
         left[0] -= 1
         real(source, destination)
 
-    monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(Killed):
+    with monkeypatch.context() as patched, pytest.raises(Killed) if moves < 3 else nullcontext():
+        patched.setattr(os, "replace", replace)
         layout.replace_folder(scratch, target)
-    monkeypatch.undo()
-    seen = sorted(path.name for path in target.iterdir()) if target.exists() else []
-    assert seen == ([] if moves else ["old-1", "old-2"])
+    assert READERS[reader](tmp_path) == (["old-1", "old-2"] if moves < 2 else ["new-1", "new-2"])
+    make(scratch, "newest")
     layout.replace_folder(scratch, target)
-    assert sorted(path.name for path in target.iterdir()) == ["new-1", "new-2"]
-    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+    assert "newest" in names(target)
+    assert names(target.parent) == [target.name]
+
+
+def test_folder_that_is_asked_for_between_the_moves_of_its_replacement_is_replaced_all_the_same(tmp_path, monkeypatch):
+    target, scratch = of_partition(tmp_path), tmp_path / ".part"
+    make(target, "old")
+    make(scratch, "new")
+    real, seen = os.replace, []
+
+    def replace(source, destination):
+        real(source, destination)
+        if source == target and not seen:
+            seen.extend(names(of_partition(tmp_path)))
+
+    monkeypatch.setattr(os, "replace", replace)
+    layout.replace_folder(scratch, target)
+    assert (seen, names(target), names(target.parent)) == (["old"], ["new"], [target.name])
+
+
+def test_folder_that_was_half_removed_is_never_put_back(tmp_path, monkeypatch):
+    """Curated tables may be deleted and made again: what a killed removal had left must not stand for the whole."""
+    target, scratch = of_partition(tmp_path), tmp_path / ".part"
+    make(target, "old-1", "old-2")
+    make(scratch, "new")
+
+    def removed_in_part(folder):
+        for path in sorted(folder.glob("*-1")):
+            path.unlink()
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(layout, "remove_folder", removed_in_part)
+        with pytest.raises(Killed):
+            layout.replace_folder(scratch, target)
+    shutil.rmtree(target)
+    assert not of_partition(tmp_path).exists()
+    assert layout.partitions(tmp_path, "scores", layout.DAY) == []
 
 
 class Recorder:

@@ -83,7 +83,8 @@ def test_new_request_would_be_found():
         "import requests", "def ask():\n    import httpx", "from urllib.request import urlopen",
         "from azure.storage.blob import BlobClient", "import mlflow",
         "from airflow.providers.http.hooks.http import HttpHook", "from airflow.sdk import ObjectStoragePath",
-        "def read(address):\n    import fsspec", "programs.run('curl', '--data', body, url)", "az('rest', '--url', url)",
+        "def read(address):\n    import fsspec", "programs.run('curl', '--data', body, url)",
+        "az('rest', '--url', url)",
     ):  # fmt: skip
         assert asks(source), source
     for source in (

@@ -133,6 +133,24 @@ def test_any_misspelt_argument_is_found(data):
             "it takes no list of access.tf",
         ),
         ("access.tf", 'on = "qa group" }', 'on = "all groups" }', "not in principals_before and places_before"),
+        (
+            "modules/catalog/main.tf", '["USE_CATALOG"]', '["USE_CATALOG", "ALL_PRIVILEGES"]',
+            "does not list: airflow has ALL_PRIVILEGES on catalog",
+        ),
+        (
+            "modules/catalog/main.tf", 'folder = "raw", privileges = ["READ_VOLUME"]',
+            'folder = "raw", privileges = ["READ_VOLUME", "WRITE_VOLUME"]',
+            "does not list: airflow has WRITE_VOLUME on volume raw",
+        ),
+        (
+            "modules/catalog/main.tf", "  grant {\n", '  grant {\n    principal = "account users"\n'
+            '    privileges = ["ACCESS"]\n  }\n\n  grant {\n',
+            'does not list: "account users" has ACCESS on signing credential',
+        ),
+        (
+            "modules/catalog/main.tf", '["USE_SCHEMA", ', "[",
+            "does not have: airflow has USE_SCHEMA on schema of each use case",
+        ),
         ("environments.tf", "{local.prefix}-kv", "{local.prefix}-v", "does not list: vault: NAME-ENVIRONMENT-v"),
     ],
 )  # fmt: skip

@@ -76,8 +76,9 @@ PROGRAMS = ("tofu", "airflow", "curl")
 
 
 def in_sentences(page: str) -> list[list[str]]:
-    """The commands in the sentences of a page, in one line each."""
-    text = re.sub(r"\s+", " ", re.sub(r"```.*?```", "", (ROOT / "docs" / page).read_text(), flags=re.DOTALL))
+    """The commands in the sentences of a page, and in what stands in its blocks for other programs than a shell."""
+    text = (ROOT / "docs" / page).read_text()
+    text = re.sub(r"\s+", " ", re.sub(r"```sh\n.*?```", "", text, flags=re.DOTALL))
     return [span.split() for span in re.findall(rf"`((?:{'|'.join(PROGRAMS)}) [^`]+)`", text)]
 
 

@@ -102,5 +102,14 @@ def test_night_counts_jobs_log_bytes_and_what_its_servers_ask_for(airflow, conne
     assert found.records == 800
 
 
+def test_batch_counts_the_jobs_that_it_started_and_the_records_that_somebody_gets(airflow):
+    now = context(score={"score": 36.0}, score_beside={"score": 4.0}, other={"job": 9.0})
+    found = metering.of_batch(now, 2000)
+    assert quantities(found) == {"score: score": "36 s of Databricks jobs"}
+    assert (found.records, found.served) == (2000, True)
+    both = metering.of_batch(now, 2000, ("score", "score_beside"))
+    assert quantities(both).keys() == {"score: score", "score_beside: score"}
+
+
 def test_operators_are_known_by_the_names_that_airflow_records():
     assert (BuildImageOperator.__name__, ScoringStepOperator.__name__) == (metering.BUILDS, metering.STEPS)

@@ -21,10 +21,11 @@ _MARKS = {
 }
 """What the page writes for the parts that each environment fills in."""
 _GRANTS = {
-    "databricks_grants": ("grant", "principal", "privileges"),
-    "databricks_permissions": ("access_control", "service_principal_name", "permission_level"),
+    "databricks_grants": ("grant", "privileges"),
+    "databricks_permissions": ("access_control", "permission_level"),
 }
-"""Resources that give rights in the workspace: the block of one right, and its members for who and what."""
+"""Resources that give rights in the workspace: the block of one right, and its member for what is given."""
+_WHO = ("principal", "service_principal_name", "group_name", "user_name")
 _PRINCIPALS = {"${databricks_service_principal.airflow.application_id}": "airflow"}
 _SECURABLES = {"schema": "schema of each use case", "directory_path": "code folder", "credential": "signing credential"}
 """The page's words for what a right is on, by the argument that names it; any other is its own word."""
@@ -75,10 +76,14 @@ def grants(configuration: Configuration) -> Iterator[Right]:
 
 
 def _of_block(block: Block, volumes: dict[str, Any]) -> Iterator[Right]:
-    entry, who, what = _GRANTS[block.kind]
-    (securable,) = plain(block.body).keys() - {entry, "for_each"}
-    for given in block.body[entry]:
-        principal = _PRINCIPALS.get(given[who], given[who])
+    entry, what = _GRANTS[block.kind]
+    beside = {entry, "for_each", "count", "depends_on", "lifecycle", "provider", "dynamic"}
+    securable = ", ".join(sorted(plain(block.body).keys() - beside))
+    if "dynamic" in block.body:
+        yield Right("somebody", "what a dynamic block says", securable)
+    for given in block.body.get(entry, ()):
+        who = next((given[name] for name in _WHO if name in given), "nobody")
+        principal = _PRINCIPALS.get(who, who)
         if securable == "volume" and given[what] == "${each.value.privileges}":
             on = {f"volume {text(name)}": volume["privileges"] for name, volume in plain(volumes).items()}
         else:

@@ -81,15 +81,17 @@ def _of_block(block: Block, volumes: dict[str, Any]) -> Iterator[Right]:
     securable = ", ".join(sorted(plain(block.body).keys() - beside))
     if "dynamic" in block.body:
         yield Right("somebody", "what a dynamic block says", securable)
-    for given in block.body.get(entry, ()):
+    written = block.body.get(entry)
+    for given in written if isinstance(written, list) else ():  # what is written otherwise, arguments.py names
+        privileges = given.get(what, [])
         who = next((given[name] for name in _WHO if name in given), "nobody")
         principal = _PRINCIPALS.get(who, who)
-        if securable == "volume" and given[what] == "${each.value.privileges}":
+        if securable == "volume" and privileges == "${each.value.privileges}":
             on = {f"volume {text(name)}": volume["privileges"] for name, volume in plain(volumes).items()}
         else:
-            on = {_SECURABLES.get(securable, securable): given[what]}
-        for place, privileges in on.items():
-            for privilege in privileges if isinstance(privileges, list) else [privileges]:
+            on = {_SECURABLES.get(securable, securable): privileges}
+        for place, listed in on.items():
+            for privilege in listed if isinstance(listed, list) else [listed]:
                 yield Right(principal, text(privilege), place)
 
 

@@ -11,6 +11,7 @@ locals {
     { who = "who applies", role = "Key Vault Crypto Officer", on = "vault" },
     { who = "key keeper", role = "Key Vault Secrets Officer", on = "workers' vault" },
     { who = "airflow", role = "Key Vault Secrets User", on = "vault" },
+    { who = "triggerer", role = "Key Vault Secrets User", on = "vault" },
     { who = "workers", role = "Key Vault Secrets User", on = "workers' vault" },
     { who = "workers", role = "Container Registry Tasks Contributor", on = "image registry" },
     { who = "workers", role = "AcrPush", on = "image registry" },
@@ -18,9 +19,10 @@ locals {
     { who = "workers", role = "Storage Blob Data Contributor", on = "container tables" },
     { who = "workers", role = "Storage Blob Data Reader", on = "container bronze" },
     { who = "workers", role = "Storage Blob Data Reader", on = "container outcomes" },
-    { who = "airflow", role = "Storage Blob Data Contributor", on = "container airflow-logs" },
+    { who = "airflow", role = "Storage Blob Data Reader", on = "container airflow-logs" },
+    { who = "triggerer", role = "Storage Blob Data Contributor", on = "container airflow-logs" },
     { who = "workers", role = "Storage Blob Data Contributor", on = "container airflow-logs" },
-    { who = "airflow", role = "Azure Service Bus Data Receiver", on = "event queue" },
+    { who = "triggerer", role = "Azure Service Bus Data Receiver", on = "event queue" },
     { who = "workers", role = "Azure Container Instances Contributor Role", on = "qa group" },
     { who = "workers", role = "Managed Identity Operator", on = "container instances' identity" },
     { who = "container instances", role = "AcrPull", on = "image registry" },
@@ -57,6 +59,7 @@ locals {
 
   principals_before = {
     "airflow"             = module.identities.principal_ids["airflow"]
+    "triggerer"           = module.identities.principal_ids["triggerer"]
     "workers"             = module.identities.principal_ids["workers"]
     "pipeline"            = module.identities.principal_ids["pipeline"]
     "container instances" = module.identities.principal_ids["container_instances"]

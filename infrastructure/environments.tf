@@ -69,8 +69,9 @@ locals {
   # Airflow's pods, as its Helm chart names their accounts in namespace `airflow` of the production cluster.
   airflow_namespace = "airflow"
   airflow_accounts = {
-    airflow = ["airflow-api-server", "airflow-dag-processor", "airflow-scheduler", "airflow-triggerer"]
-    workers = ["airflow-worker"]
+    airflow   = ["airflow-api-server", "airflow-dag-processor", "airflow-scheduler"]
+    triggerer = ["airflow-triggerer"]
+    workers   = ["airflow-worker"]
   }
 
   # Where Airflow publishes the training code in the workspace.

@@ -30,6 +30,7 @@ module "identities" {
   location = var.location
   names = {
     airflow             = "${local.prefix}-airflow"
+    triggerer           = "${local.prefix}-triggerer"
     workers             = "${local.prefix}-workers"
     pipeline            = "${local.prefix}-pipeline"
     container_instances = "${local.prefix}-qa"

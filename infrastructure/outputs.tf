@@ -63,6 +63,7 @@ output "airflow_values" {
   description = "Where Airflow runs: the second values file of its Helm chart, for delivery/roll_out.sh."
   value = templatefile("${path.module}/airflow.yaml", {
     airflow       = module.identities.client_ids["airflow"]
+    triggerer     = module.identities.client_ids["triggerer"]
     workers       = module.identities.client_ids["workers"]
     airflow_url   = var.airflow_url
     vault         = jsonencode(local.vault_backend)
@@ -72,8 +73,8 @@ output "airflow_values" {
 }
 
 output "cluster_users" {
-  description = "Object ids that the RoleBindings of k8s/rbac name as users."
-  value       = { for identity in keys(local.airflow_accounts) : identity => module.identities.principal_ids[identity] }
+  description = "Object ids that the RoleBindings of k8s/rbac name as users: workers make pods, the triggerer waits for them."
+  value       = { for identity in ["triggerer", "workers"] : identity => module.identities.principal_ids[identity] }
 }
 
 output "pipeline" {

@@ -56,6 +56,26 @@ def test_optional_requirements_of_the_image_follow_the_same_pins(extra: str) -> 
     assert not ours.keys() <= image.keys(), "the image holds them already"
 
 
+@pytest.mark.parametrize("name", ["requirements-azure-check", "requirements-az", "requirements-lint"])
+def test_programs_that_only_check_are_locked_with_hashes_apart_from_what_runs(name: str) -> None:
+    wanted = _pins(f"{name}.in")
+    assert wanted
+    assert wanted.keys() & _pins("requirements.txt").keys() == set()
+    assert wanted.items() <= _pins(f"{name}.txt").items()
+    pinned = re.split(r"^(?=[\w.-]+==)", (ROOT / f"{name}.txt").read_text(), flags=re.MULTILINE)[1:]
+    assert [entry for entry in pinned if "--hash=sha256:" not in entry] == []
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(rf"\$\(call apart,\S+,{name}\.txt\)", makefile), "an environment of its own"
+    assert "--require-hashes" in makefile.partition("apart = ")[2].partition("\n\n")[0]
+
+
+def test_every_build_runs_the_checks_of_the_infrastructure_and_a_smoke_run_with_stand_ins() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    assert re.search(r'^beside="[^"]*\bazure-check\b', script, re.MULTILINE)
+    assert re.search(r"make \$beside$", script, re.MULTILINE)
+    assert "make azure-smoke DRY=yes\n" in script
+
+
 @pytest.mark.parametrize("lock", SMALLER_LOCKS)
 def test_smaller_locks_are_part_of_the_one_that_is_resolved(lock: str) -> None:
     whole, ours = _pins("requirements.txt"), _pins(lock)

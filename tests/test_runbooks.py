@@ -6,14 +6,15 @@ their options are held to an extract of their references.
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from infrastructure.checks import configuration
-from tests.support.runbooks import clone, code_of, faults, misfits, run_block, told
+from tests.support.runbooks import ROOT, clone, code_of, faults, misfits, run_block, told
 
-pytestmark = pytest.mark.tools("kubectl", "jq", "openssl")
+pytestmark = pytest.mark.tools("kubectl", "jq", "openssl", "curl")
 
 NOBODY = r"connect(ion to the server \S+ was refused|: connection refused)"
 AZURE = code_of("azure.md")
@@ -68,3 +69,49 @@ def test_kubeconfig_of_the_clusters_calls_kubelogin_as_it_is():
     call = re.findall(r'"([^"]*)"', arguments)
     assert call[:2] == ["get-token", "--login"]
     assert list(misfits("kubelogin", [call])) == []
+
+
+PROGRAMS = ("tofu", "airflow", "curl")
+"""Those that sentences call; what they say of ``az`` and ``make`` is looked at elsewhere."""
+
+
+def in_sentences(page: str) -> list[list[str]]:
+    """The commands in the sentences of a page, and in what stands in its blocks for other programs than a shell."""
+    text = (ROOT / "docs" / page).read_text()
+    text = re.sub(r"\s+", " ", re.sub(r"```sh\n.*?```", "", text, flags=re.DOTALL))
+    return [span.split() for span in re.findall(rf"`((?:{'|'.join(PROGRAMS)}) [^`]+)`", text)]
+
+
+def against(command: list[str]) -> str:
+    """What the program says against a command; empty where it would carry it out."""
+    program, *call = command
+    if program == "airflow":
+        from airflow.cli import cli_parser
+
+        try:
+            cli_parser.get_parser().parse_args(call)
+        except SystemExit as error:
+            return f"airflow ends with {error.code}"
+        return ""
+    if program == "curl":
+        # An option that it does not know ends it with 2; a host that is not there, otherwise.
+        done = subprocess.run(["curl", "--silent", "--max-time", "1", *call], capture_output=True, text=True)
+        return done.stderr if done.returncode == 2 else ""
+    unknown = [] if call[0] != "output" else set(call[1:]) - {"-raw"} - configuration.read().root.of("output").keys()
+    return "; ".join([*misfits(program, [call]), *(f"infrastructure/ has no output {name}" for name in unknown)])
+
+
+@pytest.mark.parametrize("page", ["azure.md", "delivery.md"])
+def test_command_in_a_sentence_is_one_that_its_program_knows(page):
+    found = in_sentences(page)
+    assert len(found) >= 3
+    assert [said for command in found if (said := against(command))] == []
+
+
+def test_misspelt_command_in_a_sentence_is_found():
+    assert {command[0] for command in in_sentences("azure.md")} == set(PROGRAMS)
+    for planted in (
+        "airflow connection get mlflow", "airflow connections get", "tofu outputs airflow", "tofu output airflows",
+        "tofu apply -replaces=x", "curl --locations https://HOST/version",
+    ):  # fmt: skip
+        assert against(planted.split()), planted

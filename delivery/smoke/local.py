@@ -127,7 +127,7 @@ data = "{folder}/volumes/{{use_case}}/raw/rows.csv"
         "workers_vault": "https://dry-small-keys.vault.azure.net/",
         "airflow": {"namespace": "airflow", "client_ids": {}},
         "airflow_values": "{}",
-        "cluster_users": {"airflow": "0" * 8, "workers": "1" * 8},
+        "cluster_users": {"triggerer": "0" * 8, "workers": "1" * 8},
         "pipeline": {
             "client_id": "", "tenant_id": "", "subscription_id": "",
             "airflow_registry": "dry.azurecr.io", "cluster": "dry-small-production", "group": "dry-small-serving",

@@ -4,13 +4,14 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from infrastructure.checks.configuration import ROOT, Configuration, text
+from infrastructure.checks.configuration import ROOT, Block, Configuration, plain, text
 
 PAGE = ROOT.parent / "docs" / "azure.md"
 ROLES = ROOT / "schemas" / "roles.json"
 NAMES_HEADING, ROLES_HEADING = "Names", "Who may do what"
+GRANTS_HEADING = "What Airflow may do in the workspace"
 _ALLOWED = {"access.tf"}
 """Where role assignments may stand, in the root module."""
 _MARKS = {
@@ -19,6 +20,15 @@ _MARKS = {
     "${var.name}_${var.environment}": "NAME_ENVIRONMENT",
 }
 """What the page writes for the parts that each environment fills in."""
+_GRANTS = {
+    "databricks_grants": ("grant", "privileges"),
+    "databricks_permissions": ("access_control", "permission_level"),
+}
+"""Resources that give rights in the workspace: the block of one right, and its member for what is given."""
+_WHO = ("principal", "service_principal_name", "group_name", "user_name")
+_PRINCIPALS = {"${databricks_service_principal.airflow.application_id}": "airflow"}
+_SECURABLES = {"schema": "schema of each use case", "directory_path": "code folder", "credential": "signing credential"}
+"""The page's words for what a right is on, by the argument that names it; any other is its own word."""
 
 
 class Right(NamedTuple):
@@ -37,11 +47,17 @@ def problems(configuration: Configuration, page: Path = PAGE) -> list[str]:
     content = page.read_text()
     told_rights = {str(Right(*row)) for row in rows(content, ROLES_HEADING, 3)}
     told_names = {f"{what}: {name}" for what, name in rows(content, NAMES_HEADING, 2)}
+    told_grants = {
+        str(Right("airflow", privilege, on))
+        for on, listed in rows(content, GRANTS_HEADING, 2)
+        for privilege in listed.split(", ")
+    }
     return [
         *_elsewhere(configuration),
         *_words(configuration),
         *_differences("right", {str(right) for right in rights(configuration)}, told_rights),
         *_differences("name", names(configuration), told_names),
+        *_differences("right", {str(right) for right in grants(configuration)}, told_grants),
     ]
 
 
@@ -49,6 +65,34 @@ def rights(configuration: Configuration) -> list[Right]:
     """Every role assignment that access.tf lists."""
     lists = (value for name, value in configuration.root.locals().items() if name.startswith("roles_"))
     return [Right(*(text(entry[part]) for part in Right._fields)) for entries in lists for entry in entries]
+
+
+def grants(configuration: Configuration) -> Iterator[Right]:
+    """Every right in Databricks' workspace and its catalog, of each kind of volume once."""
+    for module in configuration.every():
+        for block in module.blocks:
+            if block.kind in _GRANTS:
+                yield from _of_block(block, module.locals().get("volumes", {}))
+
+
+def _of_block(block: Block, volumes: dict[str, Any]) -> Iterator[Right]:
+    entry, what = _GRANTS[block.kind]
+    beside = {entry, "for_each", "count", "depends_on", "lifecycle", "provider", "dynamic"}
+    securable = ", ".join(sorted(plain(block.body).keys() - beside))
+    if "dynamic" in block.body:
+        yield Right("somebody", "what a dynamic block says", securable)
+    written = block.body.get(entry)
+    for given in written if isinstance(written, list) else ():  # what is written otherwise, arguments.py names
+        privileges = given.get(what, [])
+        who = next((given[name] for name in _WHO if name in given), "nobody")
+        principal = _PRINCIPALS.get(who, who)
+        if securable == "volume" and privileges == "${each.value.privileges}":
+            on = {f"volume {text(name)}": volume["privileges"] for name, volume in plain(volumes).items()}
+        else:
+            on = {_SECURABLES.get(securable, securable): privileges}
+        for place, listed in on.items():
+            for privilege in listed if isinstance(listed, list) else [listed]:
+                yield Right(principal, text(privilege), place)
 
 
 def names(configuration: Configuration) -> set[str]:

@@ -4,17 +4,22 @@ Each request that the project sends is recorded by an HTTP double, read into the
 call, and sent again by that client. Reading alone proves nothing, for the models drop what they do not know.
 """
 
+import io
 import json
 import os
 import typing
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import requests
 from airflow.sdk.exceptions import TaskDeferred
 from databricks.sdk import WorkspaceClient
+from databricks.sdk.environments import ARM_DATABRICKS_RESOURCE_ID
 from databricks.sdk.service import jobs, workspace
+from databricks.sdk.service.files import FilesAPI
 
 from lifecycle import settings
 from lifecycle.hooks.databricks import WorkspaceHook
@@ -25,6 +30,7 @@ from lifecycle.operators.training_run import TrainingRunOperator
 from lifecycle.tasks.publish import publish
 from tests.support.airflow import USE_CASE, make_settings
 from tests.support.http_double import Double, Request, serving
+from tests.support.smoke_calls import calls_of
 from training.use_case import load
 
 CODE = {"path": "/Shared/lifecycle/code/0123", "code_hash": "0123", "git_revision": "abc"}
@@ -205,3 +211,57 @@ def test_misspelt_member_of_a_file_is_found(double, official, member):
     requests[0].body[f"{member}s"] = requests[0].body.pop(member)
     with pytest.raises((AssertionError, TypeError)):
         checked(double, official, requests)
+
+
+TABLE = "1\n"
+"""Whoever does not say that it is a stream of bytes sends JSON with it."""
+
+
+def rest(folder: Any) -> list[str]:
+    """The call of ``az rest`` by which a smoke run uploads its table."""
+    (call,) = [call for call in calls_of(folder, "az", ("outputs", "data"), TABLE) if call[0] == "rest"]
+    return call
+
+
+def sent(call: list[str], double: Double) -> list[Request]:
+    """What such a call sends, led to the double; ``az`` itself parses it in ``make azure-check``."""
+    said = dict(zip(call[1::2], call[2::2], strict=False))
+    place = urlsplit(said["--url"])
+    header, _, value = said["--headers"].partition("=")
+    with open(said["--body"].removeprefix("@"), "rb") as table:
+        arguments = {"params": place.query, "data": table, "headers": {header: value, "Authorization": "Bearer token"}}
+        return double.asked(lambda: requests.request(said["--method"], f"{double.url}{place.path}", **arguments))
+
+
+def uploaded(call: list[str], double: Double, client: WorkspaceClient) -> tuple[list[Request], list[Request]]:
+    """What is sent, and what the official client sends for the same file."""
+    path = urlsplit(call[call.index("--url") + 1]).path.partition("/fs/files")[2]
+    files = FilesAPI(client.api_client)
+    official = double.asked(lambda: files.upload(path, io.BytesIO(TABLE.encode()), overwrite=True))
+    return sent(call, double), official
+
+
+def test_table_is_uploaded_as_the_official_client_would(double, official, tmp_path):
+    call = rest(tmp_path)
+    ours, theirs = uploaded(call, double, official)
+    assert ours == theirs
+    assert ours[0].body == TABLE
+    assert call[call.index("--resource") + 1] == ARM_DATABRICKS_RESOURCE_ID, "whom the token is for"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("put", "post"),
+        ("/2.0/fs/", "/2.0/dbfs/"),
+        ("overwrite=", "overwrites="),
+        ("Content-Type", "Content-Typ"),
+        ("octet-stream", "octets-stream"),
+    ],
+)
+def test_misspelt_upload_is_found(double, official, tmp_path, old, new):
+    call = rest(tmp_path)
+    planted = [word.replace(old, new) for word in call]
+    assert planted != call, "the test has to plant something"
+    _, theirs = uploaded(call, double, official)
+    assert sent(planted, double) != theirs

@@ -11,9 +11,12 @@ HEADING = "## What is sent, and which test looks at it"
 CODE = ("plugins", "serving", "training", "monitoring", "delivery", "dags")
 CLIENTS = re.compile(
     r"(requests|httpx|urllib\.request|urllib3|http\.client|aiohttp|smtplib|azure|msal|databricks|mlflow|docker|jwt|"
-    r"kubernetes|opentelemetry\.exporter|airflow\.providers\.(databricks|microsoft|http|smtp|cncf|git))(\.|$)"
+    r"kubernetes|opentelemetry\.exporter|fsspec|adlfs|airflow\.sdk\.ObjectStoragePath|"
+    r"airflow\.providers\.(databricks|microsoft|http|smtp|cncf|git))(\.|$)"
 )
 """Packages that ask."""
+RAW = {"rest", "curl", "wget"}
+"""Words of programs, and of ``az``, that send what they are given."""
 NAMES_ALONE = re.compile(
     r".*\.(exceptions|errors|entities|types|models|amqp)(\.|$)|mlflow\.pyfunc|kubernetes\.(client|utils)\.|"
     r"airflow\.providers\.\w+(\.\w+)*\.(triggers|utils)\."
@@ -34,9 +37,17 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from imported(node)
 
 
+def calls_raw(tree: ast.AST) -> bool:
+    """Whether a module has a program send a request that it writes itself."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    words = [{word.value for word in call.args if isinstance(word, ast.Constant)} for call in calls]
+    return any(RAW & found for found in words)
+
+
 def asks(source: str) -> bool:
-    """Whether a module imports something that asks."""
-    return any(CLIENTS.match(name) and not NAMES_ALONE.match(name) for name in imported(ast.parse(source)))
+    """Whether a module imports something that asks, or has a program do so."""
+    tree = ast.parse(source)
+    return calls_raw(tree) or any(CLIENTS.match(name) and not NAMES_ALONE.match(name) for name in imported(tree))
 
 
 def asking() -> set[str]:
@@ -71,12 +82,14 @@ def test_new_request_would_be_found():
     for source in (
         "import requests", "def ask():\n    import httpx", "from urllib.request import urlopen",
         "from azure.storage.blob import BlobClient", "import mlflow",
-        "from airflow.providers.http.hooks.http import HttpHook",
+        "from airflow.providers.http.hooks.http import HttpHook", "from airflow.sdk import ObjectStoragePath",
+        "def read(address):\n    import fsspec", "programs.run('curl', '--data', body, url)",
+        "az('rest', '--url', url)",
     ):  # fmt: skip
         assert asks(source), source
     for source in (
         "from azure.core.exceptions import AzureError", "from kubernetes.client import models",
         "from urllib.parse import quote", "if TYPE_CHECKING:\n    import mlflow",
-        "from mlflow.entities import Run",
+        "from mlflow.entities import Run", "from airflow.sdk import task", "run('kubectl', 'apply')",
     ):  # fmt: skip
         assert not asks(source), source

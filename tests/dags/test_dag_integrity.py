@@ -11,6 +11,7 @@ from lifecycle import defaults, settings
 from lifecycle.defaults import KINDS, notify_failure
 from lifecycle.operators.training_run import TrainingRunOperator
 from lifecycle.task_links import FOUND_BY
+from lifecycle.tasks.release import tell_put_back
 from tests.support import names
 from tests.support.airflow import make_settings
 from tests.support.scoring_steps import STEPS
@@ -150,6 +151,10 @@ def test_forecasts_are_announced_once_they_are_there_also_where_no_version_runs_
 def test_forecasts_are_written_on_mondays_after_the_week_was_judged(dags):
     assert dags["demand_score"].timetable.expression == "0 6 * * 1"
     assert dags["demand_retrain_weekly"].timetable.expression == "0 4 * * 1"
+
+
+def test_people_are_told_where_production_was_put_back(dags):
+    assert tell_put_back in dags["attrition_release"].get_task("restore_production").on_success_callback
 
 
 def test_no_trigger_rule_lets_a_rejected_release_go_on(dags):

@@ -65,6 +65,25 @@ def test_both_systems_run_the_same_commands():
     assert {"make lint", "make test", "make azure-check", "make airflow-image"} <= set(same)
 
 
+def test_both_systems_give_the_script_each_variable_that_it_reads():
+    script = (ROOT / "delivery" / "deliver.sh").read_text()
+    own = set(re.findall(r"(\w+)=\$\(mktemp\)", script))
+    read = set(re.findall(r"\$\{?([A-Z_]+)", script)) - own
+    job = yaml.safe_load(TEXT["deliver.yaml"])["jobs"]["deliver"]
+    (step,) = [step for step in job["steps"] if "deliver.sh" in step.get("run", "")]
+    (task,) = re.findall(r"inlineScript: delivery/deliver\.sh.*?env:\n(.*)", PIPELINES.read_text(), re.DOTALL)
+    assert read == job["env"].keys() | step["env"].keys() == yaml.safe_load(task).keys()
+
+
+def test_both_systems_keep_what_is_in_the_image_and_known_against_it_however_the_scan_ends():
+    kept = re.findall(
+        r"- if: (.*)\n +uses: actions/upload-artifact@.*\n +with: {name: \S+, path: ([\w-]+)", "".join(TEXT.values())
+    )
+    published = re.findall(r"- {publish: ([\w-]+), artifact: \S+, condition: (.*)}", PIPELINES.read_text())
+    assert kept == [("always()", "image-report")] * 2
+    assert published == [(path, condition) for condition, path in kept]
+
+
 def test_pipelines_use_no_anchor_which_azure_devops_does_not_read():
     assert re.findall(r"[:\-\[,] [&*]\w+", PIPELINES.read_text()) == []
 

@@ -138,8 +138,9 @@ def place() -> dict[str, object]:
     """The second values file, as `tofu output -raw airflow_values` prints it."""
     call = configuration.read().root.of("output")["airflow_values"].body["value"]
     values = {
-        "airflow": "airflow's id",
-        "workers": "the workers' id",
+        "airflow": "airflow",
+        "triggerer": "triggerer",
+        "workers": "workers",
         "airflow_url": "https://airflow.example.com",
         "vault": '{"vault_url": "https://one"}',
         "workers_vault": '{"vault_url": "https://other"}',
@@ -172,8 +173,7 @@ def test_service_accounts_have_the_identities_that_the_infrastructure_federates(
     given: dict[str, list[str]] = {}
     for component, body in place().items():
         if isinstance(body, dict) and "serviceAccount" in body:
-            identity = body["serviceAccount"]["annotations"]["azure.workload.identity/client-id"]
-            who = "workers" if identity == "the workers' id" else "airflow"
+            who = body["serviceAccount"]["annotations"]["azure.workload.identity/client-id"]
             given.setdefault(who, []).append(f"airflow-{spelled.get(component, component)}")
     assert {who: sorted(names) for who, names in given.items()} == {
         who: sorted(names) for who, names in accounts.items()

@@ -11,12 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from delivery.smoke import local
-from delivery.smoke.cloud import Given
-from delivery.smoke.programs import Programs
-from delivery.smoke.state import Home
 from tests.support.runbooks import ROOT, clone, code_of, run_block
-from training.use_case import load
+from tests.support.smoke_calls import calls_of
 
 pytestmark = pytest.mark.azure
 
@@ -65,27 +61,11 @@ def of_scripts() -> list[list[str]]:
     return [[word.strip('"') for word in line.split()] for line in re.findall(r"^ *az (.*)$", text, re.MULTILINE)]
 
 
-def of_smoke(folder: Path) -> list[list[str]]:
-    """What the steps of a smoke run call that are done by ``az``, with stand-ins for all programs."""
-    path = f"{local.write_stand_ins(folder, 1)}{os.pathsep}/usr/bin:/bin"
-    for name in ("rows.csv", "key.json", "tokens.json"):
-        (folder / name).write_text("content\n")
-    programs = Programs(folder / "programs.log", lambda: 60.0, {**os.environ, "PATH": path})
-    given = Given(
-        variables=folder, backend=folder, approval_key=folder / "key.json", repository="https://example.com/x.git",
-        dags_connection=folder / "tokens.json", data=folder / "rows.csv",
-    )  # fmt: skip
-    cloud = local.DryCloud(given, load("attrition"), Home(folder / "home"), programs, stack=None, say=str)
-    for step in (cloud.outputs, cloud.secrets, cloud.clusters, cloud.data):
-        step()
-    lines = (folder / "calls").read_text().splitlines()
-    return [line.split()[1:] for line in lines if line.startswith("az ")]
-
-
 def test_every_call_is_one_that_az_knows(home, tmp_path):
     for name in ("pages", "smoke"):
         (tmp_path / name).mkdir()
-    found = {"pages": of_pages(tmp_path / "pages"), "scripts": of_scripts(), "smoke": of_smoke(tmp_path / "smoke")}
+    smoke = calls_of(tmp_path / "smoke", "az", ("outputs", "secrets", "clusters", "data"))
+    found = {"pages": of_pages(tmp_path / "pages"), "scripts": of_scripts(), "smoke": smoke}
     assert {name: len(calls) >= 3 for name, calls in found.items()} == dict.fromkeys(found, True), found
     assert wrong(home, [call for calls in found.values() for call in calls]) == []
 

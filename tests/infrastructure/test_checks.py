@@ -16,6 +16,7 @@ from infrastructure.checks.policies import ENVIRONMENTS, EXAMPLE, Accepted, Find
 
 PAGE = documented.PAGE
 TIMES = "\N{MULTIPLICATION SIGN}"
+TARGETS = ("staging", "production")
 
 
 @pytest.fixture
@@ -133,6 +134,34 @@ def test_any_misspelt_argument_is_found(data):
             "it takes no list of access.tf",
         ),
         ("access.tf", 'on = "qa group" }', 'on = "all groups" }', "not in principals_before and places_before"),
+        (
+            "modules/catalog/main.tf", '["USE_CATALOG"]', '["USE_CATALOG", "ALL_PRIVILEGES"]',
+            "does not list: airflow has ALL_PRIVILEGES on catalog",
+        ),
+        (
+            "modules/catalog/main.tf", 'folder = "raw", privileges = ["READ_VOLUME"]',
+            'folder = "raw", privileges = ["READ_VOLUME", "WRITE_VOLUME"]',
+            "does not list: airflow has WRITE_VOLUME on volume raw",
+        ),
+        (
+            "modules/catalog/main.tf", "  grant {\n", '  grant {\n    principal = "account users"\n'
+            '    privileges = ["ACCESS"]\n  }\n\n  grant {\n',
+            'does not list: "account users" has ACCESS on signing credential',
+        ),
+        (
+            "modules/catalog/main.tf", '["USE_SCHEMA", ', "[",
+            "does not have: airflow has USE_SCHEMA on schema of each use case",
+        ),
+        (
+            "modules/catalog/main.tf", "  access_control {\n", '  access_control {\n    group_name = "users"\n'
+            '    permission_level = "CAN_EDIT"\n  }\n\n  access_control {\n',
+            'does not list: "users" has CAN_EDIT on code folder',
+        ),
+        (
+            "modules/catalog/main.tf", "  grant {\n", '  dynamic "grant" {\n    for_each = var.use_cases\n'
+            '    content {\n      principal = grant.value\n      privileges = ["ACCESS"]\n    }\n  }\n\n  grant {\n',
+            "does not list: somebody has what a dynamic block says on credential",
+        ),
         ("environments.tf", "{local.prefix}-kv", "{local.prefix}-v", "does not list: vault: NAME-ENVIRONMENT-v"),
     ],
 )  # fmt: skip
@@ -148,20 +177,79 @@ def test_page_without_a_right_is_named(tmp_path):
     assert [problem for problem in said if "events has Azure Service Bus Data Sender on event queue" in problem]
 
 
-def test_right_of_a_place_is_that_place():
-    """A word of the list is no wider than what it stands for: only what is named so is behind it."""
+IDENTITIES = ("airflow", "triggerer", "workers", "pipeline", "events", "container instances")
+MEANT = {
+    **{who: f'module.identities.principal_ids["{who.replace(" ", "_")}"]' for who in IDENTITIES},
+    **{f"{target} cluster": f'module.identities.principal_ids["{target}_cluster"]' for target in TARGETS},
+    **{f"{target} nodes": f"module.{target}_cluster.node_principal_id" for target in TARGETS},
+    "who applies": "data.azurerm_client_config.current.object_id",
+    "key keeper": "var.key_keeper",
+    "cluster admins": "var.cluster_admins",
+    "access connector": "module.workspace.connector_principal_id",
+    "signing connector": "module.workspace.signing_connector_principal_id",
+    "api management": "local.size.api_management ? module.api_management[0].principal_id : null",
+}
+"""Who is behind each word of access.tf."""
+PLACES = {
+    "vault": "module.vault.id",
+    "workers' vault": "module.workers_vault.id",
+    "image registry": "module.image_registry.id",
+    "airflow registry": "module.airflow_registry.id",
+    "event queue": "module.queue.id",
+    "qa group": 'module.groups.ids["qa"]',
+    "container instances' identity": 'module.identities.ids["container_instances"]',
+    "lake": "module.lake.id",
+    **{f"{what} key": f'module.keys.ids["{what}"]' for what in ("bundle", "image")},
+    **{f"{target} subnet": f'module.network.subnets["{target}"]' for target in TARGETS},
+    **{f"{target} cluster": f"module.{target}_cluster.id" for target in TARGETS},
+    "airflow namespace": '"${module.production_cluster.id}/namespaces/${local.airflow_namespace}"',
+    "scoring key": 'var.api == null ? null : "${module.vault.id}/secrets/${var.api.key_secret}"',
+}
+"""What is behind each word for a place, but for the lake's containers."""
+OUTPUTS = {
+    ("queue", "id"): "azurerm_servicebus_queue.this.id",
+    ("vault", "id"): "azurerm_key_vault.this.id",
+    ("registry", "id"): "azurerm_container_registry.this.id",
+    ("cluster", "id"): "azurerm_kubernetes_cluster.this.id",
+    ("lake", "id"): "azurerm_storage_account.this.id",
+    ("lake", "containers"): "{for key, container in azurerm_storage_container.this : key => container.id}",
+    ("keys", "ids"): "{for what, key in azurerm_key_vault_key.this : what => key.resource_versionless_id}",
+    ("network", "subnets"): "{for key, subnet in azurerm_subnet.this : key => subnet.id}",
+    ("groups", "ids"): "{for key, group in azurerm_resource_group.this : key => group.id}",
+    ("identities", "ids"): "{for key, identity in azurerm_user_assigned_identity.this : key => identity.id}",
+}
+"""What modules give for those places: the thing itself, and not what holds it."""
+
+
+def meanings(kind: str) -> list[tuple[str, str]]:
+    """The words for principals or places in access.tf, and the expressions behind them, of every stage."""
     local = configuration.read().root.locals()
-    places = {word: meant for name in local if name.startswith("places_") for word, meant in local[name].items()}
-    for word, meant in places.items():
-        name = configuration.text(word)
-        if name.startswith("container "):
-            container = {"am-containerlogv2": "logs", "airflow-logs": "task_logs", "dead-letters": "dead_letters"}
-            part = name.removeprefix("container ")
-            if part != "instances' identity":
-                assert meant == f'${{module.lake.containers["{container.get(part, part)}"]}}'
-    assert not [word for word, meant in places.items() if "subscription" in meant]
+    return [
+        (configuration.text(word), meant.removeprefix("${").removesuffix("}") if meant.startswith("${") else meant)
+        for name in local
+        if name.startswith(f"{kind}_")
+        for word, meant in plain(local[name]).items()
+    ]
+
+
+def test_word_for_somebody_is_that_one():
+    found = meanings("principals")
+    assert {word for word, _ in found} == MEANT.keys()
+    assert [(word, meant) for word, meant in found if meant != MEANT[word]] == []
+
+
+def test_word_for_a_place_is_no_wider_than_that_place():
+    keys = {
+        configuration.text(name): key for key, name in plain(configuration.read().root.locals()["containers"]).items()
+    }
+    containers = {f"container {name}": f'module.lake.containers["{key}"]' for name, key in keys.items()}
+    found = meanings("places")
+    assert {word for word, _ in found} <= {*PLACES, *containers}
+    assert [(word, meant) for word, meant in found if meant != (PLACES | containers)[word]] == []
+    modules = {folder.name: module for folder, module in configuration.read().modules.items()}
+    for (module, output), value in OUTPUTS.items():
+        assert modules[module].of("output")[output].body["value"] == f"${{{value}}}", (module, output)
     # The lake as a whole: the one role there opens nothing in it.
-    assert [word for word, meant in places.items() if "module.lake.id" in meant] == ['"lake"']
     assert {right.role for right in documented.rights(configuration.read()) if right.on == "lake"} == {
         "Storage Blob Delegator"
     }

@@ -257,6 +257,25 @@ def test_deployment_gives_every_parameter_of_the_rendered_template():
         assert set(template(definitions.load(name))["parameters"]) == given
 
 
+def test_those_alone_have_rights_in_a_clusters_namespaces_that_make_pods_or_wait_for_them():
+    """The DAG processor runs whatever a DAG file says, and the API server faces people: neither touches a pod there."""
+    written = configuration.read().root.of("output")["cluster_users"].body["value"]
+    users = re.findall(r'"(\w+)"', written)
+    accounts = {name: [text(one) for one in found] for name, found in plain(LOCALS["airflow_accounts"]).items()}
+    assert {account for user in users for account in accounts[user]} == {"airflow-triggerer", "airflow-worker"}
+    page = (PROJECT / "docs" / "azure.md").read_text()
+    assert f"for who in {' '.join(users)}; do" in page
+    # Each makes a RoleBinding of its name beside those that k8s/rbac.sh prints: of another name, or `create` fails.
+    printed = [
+        document["metadata"]["name"]
+        for file in (PROJECT / "k8s" / "rbac").glob("*.yaml")
+        for document in yaml.safe_load_all(file.read_text())
+        if document and document["kind"] == "RoleBinding"
+    ]
+    assert "airflow" in printed
+    assert not set(users) & set(printed)
+
+
 def test_role_binding_names_the_role_that_is_there():
     role = next(
         document

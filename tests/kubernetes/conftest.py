@@ -3,12 +3,10 @@
 import contextlib
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import docker
 import pytest
-import requests
 
 from lifecycle.builders.context import Inputs, gather, write_context
 from lifecycle.builders.docker_engine import EngineBuilder
@@ -23,30 +21,6 @@ from tests.support.machine import free_port
 
 REPOSITORY = f"{cluster.USE_CASE.image}-test"
 """As settings.toml has it."""
-
-
-@contextlib.contextmanager
-def registry(folder: Path):
-    """Debian's docker-registry on a free port of this machine, which its Docker engine takes without TLS."""
-    port = free_port()
-    configuration = folder / "registry.yaml"
-    storage = {"filesystem": {"rootdirectory": str(folder / "storage")}, "delete": {"enabled": True}}
-    configuration.write_text(json.dumps({"version": 0.1, "storage": storage, "http": {"addr": f"127.0.0.1:{port}"}}))
-    with (folder / "registry.log").open("wb") as log:
-        process = subprocess.Popen(["docker-registry", "serve", str(configuration)], stdout=log, stderr=log)
-    try:
-        cluster.until(lambda: _answers(port), f"a registry answers: {folder / 'registry.log'}", 20)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _answers(port: int) -> bool:
-    try:
-        return requests.get(f"http://127.0.0.1:{port}/v2/", timeout=5).ok
-    except requests.ConnectionError:
-        return False
 
 
 @contextlib.contextmanager

@@ -25,7 +25,8 @@ from lifecycle.signing import image as signature
 from lifecycle.signing import places
 from tests.kubernetes import cluster
 from tests.kubernetes.cluster import STEPS, USE_CASE, until
-from tests.kubernetes.conftest import NoRegistry, empty_targets, registry
+from tests.kubernetes.conftest import NoRegistry, empty_targets
+from tests.support.docker_registry import registry
 from tests.support.image_names import digest
 from tests.support.images import inputs_of
 from tests.support.pod_logs import Container, records

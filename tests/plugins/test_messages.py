@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lifecycle import messages, settings
 from lifecycle.evidence.document import Decision
 from lifecycle.hooks import connections as transport
+from lifecycle.sensors.approval import silence
 from tests.support.airflow import USE_CASE, make_settings
 
 SUBJECT, LINK = "Employee Attrition API: release version 2 to production?", "http://airflow/gate"
@@ -73,6 +74,15 @@ def test_no_text_makes_a_link_a_mention_or_a_line_of_its_own(text):
     assert "<" not in inner
     assert ">" not in inner
     assert html.unescape(inner) == text or "&" in text
+
+
+def test_silence_is_told_as_nobodys_rejection(posted):
+    posted.use("slack")
+    messages.decided(USE_CASE, SUBJECT, silence(), LINK)
+    heading, text, link = posted[0]["text"].splitlines()
+    assert f"Rejected. {SUBJECT}" in heading
+    assert text == "Rejected by nobody: no answer within the time limit"
+    assert link == f"<{LINK}|Open in Airflow>"
 
 
 def test_release_rollback_and_restoration_are_told(posted):

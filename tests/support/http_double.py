@@ -16,8 +16,14 @@ class Request(NamedTuple):
     path: str
     query: dict[str, str]
     body: Any
-    """JSON as it is, a form as a dictionary; ``None`` where there is none."""
+    """JSON as it is, a form as a dictionary, a stream of bytes as text; ``None`` where there is none."""
     authorization: str = ""
+
+
+def _read(content: bytes, kind: str) -> Any:
+    if kind == "application/octet-stream":
+        return content.decode()
+    return dict(parse_qsl(content.decode())) if "form" in kind else json.loads(content)
 
 
 Answer = Callable[[Request], tuple[int, Any]]
@@ -36,8 +42,7 @@ class Double:
             def answer(self) -> None:
                 parts = urlsplit(self.path)
                 content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                is_form = "form" in self.headers.get("Content-Type", "")
-                body = (dict(parse_qsl(content.decode())) if is_form else json.loads(content)) if content else None
+                body = _read(content, self.headers.get("Content-Type", "")) if content else None
                 authorization = self.headers.get("Authorization") or ""
                 request = Request(self.command, parts.path, dict(parse_qsl(parts.query)), body, authorization)
                 double.seen.append(request)

@@ -17,7 +17,7 @@ TOOLS = (
 )  # fmt: skip
 """Programs of the machine that the blocks may call; any other is a fault."""
 STAND_INS = {
-    "tofu": """echo '{"airflow": "a", "workers": "w"}'""",
+    "tofu": """echo '{"triggerer": "t", "workers": "w"}'""",
     **dict.fromkeys(("az", "kubectl", "kubelogin", "make", "shred"), ""),
 }
 """What each prints that is called and not run; that the targets of make are there is another test's."""

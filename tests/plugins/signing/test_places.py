@@ -4,12 +4,14 @@ import json
 
 import docker
 import pytest
+import requests
 from airflow.models.connection import Connection
 
 from lifecycle.hooks import registry_http
 from lifecycle.image_reference import ImageReference
 from lifecycle.signing import image as signature
 from lifecycle.signing import places
+from tests.support import docker_registry
 from tests.support.image_names import digest
 from tests.support.registry_double import RegistryDouble
 from tests.support.signing import make_key
@@ -49,6 +51,68 @@ def test_registry_keeps_signatures_under_cosigns_tag_and_gives_them_back(registr
         assert layer["size"] == len(entry.payload)
     assert registry.scopes == ([f"repository:{REPOSITORY}:{actions}" for actions in ("pull", "pull,push", "pull")]
                                if registry.token else [])  # fmt: skip
+
+
+@pytest.fixture
+def real(connections, tmp_path):
+    """The repository of images in a real registry."""
+    with docker_registry.registry(tmp_path) as port:
+        connections["registry"] = Connection(conn_id="registry", conn_type="docker", host="127.0.0.1", port=port)
+        yield f"127.0.0.1:{port}/{REPOSITORY}"
+
+
+@pytest.mark.tools("docker-registry")
+def test_real_registry_keeps_signatures_and_gives_them_back(real, tmp_path):
+    image = ImageReference(real, digest("aa"))
+    place, made = places.of(image), entries(image, tmp_path, "one", "two")
+    assert place.read() == []
+    place.write(made)
+    assert place.read() == made
+    place.write(made[:1])
+    assert place.read() == made[:1]
+    assert places.of(ImageReference(real, digest("bb"))).read() == []
+
+
+@pytest.mark.tools("docker-registry")
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("blobs/uploads/", "blobs/upload/"),
+        ("/manifests/", "/manifest/"),
+        ("digest", "digests"),
+        ("PUT", "POST"),
+        ('"layers"', '"layer"'),
+        ('"config"', '"configs"'),
+        ("manifest.v1+json", "manifests.v1+json"),
+    ],
+)
+def test_misspelt_write_is_refused_by_a_real_registry_or_read_as_no_signature(real, tmp_path, monkeypatch, old, new):
+    sent = requests.Session.request
+    planted = []
+
+    def misspelt(said):
+        other = said.replace(old.encode(), new.encode()) if isinstance(said, bytes) else said.replace(old, new)
+        planted.extend([other] if other != said else [])
+        return other
+
+    def request(session, method, url, *, params=None, data=None, headers=None, **rest):
+        if method in ("POST", "PUT"):
+            method, url = misspelt(method), misspelt(url)
+            params = {misspelt(name): value for name, value in (params or {}).items()}
+            data = misspelt(data) if data else data
+            headers = {name: misspelt(value) for name, value in (headers or {}).items()}
+        return sent(session, method, url, params=params, data=data, headers=headers, **rest)
+
+    monkeypatch.setattr(requests.Session, "request", request)
+    image = ImageReference(real, digest("aa"))
+    place, made = places.of(image), entries(image, tmp_path, "one")
+    try:
+        place.write(made)
+    except requests.HTTPError:
+        assert planted
+        return
+    assert planted
+    assert place.read() != made
 
 
 def test_layer_whose_content_is_not_that_of_its_digest_is_no_signature(registry, tmp_path):

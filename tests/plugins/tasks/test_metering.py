@@ -51,7 +51,8 @@ def context(**xcoms):
 
 
 def quantities(found):
-    return {one.stage: round(one.quantity, 3) for one in found.used}
+    """What each stage has used, in the unit of the meter that is paid for it."""
+    return {one.stage: f"{one.quantity:g} {one.unit}" for one in found.used}
 
 
 def test_release_counts_every_try_and_the_training_of_its_version(airflow, connections):
@@ -74,30 +75,40 @@ def test_release_counts_every_try_and_the_training_of_its_version(airflow, conne
         None,
     )
     assert quantities(found) == {
-        "training: prepare": 4.0,
-        "training: tune": 61.5,
-        "preview_impact: preview": 12.5,
-        "build_image": 120.0,  # seconds, of both tries
-        "verify_staging": 2.0,  # 20 s of a pod that asks for a tenth of a vCPU
-        "try_image": 100.0,
+        "training: prepare": "4 s of Databricks jobs",
+        "training: tune": "61.5 s of Databricks jobs",
+        "preview_impact: preview": "12.5 s of Databricks jobs",
+        "build_image": "120 s of builds",  # of both tries
+        "verify_staging": "2 vCPU s",  # 20 s of a pod that asks for a tenth of a vCPU
+        "try_image": "100 vCPU s of containers",
     }
     assert (found.records, found.missing) == (40, "")
 
 
 def test_without_airflows_api_the_last_tries_count_and_the_rest_is_said_to_be_missing(airflow):
     found = metering.of_release(context(), {}, [], None)
-    assert quantities(found) == {"build_image": 30.0}
+    assert quantities(found) == {"build_image": "30 s of builds"}
     assert "last try alone" in cost.sentence(found)
 
 
-@pytest.mark.parametrize(("kind", "pods"), [("kubernetes", 2 * 86_400 * 2 * 0.1), ("gunicorn", None)])
+@pytest.mark.parametrize(("kind", "pods"), [("kubernetes", f"{2 * 86_400 * 2 * 0.1:g} vCPU s"), ("gunicorn", "")])
 def test_night_counts_jobs_log_bytes_and_what_its_servers_ask_for(airflow, connections, kind, pods):
     connections["scoring_production"] = Connection(conn_id="scoring_production", conn_type=kind)
     now = context(curate_and_judge={"curate": 9.0}, land_logs={"nights": [], "lines": 3, "bytes": 5_000_000})
     found = metering.of_nights(now, USE_CASE, nights=2, records=800)
-    expected = {"curate_and_judge: curate": 9.0, "land_logs": 0.005, "scoring servers": pods}
+    jobs = {"curate_and_judge: curate": "9 s of Databricks jobs"}
+    expected = {**jobs, "land_logs": "0.005 GB of logs", "scoring servers": pods}
     assert quantities(found) == {stage: amount for stage, amount in expected.items() if amount}
     assert found.records == 800
+
+
+def test_batch_counts_the_jobs_that_it_started_and_the_records_that_somebody_gets(airflow):
+    now = context(score={"score": 36.0}, score_beside={"score": 4.0}, other={"job": 9.0})
+    found = metering.of_batch(now, 2000)
+    assert quantities(found) == {"score: score": "36 s of Databricks jobs"}
+    assert (found.records, found.served) == (2000, True)
+    both = metering.of_batch(now, 2000, ("score", "score_beside"))
+    assert quantities(both).keys() == {"score: score", "score_beside: score"}
 
 
 def test_operators_are_known_by_the_names_that_airflow_records():

@@ -18,6 +18,7 @@ from lifecycle.approval_keys import KeyRing
 from lifecycle.evidence import document as evidence
 from lifecycle.evidence import gate_body, signature
 from lifecycle.hooks import airflow_api, registry
+from lifecycle.hooks import connections as transport
 from lifecycle.image_reference import ImageReference
 from lifecycle.operators.steps import Work, refuse_unapproved
 from lifecycle.settings import Signing
@@ -862,6 +863,38 @@ def released(model, decide):
         decide(version, f"run-{number}")
         run(release.promote, context(), candidate(version), BUILT["image"])
     return first
+
+
+@pytest.fixture
+def posted(connections, monkeypatch):
+    """The messages that people get by Slack: heading, sentence and link of each."""
+    found = []
+    connections["messages"] = Connection(conn_id="messages", conn_type="http", host="hooks", extra={"service": "slack"})
+    monkeypatch.setattr(transport, "post", lambda conn_id, body: found.append(body["text"].splitlines()))
+    return found
+
+
+def test_people_are_told_what_is_in_production_and_why_it_went_back(model, decide, posted):
+    first = released(model, decide)
+    assert [heading.endswith("was released*") for heading, *_ in posted] == [True, True]
+    now = context("run-9", version=None, reason="it was worse")
+    earlier = run(rollback.resolve_earlier_release, now)
+    run(release.promote, now, earlier, earlier["image"])
+    heading, sentence, link = posted[-1]
+    assert heading.endswith("was rolled back*")
+    assert sentence.startswith(f"Version {first.version} is in production")
+    assert sentence.endswith("Reason: it was worse")
+    assert "/dags/attrition_release/runs/run-9|" in link
+
+
+def test_people_are_told_of_a_release_that_failed_and_was_put_back(model, posted):
+    now = context("run-9")
+    now["ti"].task = SimpleNamespace(use_case=USE_CASE)
+    now["ti"].xcom_pull = lambda task_ids: {"version": "3"} if task_ids == "resolve_candidate" else None
+    release.tell_put_back(now)
+    ((heading, _, link),) = posted
+    assert heading.endswith("the release of version 3 failed*")
+    assert "/dags/attrition_release/runs/run-9|" in link
 
 
 def test_rollback_starts_from_the_evidence_of_the_earlier_release(model, decide):

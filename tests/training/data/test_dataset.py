@@ -170,6 +170,23 @@ def test_same_data_as_csv_and_parquet_has_the_same_digest(synthetic, synthetic_f
     np.testing.assert_array_equal(other.x, synthetic.x)
 
 
+@pytest.mark.parametrize("name", ["rows.csv", "rows.csv.gz", "rows.parquet"])
+def test_file_at_an_address_is_the_file(synthetic_frame, tmp_path, name):
+    """Such as abfss://, which the job's environment brings the client for; here it is memory."""
+    import fsspec
+
+    local = tmp_path / name
+    write = synthetic_frame.to_parquet if name.endswith("parquet") else synthetic_frame.to_csv
+    write(local, index=False)
+    address = f"memory://{tmp_path.name}/{name}"
+    with fsspec.open(address, "wb") as file:
+        file.write(local.read_bytes())
+    at_address, here = (read_table(ATTRITION, str(place)) for place in (address, local))
+    assert at_address.digest == here.digest
+    with pytest.raises(DataError, match="does not exist where the job runs"):
+        read_table(ATTRITION, f"{address}-missing.csv")
+
+
 def test_changed_value_changes_the_digest(synthetic, synthetic_frame, tmp_path):
     changed = synthetic_frame.copy()
     changed.loc[changed.index[-1], "Age"] = 61

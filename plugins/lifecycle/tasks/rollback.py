@@ -52,4 +52,5 @@ def resolve_earlier_release(use_case: str) -> dict[str, Any]:
         "run_id": version.run_id,
         "image": document.image.reference,
         "production": targets.known(use_case, "production"),
+        "standing": registry.standing(use_case),
     }

@@ -327,6 +327,80 @@ def test_version_that_was_compared_with_a_former_champion_takes_over_nothing(mod
     assert alias(tags.CHAMPION) == other.version
 
 
+@pytest.mark.parametrize("taken", [True, False], ids=["cleared days later", "while the run was at work"])
+def test_version_whose_trial_a_rollback_has_ended_takes_over_nothing(model, monkeypatch, taken):
+    """The champion is the one it was compared with, so the alias alone told nothing of the rollback."""
+    pin, first, second = took_over(model, monkeypatch)
+    if taken:
+        run(forecasting.take_over, context("week-1"), pin)
+    back = context("back", version=int(first.version))
+    run(release.bring_back, back, run(rollback.resolve_earlier_release, back))
+    assert (alias(tags.CHAMPION), alias(tags.BESIDE)) == (first.version, None)
+    with pytest.raises(AirflowFailException, match=rf"version {first.version} was put into production once more"):
+        run(forecasting.take_over, context("week-1"), pin)
+    assert (alias(tags.CHAMPION), alias(tags.BESIDE)) == (first.version, None)
+
+
+def test_version_takes_over_in_a_run_that_was_under_way_before_the_update(model, monkeypatch):
+    pin, _, second = took_over(model, monkeypatch)
+    del pin["champion"]["released_at"]
+    run(forecasting.take_over, context("week-1"), pin)
+    assert alias(tags.CHAMPION) == second.version
+
+
+def ended(monkeypatch, version, run_id):
+    """A release up to its last task: what that is given."""
+    now, candidate, _ = asked(monkeypatch, version, run_id)
+    return now, candidate, run(release.record_approval, now, candidate)
+
+
+def test_cleared_end_of_an_old_release_leaves_the_trial_of_a_later_version(model, monkeypatch):
+    """Its champion is the one that it had found, or itself: the later version ran beside no more."""
+    first, second, third = model.add(), model.add(), model.add()
+    of_first = ended(monkeypatch, first, "run-1")
+    run(release.bring_in, *of_first)
+    of_second = ended(monkeypatch, second, "run-2")
+    run(release.bring_in, *of_second)
+    back = context("back", version=int(first.version))
+    earlier = run(rollback.resolve_earlier_release, back)
+    released(monkeypatch, third, "run-3")
+    for task, given in (
+        (release.bring_in, of_first),
+        (release.bring_in, of_second),
+        (release.bring_back, (back, earlier)),
+    ):
+        with pytest.raises(AirflowFailException, match=rf"version {third.version} runs beside the one in production"):
+            run(task, *given)
+    assert (alias(tags.CHAMPION), alias(tags.BESIDE)) == (first.version, third.version)
+
+
+def test_cleared_end_of_an_old_release_begins_no_trial_that_a_rollback_has_ended(model, monkeypatch):
+    first, second = model.add(), model.add()
+    released(monkeypatch, first)
+    of_second = ended(monkeypatch, second, "run-2")
+    run(release.bring_in, *of_second)
+    back = context("back", version=int(first.version))
+    run(release.bring_back, back, run(rollback.resolve_earlier_release, back))
+    with pytest.raises(AirflowFailException, match=rf"version {first.version} was put into production once more"):
+        run(release.bring_in, *of_second)
+    assert (alias(tags.CHAMPION), alias(tags.BESIDE)) == (first.version, None)
+
+
+@pytest.mark.parametrize("content", [None, "scoring:latest", f"models:/m@sha256:{'ab' * 32}"], ids=str)
+def test_result_that_somebody_wrote_by_hand_moves_no_alias(model, monkeypatch, content):
+    """Who may mark ``record_approval`` as a success and write its XCom brought any version into production."""
+    released(monkeypatch, model.add())
+    version = model.add()
+    now, candidate, _ = asked(monkeypatch, version, "run-2")
+    for task, given in (
+        (release.bring_in, (candidate, content)),
+        (release.bring_back, ({**candidate, "image": content},)),
+    ):
+        with pytest.raises(AirflowFailException, match=r"production refuses .*No alias is moved"):
+            run(task, now, *given)
+    assert (alias(tags.CHAMPION), alias(tags.BESIDE)) == ("1", None)
+
+
 @pytest.mark.parametrize("task", [release.bring_in, release.bring_back], ids=["release", "rollback"])
 def test_cleared_end_of_an_old_run_moves_no_alias(model, monkeypatch, task):
     first, second = model.add(), model.add()

@@ -30,12 +30,15 @@ def asked(context: Any, use_case: str) -> Stop:
 def look_up_running(use_case: str) -> dict[str, str]:
     """What production runs (``image``, ``version``), and what its stop switch would say (``said``).
 
-    Both are empty for what no release rolled out: it is stopped all the same.
+    Both are empty for what no release rolled out, and while only the canary of a first release runs: it is stopped all
+    the same.
     """
     try:
         running = targets.current(use_case, "production")
     except targets.UnreleasedError as error:
         log.warning("%s", error)
+        running = {"image": "", "version": ""}
+    if running is None and targets.canary_runs(use_case, "production"):
         running = {"image": "", "version": ""}
     if running is None:
         raise AirflowFailException(

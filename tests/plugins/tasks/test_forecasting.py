@@ -330,7 +330,7 @@ def test_version_that_was_compared_with_a_former_champion_takes_over_nothing(mod
 @pytest.mark.parametrize("taken", [True, False], ids=["cleared days later", "while the run was at work"])
 def test_version_whose_trial_a_rollback_has_ended_takes_over_nothing(model, monkeypatch, taken):
     """The champion is the one it was compared with, so the alias alone told nothing of the rollback."""
-    pin, first, second = took_over(model, monkeypatch)
+    pin, first, _ = took_over(model, monkeypatch)
     if taken:
         run(forecasting.take_over, context("week-1"), pin)
     back = context("back", version=int(first.version))
@@ -364,11 +364,8 @@ def test_cleared_end_of_an_old_release_leaves_the_trial_of_a_later_version(model
     back = context("back", version=int(first.version))
     earlier = run(rollback.resolve_earlier_release, back)
     released(monkeypatch, third, "run-3")
-    for task, given in (
-        (release.bring_in, of_first),
-        (release.bring_in, of_second),
-        (release.bring_back, (back, earlier)),
-    ):
+    cleared = ((release.bring_in, of_first), (release.bring_in, of_second), (release.bring_back, (back, earlier)))
+    for task, given in cleared:
         with pytest.raises(AirflowFailException, match=rf"version {third.version} runs beside the one in production"):
             run(task, *given)
     assert (alias(tags.CHAMPION), alias(tags.BESIDE)) == (first.version, third.version)

@@ -24,6 +24,8 @@ Say = Callable[[str], None]
 _GRACE = 8.0
 """Seconds between SIGTERM and SIGKILL. Airflow's API server would wait for its last client for minutes."""
 _POLL = 0.1
+_LOCK_PATIENCE, _LOCK_POLL = 1.0, 0.01
+"""Seconds for which a supervisor tries to take the stack, and between two tries."""
 _RESTARTS = 5
 """Within ``_RESTART_WINDOW`` seconds; a part that dies more often is not going to recover."""
 _RESTART_WINDOW = 120.0
@@ -77,14 +79,21 @@ def is_held(stack: Stack) -> bool:
 
 
 @contextmanager
-def _lock(stack: Stack) -> Iterator[None]:
+def _lock(stack: Stack, patience: float = 0.0) -> Iterator[None]:
+    """Hold the stack. ``patience``: seconds for somebody to let go of it, as whoever asks ``is_held`` does at once."""
     path = stack.home / "run" / "stack.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience
     with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyUp(f"the stack in {stack.home} is up already: `make status` shows it") from None
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    message = f"the stack in {stack.home} is up already: `make status` shows it"
+                    raise AlreadyUp(message) from None
+            time.sleep(_LOCK_POLL)
         yield
 
 
@@ -99,7 +108,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Start all parts, keep them running, and stop them on SIGINT, SIGTERM or SIGHUP."""
-        with _lock(self._stack):
+        with _lock(self._stack, _LOCK_PATIENCE):
             self._stop.listen(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
             try:
                 self._start()

@@ -1,7 +1,6 @@
 """The tasks around forecasts: which versions a date is forecast with, what came of it, and how a week was judged."""
 
 from datetime import date
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -93,7 +92,7 @@ def find_code(hook: "WorkspaceHook", use_case: str, code_hash: str, version: str
     from lifecycle.tasks import publish
 
     root = settings.load().training.code_root
-    path = str(PurePosixPath(root) / code_hash)
+    path = publish.place_of(root, code_hash)
     if hook.exists(f"{path}/{publish.MARKER}"):
         return {"path": path, "code_hash": code_hash}
     definition = definitions.load(use_case)

@@ -18,6 +18,8 @@ from lifecycle.evidence import signature
 from lifecycle.hooks import airflow_api, registry, targets
 from lifecycle.hooks.registry import RegistryError
 from lifecycle.image_reference import ImageReference
+from lifecycle.operators.forecast_run import ForecastRunOperator
+from lifecycle.operators.job_run import JobRunOperator
 from lifecycle.tasks import forecasting, publish, release, rollback
 from tests.support.airflow import make_settings, run_task
 from training.forecasting.cycle import Compared, Cycle, cycle_file
@@ -408,6 +410,28 @@ def test_cleared_end_of_an_old_run_moves_no_alias(model, monkeypatch, task):
     with pytest.raises(AirflowFailException, match=f"version {second.version} is in production by now.*was none when"):
         run(task, now, old, *([content] if task is release.bring_in else []))
     assert alias(tags.CHAMPION) == second.version
+
+
+@pytest.mark.parametrize("change", ["version", "bundle_digest", "code_hash", "path", "nothing"])
+def test_what_somebody_wrote_in_place_of_the_pinned_version_writes_no_forecasts(model, monkeypatch, change):
+    """Who may write an XCom and clear ``score`` brought any version, and any code, into the table."""
+    released(monkeypatch, model.add())
+    other = model.add()
+    root = settings.load().training.code_root
+    order = forecasting.order_of.function(pinned(), "champion")
+    code = {"path": f"{root}/c0de", "code_hash": "c0de"}
+    order |= {"version": {"version": other.version}, "bundle_digest": {"bundle_digest": "sha256:00"}}.get(change, {})
+    code |= {"code_hash": {"path": f"{root}/ee", "code_hash": "ee"}, "path": {"path": "/evil/c0de"}}.get(change, {})
+    begun = []
+    monkeypatch.setattr(JobRunOperator, "execute", lambda self, context: begun.append(self.config(context)))
+    operator = ForecastRunOperator(task_id="score", use_case=USE_CASE, code=code, pinned={**order, "tables": "/evil"})
+    if change == "nothing":
+        operator.execute(context())
+        assert [config["tables"] for config in begun] == [str(model.tables)], "no pin says where the tables lie"
+    else:
+        with pytest.raises(AirflowFailException, match="nothing is written by version"):
+            operator.execute(context())
+        assert begun == []
 
 
 def test_forecasts_of_another_run_are_not_announced(model, monkeypatch):

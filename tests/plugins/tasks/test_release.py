@@ -18,6 +18,8 @@ from lifecycle.evidence import document as evidence
 from lifecycle.evidence import gate_body, signature
 from lifecycle.hooks import airflow_api, registry
 from lifecycle.image_reference import ImageReference
+from lifecycle.operators.batch_run import BatchRunOperator
+from lifecycle.operators.job_run import JobRunOperator
 from lifecycle.operators.steps import Work, refuse_unapproved
 from lifecycle.settings import Signing
 from lifecycle.signing import check, places
@@ -814,8 +816,15 @@ def test_batch_scores_with_no_version_that_was_not_approved(model, decide, monke
     for asked in (now, context(**now["params"], version=int(version.version))):
         with pytest.raises(registry.RegistryError, match="was never approved for production"):
             scoring.what_to_score(USE_CASE, asked)
+    begun, pin = [], {"version": version.version}
+    monkeypatch.setattr(JobRunOperator, "execute", lambda self, context: begun.append(self.pinned))
+    score = BatchRunOperator(task_id="score", use_case=USE_CASE, code={}, pinned=pin)
+    with pytest.raises(AirflowFailException, match=r"nothing is written by version 1: .*was never approved"):
+        score.execute(now)  # an XCom that somebody wrote
     decide(version)
     assert scoring.what_to_score(USE_CASE, now)["version"] == version.version
+    score.execute(now)
+    assert begun == [pin]
 
 
 def test_cleared_promotion_of_an_old_release_moves_no_alias(model, monkeypatch):

@@ -155,7 +155,12 @@ def take_over(use_case: str, pinned: dict[str, Any]) -> Any:
     if champion and champion.version != cycle.version:
         _refuse_overtaken(use_case, pinned["champion"], champion, cycle.version)
     version = registry.resolve(use_case, cycle.version)
-    reference = released_model.reference(version.name, pinned["beside"]["bundle_digest"], pinned["beside"]["code_hash"])
+    bundle, code = pinned["beside"]["bundle_digest"], pinned["beside"]["code_hash"]
+    try:
+        released_model.check_approved(use_case, cycle.version, bundle, code)
+    except registry.RegistryError as error:
+        raise AirflowFailException(f"version {cycle.version} takes over nothing: {error}") from error
+    reference = released_model.reference(version.name, bundle, code)
     registry.promote(use_case, version, reference)
     if beside and beside.version == version.version:
         registry.end_beside(use_case)

@@ -343,6 +343,14 @@ def test_version_whose_trial_a_rollback_has_ended_takes_over_nothing(model, monk
     assert (alias(tags.CHAMPION), alias(tags.BESIDE)) == (first.version, None)
 
 
+def test_version_takes_over_with_no_code_but_the_one_that_was_approved(model, monkeypatch):
+    pin, first, _ = took_over(model, monkeypatch)
+    pin["beside"]["code_hash"] = "of somebody else"
+    with pytest.raises(AirflowFailException, match=r"takes over nothing: .*was never approved"):
+        run(forecasting.take_over, context("week-1"), pin)
+    assert alias(tags.CHAMPION) == first.version
+
+
 def test_version_takes_over_in_a_run_that_was_under_way_before_the_update(model, monkeypatch):
     pin, _, second = took_over(model, monkeypatch)
     del pin["champion"]["released_at"]

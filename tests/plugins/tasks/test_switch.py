@@ -151,7 +151,9 @@ def test_release_and_rollback_refuse_to_start_and_say_who_stopped_when_and_why(s
 
 
 def test_stop_and_resume_are_recorded_in_evidence_on_the_version_and_in_the_note(slot, recorded):
+    slot.set_stop(encode(STOP))
     run_task(switch.record_stop, context(), USE_CASE, RUNNING)
+    slot.set_stop(None)
     run_task(switch.record_resume, context("attrition_resume", "mended", "bob"), USE_CASE, RUNNING)
     stopped_then, resumed_then = recorded.artifacts.values()
     assert len(recorded.artifacts) == 2
@@ -161,6 +163,13 @@ def test_stop_and_resume_are_recorded_in_evidence_on_the_version_and_in_the_note
     assert stopped_then["image"] == RUNNING["image"]
     assert recorded.tags == [{tags.STOPPED: "2026-11-26T10:00:00+00:00 by ann: wrong data"}, {tags.STOPPED: ""}]
     assert recorded.notes[0] == "Version 7 stopped in production by ann: wrong data"
+
+
+def test_version_stays_marked_where_it_was_stopped_again_since(slot, recorded):
+    """A cleared ``record_resume`` of an old run took the mark off."""
+    slot.set_stop(encode(Stop("another fault", "eve", "2026-11-26T12:00:00+00:00")))
+    run_task(switch.record_resume, context("attrition_resume", "mended", "bob"), USE_CASE, RUNNING)
+    assert recorded.tags == [{tags.STOPPED: "2026-11-26T12:00:00+00:00 by eve: another fault"}]
 
 
 def test_what_no_release_rolled_out_is_stopped_all_the_same(slot, recorded, monkeypatch):

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from embedded import preflight, processes
 from embedded.environment import PART_MARKER, ROOT, Stack
 from embedded.parts import Part, parts
@@ -247,6 +249,18 @@ def _follow(stack: Stack, log: Path, offset: int, say: Say) -> None:
             time.sleep(_POLL)
 
 
+def _supervisor(stack: Stack) -> int:
+    """Process id of the supervisor, as it has written it down; 0 where that is by now one of another program.
+
+    The file may be that of an earlier supervisor, which was killed.
+    """
+    pid = int(read_state(stack).get("pid", 0))
+    try:
+        return pid if pid and "embedded" in psutil.Process(pid).cmdline() else 0
+    except psutil.Error:
+        return 0
+
+
 def down(stack: Stack, say: Say = print) -> None:
     """Stop the stack, its supervisor first, and end what a killed one has left behind."""
     was_up = is_held(stack)
@@ -254,7 +268,7 @@ def down(stack: Stack, say: Say = print) -> None:
         deadline = time.monotonic() + 3 * _GRACE
         pid = 0
         while is_held(stack) and time.monotonic() < deadline:
-            if not pid and (pid := int(read_state(stack).get("pid", 0))):  # 0: it has only just taken the lock
+            if not pid and (pid := _supervisor(stack)):  # 0: it has only just taken the lock
                 os.kill(pid, signal.SIGTERM)
             time.sleep(_POLL)
         if pid and is_held(stack):

@@ -1,6 +1,7 @@
 """The whole stack as processes: it comes up, recovers from kills, and leaves nothing behind."""
 
 import fcntl
+import json
 import os
 import signal
 import socket
@@ -57,6 +58,23 @@ def test_supervisor_waits_for_who_asks_and_not_for_another_one(tmp_path, monkeyp
         else:
             with pytest.raises(stacks.AlreadyUp, match="is up already"):
                 stacks.Supervisor(own).run()
+
+
+def test_down_ends_no_program_that_has_the_pid_of_a_killed_supervisor(tmp_path):
+    """The next supervisor holds the stack and has not written its own pid yet."""
+    own = Stack.read({**os.environ, "LIFECYCLE_HOME": str(tmp_path)})
+    (tmp_path / "run").mkdir()
+    another = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        (tmp_path / "run" / "stack.json").write_text(json.dumps({"pid": another.pid, "state": "up"}))
+        with (tmp_path / "run" / "stack.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            threading.Timer(0.5, fcntl.flock, (file, fcntl.LOCK_UN)).start()
+            stacks.down(own, lambda line: None)
+        assert another.poll() is None
+    finally:
+        another.communicate(b"\n")
+    assert another.returncode == 0
 
 
 @pytest.mark.stack

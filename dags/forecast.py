@@ -16,7 +16,8 @@ it runs beside again the next time, and nothing changes in production.
 over whatever the comparison says. Example: `{"input": "/Volumes/ml/sales", "date": "2026-11-02"}`.
 
 **Safe to repeat.** Every task. Versions are decided by the first task and kept with the run, and a partition is
-replaced as a whole: the same tables give the same rows, and the same bytes of Parquet.
+replaced as a whole: the same tables give the same rows, and the same bytes of Parquet. A task of an old run that is
+cleared lets nothing take over once a rollback, or another run, has put the champion into production again.
 
 **If it fails.** `pin_versions`: no version is in production (release one), or its approval does not count. `find_code`:
 the workspace has lost the approved code. `score`: the job's log names table, line and fault. `score_beside` alone: the

@@ -21,7 +21,7 @@ approval of this digest counts.
 where production is no longer what the gate showed. Release again.
 
 **Safe to repeat.** Every task: code is published under its hash, and aliases are looked up before they are moved. A
-task of an old run that is cleared moves no alias once another run has.
+task of an old run that is cleared moves no alias once another run has, and records nothing above a later approval.
 
 **If it fails.** Nothing has changed in production before `promote`: read the red task's log, clear it.
 

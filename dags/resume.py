@@ -6,7 +6,8 @@ Takes back what `$stop_dag` did: removes the stop switch and waits until no scor
 
 **Params.** `reason`: required, kept with the run. Example: `{"reason": "the feed has been mended"}`.
 
-**Safe to repeat.** Every task. Where nothing is stopped it changes nothing.
+**Safe to repeat.** Every task. Where nothing is stopped it changes nothing. A stop that is younger than the wish to
+resume stays: a task of an old run that is cleared takes back no later one.
 
 **If it fails.** `resume_production` names the pods that still say *stopped* after 120 seconds; the switch is off, so
 clear the task to look again, or delete those pods. If `record_resume` alone fails, scoring goes on and MLflow does

@@ -3,7 +3,8 @@
 
 Every scoring server of production answers `POST /predict` with 503 and the reason, until `$resume_dag` runs.
 Probes stay green, so nothing is restarted or moved. Use it when answers must not be given: wrong data, a wrong
-model, a question of law. It needs neither the registry nor a build, and asks for no image: whatever runs is stopped.
+model, a question of law. It needs neither the registry nor a build, and asks for no image: whatever runs is stopped,
+the canary of a first release as well.
 
 **Params.** `reason`: required; callers read it in the answer. Example: `{"reason": "salaries are a month old"}`.
 

@@ -6,6 +6,7 @@ that a killed exporter left half written is cut off and written again.
 """
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -17,6 +18,8 @@ from pathlib import Path
 from embedded.emulators.container_log import CONTAINER, Origin, blob_name, encoded, record
 from embedded.environment import TARGETS
 from training.use_case import Target
+
+log = logging.getLogger("scoring_host")
 
 _STATE_FILE = "export.json"
 _POLL = 0.2
@@ -58,15 +61,29 @@ class Exporter:
         self._namespace = namespace
         self._stop = threading.Event()
         self._state_file = slots / _STATE_FILE
+        self._fault = ""
+        """Why the last try did not come to its end."""
         slots.mkdir(parents=True, exist_ok=True)
         self._state = self._load()
         self._recover()
 
     def run(self) -> None:
-        """Export until ``stop`` is called, then once more."""
+        """Export until ``stop`` is called, then once more. What a full disk refuses waits until there is room."""
         while not self._stop.wait(_POLL):
+            self._try()
+        self._try()
+
+    def _try(self) -> None:
+        try:
+            if self._fault:  # what is in memory may be ahead of the files
+                self._state = self._load()
+                self._recover()
             self.export()
-        self.export()
+            self._fault = ""
+        except OSError as error:
+            if self._fault != str(error):
+                log.error("the output of the servers waits, for it cannot be exported: %s", error)
+            self._fault = str(error)
 
     def stop(self) -> None:
         self._stop.set()

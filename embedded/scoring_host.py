@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -62,6 +62,8 @@ class SlotHost:
         self._children: dict[str, Child | None] = {"stable": None, "canary": None}
         self._deaths = {"stable": 0, "canary": 0}
         self._started = 0
+        self._fault = ""
+        """What the disk has refused at the last look."""
         folder.mkdir(parents=True, exist_ok=True)
         self._public = self._bind()
 
@@ -72,16 +74,26 @@ class SlotHost:
             self._resume()
             _end(strays)  # of a host that was killed: they have answered until now
             while not self._stop.is_set():
-                desired = self._desired()
-                if desired.generation != self._status.generation:
-                    self._apply(desired)
-                self._revive()
+                self._look()
                 self._stop.wait(_POLL)
         finally:
             for child in self._children.values():
                 if child:
                     child.drain()
             self.close()
+
+    def _look(self) -> None:
+        """Bring about what is asked for, and start again what has died. A full disk ends nothing that runs."""
+        try:
+            desired = self._desired()
+            if desired.generation != self._status.generation:
+                self._apply(desired)
+            self._revive()
+            self._fault = ""
+        except OSError as error:
+            if self._fault != str(error):
+                log.error("%s: what is asked for waits, and what runs goes on: %s", self._name, error)
+            self._fault = str(error)
 
     def stop(self) -> None:
         self._stop.set()
@@ -130,21 +142,33 @@ class SlotHost:
             return Desired(generation=self._status.generation)
 
     def _apply(self, desired: Desired) -> None:
-        """Bring the slot to what is asked for: new servers ready first, then the old ones drained."""
-        self._status = Status(generation=desired.generation)
-        self._report("progressing", "starting")
-        fresh: dict[str, Child | None] = {}
+        """Bring the slot to what is asked for: new servers ready first, then the old ones drained.
+
+        Where the disk refuses a file on the way, ``OSError`` is raised, and the next look begins again.
+        """
+        before, fresh = self._status, dict[str, Child | None]()
+        try:
+            self._status = Status(generation=desired.generation)
+            self._report("progressing", "starting")
+            self._replace(desired, fresh)
+        except OSError:
+            self._status = before
+            self._discard(fresh)
+            raise
+
+    def _replace(self, desired: Desired, fresh: dict[str, Child | None]) -> None:
+        """Start what is to run, into ``fresh``, and end what is not."""
         for role, unit in (("stable", desired.stable), ("canary", desired.canary)):
             current = self._children[role]
             if unit is None or (current and current.unit == unit and current.exit_code() is None):
                 fresh[role] = current if unit else None
                 continue
             if not unit.folder.is_dir():
-                self._discard(fresh.values())
+                self._discard(fresh)
                 return self._report("failed", f"{role} version {unit.version}: there is no image {unit.folder}")
             fresh[role] = child = self._launch(role, unit)
             if fault := child.await_ready(READY_SECONDS, lambda: self._outdated(desired)):
-                self._discard(fresh.values())
+                self._discard(fresh)
                 return self._report("failed", f"{role} version {unit.version}: {fault}", child.log_tail())
         retired = [child for role, child in self._children.items() if child and child is not fresh[role]]
         self._children, self._deaths = fresh, {"stable": 0, "canary": 0}
@@ -164,11 +188,13 @@ class SlotHost:
         log.info("%s: starting version %s from %s", name, unit.version, unit.image)
         return Child(name=name, unit=unit, slot=self._folder, public=self._public, keys=self._keys, env=self._env)
 
-    def _discard(self, children: Iterable[Child | None]) -> None:
-        """End servers that were started for a change that does not come about."""
-        for child in children:
+    def _discard(self, fresh: dict[str, Child | None]) -> None:
+        """End servers that were started for a change that does not come about, and forget them."""
+        for child in fresh.values():
             if child and child not in self._children.values():
                 child.drain()
+        if fresh is not self._children:
+            fresh.clear()
 
     def _revive(self) -> None:
         """Start again what has died; what was asked for stays asked for."""
@@ -348,6 +374,21 @@ def _end(strays: list[psutil.Process]) -> None:
         signal_group(process.pid, signal.SIGKILL)
 
 
+def beat(host: Host, stack: Stack, before: str) -> str:
+    """Look for what has come, and leave a sign of life; returns what the disk refuses, told once, or nothing.
+
+    :param before: what it refused at the last look.
+    """
+    try:
+        host.look()
+        (stack.slots / HEARTBEAT_FILE).touch()
+    except OSError as error:
+        if (fault := str(error)) != before:
+            log.error("the servers that run go on, and nothing new is taken up: %s", fault)
+        return fault
+    return ""
+
+
 def main() -> int:
     """Host all slots and export their output, until SIGTERM or SIGINT."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
@@ -358,10 +399,10 @@ def main() -> int:
     exporter = Exporter(stack.slots, stack.home / "exports", live_names=host.live_names, namespace=host.namespace)
     exporting = threading.Thread(target=exporter.run)
     exporting.start()
+    fault = ""
     try:
         while not stop.given:
-            host.look()
-            (stack.slots / HEARTBEAT_FILE).touch()
+            fault = beat(host, stack, fault)
             stop.wait(_LOOK)
             if not (host.works() and exporting.is_alive()):
                 return 1

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from embedded import preflight, processes
 from embedded.environment import PART_MARKER, ROOT, Stack
 from embedded.parts import Part, parts
@@ -24,6 +26,8 @@ Say = Callable[[str], None]
 _GRACE = 8.0
 """Seconds between SIGTERM and SIGKILL. Airflow's API server would wait for its last client for minutes."""
 _POLL = 0.1
+_LOCK_PATIENCE, _LOCK_POLL = 1.0, 0.01
+"""Seconds for which a supervisor tries to take the stack, and between two tries."""
 _RESTARTS = 5
 """Within ``_RESTART_WINDOW`` seconds; a part that dies more often is not going to recover."""
 _RESTART_WINDOW = 120.0
@@ -77,14 +81,21 @@ def is_held(stack: Stack) -> bool:
 
 
 @contextmanager
-def _lock(stack: Stack) -> Iterator[None]:
+def _lock(stack: Stack, patience: float = 0.0) -> Iterator[None]:
+    """Hold the stack. ``patience``: seconds for somebody to let go of it, as whoever asks ``is_held`` does at once."""
     path = stack.home / "run" / "stack.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience
     with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyUp(f"the stack in {stack.home} is up already: `make status` shows it") from None
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    message = f"the stack in {stack.home} is up already: `make status` shows it"
+                    raise AlreadyUp(message) from None
+            time.sleep(_LOCK_POLL)
         yield
 
 
@@ -99,7 +110,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Start all parts, keep them running, and stop them on SIGINT, SIGTERM or SIGHUP."""
-        with _lock(self._stack):
+        with _lock(self._stack, _LOCK_PATIENCE):
             self._stop.listen(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
             try:
                 self._start()
@@ -238,6 +249,18 @@ def _follow(stack: Stack, log: Path, offset: int, say: Say) -> None:
             time.sleep(_POLL)
 
 
+def _supervisor(stack: Stack) -> int:
+    """Process id of the supervisor, as it has written it down; 0 where that is by now one of another program.
+
+    The file may be that of an earlier supervisor, which was killed.
+    """
+    pid = int(read_state(stack).get("pid", 0))
+    try:
+        return pid if pid and "embedded" in psutil.Process(pid).cmdline() else 0
+    except psutil.Error:
+        return 0
+
+
 def down(stack: Stack, say: Say = print) -> None:
     """Stop the stack, its supervisor first, and end what a killed one has left behind."""
     was_up = is_held(stack)
@@ -245,7 +268,7 @@ def down(stack: Stack, say: Say = print) -> None:
         deadline = time.monotonic() + 3 * _GRACE
         pid = 0
         while is_held(stack) and time.monotonic() < deadline:
-            if not pid and (pid := int(read_state(stack).get("pid", 0))):  # 0: it has only just taken the lock
+            if not pid and (pid := _supervisor(stack)):  # 0: it has only just taken the lock
                 os.kill(pid, signal.SIGTERM)
             time.sleep(_POLL)
         if pid and is_held(stack):

@@ -242,8 +242,15 @@ fail() { # fail REASON DETAILS
   exit 1
 }
 
+stop_early() { # told to stop before anything was changed
+  say "STOPPED before anything was changed"
+  report_failure "stopped before the end" "nothing was changed"
+  exit 1
+}
+
 main() {
   local previous since applied
+  trap stop_early TERM INT # the first process of a container would pass a signal over, and roll out nobody's release
   if ! read_variables; then
     say "REFUSED: $WHY"
     report_failure "$WHY" "nothing was changed"

@@ -56,3 +56,9 @@ def approved(use_case: str, version: Version) -> Released:
             f"approved ({document.image.reference}): release it again"
         )
     return Released(version.version, bundle, code)
+
+
+def check_approved(use_case: str, version: str, bundle_digest: str, code_hash: str) -> None:
+    """Raise ``RegistryError`` unless this bundle and this code of a version were approved together, last or earlier."""
+    found = registry.resolve(use_case, version)
+    evidence.read_approved(use_case, found, reference(found.name, bundle_digest, code_hash))

@@ -141,6 +141,7 @@ def submitted(double: Double, monkeypatch, kind: str, compute: str) -> list[Requ
     operator, arguments = OPERATORS[kind]
     configured = make_settings({"data": "rows.csv", "outcomes": "/Volumes/x"}, training=COMPUTE[compute])
     monkeypatch.setattr(settings, "load", lambda: configured)
+    monkeypatch.setattr(BatchRunOperator, "check_approval", lambda self: None)
     made = operator(task_id="job", use_case=USE_CASE, code=CODE, **arguments)
     instance = SimpleNamespace(
         dag_id="the_dag", run_id="r1", task_id="job", try_number=1, xcom_push=lambda key, value: None

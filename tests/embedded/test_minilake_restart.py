@@ -47,3 +47,15 @@ def test_killed_server_still_knows_jobs_finished_runs_and_their_output(workspace
     again = workspace.call("POST", "2.2/jobs/run-now", json={"job_id": job_id})["run_id"]
     assert again > run["tasks"][0]["run_id"]  # ids are not given twice
     assert result(workspace.wait(again)) == "SUCCESS"
+
+
+def test_run_whose_beginning_could_not_be_written_down_has_failed_and_the_next_one_runs(workspace):
+    """A full disk left it pending for ever, and its task in Airflow waited with it."""
+    path = workspace.put("/Shared/hello.py", "print('hello')\n")
+    in_the_way = workspace.folder / "snapshot.part"
+    in_the_way.mkdir()
+    run = workspace.wait(workspace.submit(python_task("main", path)))
+    assert run["state"]["life_cycle_state"] == "INTERNAL_ERROR"
+    assert "snapshot.part" in run["state"]["state_message"]
+    in_the_way.rmdir()
+    assert result(workspace.wait(workspace.submit(python_task("main", path)))) == "SUCCESS"

@@ -1,10 +1,13 @@
 """The whole stack as processes: it comes up, recovers from kills, and leaves nothing behind."""
 
+import fcntl
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psutil
@@ -36,6 +39,42 @@ def command(stack, *arguments):
         [sys.executable, "-m", "embedded", *arguments],
         cwd=ROOT, env=dict(stack.shell), capture_output=True, text=True, timeout=280,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("asks", [True, False], ids=["who asks whether it is up", "another supervisor"])
+def test_supervisor_waits_for_who_asks_and_not_for_another_one(tmp_path, monkeypatch, asks):
+    """Whoever asks takes the lock for a moment, and a start in that moment said that the stack was up already."""
+    own = Stack.read({**os.environ, "LIFECYCLE_HOME": str(tmp_path)})
+    for name in ("_start", "_keep", "_end"):
+        monkeypatch.setattr(stacks.Supervisor, name, lambda self: None)
+    monkeypatch.setattr(stacks.StopSignal, "listen", lambda *_: None)  # pytest has handlers of its own
+    monkeypatch.setattr(stacks, "_LOCK_PATIENCE", 20.0 if asks else 0.05)
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / "stack.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if asks:
+            threading.Timer(0.2, fcntl.flock, (file, fcntl.LOCK_UN)).start()
+            stacks.Supervisor(own).run()
+        else:
+            with pytest.raises(stacks.AlreadyUp, match="is up already"):
+                stacks.Supervisor(own).run()
+
+
+def test_down_ends_no_program_that_has_the_pid_of_a_killed_supervisor(tmp_path):
+    """The next supervisor holds the stack and has not written its own pid yet."""
+    own = Stack.read({**os.environ, "LIFECYCLE_HOME": str(tmp_path)})
+    (tmp_path / "run").mkdir()
+    another = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        (tmp_path / "run" / "stack.json").write_text(json.dumps({"pid": another.pid, "state": "up"}))
+        with (tmp_path / "run" / "stack.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            threading.Timer(0.5, fcntl.flock, (file, fcntl.LOCK_UN)).start()
+            stacks.down(own, lambda line: None)
+        assert another.poll() is None
+    finally:
+        another.communicate(b"\n")
+    assert another.returncode == 0
 
 
 @pytest.mark.stack

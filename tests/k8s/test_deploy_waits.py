@@ -215,6 +215,14 @@ def test_rollout_that_is_told_to_stop_is_undone_at_once(rollout):
     assert "stopped before the end" in (rollout.folder / "termination").read_text()
 
 
+def test_script_that_is_told_to_stop_at_its_beginning_rolls_nothing_out(rollout):
+    """As the first process of its container it passed the signal over, and was killed in the middle of a rollout."""
+    (rollout.state / "kustomize.term").touch()
+    rollout.run()
+    assert rollout.reason == "stopped before the end\nnothing was changed\n"
+    assert not (rollout.state / "calls").exists(), "nothing was asked of the cluster"
+
+
 @pytest.mark.parametrize(
     ("image_id", "reason"),
     [

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from lifecycle import messages, settings
 from lifecycle.evidence.document import Decision
+from lifecycle.hooks import airflow_api
 from lifecycle.hooks import connections as transport
 from lifecycle.sensors.approval import silence
 from tests.support.airflow import USE_CASE, make_settings
+from tests.support.http_double import serving
 
 SUBJECT, LINK = "Employee Attrition API: release version 2 to production?", "http://airflow/gate"
 UNTIL = datetime(2026, 11, 28, 9, 30, tzinfo=UTC)
@@ -116,3 +118,27 @@ def test_webhook_of_an_unknown_service_is_told_with_those_that_are_known(posted,
     messages.put_back(USE_CASE, "3", LINK)
     assert posted == []
     assert "it may be 'slack' or 'teams'" in caplog.text
+
+
+def test_connection_that_airflow_refuses_to_hand_out_stops_nothing(monkeypatch, caplog):
+    """It is a ``PermissionError``, which ended the gate's try before anybody could answer."""
+
+    def refuse(conn_id):
+        raise PermissionError(f"access to {conn_id} is denied")
+
+    monkeypatch.setattr(settings, "load", make_settings)
+    monkeypatch.setattr(transport.BaseHook, "get_connection", refuse)
+    messages.waits(USE_CASE, SUBJECT, "Version 2 asks to replace version 1.", UNTIL, LINK)
+    assert "it could not be sent through connection 'messages': access to messages is denied" in caplog.text
+    airflow_api.set_run_note("dag", "run", "a note")
+    assert "the note of run run could not be set" in caplog.text
+
+
+@pytest.mark.parametrize("answer", [{}, ["a list"], "the page of a proxy", None], ids=str)
+def test_note_that_cannot_be_set_stops_nothing_whatever_answers(connections, caplog, answer):
+    with serving(lambda request: (200, answer)) as other:
+        connections[airflow_api.CONNECTION_ID] = Connection(
+            conn_id=airflow_api.CONNECTION_ID, conn_type="http", host=other.url, login="a", password="b"
+        )
+        airflow_api.set_run_note("dag", "run", "a note")
+    assert "the note of run run could not be set" in caplog.text

@@ -2,11 +2,15 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from serving.verify import __main__ as verify
+from serving.verify import server as watching
+from serving.verify.client import Failed
 from serving.verify.counters import Counters
+from serving.verify.server import Verification
 from tests.support.http_double import serving
 from tests.support.serving_processes import KEY
 
@@ -161,6 +165,42 @@ def test_percentile_without_a_request_is_unknown():
 def test_difference_leaves_what_was_before_out():
     since = metrics(ok=15, buckets=((0.001, 5), (0.01, 15), ("+Inf", 15))).since(metrics())
     assert (since.requests, since.errors, since.buckets[0.001], since.buckets[0.01]) == (5, 0, 0, 5)
+
+
+def watched(monkeypatch, attrition, polls):
+    """A watch of ten polls at a server that answers each as told: counters, or ``None`` for a dropped connection."""
+    now, answers = [0.0], iter([metrics(), *polls])
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr(watching, "time", clock)
+    monkeypatch.setattr(Verification, "_ask_one", lambda *_: None)
+
+    def scrape(*_):
+        if (found := next(answers)) is None:
+            raise ConnectionResetError("the connection was reset")
+        return found
+
+    monkeypatch.setattr(Verification, "_scrape", scrape)
+    return Verification("http://canary:8081", attrition.folder, None).watch(9.5, 500.0, 0.01)
+
+
+def growing(count):
+    return [metrics(ok=10 + number, buckets=((0.01, 10 + number), ("+Inf", 10 + number))) for number in range(1, count)]
+
+
+def test_one_lost_connection_ends_no_canary(monkeypatch, attrition):
+    assert watched(monkeypatch, attrition, [None, *growing(10)]).startswith("9 requests, 0 errors")
+
+
+def test_canary_that_drops_every_other_connection_fails(monkeypatch, attrition):
+    """Its counters tell of what it has answered, and it never stayed away for three polls."""
+    polls = [answer for one in growing(6) for answer in (one, None)]
+    with pytest.raises(Failed, match=r"5 of 10 requests had no answer, last: the connection was reset"):
+        watched(monkeypatch, attrition, polls)
+
+
+def test_canary_that_was_restarted_and_has_caught_up_fails(monkeypatch, attrition):
+    with pytest.raises(Failed, match="counters fell"):
+        watched(monkeypatch, attrition, [metrics(ok=30), metrics(ok=1), *growing(9)])
 
 
 def test_counter_that_fell_means_a_restart():

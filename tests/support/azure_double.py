@@ -159,6 +159,9 @@ class _Handler(BaseHTTPRequestHandler):
             known.calls["get run"] += 1
             if self._throttle("get run"):
                 return
+            if f"/runs/{RUN_ID}" not in self.path:
+                self._answer(404, {"error": {"code": "RunNotFound", "message": "no such run"}})
+                return
             self._answer(200, known.run())
             known.polls += 1
         elif found := re.match(r"/v2/(?P<name>[^/]+)/(?P<kind>manifests|blobs)/(?P<reference>.+)", self.path):

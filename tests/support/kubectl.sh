@@ -2,6 +2,8 @@
 # Stands in for kubectl: `get KIND` answers with the file KIND.json of the folder STATE, with an error where there is
 # KIND.error (from the second call on: KIND.later.error), and with an empty list otherwise. Where there is create.error,
 # a manifest cannot be read. Writes each call with its second to STATE/calls.
+# Where there is kustomize.term, whoever calls for the manifests is told to stop meanwhile.
+if [ "$1" = kustomize ] && [ -f "$STATE/kustomize.term" ]; then kill -TERM "$PPID"; fi
 if [ "$1" = kustomize ]; then exec "$KUBECTL" "$@"; fi
 shift 2 # the namespace
 echo "$SECONDS $*" >>"$STATE/calls"

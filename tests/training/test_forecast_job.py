@@ -1,6 +1,7 @@
 """Forecasts end to end on a real MLflow store: training, the weekly run, taking over, going back, judging."""
 
 import json
+import os
 import re
 import shutil
 from datetime import date, timedelta
@@ -309,6 +310,29 @@ def test_new_version_takes_over_after_it_ran_beside_and_the_former_partition_can
     assert back.restored
     assert partition(tmp_path, "scores").read_bytes() == before
     assert partition(tmp_path, "sums").read_bytes() == sums
+
+
+def test_version_takes_over_although_a_try_was_killed_while_the_partition_was_away(
+    use_case, shops, bundle, other, tmp_path, monkeypatch
+):
+    """Its next try said that there were no forecasts to compare with, and so did every other one."""
+    run(use_case, shops, bundle, tmp_path)
+    move, scores = os.replace, layout.day_folder(tmp_path, "scores", DAY)
+
+    def killed(source, target):
+        if target == scores:
+            raise KeyboardInterrupt
+        move(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(layout.os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(use_case, shops, other, tmp_path, version="2", role="beside")
+    assert not scores.exists()
+    cycle = run(use_case, shops, other, tmp_path, version="2", role="beside")
+    assert (cycle.took_over, cycle.compared.version) == (True, "1")
+    assert set(read(tmp_path, "scores")["model_version"]) == {"2"}
+    assert set(read(tmp_path, "former")["model_version"]) == {"1"}
 
 
 def test_version_with_other_totals_does_not_take_over_unless_somebody_says_so(

@@ -156,7 +156,7 @@ def _beside(
     """Compare with the version in production, and replace its partition where that is within the limits."""
     ours = (order.version, order.bundle_digest)
     other = store.read(SCORES, order.day)
-    if other is not None and _made_by(other) == ours:  # an earlier try has replaced it already
+    if other is None or _made_by(other) == ours:  # an earlier try has replaced it, or died between its two moves
         other = store.read(FORMER, order.day)
     if other is None:
         raise ValueError(f"there are no forecasts of {order.day} to compare with: run the task score first")

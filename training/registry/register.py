@@ -19,7 +19,7 @@ from mlflow.types.schema import AnyType
 from serving.scoring.contract import Contract, read_contract
 from training.registry import tags
 from training.registry.tracking import Tracker
-from training.registry.versions import version_of_run
+from training.registry.versions import version_of_alias, version_of_run
 from training.signing import bundle as bundle_signature
 from training.signing.keys import SigningKey
 
@@ -51,7 +51,7 @@ def register(
 
     May be interrupted and repeated anywhere: a version is found by its run, a logged model that no version
     was made of is used, and tags are written together with the version. Once all is done the alias is left
-    alone: a release or a newer challenger may have moved it.
+    alone: a release or a newer challenger may have moved it. Where a try died before that, a newer challenger stays.
     """
     name = tracker.model_name
     version = version_of_run(tracker.client, name, run.info.run_id, tracker.run_key)
@@ -62,7 +62,9 @@ def register(
             tracker.client.log_text(run.info.run_id, signed, tags.BUNDLE_SIGNATURE_FILE)
         version = mlflow.register_model(source, name, tags=version_tags)
     if _REGISTERED not in run.data.tags:
-        tracker.client.set_registered_model_alias(name, tags.CHALLENGER, version.version)
+        challenger = version_of_alias(tracker.client, name, tags.CHALLENGER)
+        if challenger is None or int(challenger.version) < int(version.version):
+            tracker.client.set_registered_model_alias(name, tags.CHALLENGER, version.version)
         tracker.client.set_tag(run.info.run_id, _REGISTERED, str(version.version))
     return version
 

@@ -59,8 +59,8 @@ async def execute_run(run_id: int, argv: list[str]) -> None:
         for task in run["_tasks"]
     }
     run["tasks"] = list(promised.values())
-    save()
     try:
+        save()
         await _execute_run(run_id, argv)
     except Exception as error:  # noqa: BLE001 - the run must end, whatever in the emulator broke
         message = f"{type(error).__name__}: {error}"

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 logging.getLogger("azure.core.pipeline.policies.http_logging_policy").setLevel(logging.WARNING)
 
 RUN_ID = "acr_run_id"
-"""Where the run under way is remembered."""
+"""Where the run under way is remembered, followed by the tag that it builds."""
 _UNDER_WAY = ("Queued", "Started", "Running")
 _BUILD_SECONDS = 3600
 _POLL_SECONDS = 5.0
@@ -109,8 +109,9 @@ class AcrBuilder:
 
     def build(self, inputs: Inputs, context: Path, memory: Memory) -> ImageReference:
         try:
-            self._run_id = self._running(memory) or self._schedule(inputs, context)
-            memory.set(RUN_ID, self._run_id)
+            place = f"{RUN_ID}:{inputs.tag}"
+            self._run_id = self._running(memory.get(place)) or self._schedule(inputs, context)
+            memory.set(place, self._run_id)
             run, output = self._follow(self._run_id)
         except HttpResponseError as error:
             raise _explained(error, self._server) from error
@@ -146,12 +147,17 @@ class AcrBuilder:
     def _built(self, inputs: Inputs, digest: str) -> ImageReference:
         return ImageReference(f"{self._server}/{inputs.repository}", digest)
 
-    def _running(self, memory: Memory) -> str | None:
-        """The run that an earlier try of this task has started, if it is not over or has succeeded."""
-        known = memory.get(RUN_ID)
+    def _running(self, known: Any) -> str | None:
+        """The run that an earlier try has started for these inputs, if it is not over or has succeeded.
+
+        A task that is cleared days later may have others, and Azure forgets a run after a while.
+        """
         if not known:
             return None
-        status = _status(self._client.runs.get(self._group, self._registry, known))
+        try:
+            status = _status(self._client.runs.get(self._group, self._registry, known))
+        except ResourceNotFoundError:
+            return None
         log.info("ACR run %s of an earlier try: %s", known, status)
         return str(known) if status in (*_UNDER_WAY, "Succeeded") else None
 

@@ -30,6 +30,10 @@ _ONE_IMAGE_SINCE = 3
 """Before, a document held an image and its digest as two texts."""
 
 
+class DecidedError(ValueError):
+    """Raised where evidence would replace other evidence that somebody has decided on."""
+
+
 class Decision(msgspec.Struct, frozen=True):
     """Who decided what, when and why. A time-out is nobody's rejection."""
 
@@ -289,13 +293,21 @@ def _facts(document: Evidence) -> bytes:
 
 
 def kept(document: Evidence) -> tuple[Evidence, str] | None:
-    """The undecided document of an earlier try and its text, where its facts are those of ``document``."""
+    """The document of an earlier try, with its decision if it has one, and its text; where its facts are the same.
+
+    Raises ``DecidedError`` where they are not, and somebody has decided on the earlier ones.
+    """
     run_id, key = document.model.training_run_id, document.release.key
     stored, text = registry.find_text(run_id, path(key)), registry.find_text(run_id, text_path(key))
-    if stored is None or text is None:
-        return None
-    earlier = decode(stored)
-    return (undecided(earlier), text) if _facts(earlier) == _facts(document) else None
+    earlier = decode(stored) if stored is not None else None
+    if earlier is not None and text is not None and _facts(earlier) == _facts(document):
+        return earlier, text
+    if earlier is not None and earlier.decision is not None:
+        raise DecidedError(
+            f"{earlier.decision.decided_by} has decided on this release at {earlier.decision.decided_at}, and what is "
+            "known of it now is something else: its evidence stays as it is"
+        )
+    return None
 
 
 def store_text(document: Evidence, text: str) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import requests
 from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowException
 
 from lifecycle.hooks import connections
 
@@ -60,7 +60,8 @@ def set_run_note(dag_id: str, run_id: str, note: str) -> None:
             timeout=_TIMEOUT,
         )
         answer.raise_for_status()
-    except (requests.RequestException, AirflowNotFoundException, connections.AddressError) as error:
+    except (AirflowException, OSError, KeyError, TypeError, ValueError) as error:
+        # The last three of an answer that is not the API's, such as the page of a proxy.
         log.warning("the note of run %s could not be set (connection %s): %s", run_id, CONNECTION_ID, error)
 
 

@@ -130,13 +130,11 @@ def deliver(conn_id: str, *, mail: Callable[[], None], post: Callable[[], None])
     """Send by ``mail`` or ``post``, as the connection's type asks; whether it arrived there.
 
     Without the connection there is nowhere to send to, and that counts as arrived. What cannot be delivered is logged
-    as an error.
+    as an error, also where Airflow refuses to hand out the connection.
     """
     try:
-        connection = BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
-        return True
-    try:
+        if (connection := _find(conn_id)) is None:
+            return True
         if connection.conn_type == "smtp":
             mail()
         elif connection.conn_type in HTTP_TYPES:
@@ -148,3 +146,11 @@ def deliver(conn_id: str, *, mail: Callable[[], None], post: Callable[[], None])
         log.error("it could not be sent through connection %r: %s", conn_id, error)
         return False
     return True
+
+
+def _find(conn_id: str) -> Any:
+    """A connection, or ``None`` where there is none of this name."""
+    try:
+        return BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        return None

@@ -205,6 +205,26 @@ def approval_tag(image: ImageReference) -> str:
     return tags.APPROVAL_OF + image.digest.removeprefix("sha256:")
 
 
+def released_at(version: Version) -> str:
+    """When a version came into production last, UTC; it changes with every release and rollback that brings it there.
+
+    Empty where it never did.
+    """
+    return version.tags.get(tags.RELEASED_AT, "")
+
+
+def standing(use_case: str) -> dict[str, str]:
+    """Since when the champion is in production (``released_at``), and which version runs ``beside`` it.
+
+    By these a run of a use case without a server knows later on whether another run has come after it; with a server,
+    it asks what that runs, and this is empty.
+    """
+    if definitions.load(use_case).online:
+        return {}
+    champion, beside = by_alias(use_case, tags.CHAMPION), by_alias(use_case, tags.BESIDE)
+    return {"released_at": released_at(champion) if champion else "", "beside": beside.version if beside else ""}
+
+
 def mark_staging(use_case: str, version: str | None) -> None:
     """Let alias ``staging`` name the version that runs in staging, from now on, or nothing."""
     if version:
@@ -223,7 +243,7 @@ def promote(use_case: str, version: Version, image: ImageReference) -> Version |
     people and other clients, follows. A version that is already champion moves nothing.
     """
     champion = by_alias(use_case, tags.CHAMPION)
-    values = {tags.IMAGE: str(image), tags.RELEASED_AT: datetime.now(UTC).isoformat(timespec="seconds")}
+    values = {tags.IMAGE: str(image), tags.RELEASED_AT: datetime.now(UTC).isoformat(timespec="milliseconds")}
     if champion and champion.version == version.version:
         log.info("version %s is the champion already", version.version)
         set_tags(version, values)

@@ -4,6 +4,8 @@ On Kubernetes it is a ConfigMap that every scoring pod mounts, on the scoring ho
 Its content is JSON of the shape ``Stop``; a person in a hurry may write the reason alone.
 """
 
+from datetime import datetime
+
 import msgspec
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowFailException
@@ -25,6 +27,15 @@ class Stop(msgspec.Struct, frozen=True):
     by: str = "somebody"
     since: str = "an unknown time"
     """RFC 3339, UTC."""
+
+    @property
+    def moment(self) -> datetime | None:
+        """When it was asked for; ``None`` where a person has written the switch and did not say."""
+        try:
+            found = datetime.fromisoformat(self.since)
+        except ValueError:
+            return None
+        return found if found.tzinfo else None
 
 
 def encode(stop: Stop) -> str:
@@ -51,6 +62,22 @@ def refuse_while_stopped(use_case: str) -> None:
             f"production is stopped since {stop.since} by {stop.by}: {stop.reason}. "
             f"Nothing is released or rolled back meanwhile: run {definitions.load(use_case).resume_dag} first"
         )
+
+
+def refuse_older_resume(use_case: str, target: Target, said: str) -> None:
+    """Take back no stop that is younger than the wish to resume; raises ``AirflowFailException``.
+
+    Somebody clears a task of an old run, or a run has waited since before the stop: who asked for it did not know.
+
+    :param said: the wish, as ``encode`` writes it.
+    """
+    stop, wish = stopped(use_case, target), _parsed(said)
+    if stop is None or stop.moment is None or wish.moment is None or stop.moment <= wish.moment:
+        return
+    raise AirflowFailException(
+        f"{target} was stopped at {stop.since} by {stop.by} ({stop.reason}), after {wish.by} had asked to resume "
+        f"({wish.since}): it stays stopped. Trigger a new run of {definitions.load(use_case).resume_dag}"
+    )
 
 
 def _parsed(content: str) -> Stop:

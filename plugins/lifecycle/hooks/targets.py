@@ -60,6 +60,17 @@ def current(use_case: str, target: Target) -> dict[str, str] | None:
     return _deployed(conn_id, settings_of(use_case, target).namespace)
 
 
+def canary_runs(use_case: str, target: Target) -> bool:
+    """Whether a canary runs at a target; that of a first release answers all requests, and ``current`` tells nothing.
+
+    Raises what the Kubernetes client raises when the cluster does not answer.
+    """
+    connection = _connection(target)
+    if connection.conn_type == "gunicorn":
+        return Slot(connection, use_case, target).status().canary is not None
+    return _deployment(CONNECTIONS[target], CANARY, settings_of(use_case, target).namespace) is not None
+
+
 def known(use_case: str, target: Target) -> dict[str, str]:
     """As ``current``; empty texts where nothing runs, or where what runs was not rolled out by its content.
 
@@ -126,17 +137,23 @@ def refuse_unlisted(use_case: str, target: str, image: ImageReference) -> None:
     )
 
 
-def _deployed(conn_id: str, namespace: str) -> dict[str, str] | None:
+def _deployment(conn_id: str, name: str, namespace: str) -> Any:
+    """The cluster's object, or ``None`` where there is none of this name."""
     # Imported here: the Kubernetes client takes seconds, and DAG files import this module.
     from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
     from kubernetes.client.exceptions import ApiException
 
     try:
-        found = KubernetesHook(conn_id=conn_id).apps_v1_client.read_namespaced_deployment(DEPLOYMENT, namespace)
+        return KubernetesHook(conn_id=conn_id).apps_v1_client.read_namespaced_deployment(name, namespace)
     except ApiException as error:
         if error.status == 404:
             return None
         raise
+
+
+def _deployed(conn_id: str, namespace: str) -> dict[str, str] | None:
+    if (found := _deployment(conn_id, DEPLOYMENT, namespace)) is None:
+        return None
     annotations: dict[str, Any] = found.metadata.annotations or {}
     # The image of the pods themselves: an annotation stays behind when somebody sets another one.
     image = found.spec.template.spec.containers[0].image

@@ -2,6 +2,8 @@
 
 from typing import Any, ClassVar
 
+from airflow.sdk.exceptions import AirflowFailException
+
 from lifecycle.operators.job_run import JobRunOperator
 
 
@@ -21,9 +23,31 @@ class BatchRunOperator(JobRunOperator):
         super().__init__(**kwargs)
         self.pinned = pinned
 
+    def execute(self, context: Any) -> None:
+        """Refuse what nobody has approved; then find or start this task's run."""
+        # Imported here: mlflow takes seconds, and DAG files import this module.
+        from lifecycle.hooks import registry
+        from lifecycle.image_reference import ImageReferenceError
+
+        try:
+            self.check_approval()
+        except (registry.RegistryError, ImageReferenceError) as error:
+            raise AirflowFailException(f"nothing is written by version {self.pinned['version']}: {error}") from error
+        super().execute(context)
+
+    def check_approval(self) -> None:
+        """Raise ``RegistryError`` unless the version has an approval that counts.
+
+        What the task before has found to be approved comes by an XCom, which somebody may write.
+        """
+        from lifecycle.evidence import document as evidence
+        from lifecycle.hooks import registry
+
+        evidence.read_last_approved(self.use_case, registry.resolve(self.use_case, self.pinned["version"]))
+
     def config(self, context: Any) -> dict[str, Any]:
-        """What was pinned, and where the tables lie."""
-        return {**self.places(), **self.pinned}
+        """What was pinned, and where the tables lie, which no pin says."""
+        return {**self.pinned, **self.places()}
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """The table and the version became the scores of a date, where OpenLineage is configured."""

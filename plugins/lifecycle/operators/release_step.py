@@ -17,6 +17,7 @@ from kubernetes.client.exceptions import ApiException
 from lifecycle import settings
 from lifecycle.hooks import targets
 from lifecycle.hooks.slot import Slot
+from lifecycle.hooks.stop_switch import refuse_older_resume
 from lifecycle.hooks.targets import CONNECTIONS
 from lifecycle.idempotency import action_key
 from lifecycle.image_reference import ImageReference, ImageReferenceError
@@ -147,6 +148,8 @@ class ScoringStepOperator(KubernetesPodOperator):
         connection = BaseHook.get_connection(self.conn_id)
         if self.step == "try":
             return self._run_group(connection, work, context)
+        if self.step == "resume":
+            refuse_older_resume(self.use_case, self.target, str(self.said))
         running = self._running(work)
         if self.replaces is not None:
             refuse_overtaken(work, _image(self.replaces), running)

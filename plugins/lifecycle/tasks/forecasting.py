@@ -1,7 +1,6 @@
 """The tasks around forecasts: which versions a date is forecast with, what came of it, and how a week was judged."""
 
 from datetime import date
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -47,7 +46,10 @@ def what_to_forecast(use_case: str, context: Any) -> dict[str, Any]:
         "day": day_of(context),
         **tables_to_forecast(use_case, context),
         "take_over": bool(context["params"].get("take_over")),
-        "champion": msgspec.to_builtins(released_model.approved(use_case, champion)),
+        "champion": {
+            **msgspec.to_builtins(released_model.approved(use_case, champion)),
+            "released_at": registry.released_at(champion),
+        },
         "beside": msgspec.to_builtins(released_model.approved(use_case, beside)) if beside else None,
     }
 
@@ -90,7 +92,7 @@ def find_code(hook: "WorkspaceHook", use_case: str, code_hash: str, version: str
     from lifecycle.tasks import publish
 
     root = settings.load().training.code_root
-    path = str(PurePosixPath(root) / code_hash)
+    path = publish.place_of(root, code_hash)
     if hook.exists(f"{path}/{publish.MARKER}"):
         return {"path": path, "code_hash": code_hash}
     definition = definitions.load(use_case)
@@ -143,27 +145,46 @@ def read_pinned(use_case: str, pinned: dict[str, Any], role: "Role") -> "Cycle":
 def take_over(use_case: str, pinned: dict[str, Any]) -> Any:
     """Make the version that ran beside the champion, where its forecasts took over; otherwise it runs beside again.
 
-    Not where another version is the champion by now: it came later, by a rollback or another run. A version that was
-    released meanwhile goes on running beside.
+    Not where another version is the champion by now, or the same one came into production once more: that was later, by
+    a rollback or another run. A version that was released meanwhile goes on running beside.
     """
     cycle = read_pinned(use_case, pinned, "beside") if pinned["beside"] else None
     if cycle is None or not cycle.took_over:
         raise AirflowSkipException("the version in production stays" if cycle else "no version runs beside")
     champion, beside = (registry.by_alias(use_case, alias) for alias in (tags.CHAMPION, tags.BESIDE))
-    if champion and champion.version not in (pinned["champion"]["version"], cycle.version):
-        raise AirflowFailException(
-            f"version {champion.version} is in production by now, and version {cycle.version} was compared with "
-            f"version {pinned['champion']['version']}: it takes over nothing. Trigger a new run of "
-            f"{definitions.load(use_case).release_dag} to offer it again"
-        )
+    if champion and champion.version != cycle.version:
+        _refuse_overtaken(use_case, pinned["champion"], champion, cycle.version)
     version = registry.resolve(use_case, cycle.version)
-    reference = released_model.reference(version.name, pinned["beside"]["bundle_digest"], pinned["beside"]["code_hash"])
+    bundle, code = pinned["beside"]["bundle_digest"], pinned["beside"]["code_hash"]
+    try:
+        released_model.check_approved(use_case, cycle.version, bundle, code)
+    except registry.RegistryError as error:
+        raise AirflowFailException(f"version {cycle.version} takes over nothing: {error}") from error
+    reference = released_model.reference(version.name, bundle, code)
     registry.promote(use_case, version, reference)
     if beside and beside.version == version.version:
         registry.end_beside(use_case)
     extra: dict[str, Any] = {"name": version.name, "version": version.version, "run_id": version.run_id}
     extra |= {"image": str(reference)}
     yield Metadata(Asset(definitions.load(use_case).production_asset), extra)
+
+
+def _refuse_overtaken(use_case: str, compared: dict[str, str], champion: registry.Version, version: str) -> None:
+    """Let a version take over from the champion that it was compared with, as it was in production then."""
+    definition = definitions.load(use_case)
+    if champion.version != compared["version"]:
+        raise AirflowFailException(
+            f"version {champion.version} is in production by now, and version {version} was compared with version "
+            f"{compared['version']}: it takes over nothing. Trigger a new run of {definition.release_dag} to offer it "
+            "again"
+        )
+    # Of a run that had pinned its versions before that was kept, nothing is known.
+    if registry.released_at(champion) != compared.get("released_at", registry.released_at(champion)):
+        raise AirflowFailException(
+            f"version {champion.version} was put into production once more at {registry.released_at(champion)}, after "
+            f"this run had begun: version {version} takes over nothing. Trigger a new run of {definition.score_dag}, "
+            f"which forecasts with what is in production; {definition.release_dag} offers version {version} again"
+        )
 
 
 def what_to_restore(use_case: str, earlier: dict[str, Any]) -> dict[str, Any]:

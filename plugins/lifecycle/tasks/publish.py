@@ -53,6 +53,11 @@ def content_hash(files: dict[str, bytes]) -> str:
     return digest.hexdigest()[:16]
 
 
+def place_of(code_root: str, code_hash: str) -> str:
+    """The folder of the workspace in which code of this hash is published."""
+    return str(PurePosixPath(code_root) / code_hash)
+
+
 def git_revision(root: Path = ROOT) -> str:
     """The commit of this checkout, with ``+changes`` where files differ from it.
 
@@ -77,7 +82,7 @@ def publish(hook: WorkspaceHook, use_case: UseCase, code_root: str, root: Path =
     """
     files = code_files(use_case, root)
     code_hash = content_hash(files)
-    target = PurePosixPath(code_root) / code_hash
+    target = PurePosixPath(place_of(code_root, code_hash))
     if hook.exists(str(target / MARKER)):
         log.info("code %s is published already at %s", code_hash, target)
     else:

@@ -22,7 +22,7 @@ from lifecycle.hooks import airflow_api, registry, targets
 from lifecycle.hooks.registry import Version
 from lifecycle.hooks.stop_switch import refuse_while_stopped
 from lifecycle.idempotency import action_key
-from lifecycle.image_reference import ImageReference
+from lifecycle.image_reference import ImageReference, ImageReferenceError
 from lifecycle.operators.steps import another_run
 from lifecycle.sensors import approval
 from lifecycle.signing import check
@@ -76,6 +76,7 @@ def resolve_candidate(use_case: str) -> dict[str, Any]:
         "version": version.version,
         "run_id": version.run_id,
         "production": production,
+        "standing": registry.standing(use_case),
     }
 
 
@@ -199,9 +200,15 @@ def _gather(
         stage_seconds=_stage_seconds(context),
         cost=metering.of_release(context, version.tags, (staging_report, trial_report), preview),
     )
-    document, body = evidence.kept(document) or (document, _render(document))
-    evidence.store_text(document, body)
-    found = evidence.store(document)
+    try:
+        kept, body = evidence.kept(document) or (document, _render(document))
+    except evidence.DecidedError as error:
+        raise AirflowFailException(f"{error}. Trigger a new run of {run.dag_id}") from error
+    if kept.decision is None:  # otherwise the decision, and with it an approval, would be gone
+        evidence.store_text(kept, body)
+        evidence.store(kept)
+    document = evidence.undecided(kept)
+    found = evidence.digest(document)
     sentence = str(headline.headline(document))
     log.info(sentence)
     page = links.evidence_page(
@@ -270,14 +277,24 @@ def _refuse_another_text(event: dict[str, Any], document: Evidence, again: str) 
 
 
 def _rejected(context: Any) -> Decision:
-    """The rejection in Airflow's own record; an approval there came after silence had decided."""
+    """The rejection in Airflow's own record.
+
+    An approval there came after silence had decided, and the gate has skipped its branch. It has not where somebody
+    marked the gate as a success by hand: then both branches run, and this one takes no approval back.
+    """
     event, _ = approval.recorded(context, AWAIT_APPROVAL)
     decision = approval.decision_of(event) if event["responded_at"] else approval.silence()
+    if decision.approved and _state_of(context, RECORD_APPROVAL) != "skipped":
+        raise AirflowFailException(
+            f"{decision.decided_by} approved this release by Airflow's record, so no rejection is recorded: was "
+            f"{AWAIT_APPROVAL} marked as a success by hand?"
+        )
     return approval.silence() if decision.approved else decision
 
 
 def _record_decision(use_case: str, context: Any, version: Version, document: Evidence, decision: Decision) -> Evidence:
     """Sign the decision into the evidence, and say it in the run's note."""
+    _refuse_outdated(use_case, version, document, decision)
     document = evidence.decided(document, decision)
     evidence.store(document)
     outcome = "approved" if decision.approved else "rejected"
@@ -285,6 +302,25 @@ def _record_decision(use_case: str, context: Any, version: Version, document: Ev
     comment = decision.comment or "no comment"
     airflow_api.tell(context, f"Version {version.version} {outcome} by {decision.decided_by}: {comment}")
     return document
+
+
+def _refuse_outdated(use_case: str, version: Version, document: Evidence, decision: Decision) -> None:
+    """Record nothing above a later approval of the same version, as where somebody clears a task of an old run.
+
+    What was approved last is what a rollback puts back, and what scores a table.
+    """
+    try:
+        last = evidence.read_last_approved(use_case, version)
+    except (registry.RegistryError, ImageReferenceError):
+        return
+    if last.decision is None or last.release.key == document.release.key:
+        return
+    if datetime.fromisoformat(last.decision.decided_at) > datetime.fromisoformat(decision.decided_at):
+        raise AirflowFailException(
+            f"{last.decision.decided_by} approved {last.image.reference} as version {version.version} at "
+            f"{last.decision.decided_at}, in run {last.release.run_id}, and the decision of this run is older "
+            f"({decision.decided_at}): nothing is recorded. {another_run(use_case)}"
+        )
 
 
 @task
@@ -372,10 +408,16 @@ def skip_unless_approved(context: Any) -> None:
 
     Checks the state of ``record_approval``, not its XCom: an XCom survives clearing the task.
     """
-    run = context["dag_run"]
-    states = context["ti"].get_task_states(dag_id=run.dag_id, task_ids=[RECORD_APPROVAL], run_ids=[run.run_id])
-    if states.get(run.run_id, {}).get(RECORD_APPROVAL) != "success":
+    if _state_of(context, RECORD_APPROVAL) != "success":
         raise AirflowSkipException("the release ended before production was touched")
+
+
+def _state_of(context: Any, task_id: str) -> str | None:
+    """The state of a task of this run."""
+    run = context["dag_run"]
+    states = context["ti"].get_task_states(dag_id=run.dag_id, task_ids=[task_id], run_ids=[run.run_id])
+    state: str | None = states.get(run.run_id, {}).get(task_id)
+    return state
 
 
 def tell_put_back(context: Any) -> None:
@@ -403,7 +445,8 @@ def promote(use_case: str, candidate: dict[str, Any], image: str) -> Any:
 def _refuse_overtaken(use_case: str, candidate: dict[str, Any]) -> None:
     """Move no alias where another version has come into production since this run looked.
 
-    For use cases without a server, whose champion is what production runs.
+    For use cases without a server, whose champion is what production runs. The same version may have come into
+    production once more, by a rollback, and another one may run beside it.
     """
     champion, found = _in_production(use_case)["version"], candidate["production"]["version"]
     if champion not in ("", found, candidate["version"]):
@@ -411,6 +454,27 @@ def _refuse_overtaken(use_case: str, candidate: dict[str, Any]) -> None:
             f"version {champion} is in production by now, and it was {found or 'none'} when this run looked: no alias "
             f"is moved. {another_run(use_case)}"
         )
+    now = registry.standing(use_case)
+    before = candidate.get("standing", now)  # of a run that had looked before this was kept, nothing is known
+    if champion == found != candidate["version"] and now["released_at"] != before["released_at"]:
+        raise AirflowFailException(
+            f"version {champion} was put into production once more at {now['released_at']}, after this run had looked: "
+            f"no alias is moved. {another_run(use_case)}"
+        )
+    if now["beside"] not in ("", before["beside"], candidate["version"]):
+        raise AirflowFailException(
+            f"version {now['beside']} runs beside the one in production by now, and it was "
+            f"{before['beside'] or 'none'} when this run looked: no alias is moved. {another_run(use_case)}"
+        )
+
+
+def _refuse_unapproved(use_case: str, candidate: dict[str, Any], image: str) -> None:
+    """Move no alias to what nobody has approved: what an earlier task returned is an XCom, which somebody may write."""
+    version = registry.resolve(use_case, candidate["version"])
+    try:
+        evidence.read_approved(use_case, version, ImageReference.parse(str(image)))
+    except (registry.RegistryError, ImageReferenceError) as error:
+        raise AirflowFailException(f"production refuses {image}: {error}. No alias is moved") from error
 
 
 def _promoted(use_case: str, candidate: dict[str, Any], image: str) -> Iterator[Metadata]:
@@ -436,6 +500,7 @@ def bring_in(use_case: str, candidate: dict[str, Any], image: str) -> Any:
     For use cases without a server. Where forecasts of both cannot be compared, it is the champion at once as well.
     """
     _refuse_overtaken(use_case, candidate)
+    _refuse_unapproved(use_case, candidate, image)
     definition = definitions.load(use_case)
     champion = registry.by_alias(use_case, tags.CHAMPION)
     if not definition.kind.runs_beside or champion is None or champion.version == candidate["version"]:
@@ -458,6 +523,7 @@ def bring_in(use_case: str, candidate: dict[str, Any], image: str) -> Any:
 def bring_back(use_case: str, earlier: dict[str, Any]) -> Any:
     """Make an earlier version the champion again, and end the trial of one that runs beside."""
     _refuse_overtaken(use_case, earlier)
+    _refuse_unapproved(use_case, earlier, earlier["image"])
     registry.end_beside(use_case)
     yield from _promoted(use_case, earlier, earlier["image"])
 

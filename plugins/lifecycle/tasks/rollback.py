@@ -76,4 +76,5 @@ def resolve_earlier_release(use_case: str) -> dict[str, Any]:
         "run_id": version.run_id,
         "image": document.image.reference,
         "production": production,
+        "standing": registry.standing(use_case),
     }

@@ -30,12 +30,15 @@ def asked(context: Any, use_case: str) -> Stop:
 def look_up_running(use_case: str) -> dict[str, str]:
     """What production runs (``image``, ``version``), and what its stop switch would say (``said``).
 
-    Both are empty for what no release rolled out: it is stopped all the same.
+    Both are empty for what no release rolled out, and while only the canary of a first release runs: it is stopped all
+    the same.
     """
     try:
         running = targets.current(use_case, "production")
     except targets.UnreleasedError as error:
         log.warning("%s", error)
+        running = {"image": "", "version": ""}
+    if running is None and targets.canary_runs(use_case, "production"):
         running = {"image": "", "version": ""}
     if running is None:
         raise AirflowFailException(
@@ -48,17 +51,22 @@ def look_up_running(use_case: str) -> dict[str, str]:
 @task
 def record_stop(use_case: str, running: dict[str, str]) -> None:
     """Say on the version that runs, in its evidence, and in the run's note who stopped it, when and why."""
-    stop = asked(get_current_context(), use_case)
-    _record(use_case, running, "stopped", f"{stop.since} by {stop.by}: {stop.reason}")
+    _record(use_case, running, "stopped")
 
 
 @task
 def record_resume(use_case: str, running: dict[str, str]) -> None:
-    """Take the mark off the version that runs; its evidence keeps the stop, and who ended it."""
-    _record(use_case, running, "resumed", "")
+    """Take the mark off the version that runs, unless it is stopped again; its evidence keeps who ended the stop."""
+    _record(use_case, running, "resumed")
 
 
-def _record(use_case: str, running: dict[str, str], action: str, mark: str) -> None:
+def _mark(use_case: str) -> str:
+    """What the switch says by now, whichever run set it: a task of an old run may be the one that records."""
+    stop = stop_switch.stopped(use_case, "production")
+    return f"{stop.since} by {stop.by}: {stop.reason}" if stop else ""
+
+
+def _record(use_case: str, running: dict[str, str], action: str) -> None:
     context: Any = get_current_context()
     stop, run = asked(context, use_case), context["dag_run"]
     if not running["version"]:
@@ -73,5 +81,5 @@ def _record(use_case: str, running: dict[str, str], action: str, mark: str) -> N
     }  # fmt: skip
     text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
     registry.client().log_text(version.run_id, text, f"{tags.SWITCH_FOLDER}/{release_key(context)}.json")
-    registry.set_tags(version, {tags.STOPPED: mark})
+    registry.set_tags(version, {tags.STOPPED: _mark(use_case)})
     airflow_api.tell(context, f"Version {version.version} {action} in production by {stop.by}: {stop.reason}")

@@ -13,7 +13,7 @@ import pytest
 from airflow.models.connection import Connection
 
 from lifecycle.builders import BuildError, WrongModelError
-from lifecycle.builders.acr import RUN_ID as RUN_ID_KEY
+from lifecycle.builders.acr import RUN_ID as REMEMBERED
 from lifecycle.builders.acr import AcrBuilder
 from lifecycle.builders.context import KEY_LABEL, Inputs
 from lifecycle.image_reference import ImageReference
@@ -34,6 +34,7 @@ INPUTS = Inputs(
 )
 NAME = f"attrition-scoring:{INPUTS.tag}"
 OURS = {KEY_LABEL: INPUTS.key}
+RUN_ID_KEY = f"{REMEMBERED}:{INPUTS.tag}"
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +214,22 @@ def test_run_of_a_killed_try_is_followed_and_not_doubled(azure, context):
     built = builder(azure).build(INPUTS, context, Memory({RUN_ID_KEY: RUN_ID}))
     assert built.digest == DIGEST
     assert azure.calls["scheduleRun"] == azure.calls["upload"] == 0
+
+
+def test_run_that_was_for_other_inputs_is_not_taken_for_this_one(azure, context):
+    """A task that was cleared after an update followed the run of before, whatever it tried."""
+    earlier = msgspec.structs.replace(INPUTS, code_hash="of before")
+    memory = Memory()
+    builder(azure).build(earlier, context, memory)
+    builder(azure).build(INPUTS, context, memory)
+    assert [request["imageNames"] for request in azure.scheduled] == [
+        [f"attrition-scoring:{inputs.tag}"] for inputs in (earlier, INPUTS)
+    ]
+
+
+def test_run_that_azure_knows_no_more_is_followed_by_a_new_one(azure, context):
+    assert builder(azure).build(INPUTS, context, Memory({RUN_ID_KEY: "forgotten"})).digest == DIGEST
+    assert azure.calls["scheduleRun"] == 1
 
 
 def test_run_of_an_earlier_try_that_failed_is_followed_by_a_new_one(azure, context):

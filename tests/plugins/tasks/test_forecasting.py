@@ -18,6 +18,8 @@ from lifecycle.evidence import signature
 from lifecycle.hooks import airflow_api, registry, targets
 from lifecycle.hooks.registry import RegistryError
 from lifecycle.image_reference import ImageReference
+from lifecycle.operators.forecast_run import ForecastRunOperator
+from lifecycle.operators.job_run import JobRunOperator
 from lifecycle.tasks import forecasting, publish, release, rollback
 from tests.support.airflow import make_settings, run_task
 from training.forecasting.cycle import Compared, Cycle, cycle_file
@@ -327,6 +329,85 @@ def test_version_that_was_compared_with_a_former_champion_takes_over_nothing(mod
     assert alias(tags.CHAMPION) == other.version
 
 
+@pytest.mark.parametrize("taken", [True, False], ids=["cleared days later", "while the run was at work"])
+def test_version_whose_trial_a_rollback_has_ended_takes_over_nothing(model, monkeypatch, taken):
+    """The champion is the one it was compared with, so the alias alone told nothing of the rollback."""
+    pin, first, _ = took_over(model, monkeypatch)
+    if taken:
+        run(forecasting.take_over, context("week-1"), pin)
+    back = context("back", version=int(first.version))
+    run(release.bring_back, back, run(rollback.resolve_earlier_release, back))
+    assert (alias(tags.CHAMPION), alias(tags.BESIDE)) == (first.version, None)
+    with pytest.raises(AirflowFailException, match=rf"version {first.version} was put into production once more"):
+        run(forecasting.take_over, context("week-1"), pin)
+    assert (alias(tags.CHAMPION), alias(tags.BESIDE)) == (first.version, None)
+
+
+def test_version_takes_over_with_no_code_but_the_one_that_was_approved(model, monkeypatch):
+    pin, first, _ = took_over(model, monkeypatch)
+    pin["beside"]["code_hash"] = "of somebody else"
+    with pytest.raises(AirflowFailException, match=r"takes over nothing: .*was never approved"):
+        run(forecasting.take_over, context("week-1"), pin)
+    assert alias(tags.CHAMPION) == first.version
+
+
+def test_version_takes_over_in_a_run_that_was_under_way_before_the_update(model, monkeypatch):
+    pin, _, second = took_over(model, monkeypatch)
+    del pin["champion"]["released_at"]
+    run(forecasting.take_over, context("week-1"), pin)
+    assert alias(tags.CHAMPION) == second.version
+
+
+def ended(monkeypatch, version, run_id):
+    """A release up to its last task: what that is given."""
+    now, candidate, _ = asked(monkeypatch, version, run_id)
+    return now, candidate, run(release.record_approval, now, candidate)
+
+
+def test_cleared_end_of_an_old_release_leaves_the_trial_of_a_later_version(model, monkeypatch):
+    """Its champion is the one that it had found, or itself: the later version ran beside no more."""
+    first, second, third = model.add(), model.add(), model.add()
+    of_first = ended(monkeypatch, first, "run-1")
+    run(release.bring_in, *of_first)
+    of_second = ended(monkeypatch, second, "run-2")
+    run(release.bring_in, *of_second)
+    back = context("back", version=int(first.version))
+    earlier = run(rollback.resolve_earlier_release, back)
+    released(monkeypatch, third, "run-3")
+    cleared = ((release.bring_in, of_first), (release.bring_in, of_second), (release.bring_back, (back, earlier)))
+    for task, given in cleared:
+        with pytest.raises(AirflowFailException, match=rf"version {third.version} runs beside the one in production"):
+            run(task, *given)
+    assert (alias(tags.CHAMPION), alias(tags.BESIDE)) == (first.version, third.version)
+
+
+def test_cleared_end_of_an_old_release_begins_no_trial_that_a_rollback_has_ended(model, monkeypatch):
+    first, second = model.add(), model.add()
+    released(monkeypatch, first)
+    of_second = ended(monkeypatch, second, "run-2")
+    run(release.bring_in, *of_second)
+    back = context("back", version=int(first.version))
+    run(release.bring_back, back, run(rollback.resolve_earlier_release, back))
+    with pytest.raises(AirflowFailException, match=rf"version {first.version} was put into production once more"):
+        run(release.bring_in, *of_second)
+    assert (alias(tags.CHAMPION), alias(tags.BESIDE)) == (first.version, None)
+
+
+@pytest.mark.parametrize("content", [None, "scoring:latest", f"models:/m@sha256:{'ab' * 32}"], ids=str)
+def test_result_that_somebody_wrote_by_hand_moves_no_alias(model, monkeypatch, content):
+    """Who may mark ``record_approval`` as a success and write its XCom brought any version into production."""
+    released(monkeypatch, model.add())
+    version = model.add()
+    now, candidate, _ = asked(monkeypatch, version, "run-2")
+    for task, given in (
+        (release.bring_in, (candidate, content)),
+        (release.bring_back, ({**candidate, "image": content},)),
+    ):
+        with pytest.raises(AirflowFailException, match=r"production refuses .*No alias is moved"):
+            run(task, now, *given)
+    assert (alias(tags.CHAMPION), alias(tags.BESIDE)) == ("1", None)
+
+
 @pytest.mark.parametrize("task", [release.bring_in, release.bring_back], ids=["release", "rollback"])
 def test_cleared_end_of_an_old_run_moves_no_alias(model, monkeypatch, task):
     first, second = model.add(), model.add()
@@ -337,6 +418,28 @@ def test_cleared_end_of_an_old_run_moves_no_alias(model, monkeypatch, task):
     with pytest.raises(AirflowFailException, match=f"version {second.version} is in production by now.*was none when"):
         run(task, now, old, *([content] if task is release.bring_in else []))
     assert alias(tags.CHAMPION) == second.version
+
+
+@pytest.mark.parametrize("change", ["version", "bundle_digest", "code_hash", "path", "nothing"])
+def test_what_somebody_wrote_in_place_of_the_pinned_version_writes_no_forecasts(model, monkeypatch, change):
+    """Who may write an XCom and clear ``score`` brought any version, and any code, into the table."""
+    released(monkeypatch, model.add())
+    other = model.add()
+    root = settings.load().training.code_root
+    order = forecasting.order_of.function(pinned(), "champion")
+    code = {"path": f"{root}/c0de", "code_hash": "c0de"}
+    order |= {"version": {"version": other.version}, "bundle_digest": {"bundle_digest": "sha256:00"}}.get(change, {})
+    code |= {"code_hash": {"path": f"{root}/ee", "code_hash": "ee"}, "path": {"path": "/evil/c0de"}}.get(change, {})
+    begun = []
+    monkeypatch.setattr(JobRunOperator, "execute", lambda self, context: begun.append(self.config(context)))
+    operator = ForecastRunOperator(task_id="score", use_case=USE_CASE, code=code, pinned={**order, "tables": "/evil"})
+    if change == "nothing":
+        operator.execute(context())
+        assert [config["tables"] for config in begun] == [str(model.tables)], "no pin says where the tables lie"
+    else:
+        with pytest.raises(AirflowFailException, match="nothing is written by version"):
+            operator.execute(context())
+        assert begun == []
 
 
 def test_forecasts_of_another_run_are_not_announced(model, monkeypatch):

@@ -20,6 +20,8 @@ from lifecycle.evidence import gate_body, signature
 from lifecycle.hooks import airflow_api, registry
 from lifecycle.hooks import connections as transport
 from lifecycle.image_reference import ImageReference
+from lifecycle.operators.batch_run import BatchRunOperator
+from lifecycle.operators.job_run import JobRunOperator
 from lifecycle.operators.steps import Work, refuse_unapproved
 from lifecycle.settings import Signing
 from lifecycle.signing import check, places
@@ -524,12 +526,60 @@ def test_release_whose_gate_never_asked_is_not_approved(model, monkeypatch):
 
 @pytest.mark.parametrize("option", [None, "Approve"], ids=["silence", "an approval after the time was over"])
 def test_rejection_without_an_answer_in_time_is_nobodys(model, answered, option):
-    version = model.add()
-    answered(run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY), option)
-    run(release.record_rejection, context(), candidate(version))
+    version, now = model.add(), context()
+    answered(run(release.gather_evidence, now, candidate(version), BUILT, REPORT, KEY), option)
+    now["ti"].get_task_states = lambda dag_id, task_ids, run_ids: {run_ids[0]: {task_ids[0]: "skipped"}}
+    run(release.record_rejection, now, candidate(version))
     kept = evidence.read(version.run_id, release.release_key(context())).decision
     assert (kept.approved, kept.decided_by) == (False, "nobody")
     assert not is_approved(version, AA)
+
+
+@pytest.mark.parametrize("state", ["success", "running", "failed", None])
+def test_gate_that_was_marked_as_a_success_by_hand_takes_no_approval_back(model, answered, state):
+    """It skips no branch: both tasks run, and the approval counted or not by which of them came last."""
+    version, now = model.add(), context()
+    answered(run(release.gather_evidence, now, candidate(version), BUILT, REPORT, KEY))
+    run(release.record_approval, now, candidate(version))
+    now["ti"].get_task_states = lambda dag_id, task_ids, run_ids: {run_ids[0]: {task_ids[0]: state}}
+    with pytest.raises(AirflowFailException, match="rita approved this release by Airflow's record, so no rejection"):
+        run(release.record_rejection, now, candidate(version))
+    assert is_approved(version, AA)
+
+
+def test_evidence_of_a_release_that_was_decided_stays_with_its_decision(model, decide):
+    """A cleared ``gather_evidence`` put the undecided document back, and production's approval counted no more."""
+    version = model.add()
+    decide(version)
+    again = run(release.gather_evidence, context(), candidate(version), BUILT, REPORT, KEY)
+    kept = is_approved(version, AA)
+    assert kept.decision.decided_by == "rita"
+    assert again["digest"] == evidence.digest(evidence.undecided(kept))
+    for built, report in CHANGES.values():
+        with pytest.raises(AirflowFailException, match=r"rita has decided on this release.*Trigger a new run of attri"):
+            run(release.gather_evidence, context(), candidate(version), built, report, KEY)
+    assert is_approved(version, AA)
+
+
+@pytest.mark.parametrize("approved", [True, False], ids=["approval", "rejection"])
+def test_decision_of_an_old_run_that_is_cleared_does_not_stand_above_a_later_approval(
+    model, answered, decide, approved
+):
+    """The image that a rollback puts back, and the code that scores a table, was that of the old run again."""
+    version, old = model.add(), context("old")
+    shown = run(release.gather_evidence, old, candidate(version), BUILT, REPORT, KEY)
+    then = datetime.now(UTC).isoformat()
+    answered(shown, "Approve" if approved else "Reject", at=then)
+    recorded = release.record_approval if approved else release.record_rejection
+    run(recorded, old, candidate(version))
+    decide(version, "new", built={**BUILT, "image": image("cc")})
+    before = registry.resolve(USE_CASE, version.version).tags
+    answered(shown, "Approve" if approved else "Reject", at=then)
+    with pytest.raises(AirflowFailException, match=rf"rita approved {image('cc')} as version .* in run new.*is older"):
+        run(recorded, old, candidate(version))
+    assert registry.resolve(USE_CASE, version.version).tags == before
+    earlier = run(rollback.resolve_earlier_release, context(version=int(version.version)))
+    assert earlier["image"] == image("cc")
 
 
 def tagged(model, version, document):
@@ -837,8 +887,15 @@ def test_batch_scores_with_no_version_that_was_not_approved(model, decide, monke
     for asked in (now, context(**now["params"], version=int(version.version))):
         with pytest.raises(registry.RegistryError, match="was never approved for production"):
             scoring.what_to_score(USE_CASE, asked)
+    begun, pin = [], {"version": version.version}
+    monkeypatch.setattr(JobRunOperator, "execute", lambda self, context: begun.append(self.pinned))
+    score = BatchRunOperator(task_id="score", use_case=USE_CASE, code={}, pinned=pin)
+    with pytest.raises(AirflowFailException, match=r"nothing is written by version 1: .*was never approved"):
+        score.execute(now)  # an XCom that somebody wrote
     decide(version)
     assert scoring.what_to_score(USE_CASE, now)["version"] == version.version
+    score.execute(now)
+    assert begun == [pin]
 
 
 def test_cleared_promotion_of_an_old_release_moves_no_alias(model, monkeypatch):

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.models.connection import Connection
+from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.sdk.exceptions import AirflowFailException
+from kubernetes.client.exceptions import ApiException
 
 from lifecycle.hooks import registry, targets
-from lifecycle.hooks.slot import Running, Slot, Status
+from lifecycle.hooks.slot import STATUS_FILE, Running, Slot, Status
 from lifecycle.hooks.stop_switch import Stop, encode, stopped
 from lifecycle.image_reference import ImageReference
 from lifecycle.operators import local_steps
@@ -19,6 +21,9 @@ from lifecycle.tasks import release, rollback, switch
 from tests.support.airflow import USE_CASE, run_task
 from tests.support.http_double import serving
 from tests.support.image_names import digest
+from tests.support.scoring_steps import context as step_context
+from tests.support.scoring_steps import make
+from training.inference_log import layout
 from training.registry import tags
 
 RUNNING = {"image": f"/images/v7@{digest('7')}", "version": "7"}
@@ -68,6 +73,56 @@ def test_switch_says_reason_person_and_time(slot, monkeypatch):
     )
 
 
+def test_canary_of_a_first_release_is_stopped_although_nothing_is_deployed_yet(slot):
+    """It answers every request, and ``stop`` said that there was nothing to stop."""
+    slot.home.mkdir(parents=True)
+    layout.write_json(slot.home / STATUS_FILE, {"canary": RUNNING})
+    assert run_task(switch.look_up_running, context(), USE_CASE) == {"image": "", "version": "", "said": encode(STOP)}
+
+
+@pytest.mark.parametrize(("status", "runs"), [(None, True), (404, False)], ids=str)
+def test_cluster_says_whether_a_canary_runs(connections, monkeypatch, status, runs):
+    connections["scoring_production"] = Connection(conn_id="scoring_production", conn_type="kubernetes")
+    asked = []
+
+    def read(name, namespace):
+        asked.append(name)
+        if status:
+            raise ApiException(status=status)
+
+    client = SimpleNamespace(read_namespaced_deployment=lambda *given: read(*given) or "a deployment")
+    monkeypatch.setattr(KubernetesHook, "apps_v1_client", client)
+    assert targets.canary_runs(USE_CASE, "production") is runs
+    assert asked == ["scoring-canary"]
+
+
+@pytest.mark.parametrize(
+    ("content", "stays"),
+    [
+        (encode(Stop("another fault", "eve", "2026-11-26T10:00:01+00:00")), True),
+        (encode(Stop("another fault", "eve", "2026-11-26T12:00:01+02:00")), True),
+        (encode(Stop("the same second", "eve", "2026-11-26T10:00:00Z")), False),
+        (encode(Stop("wrong data", "eve", "2026-11-26T09:00:00Z")), False),
+        ("by hand\n", False),
+        (encode(Stop("without an offset", "eve", "2026-11-26T11:00:00")), False),
+    ],
+    ids=["later", "later elsewhere", "same second", "earlier", "by hand", "unknown"],
+)
+def test_resume_that_was_asked_for_before_the_stop_takes_nothing_back(slot, content, stays):
+    """A task of an old run that somebody clears let scoring go on against whoever had stopped it since."""
+    slot.set_stop(content)
+    said = encode(Stop("mended", "bob", STOP.since))
+    operator = make("resume", "production", image="", version="", said=said)
+    if stays:
+        with pytest.raises(
+            AirflowFailException, match=r"by eve .another fault., after bob had asked.*attrition_resume"
+        ):
+            operator.execute(step_context(operator))
+    else:
+        operator.execute(step_context(operator))
+    assert slot.stop_text() == (content if stays else None)
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -96,7 +151,9 @@ def test_release_and_rollback_refuse_to_start_and_say_who_stopped_when_and_why(s
 
 
 def test_stop_and_resume_are_recorded_in_evidence_on_the_version_and_in_the_note(slot, recorded):
+    slot.set_stop(encode(STOP))
     run_task(switch.record_stop, context(), USE_CASE, RUNNING)
+    slot.set_stop(None)
     run_task(switch.record_resume, context("attrition_resume", "mended", "bob"), USE_CASE, RUNNING)
     stopped_then, resumed_then = recorded.artifacts.values()
     assert len(recorded.artifacts) == 2
@@ -106,6 +163,13 @@ def test_stop_and_resume_are_recorded_in_evidence_on_the_version_and_in_the_note
     assert stopped_then["image"] == RUNNING["image"]
     assert recorded.tags == [{tags.STOPPED: "2026-11-26T10:00:00+00:00 by ann: wrong data"}, {tags.STOPPED: ""}]
     assert recorded.notes[0] == "Version 7 stopped in production by ann: wrong data"
+
+
+def test_version_stays_marked_where_it_was_stopped_again_since(slot, recorded):
+    """A cleared ``record_resume`` of an old run took the mark off."""
+    slot.set_stop(encode(Stop("another fault", "eve", "2026-11-26T12:00:00+00:00")))
+    run_task(switch.record_resume, context("attrition_resume", "mended", "bob"), USE_CASE, RUNNING)
+    assert recorded.tags == [{tags.STOPPED: "2026-11-26T12:00:00+00:00 by eve: another fault"}]
 
 
 def test_what_no_release_rolled_out_is_stopped_all_the_same(slot, recorded, monkeypatch):

@@ -1,5 +1,6 @@
 """Look-ups before something is made are complete, however small the registry's pages are."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ from mlflow.protos.databricks_pb2 import (
 from mlflow.store.entities import PagedList
 
 from training.registry import tags
+from training.registry.register import register
 from training.registry.versions import (
     RegistryError,
     fetch_bundle,
@@ -44,6 +46,27 @@ class Registry:
         start = int(page_token or 0)
         more = str(start + 2) if start + 2 < len(self.versions) else None
         return PagedList(self.versions[start : start + 2], more)
+
+
+@pytest.mark.parametrize(
+    ("challenger", "becomes"), [(None, "9"), ("8", "9"), ("9", "9"), ("10", "10")], ids=["none", "8", "9", "10"]
+)
+def test_try_that_died_before_the_alias_leaves_a_newer_challenger(challenger, becomes):
+    """Cleared days later, its next try offered the older version for release."""
+    client, moved = Registry(12), [challenger]
+
+    def by_alias(model, alias):
+        if challenger is None:
+            raise MlflowException("no alias", error_code=RESOURCE_DOES_NOT_EXIST)
+        return client.version(int(challenger))
+
+    client.get_model_version_by_alias = by_alias
+    client.set_registered_model_alias = lambda model, alias, version: moved.append(version)
+    client.set_tag = lambda *_: None
+    tracker = SimpleNamespace(client=client, model_name="m", run_key="key9")
+    run = SimpleNamespace(info=SimpleNamespace(run_id="run9"), data=SimpleNamespace(tags={}))
+    assert register(tracker, run, Path("bundle"), {}, dict).version == "9"
+    assert moved[-1] == becomes
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7])

@@ -57,7 +57,9 @@ def forecast(use_case: UseCase) -> None:
             "input": table("History", found.data),
             "plan": planned(found.plan),
             "date": day("Date of the scores. Scores that the table has of that date are replaced."),
-            "take_over": flag("Take over", "The version that runs beside the champion takes over, whatever their comparison says."),
+            "take_over": flag(
+                "Take over", "The version that runs beside the champion takes over, whatever their comparison says."
+            ),
         },
     ):
         pinned: Any = pin_versions(name)

@@ -10,6 +10,7 @@ from embedded import stack as stacks
 from embedded.addresses import Addresses
 from embedded.airflow_client import Airflow
 from embedded.environment import TARGETS, Stack
+from embedded.lines import with_address
 from embedded.parts import Part, parts
 from lifecycle.evidence import links
 from lifecycle.hooks.slot import Unit, read_status
@@ -21,8 +22,6 @@ _BEAT_SECONDS = 60.0
 """Age from which a heartbeat counts for nothing."""
 _ASK_SECONDS = 10.0
 """For an answer of Airflow: whoever asks for the status does not wait for minutes."""
-_WIDTH = 80
-"""Columns of a terminal: an address that does not fit stands alone on the next line."""
 
 
 def tell(stack: Stack, say: Say = print) -> int:
@@ -60,7 +59,7 @@ def _part(part: Part, say: Say) -> Iterator[str]:
     """Say of each thing that a part does whether it answers; yields those that do not."""
     for check in part.checks:
         answers = check.ready(time.time() - _BEAT_SECONDS)
-        say(_with_address(f"{check.name:<22} {'answers' if answers else 'DOES NOT ANSWER'}", check.address))
+        say(with_address(f"{check.name:<22} {'answers' if answers else 'DOES NOT ANSWER'} ", check.address))
         if not answers:
             yield check.name
 
@@ -78,12 +77,7 @@ def _server(stack: Stack, use_case: str, target: Target, url: str) -> str:
             what = f"answers with version {version}, sha256:{unit.image.rpartition(':')[2][:12]}"
         else:
             what = "DOES NOT ANSWER" if unit else "runs nothing"
-    return _with_address(f"{use_case + ', ' + target:<22} {what}", url)
-
-
-def _with_address(text: str, address: str) -> str:
-    line = f"{text}  {address}".rstrip()
-    return line if len(line) <= _WIDTH else f"{text}\n{address}"
+    return with_address(f"{use_case + ', ' + target:<22} {what} ", url)
 
 
 def _in_airflow(stack: Stack) -> Iterator[str]:
@@ -98,4 +92,4 @@ def _in_airflow(stack: Stack) -> Iterator[str]:
     if paused:
         yield "paused in Airflow: these start nothing by themselves until you switch them on:"
     for dag in paused:
-        yield f"  {dag['dag_id']} ({dag['timetable_summary']})"
+        yield f"  {dag['dag_id']} ({dag['timetable_description'].lower()})"

@@ -78,8 +78,11 @@ def test_make_help_lists_every_target():
     # These tests are themselves run by make, and a make below another one says where it is.
     command = ["make", "--no-print-directory", "help"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
-    shown = {line.removeprefix("  \x1b[1m").split()[0].removesuffix("\x1b[0m") for line in listed.splitlines()}
+    lines = listed.splitlines()
+    bold = [line.removeprefix("  \x1b[1m").split()[0] for line in lines if line.startswith("  \x1b[1m")]
+    shown = {word.removesuffix("\x1b[0m") for word in bold}
     assert shown == set(phony)
+    assert max(len(line.replace("\x1b[1m", "").replace("\x1b[0m", "")) for line in lines) <= 80
     assert {"demo", "test", "lint", "serve", "down", "lock", "bench-serving", "bench-training"} <= shown
 
 

@@ -54,7 +54,7 @@ for record in answer.json()["records"]:
 
 </details>"""
 
-_TYPED = """<details><summary>A typed Python client, made from this document by the package openapi-python-client</summary>
+_TYPED = """<details><summary>A typed Python client, which openapi-python-client makes from this document</summary>
 
 ```sh
 openapi-python-client generate --url "$URL/openapi.json" --meta none --output-path scoring_client

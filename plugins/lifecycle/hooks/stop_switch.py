@@ -4,6 +4,8 @@ On Kubernetes it is a ConfigMap that every scoring pod mounts, on the scoring ho
 Its content is JSON of the shape ``Stop``; a person in a hurry may write the reason alone.
 """
 
+from datetime import UTC, datetime
+
 import msgspec
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowFailException
@@ -25,6 +27,14 @@ class Stop(msgspec.Struct, frozen=True):
     by: str = "somebody"
     since: str = "an unknown time"
     """RFC 3339, UTC."""
+
+    def __str__(self) -> str:
+        """When, who and why, as people read it."""
+        try:
+            when = f"{datetime.fromisoformat(self.since).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        except ValueError:  # whoever wrote the switch by hand may have left it out
+            when = self.since
+        return f"{when} by {self.by}: {self.reason}"
 
 
 def encode(stop: Stop) -> str:
@@ -48,7 +58,7 @@ def refuse_while_stopped(use_case: str) -> None:
     """Raises ``AirflowFailException`` that says who stopped production, when and why."""
     if stop := stopped(use_case, "production"):
         raise AirflowFailException(
-            f"production is stopped since {stop.since} by {stop.by}: {stop.reason}. "
+            f"production is stopped since {stop}. "
             f"Nothing is released or rolled back meanwhile: run {definitions.load(use_case).resume_dag} first"
         )
 

@@ -7,7 +7,7 @@ import msgspec
 from airflow.sdk import get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
-from lifecycle import four_eyes
+from lifecycle import four_eyes, task_links
 from lifecycle.hooks import airflow_api, registry, stop_switch, targets
 from lifecycle.hooks.stop_switch import Stop
 from lifecycle.tasks.release import release_key
@@ -48,8 +48,7 @@ def look_up_running(use_case: str) -> dict[str, str]:
 @task
 def record_stop(use_case: str, running: dict[str, str]) -> None:
     """Say on the version that runs, in its evidence, and in the run's note who stopped it, when and why."""
-    stop = asked(get_current_context(), use_case)
-    _record(use_case, running, "stopped", f"{stop.since} by {stop.by}: {stop.reason}")
+    _record(use_case, running, "stopped", str(asked(get_current_context(), use_case)))
 
 
 @task
@@ -74,4 +73,5 @@ def _record(use_case: str, running: dict[str, str], action: str, mark: str) -> N
     text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
     registry.client().log_text(version.run_id, text, f"{tags.SWITCH_FOLDER}/{release_key(context)}.json")
     registry.set_tags(version, {tags.STOPPED: mark})
+    task_links.show(context["ti"], task_links.of_version(use_case, version, registry.experiment_of(version.run_id)))
     airflow_api.tell(context, f"Version {version.version} {action} in production by {stop.by}: {stop.reason}")

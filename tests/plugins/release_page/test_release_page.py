@@ -49,6 +49,12 @@ RUNS = AirflowView(
         run("manual__5", "failed", note="build_image failed: no registry"),
         run("manual__7", "queued", dag_id="attrition_rollback"),
         run(
+            "manual__8",
+            dag_id="attrition_stop",
+            conf={"reason": "wrong data"},
+            note="Version 1 stopped in production by rita: wrong data",
+        ),
+        run(
             "manual__6",
             dag_id="attrition_rollback",
             triggering_user_name="rita",
@@ -178,6 +184,8 @@ def test_page_shows_places_candidate_history_and_drift(page, with_past):
         "rolled back",
         "rollback waits to start",
         "error rate doubled. Version 1 is in production",
+        "stopped",
+        "– – Version 1 stopped in production by rita: wrong data Run",
         "drifted: 7 of 34 fields drifted",
     ):
         assert part in shown, part

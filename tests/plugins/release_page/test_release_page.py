@@ -185,11 +185,12 @@ def test_page_shows_places_candidate_history_and_drift(page, with_past):
         "rollback waits to start",
         "error rate doubled. Version 1 is in production",
         "stopped",
-        "– – Version 1 stopped in production by rita: wrong data Run",
+        "Version 1 stopped in production by rita: wrong data Run",
         "drifted: 7 of 34 fields drifted",
     ):
         assert part in shown, part
     assert answer.text.count("<rect") == 30
+    assert "wrong data. Version 1" not in shown, "the note of a stop has its reason"
     assert "release it" not in shown, "its release waits for an answer"
     assert re.search(r"(\d{4}-\d\d-\d\d):? \1", answer.text) is None, "a night's date once"
     assert "http://airflow/dags/attrition_release/runs/manual__4/tasks/await_approval/required_actions" in answer.text

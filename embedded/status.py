@@ -92,4 +92,4 @@ def _in_airflow(stack: Stack) -> Iterator[str]:
     if paused:
         yield "paused in Airflow: these start nothing by themselves until you switch them on:"
     for dag in paused:
-        yield f"  {dag['dag_id']} ({dag['timetable_description'].lower()})"
+        yield f"  {dag['dag_id']}: {dag['timetable_description']}"

@@ -59,7 +59,7 @@ def test_stack_that_answers_names_each_part_and_the_gate_that_waits(stack, monke
     assert any(line.startswith("a release waits for your answer:\nhttp") for line in lines)
     assert any("nothing is deployed yet" in line for line in lines)
     assert lines[-3].startswith("paused in Airflow: these start nothing by themselves until")
-    assert lines[-2] == "  attrition_retrain_nightly (at 02:30)", "and a DAG that nothing starts is not paused"
+    assert lines[-2] == "  attrition_retrain_nightly: At 02:30", "and a DAG that nothing starts is not paused"
 
 
 def test_lines_fit_a_terminal_and_what_does_not_is_an_address_alone(stack, monkeypatch):

@@ -10,7 +10,7 @@ from embedded import stack as stacks
 from embedded.addresses import Addresses
 from embedded.airflow_client import Airflow
 from embedded.environment import TARGETS, Stack
-from embedded.lines import with_address
+from embedded.lines import filled, with_address
 from embedded.parts import Part, parts
 from lifecycle.evidence import links
 from lifecycle.hooks.slot import Unit, read_status
@@ -35,7 +35,7 @@ def tell(stack: Stack, say: Say = print) -> int:
     if not addresses.assigned():
         say("nothing is deployed yet: `make demo` takes a model to production")
     if silent:
-        say(f"no answer from {', '.join(silent)}:\n`make logs PART=NAME` shows the last lines of each")
+        say(filled(f"no answer from {', '.join(silent)}:\n`make logs PART=NAME` shows the last lines of each"))
     else:
         for line in _in_airflow(stack):
             say(line)

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import requests
 from rich.console import Console
-from rich.markup import escape
 
 from embedded import stack as stacks
 from embedded.addresses import Addresses
@@ -104,7 +103,8 @@ class Demo:
             self._console.print("\nno longer watching; run `make demo` again to go on, `make down` to stop all")
             code = 130
         except _TOLD as error:
-            self._console.print(f"[bold red]The demo failed.[/] {escape(str(error))}", soft_wrap=True)
+            self._console.print("[bold red]The demo failed:[/]")
+            self._say(str(error))
             code = 1
         if not self._keep:
             stacks.down(self._stack, self._console.print)

@@ -29,7 +29,12 @@ beside = $(call apart,$(1),$(2)) && $(RUN) -c '$(SITE)' >"$$($(1)/bin/python -c 
 	signing-key rotate-signing-keys sign serve bench-serving bench-curation bench-training bench-batch bench-demand bench-large-table clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ \
+	  count = split($$2, words, " "); width = 22; printf "  \033[1m%-20s\033[0m", $$1; \
+	  for (i = 1; i <= count; i++) { \
+	    if (width + 1 + length(words[i]) > 80) { printf "\n%22s", ""; width = 22 } \
+	    printf " %s", words[i]; width += 1 + length(words[i]) } \
+	  print "" }' $(MAKEFILE_LIST)
 
 ## ---- set-up ----
 

@@ -58,8 +58,10 @@ def forecast(use_case: UseCase) -> None:
         params={
             "input": table("History", found.data),
             "plan": planned(found.plan),
-            "date": day("Partition that is replaced."),
-            "take_over": flag("Take over", "The version that runs beside takes over whatever the comparison says."),
+            "date": day("Date of the scores. Scores that the table has of that date are replaced."),
+            "take_over": flag(
+                "Take over", "The version that runs beside the champion takes over, whatever their comparison says."
+            ),
         },
     ):
         pinned: Any = pin_versions(name)

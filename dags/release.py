@@ -93,7 +93,9 @@ def release(use_case: UseCase) -> None:
         **shown(__doc__, use_case),
         params={
             "version": version("the challenger"),
-            "note": optional("string", "Note", "For the approver.", otherwise="no note", maxLength=500),
+            "note": optional(
+                "string", "Note", "The approver reads it at the gate.", otherwise="no note", maxLength=500
+            ),
         },
     ):
         steps(use_case)

@@ -42,7 +42,7 @@ def resume(use_case: UseCase) -> None:
         tags=[use_case.name, RELEASE],
         default_args=default_args(use_case),
         **shown(__doc__, use_case),
-        params={"reason": required_text("Reason", "Why scoring goes on.")},
+        params={"reason": required_text("Reason", "Why scoring may go on; kept with the run.")},
     ):
         running: Any = look_up_running(use_case.name)
         what: dict[str, Any] = {"image": "", "version": running["version"], "said": running["said"]}

@@ -67,7 +67,7 @@ def retrain_nightly(use_case: UseCase) -> None:
                 "string", "First day to close", "", otherwise="the day after the last closed one", format="date"
             ),
             "night_to": optional("string", "Last day to close", "", otherwise="yesterday (UTC)", format="date"),
-            "retrain": flag("Retrain in any case", "Start a training run whatever the verdict."),
+            "retrain": flag("Retrain in any case", "Starts a training run, whatever the verdict is."),
         },
     ):
         landed: Any = land_logs(use_case.name)

@@ -50,8 +50,8 @@ def retrain_weekly(use_case: UseCase) -> None:
         params={
             "input": table("History", found.data),
             "plan": planned(found.plan),
-            "date": day("Date that is judged."),
-            "retrain": flag("Train in any case", "Start a training run whatever the verdict."),
+            "date": day("Weeks that have ended by this date are judged."),
+            "retrain": flag("Train in any case", "Starts a training run, whatever the verdict is."),
         },
     ):
         order: Any = order_of_judging(name)

@@ -58,7 +58,7 @@ def rollback(use_case: UseCase) -> None:
         **shown(__doc__, use_case),
         params={
             "version": version("the version that was in production before (previous_champion)"),
-            "reason": required_text("Reason", "Why production goes back."),
+            "reason": required_text("Reason", "Why an earlier version has to come back; kept with the run."),
         },
     ):
         earlier: Any = resolve_earlier_release(use_case.name)

@@ -55,7 +55,7 @@ def rollback_table(use_case: UseCase) -> None:
         **shown(__doc__, use_case),
         params={
             "version": version("the version that was in production before (previous_champion)"),
-            "reason": required_text("Reason", "Why production goes back."),
+            "reason": required_text("Reason", "Why an earlier version has to come back; kept with the run."),
         },
     ):
         earlier: Any = resolve_earlier_release(name)

@@ -55,10 +55,11 @@ def score(use_case: UseCase) -> None:
         **shown(__doc__, use_case),
         params={
             "input": table("Table", settings.load().of(use_case.name).batch),
-            "date": day("Partition that is replaced."),
+            "date": day("Date of the scores. Scores that the table has of that date are replaced."),
             "version": version("the champion"),
             "explain": flag(
-                "Reasons", "Columns base, reasons and other: why each row has its probability. Takes longer."
+                "Reasons",
+                "Adds the columns base, reasons and other, which say why a row has its probability. Takes longer.",
             ),
         },
     ):

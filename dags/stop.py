@@ -50,7 +50,7 @@ def stop(use_case: UseCase) -> None:
         tags=[use_case.name, RELEASE],
         default_args=default_args(use_case),
         **shown(__doc__, use_case),
-        params={"reason": required_text("Reason", "Why nothing is scored; callers are told.")},
+        params={"reason": required_text("Reason", "Why scoring has to stop. Callers read this in the answer.")},
     ):
         running: Any = look_up_running(use_case.name)
         what: dict[str, Any] = {"image": "", "version": running["version"], "said": running["said"]}

@@ -61,7 +61,10 @@ def train(use_case: UseCase) -> None:
                 minimum=0,
                 maximum=2**31 - 1,
             ),
-            "force": flag("Register in any case", "Also when the verdict is 'failed'."),
+            "force": flag(
+                "Register in any case",
+                "Registers the model even if it misses a threshold; a tag on the version says so.",
+            ),
         },
     ):
         code = publish_code(use_case.name)

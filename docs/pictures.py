@@ -1,14 +1,15 @@
 """Take the pictures of gate, graph and *Releases* again: ``make pictures``, while `make demo` has a stack up.
 
-Triggers a release of the champion's version, whose gate is one of the pictures, and rejects it afterwards. Needs the
-environment of ``requirements-browser.txt`` and a Chromium.
+Shows a release that waits at its gate, and leaves it there: train with another seed first, and the gate has a
+challenger beside the champion. Where none waits, a release of the champion's version is triggered, and rejected
+afterwards. Needs the environment of ``requirements-browser.txt`` and a Chromium.
 """
 
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,6 +32,8 @@ _HIDE = """([place, other]) => {
   while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replaceAll(place, other);
 }"""
 """Where this clone lies says nothing to readers."""
+_WITHOUT_MAP = ".react-flow__minimap { display: none }"
+"""The small map of the graph would lie on its last stage."""
 _GATE_SECONDS = 240.0
 """For build, staging and verification on a busy machine."""
 _DRAWN_MS = 3_000.0
@@ -88,6 +91,12 @@ def waiting_gate(airflow: Airflow, stack: Stack, use_case: UseCase) -> Iterator[
         _await(airflow, use_case, run_id, lambda run, gate: run == "success", "end")
 
 
+def gate_to_show(airflow: Airflow, stack: Stack, use_case: UseCase) -> AbstractContextManager[str]:
+    """The run of a release that waits for its answer: somebody's, which is left as it is, or one for the pictures."""
+    asked = [one["dag_run_id"] for one in airflow.questions(use_case.release_dag) if one["task_id"] == GATE]
+    return nullcontext(asked[0]) if asked else waiting_gate(airflow, stack, use_case)
+
+
 def _await(airflow: Airflow, use_case: UseCase, run_id: str, reached: Callable[[str, str], bool], what: str) -> None:
     """Wait until the states of a run and of its gate are such; ends the process where that takes too long."""
     deadline = time.monotonic() + _GATE_SECONDS
@@ -112,6 +121,7 @@ def graph(page: Page, airflow: Airflow, use_case: UseCase, run_id: str) -> Locat
     page.evaluate("localStorage.setItem('default_dag_view', JSON.stringify('graph'))")
     page.goto(airflow.link(use_case.release_dag, run_id))
     page.get_by_role("button", name="Fit View").click()
+    page.add_style_tag(content=_WITHOUT_MAP)
     return page.locator(".react-flow")
 
 
@@ -122,7 +132,7 @@ def main() -> None:
     with browser() as chromium:
         page = chromium.new_page(viewport=SIZE)
         sign_in(page, stack)
-        with waiting_gate(airflow, stack, use_case) as run_id:
+        with gate_to_show(airflow, stack, use_case) as run_id:
             gate_page(page, airflow, use_case, run_id)
             page.evaluate(_HIDE, [str(ROOT), "~/lifecycle"])
             page.screenshot(path=IMAGES / "gate.png")
@@ -130,7 +140,7 @@ def main() -> None:
             page.wait_for_timeout(_DRAWN_MS)
             drawn.screenshot(path=IMAGES / "release-graph.png")
             page.set_viewport_size(SIZE)
-            page.goto(f"{stack.airflow_url}/lifecycle/releases")
+            page.goto(f"{stack.airflow_url}/lifecycle/releases?use_case={use_case.name}")
             page.get_by_role("table").first.wait_for()
             page.evaluate(_HIDE, [str(ROOT), "~/lifecycle"])
             page.screenshot(path=IMAGES / "model-releases.png", full_page=True)

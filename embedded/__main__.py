@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from embedded import stack as stacks
 from embedded import status
 from embedded.environment import TARGETS, ConfigurationError, Stack, loopback_without_proxy
+from embedded.lines import filled
 from embedded.preflight import PreflightError
 from lifecycle import approval_keys
 from training.use_case import Target, UseCase, UseCaseError, load, load_all
@@ -66,7 +67,7 @@ def _logs(stack: Stack, part: str) -> int:
     """Print the last lines of a part's log, or the names of those that there are."""
     found = {file.stem: file for file in sorted(stack.logs.glob("*.log"))}
     if part not in found:
-        print(f"PART is one of {', '.join(found) or '(the stack has not been started yet)'}", file=sys.stderr)
+        print(filled(f"PART is one of {', '.join(found) or '(the stack has not been started yet)'}"), file=sys.stderr)
         return 2
     lines = found[part].read_text(errors="replace").splitlines()
     print("\n".join([*lines[-_LOG_LINES:], f"(all of it: {found[part]})"]))

@@ -9,7 +9,8 @@ import requests
 
 from embedded.environment import HEARTBEAT_FILE, Stack
 
-_TIMEOUT = 2.0
+_TIMEOUT = 5.0
+"""Seconds for an answer: Airflow on a busy machine has needed more than two, and was said not to answer."""
 
 
 @dataclass(frozen=True)

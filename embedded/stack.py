@@ -133,7 +133,7 @@ class Supervisor:
         self._await_ready(began)
         if not self._stop.given:
             self._write_state("up")
-            self._say(f"the stack is up after {time.monotonic() - began:.1f} s")
+            self._say(f"the stack is up after {time.monotonic() - began:.0f} s")
 
     def _launch(self, part: Part) -> None:
         log = log_file(self._stack, part.name)
@@ -152,7 +152,8 @@ class Supervisor:
                 seconds = time.monotonic() - began
                 if check.ready(running.started):
                     waiting.remove((running, check))
-                    self._say(f"{check.name:<22} answers after {seconds:4.1f} s  {check.address}".rstrip())
+                    # Short enough for 80 columns with the time before it, in the log.
+                    self._say(f"{check.name:<21} up after {seconds:2.0f} s  {check.address}".rstrip())
                 elif seconds > running.part.deadline:
                     tail = self._log_tail(running)
                     raise StackError(f"{check.name} does not answer after {seconds:.0f} s:\n{tail}")

@@ -10,6 +10,7 @@ from embedded import stack as stacks
 from embedded.addresses import Addresses
 from embedded.airflow_client import Airflow
 from embedded.environment import TARGETS, Stack
+from embedded.lines import WIDTH, filled, with_address
 from embedded.parts import Part, parts
 from lifecycle.evidence import links
 from lifecycle.hooks.slot import Unit, read_status
@@ -21,8 +22,6 @@ _BEAT_SECONDS = 60.0
 """Age from which a heartbeat counts for nothing."""
 _ASK_SECONDS = 10.0
 """For an answer of Airflow: whoever asks for the status does not wait for minutes."""
-_WIDTH = 80
-"""Columns of a terminal. Each part has one line, which fits: what does not is left out, and the address never."""
 
 
 def tell(stack: Stack, say: Say = print) -> int:
@@ -37,7 +36,7 @@ def tell(stack: Stack, say: Say = print) -> int:
     if not addresses.assigned():
         say("nothing is deployed yet: `make demo` takes a model to production")
     if silent:
-        say(f"no answer from {', '.join(silent)}:\n`make logs PART=NAME` shows the last lines of each")
+        say(filled(f"no answer from {', '.join(silent)}:\n`make logs PART=NAME` shows the last lines of each"))
     else:
         for line in _in_airflow(stack):
             say(line)
@@ -85,9 +84,9 @@ def _server(stack: Stack, use_case: str, target: Target, url: str) -> Iterator[s
 
 
 def _line(name: str, address: str, *said: str) -> str:
-    """The line of a part, with the first of what may be said of it that fits, or the last."""
-    lines = [f"{name:<22} {what}  {address}".rstrip() for what in said]
-    return next((line for line in lines if len(line) <= _WIDTH), lines[-1])
+    """The line of a part, with the first of what may be said of it that fits; an address without room stands alone."""
+    lines = (f"{name:<22} {what}  {address}".rstrip() for what in said)
+    return next((line for line in lines if len(line) <= WIDTH), with_address(f"{name:<22} {said[-1]} ", address))
 
 
 def _in_airflow(stack: Stack) -> Iterator[str]:
@@ -102,4 +101,4 @@ def _in_airflow(stack: Stack) -> Iterator[str]:
     if paused:
         yield "paused in Airflow: these start nothing by themselves until you switch them on:"
     for dag in paused:
-        yield f"  {dag['dag_id']} ({dag['timetable_summary']})"
+        yield f"  {dag['dag_id']}: {dag['timetable_description']}"

@@ -1,4 +1,6 @@
-"""Calls to copy, in the description of the API: by curl, by Python, and by a client made from this document."""
+"""Calls to copy, in the description of the API: by curl, by Python, and by a client made from this document.
+
+Each is folded, so that the form to try a call is seen beneath them."""
 
 import pprint
 import shlex
@@ -12,9 +14,11 @@ from serving.settings import Settings
 
 _INTRODUCTION = """## Examples
 
-Set `URL` to the address of this server{key}."""
+Set `URL` to the address of this server{key}. Each line opens."""
 
-_SHELL = """Records as JSON:
+_SHELL = """<details><summary>curl: records as JSON, and a CSV file</summary>
+
+Records as JSON:
 
 ```sh
 curl -sS --fail-with-body "$URL/predict?{query}"{header} -H "Content-Type: {json}" -d {records}
@@ -27,9 +31,11 @@ cat >records.csv <<'END'
 {table}END
 curl -sS --fail-with-body "$URL/predict?{query}"{header} -H "Content-Type: {csv}" -H "Accept: {csv}" \\
   --data-binary @records.csv -o answers.csv
-```"""
+```
 
-_PYTHON = """Python:
+</details>"""
+
+_PYTHON = """<details><summary>Python</summary>
 
 ```python
 import os
@@ -44,9 +50,11 @@ if not answer.ok:
     raise SystemExit(answer.text)
 for record in answer.json()["records"]:
     print(record.get("key"), record["probability"], [reason["text"] for reason in record.get("reasons", [])])
-```"""
+```
 
-_TYPED = """A typed Python client, made from this document by the package openapi-python-client:
+</details>"""
+
+_TYPED = """<details><summary>A typed Python client, which openapi-python-client makes from this document</summary>
 
 ```sh
 openapi-python-client generate --url "$URL/openapi.json" --meta none --output-path scoring_client
@@ -67,7 +75,9 @@ if isinstance(answer, Problem):
 assert isinstance(answer, Answer)
 for record in answer.records:
     print(record.key, record.probability, [reason.text for reason in record.reasons or []])
-```"""
+```
+
+</details>"""
 
 
 def examples(contract: Contract, settings: Settings, *, gives_reasons: bool) -> str:

@@ -183,11 +183,11 @@ def openapi_document(contract: Contract, release: Release, settings: Settings, *
 
 def _limits(settings: Settings) -> str:
     return (
-        f"## Limits\n\nA request has at most {settings.max_body:,} bytes, and so have its records as JSON in whatever "
-        f"form they are sent. What is said of its records has at most {LARGEST_ANSWER:,} bytes. More of either is 413: "
-        f"send fewer records in a request. A client has {settings.client_timeout} seconds to send its request, and as "
-        "many to take the answer. A request whose reasons take longer than about two seconds is 429 while another such "
-        "request is worked on: try again after `Retry-After`."
+        f"## Limits\n\nA request may have at most {settings.max_body:,} bytes, and its records, written as JSON, no "
+        f"more than that. What the answer says of them may have at most {LARGEST_ANSWER:,} bytes. Larger ones are "
+        f"refused with 413: send fewer records in a request. A client has {settings.client_timeout} seconds to send "
+        "its request, and as many to take the answer. One request at a time may ask for reasons that take longer than "
+        "about two seconds; another one meanwhile is refused with 429: try again after `Retry-After`."
     )
 
 

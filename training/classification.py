@@ -76,7 +76,7 @@ def tune(config: JobConfig, run_key: str) -> None:
             "pruned": len(results) - len(complete),
             "best_roc_auc": best.score,
         }
-        log.info("best trial: number %d with ROC AUC %.4f in the folds", best.number, best.score)
+        log.info("best: %s, with ROC AUC %.4f in the folds", best.title, best.score)
         tracker.write_json(run, TUNING_FILE, tuning)
         tracker.log(
             run,

@@ -9,17 +9,14 @@ import json
 import os
 import signal
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import requests
 from rich.console import Console
-from rich.markup import escape
 
 from embedded import stack as stacks
 from embedded.addresses import Addresses
@@ -33,6 +30,7 @@ from embedded.demo.scoring import Scoring, ScoringError
 from embedded.demo.trials import Trials
 from embedded.demo.view import timing_table
 from embedded.environment import ROOT, Stack
+from embedded.lines import filled, with_address
 from embedded.preflight import PreflightError
 from embedded.stack import StackError
 from lifecycle.evidence import links
@@ -105,7 +103,8 @@ class Demo:
             self._console.print("\nno longer watching; run `make demo` again to go on, `make down` to stop all")
             code = 130
         except _TOLD as error:
-            self._console.print(f"[bold red]The demo failed.[/] {escape(str(error))}", soft_wrap=True)
+            self._console.print("[bold red]The demo failed:[/]")
+            self._say(str(error))
             code = 1
         if not self._keep:
             stacks.down(self._stack, self._console.print)
@@ -133,8 +132,12 @@ class Demo:
         data = self._prepare_data()
         self._start_stack()
         before = self._version()
-        what = f"{self._use_case.name} in production"
-        self._say(f"{what} {self._does} with version {before}" if before else f"{what} runs nothing yet")
+        name = self._use_case.name
+        self._say(
+            f"{name} in production {self._does} with version {before}"
+            if before
+            else f"{name}: nothing is in production yet"
+        )
         train_run = self._train(data)
         return self._release(train_run, before)
 
@@ -163,13 +166,11 @@ class Demo:
 
     def _say(self, text: str) -> None:
         """Lines that break between words, and never within an address."""
-        fill = partial(textwrap.fill, width=self._console.width, break_long_words=False, break_on_hyphens=False)
-        self._console.print("\n".join(map(fill, text.splitlines())), markup=False, soft_wrap=True)
+        self._console.print(filled(text, self._console.width), markup=False, soft_wrap=True)
 
     def _say_link(self, name: str, url: str) -> None:
         """An address, unbroken where a terminal has room for it: on a line of its own, if need be."""
-        line = f"{name + ':':<11} {url}"
-        self._say(line if len(line) <= self._console.width else f"{name}:\n{url}")
+        self._say(with_address(f"{name + ':':<11}", url, self._console.width))
 
     def _prepare_data(self) -> Path:
         if self._data and self._synthetic:
@@ -347,7 +348,7 @@ class Demo:
         self._closing = [
             f"Look at it:  {links.releases_page(self._stack.airflow_url, self._use_case.name)}",
             "Go on:       docs/getting-started.md (score, outcomes, a night, roll back)",
-            "Stop it:     make down (make up starts it again; make status says how it stands)",
+            "Stop it:     make down (make up starts it again; make status says what runs)",
         ]
         return 0
 

@@ -76,7 +76,7 @@ def _until(end: datetime) -> str:
 def _send(use_case: str, heading: str, text: str, link: str) -> None:
     where = ", ".join(filter(None, (use_case, settings.load().environment)))
     message = Message(f"[{where}] {markdown.plain(heading, _LIMIT)}", markdown.plain(text, _LIMIT), link)
-    log.info("%s: %s", message.heading, message.text)
+    log.info("message: %s | %s", message.heading, message.text)
     connections.deliver(CONNECTION_ID, mail=lambda: _mail(message), post=lambda: _post(message))
 
 

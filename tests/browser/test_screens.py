@@ -161,10 +161,23 @@ def test_airflow_shows_the_page_in_its_own_theme(themed, stack):
 
 
 def test_api_page_answers_its_own_example(chromium, stack):
-    page = chromium.new_page()
+    from playwright.sync_api import expect
+
+    page = chromium.new_page(viewport={"width": WIDTH, "height": HEIGHT})
     page.goto(f"{Addresses(stack).url(USE_CASE.name, 'production')}/")
-    page.get_by_text("/predict").first.wait_for()
+    call = page.locator(".opblock-summary", has_text="Score records")
+    call.wait_for()
+    box = call.bounding_box()
+    assert box["y"] + box["height"] <= HEIGHT, "the form is seen without scrolling past the examples"
+    page.get_by_role("button", name="Authorize").first.click()
+    window = page.locator(".modal-ux")
+    window.locator("input").fill(stack.credentials.api_keys["production"])
+    window.locator("button.authorize").click()
+    window.locator("button.btn-done").click()
+    call.click()
     assert "additionalProp1" not in page.content()
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table .response-col_status").last).to_contain_text("200")
 
 
 def test_links_to_mlflow_open_the_run_that_they_name(page, stack):

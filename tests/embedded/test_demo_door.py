@@ -35,7 +35,7 @@ def test_file_that_cannot_be_data_is_refused_before_the_stack_starts(tmp_path, m
     make(path)
     result = demo(tmp_path / "home", "--data", str(path), "--approve", "yes")
     assert result.returncode == 1
-    assert result.stdout.strip() == f"The demo failed. {message.format(path=path)}"
+    assert " ".join(result.stdout.split()) == f"The demo failed: {message.format(path=path)}"
     assert not (tmp_path / "home" / "logs").exists()
 
 
@@ -46,7 +46,8 @@ def test_faults_of_a_table_are_told_once_and_before_the_stack_starts(tmp_path):
     result = demo(tmp_path / "home", "--data", str(path), "--approve", "yes")
     assert (result.returncode, result.stderr) == (1, "")
     assert result.stdout.count("MonthlyIncome: the column is missing") == 1
-    assert result.stdout.startswith("The demo failed. ")
+    assert result.stdout.startswith("The demo failed:\n")
+    assert all(len(line) <= 80 or line.split() == [line] for line in result.stdout.splitlines())
     assert "Traceback" not in result.stdout
     assert not (tmp_path / "home" / "logs").exists()
 
@@ -78,8 +79,11 @@ def test_make_help_lists_every_target():
     # These tests are themselves run by make, and a make below another one says where it is.
     command = ["make", "--no-print-directory", "help"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
-    shown = {line.removeprefix("  \x1b[1m").split()[0].removesuffix("\x1b[0m") for line in listed.splitlines()}
+    lines = listed.splitlines()
+    bold = [line.removeprefix("  \x1b[1m").split()[0] for line in lines if line.startswith("  \x1b[1m")]
+    shown = {word.removesuffix("\x1b[0m") for word in bold}
     assert shown == set(phony)
+    assert max(len(line.replace("\x1b[1m", "").replace("\x1b[0m", "")) for line in lines) <= 80
     assert {"demo", "test", "lint", "serve", "down", "lock", "bench-serving", "bench-training"} <= shown
 
 

@@ -4,13 +4,14 @@ import json
 import re
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from embedded import stack as stacks
 from embedded import status
-from embedded.__main__ import _logs
+from embedded.__main__ import _logs, _stamped
 from embedded.addresses import Addresses
 from embedded.demo.scoring import ScoringError
 from embedded.environment import MARKER, Stack
@@ -29,7 +30,11 @@ def stack(tmp_path, monkeypatch):
     answered = {
         "questions": lambda self: [{"task_id": "await_approval", "dag_id": "attrition_release", "dag_run_id": RUN}],
         "listed": lambda self, path, key, **query: [
-            {"dag_id": "attrition_retrain_nightly", "timetable_summary": "30 2 * * *"},
+            {
+                "dag_id": "attrition_retrain_nightly",
+                "timetable_summary": "30 2 * * *",
+                "timetable_description": "At 02:30",
+            },
             {"dag_id": "attrition_rollback", "timetable_summary": None},
         ],
     }
@@ -56,7 +61,7 @@ def test_stack_that_answers_names_each_part_and_the_gate_that_waits(stack, monke
     assert any(line.startswith("a release waits for your answer:\nhttp") for line in lines)
     assert any("nothing is deployed yet" in line for line in lines)
     assert lines[-3].startswith("paused in Airflow: these start nothing by themselves until")
-    assert lines[-2] == "  attrition_retrain_nightly (30 2 * * *)", "and a DAG that nothing starts is not paused"
+    assert lines[-2] == "  attrition_retrain_nightly: At 02:30", "and a DAG that nothing starts is not paused"
 
 
 def test_lines_fit_a_terminal_and_what_does_not_is_an_address_alone(stack, monkeypatch):
@@ -64,7 +69,10 @@ def test_lines_fit_a_terminal_and_what_does_not_is_an_address_alone(stack, monke
     monkeypatch.setattr(Addresses, "assigned", lambda self: ["attrition"])
     monkeypatch.setattr(Addresses, "url", lambda self, use_case, target: f"http://127.0.0.1:18090/{target}")
     monkeypatch.setattr("embedded.demo.scoring.Scoring.version", lambda self: None)
-    for line in "\n".join(told(stack)[1]).splitlines():
+    lines = told(stack)[1]
+    answering(monkeypatch, **{f"airflow component {number}": False for number in range(9)})
+    lines += told(stack)[1]
+    for line in "\n".join(lines).splitlines():
         assert len(line) <= 80 or line.split() == [line], line
 
 
@@ -151,5 +159,19 @@ def test_logs_are_shown_by_the_name_of_a_part_and_a_wrong_name_lists_them(tmp_pa
     assert _logs(stack, "mlflow") == 0
     shown = capsys.readouterr().out.splitlines()
     assert (shown[0], shown[-2], len(shown)) == ("mlflow 40", "mlflow 99", 61)
+    for number in range(9):
+        (stack.logs / f"airflow-{number}-processor.log").touch()
     assert _logs(stack, "?") == 2
-    assert capsys.readouterr().err == "PART is one of mlflow, supervisor\n"
+    told = capsys.readouterr().err
+    assert " ".join(told.split()).endswith("airflow-8-processor, mlflow, supervisor")
+    assert max(map(len, told.splitlines())) <= 80
+
+
+def test_line_of_the_supervisors_log_fits_a_terminal_with_its_time(tmp_path, capsys):
+    supervisor = stacks.Supervisor(Stack.read({"LIFECYCLE_HOME": str(tmp_path)}), _stamped)
+    checks = [Check(name, lambda since: True, "http://127.0.0.1:18000") for name in ("minilake (databricks)", "mlflow")]
+    part = SimpleNamespace(checks=checks)
+    supervisor._running = {"all": SimpleNamespace(part=part, process=SimpleNamespace(poll=lambda: None), started=0.0)}
+    supervisor._await_ready(time.monotonic() - 99)
+    lines = capsys.readouterr().out.splitlines()
+    assert [len(line) <= 80 and line.endswith("up after 99 s  http://127.0.0.1:18000") for line in lines] == [True] * 2

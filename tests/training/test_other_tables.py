@@ -238,6 +238,7 @@ def test_model_card_speaks_of_the_use_case(judged):
     assert re.search(r"[\w,.]\n\w", card) is None, "MLflow would break the line there"
     assert REPAIRS.purpose in card
     assert REPAIRS.misuse in card
+    assert "| Metric | Challenger | Plain logistic regression |" in card, "there was no champion to show"
     card = " ".join(card.split())
     for words in (
         *("600 machines", "by the field serial", "Accepted in requests and not used: serial, note."),

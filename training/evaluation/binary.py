@@ -38,6 +38,8 @@ class Comparison(msgspec.Struct, frozen=True):
     difference: Estimate
     better: float
     """Share of the resamples in which the challenger is better."""
+    worse: bool
+    """Whether the difference itself is to the challenger's disadvantage; resamples may tie, or lean the other way."""
 
 
 def roc_auc(p: Array, y: NDArray[np.int64], weights: Array) -> Array:
@@ -142,8 +144,9 @@ def compare(challenger: Array, other: Array, y: NDArray[np.int64], weights: Arra
     for name, metric in METRICS.items():
         value = (metric(challenger, y, once) - metric(other, y, once))[0]
         drawn = _drawn(metric, challenger, y, weights) - _drawn(metric, other, y, weights)
-        better = drawn > 0 if name in LARGER_IS_BETTER else drawn < 0
-        found[name] = Comparison(_estimate(value, drawn), float(better.mean()))
+        gain = 1 if name in LARGER_IS_BETTER else -1
+        difference = _estimate(value, drawn)
+        found[name] = Comparison(difference, float((gain * drawn > 0).mean()), gain * difference.value < 0)
     return found
 
 

@@ -52,9 +52,7 @@ log-odds, or the probability that a forest gives. Chosen among {evaluation["tuni
 
 {_computed(use_case, evaluation)}## Quality on the hold-out
 
-| Metric | Challenger | {_champion(evaluation)} | Difference | Plain logistic regression |
-|---|---|---|---|---|
-{_metric_rows(evaluation)}
+{_metrics(evaluation)}
 
 In brackets: 95% bootstrap intervals.{_compared(evaluation)} Calibration before the weights were fitted:
 {evaluation["calibration"]["before"]:.3f} expected calibration error, after: {evaluation["calibration"]["after"]:.3f}.
@@ -99,23 +97,19 @@ def _figure(estimate: dict[str, float]) -> str:
     return f"{estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"
 
 
-def _champion(evaluation: dict[str, Any]) -> str:
-    """Heading of the figures of the version that was champion when this was evaluated."""
-    comparison = evaluation["comparison"]
-    return f"Version {comparison['champion_version']} (champion then)" if comparison else "No champion then"
-
-
-def _metric_rows(evaluation: dict[str, Any]) -> str:
+def _metrics(evaluation: dict[str, Any]) -> str:
+    """Each figure beside those of the version that was champion then, if there was one, and of the simple model."""
     champion, comparison, plain = evaluation["champion"], evaluation["comparison"], evaluation["plain"]
-    rows = []
+    heads, rows = ["Metric", "Challenger"], []
+    if comparison:
+        heads += [f"Version {comparison['champion_version']} (champion then)", "Difference"]
+    heads.append("Plain logistic regression")
     for name, title in evaluation["titles"].items():
-        old = _figure(champion[name]) if champion else "none"
-        difference = _figure(comparison["metrics"][name]["difference"]) if comparison else ""
-        rows.append(
-            f"| {title} | {_figure(evaluation['challenger'][name])} | {old} | {difference} | "
-            f"{_figure(plain['metrics'][name])} |"
-        )
-    return "\n".join(rows)
+        row = [title, _figure(evaluation["challenger"][name])]
+        if comparison:
+            row += [_figure(champion[name]), _figure(comparison["metrics"][name]["difference"])]
+        rows.append([*row, _figure(plain["metrics"][name])])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows))
 
 
 def _compared(evaluation: dict[str, Any]) -> str:

@@ -53,7 +53,9 @@ def paired(challenger: pd.DataFrame, other: pd.DataFrame, definition: Series, se
     for name in TITLES:
         (mine, drawn), (its, drawn_its) = _figure(ours, name, seed), _figure(theirs, name, seed)
         better = _off(name, drawn) < _off(name, drawn_its)
-        found[name] = Comparison(_estimate(mine - its, drawn - drawn_its), float(better.mean()))
+        our_distance, their_distance = _off(name, np.array([mine, its])).round(6)
+        worse = bool(our_distance > their_distance)
+        found[name] = Comparison(_estimate(mine - its, drawn - drawn_its), float(better.mean()), worse)
     return found
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
 from training.forecasting.forecaster import Forecaster
@@ -18,8 +19,9 @@ class ForecastModel(PythonModel):
     def load_context(self, context: Any) -> None:
         self.forecaster = Forecaster.load(Path(context.artifacts["bundle"]))
 
-    # MLflow takes type hints for a schema of its own; the signature is written in training/forecasting/registered.py.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    # MLflow takes other type hints for a schema of its own, and warns where there is none; the signature is written in
+    # training/forecasting/registered.py.
+    def predict(self, context, model_input: pd.DataFrame, params=None):  # type: ignore[no-untyped-def]
         """A row for each series and week; raises ``TableError`` for a table that cannot be forecast from."""
         definition = self.forecaster.definition
         time = model_input[definition.time]

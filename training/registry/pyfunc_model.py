@@ -25,8 +25,9 @@ class ScoringModel(PythonModel):
     def load_context(self, context: Any) -> None:
         self.bundle = Bundle.load(context.artifacts["bundle"])
 
-    # MLflow takes type hints for a schema of its own; the signature is written in training/registry/register.py.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    # MLflow takes other type hints for a schema of its own, and warns where there is none; the signature is written in
+    # training/registry/register.py.
+    def predict(self, context, model_input: pd.DataFrame, params=None):  # type: ignore[no-untyped-def]
         """One row for each record: probability, outlier flag and outlier score; with ``explain``, its reasons too.
 
         Raises ``EncodeError`` for a table with values that the server would refuse.

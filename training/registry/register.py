@@ -3,7 +3,6 @@
 import re
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -116,9 +115,7 @@ def _logged_model(run: Run) -> str | None:
 
 
 def _log_model(run: Run, bundle: Path, arguments: ModelArguments) -> str:
-    with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run.info.run_id), warnings.catch_warnings():
-        # The signature says what the model takes; type hints could not say it of a DataFrame.
-        warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method")
+    with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run.info.run_id):
         logged: Any = mlflow.pyfunc.log_model(
             name="model", artifacts={"bundle": str(bundle)}, **arguments(bundle, Path(scratch))
         )

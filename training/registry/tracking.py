@@ -184,7 +184,7 @@ class Tracker:
         run_tags: Mapping[str, str],
     ) -> None:
         """Log any trial as ``record_trial`` does; ``recorded`` gives its tags back."""
-        run_id = self._unfinished.get(number) or self._new_nested(run, number, f"trial {number:02d}")
+        run_id = self._unfinished.get(number) or self._new_nested(run, number, f"trial {number + 1:02d}")
         now = int(time.time() * 1000)
         self._fill(run_id, [Metric(name, value, now, 0) for name, value in metrics.items()], params, run_tags)
 
@@ -198,7 +198,7 @@ class Tracker:
         self.client.set_terminated(run_id)
 
     def _new_trial_run(self, run: Run, result: TrialResult) -> str:
-        return self._new_nested(run, result.number, f"trial {result.number:02d} {result.parameters['family']}")
+        return self._new_nested(run, result.number, result.title)
 
     def _new_nested(self, run: Run, number: int, name: str) -> str:
         nested = self.client.create_run(

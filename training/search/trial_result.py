@@ -17,6 +17,11 @@ class TrialResult(msgspec.Struct, frozen=True):
     seconds: float = 0.0
 
     @property
+    def title(self) -> str:
+        """What people call it, counted from 1 as the log does."""
+        return f"trial {self.number + 1:02d} {self.parameters['family']}"
+
+    @property
     def pruned(self) -> bool:
         return len(self.scores) < REPEATS
 

@@ -58,7 +58,7 @@ def _difference(found: dict[str, Any] | None) -> str:
 def _champion(evaluation: dict[str, Any], running: str) -> str:
     """Whose figures stand in the champion's column, where ``running`` is the version in production."""
     then = headline.compared_version(evaluation)
-    return f"Version {then} ({'champion' if then == running else 'champion then'})" if then else "No champion then"
+    return f"Version {then} ({'champion' if then == running else 'champion then'})"
 
 
 def metrics_table(evaluation: dict[str, Any], running: str) -> Table:
@@ -66,8 +66,10 @@ def metrics_table(evaluation: dict[str, Any], running: str) -> Table:
 
     The champion's column names the version whose figures they are. ``running`` is the version in production.
     """
-    models = {"Challenger": evaluation["challenger"], _champion(evaluation, running): evaluation.get("champion")}
-    models |= {headline.plain_title(evaluation): evaluation["plain"]["metrics"]}
+    models = {"Challenger": evaluation["challenger"]}
+    if champion := evaluation.get("champion"):
+        models[_champion(evaluation, running)] = champion
+    models[headline.plain_title(evaluation)] = evaluation["plain"]["metrics"]
     if without := evaluation.get("without_protected"):
         models[_without(without)] = without["metrics"]
     other, compared = headline.compared(evaluation)
@@ -243,7 +245,7 @@ def _drift(nights: list[Night], period: str) -> str:
 
 def _digests(evidence: Evidence, page: str, card: str, glossary: str) -> str:
     """One line: what is approved, short; the page has all of it."""
-    replaced = f" for {code(_short(evidence.replaces.image))}" if evidence.replaces else ""
+    replaced = f" in place of {code(_short(evidence.replaces.image))}" if evidence.replaces else ""
     commit, changed, _ = evidence.model.git_revision.partition("+")
     revision = f"{commit[:12]}{changed and '+changes'}"
     return (

@@ -106,7 +106,13 @@ def facts(evaluation: dict[str, Any]) -> list[str]:
 
 
 def worse(found: dict[str, Any]) -> bool:
-    """``better`` is the share of the resamples in which the challenger is the better one."""
+    """Whether the difference that people read is to the challenger's disadvantage.
+
+    Evaluations of 0.1 do not say so. They have ``better``, the share of the resamples in which the challenger is the
+    better one, and that may lean the other way.
+    """
+    if "worse" in found:
+        return bool(found["worse"])
     return bool(found["difference"]["value"] != 0 and found["better"] < _EVEN)
 
 

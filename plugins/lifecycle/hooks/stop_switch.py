@@ -4,7 +4,7 @@ On Kubernetes it is a ConfigMap that every scoring pod mounts, on the scoring ho
 Its content is JSON of the shape ``Stop``; a person in a hurry may write the reason alone.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 from airflow.sdk import BaseHook
@@ -37,6 +37,12 @@ class Stop(msgspec.Struct, frozen=True):
             return None
         return found if found.tzinfo else None
 
+    def __str__(self) -> str:
+        """When, who and why, as people read it."""
+        # Whoever wrote the switch by hand may have left the time out.
+        when = f"{self.moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if self.moment else self.since
+        return f"{when} by {self.by}: {self.reason}"
+
 
 def encode(stop: Stop) -> str:
     """The content of the file or ConfigMap."""
@@ -59,7 +65,7 @@ def refuse_while_stopped(use_case: str) -> None:
     """Raises ``AirflowFailException`` that says who stopped production, when and why."""
     if stop := stopped(use_case, "production"):
         raise AirflowFailException(
-            f"production is stopped since {stop.since} by {stop.by}: {stop.reason}. "
+            f"production is stopped since {stop}. "
             f"Nothing is released or rolled back meanwhile: run {definitions.load(use_case).resume_dag} first"
         )
 

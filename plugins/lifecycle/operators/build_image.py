@@ -69,7 +69,7 @@ class BuildImageOperator(BaseOperator):
                 extras=configured.scoring.extras,
                 signed_by=signed_bundle,
             )
-            self.log.info("image %s:%s from inputs %s", inputs.repository, inputs.tag, inputs)
+            self.log.info("image %s:%s of %s version %s", inputs.repository, inputs.tag, model.name, model.version)
             scanned = self._scanned(scan, build_inputs.requirements(inputs), configured.release)
             memory, signs = context["task_state_store"], configured.signing.required or configured.signing.image_key
             built = self._builder.find(inputs)

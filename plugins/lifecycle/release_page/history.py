@@ -127,7 +127,7 @@ def _without_evidence(run: Run, action: _Action | None, waits: bool, gate: str, 
         version=str(conf.get("version") or ""),
         asked_by=run.triggering_user_name or "",
         decided_by=(run.triggering_user_name or "") if action else "",  # who starts it has decided it
-        comment=". ".join(part for part in (reason, run.note) if part),
+        comment=". ".join(part for part in (reason if reason not in (run.note or "") else "", run.note) if part),
         run_url=run_url,
         answer_url=links.answer_page(airflow_url, run.dag_id, run.dag_run_id) if waits else "",
     )

@@ -213,7 +213,7 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
                 f"requester_may_approve is false; list another approver in [use_cases.{self.use_case}] of the "
                 "settings file"
             )
-        answers = f"The answer of one of these people counts: {', '.join(approvers)}." if approvers else None
+        answers = f"Only these people may answer: {', '.join(approvers)}." if approvers else None
         # Two types make the field optional in Airflow's form: Approve stays usable without it. The digest is for
         # Airflow's record, which then says what was asked about; the form ignores it.
         comment = Param(
@@ -232,7 +232,7 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
             body=self.body,
             params={key: form.get_param(key).serialize() for key in form},
         )
-        self.log.info("asked %s", approvers or "any editor")
+        self.log.info("asked %s", ", ".join(approvers) or "whoever may edit the DAG")
 
     def _wait(self, context: Any, digest: str, asked_at: str) -> None:
         """Tell people of the question, and park for a while, and again until the time is over; then silence decides.
@@ -250,7 +250,7 @@ class ManualGateSensor(BaseSensorOperator, BranchMixIn):
         if rest <= timedelta(0):
             self._tell_once(context, "still waits", lambda page: messages.still_waits(*self._about, end, page))
             rest = left
-        self.log.info("waiting for an answer, for another %s", left)
+        self.log.info("an answer counts until %s UTC", f"{end:%Y-%m-%d %H:%M}")
         raise TaskAwaitingInput(
             method_name="decided",
             kwargs={"digest": digest, "asked_at": asked_at},

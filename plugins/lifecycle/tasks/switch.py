@@ -7,7 +7,7 @@ import msgspec
 from airflow.sdk import get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
-from lifecycle import four_eyes
+from lifecycle import four_eyes, task_links
 from lifecycle.hooks import airflow_api, registry, stop_switch, targets
 from lifecycle.hooks.stop_switch import Stop
 from lifecycle.tasks.release import release_key
@@ -62,8 +62,7 @@ def record_resume(use_case: str, running: dict[str, str]) -> None:
 
 def _mark(use_case: str) -> str:
     """What the switch says by now, whichever run set it: a task of an old run may be the one that records."""
-    stop = stop_switch.stopped(use_case, "production")
-    return f"{stop.since} by {stop.by}: {stop.reason}" if stop else ""
+    return str(stop_switch.stopped(use_case, "production") or "")
 
 
 def _record(use_case: str, running: dict[str, str], action: str) -> None:
@@ -82,4 +81,5 @@ def _record(use_case: str, running: dict[str, str], action: str) -> None:
     text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
     registry.client().log_text(version.run_id, text, f"{tags.SWITCH_FOLDER}/{release_key(context)}.json")
     registry.set_tags(version, {tags.STOPPED: _mark(use_case)})
+    task_links.show(context["ti"], task_links.of_version(use_case, version, registry.experiment_of(version.run_id)))
     airflow_api.tell(context, f"Version {version.version} {action} in production by {stop.by}: {stop.reason}")

@@ -285,6 +285,14 @@ def test_each_figure_that_got_worse_is_marked_and_no_other():
     assert "2 of 4 figures got worse, none of them clearly." in texts(body)
 
 
+def test_difference_in_favour_is_not_called_worse_though_most_resamples_lean_the_other_way():
+    compared = {"roc_auc": paired(0.016, -0.041, 0.041, 0.3), "brier": paired(-0.002, -0.015, 0.019, 0.48)}
+    compared = {name: {**found, "worse": name == "brier"} for name, found in compared.items()}
+    body = render(document(titles=dict.fromkeys(compared, "a figure"), comparison={"metrics": compared}))
+    assert body.count("WORSE") == 1
+    assert "1 of 2 figures got worse, none of them clearly." in texts(body)
+
+
 def test_first_paragraph_says_what_is_unusual_and_until_when_an_answer_counts():
     found = document(thresholds=LIMITS, verdict="failed")
     found.answer_by = "2026-11-27T05:51:12+00:00"

@@ -49,6 +49,12 @@ RUNS = AirflowView(
         run("manual__5", "failed", note="build_image failed: no registry"),
         run("manual__7", "queued", dag_id="attrition_rollback"),
         run(
+            "manual__8",
+            dag_id="attrition_stop",
+            conf={"reason": "wrong data"},
+            note="Version 1 stopped in production by rita: wrong data",
+        ),
+        run(
             "manual__6",
             dag_id="attrition_rollback",
             triggering_user_name="rita",
@@ -178,10 +184,13 @@ def test_page_shows_places_candidate_history_and_drift(page, with_past):
         "rolled back",
         "rollback waits to start",
         "error rate doubled. Version 1 is in production",
+        "stopped",
+        "Version 1 stopped in production by rita: wrong data Run",
         "drifted: 7 of 34 fields drifted",
     ):
         assert part in shown, part
     assert answer.text.count("<rect") == 30
+    assert "wrong data. Version 1" not in shown, "the note of a stop has its reason"
     assert "release it" not in shown, "its release waits for an answer"
     assert re.search(r"(\d{4}-\d\d-\d\d):? \1", answer.text) is None, "a night's date once"
     assert "http://airflow/dags/attrition_release/runs/manual__4/tasks/await_approval/required_actions" in answer.text

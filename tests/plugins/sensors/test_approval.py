@@ -121,7 +121,7 @@ def test_execute_asks_the_listed_approvers_and_parks_without_a_slot(sensor, cont
     assert parked.value.method_name == "decided"
     assert parked.value.kwargs["digest"] == "sha256:aa"
     assert datetime.now(UTC) - datetime.fromisoformat(parked.value.kwargs["asked_at"]) < timedelta(minutes=1)
-    assert asked[0]["params"]["comment"]["description"] == "The answer of one of these people counts: rita, omar."
+    assert asked[0]["params"]["comment"]["description"] == "Only these people may answer: rita, omar."
     assert "assigned_users" not in asked[0], "Airflow would compare ids alone, and the list may hold names"
     assert asked[0]["options"] == ["Approve", "Reject"]
     assert "defaults" not in asked[0], "a default would answer in silence"

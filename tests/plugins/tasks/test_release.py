@@ -1153,12 +1153,8 @@ def test_protected_field_that_is_fed_is_unusual_and_both_sets_of_figures_are_sho
     evaluation = {**EVALUATION, "fairness": gaps(0.3), "without_protected": without}
     assert "the model sees Age, by which groups are compared (pensions)" in rendered(evaluation)
     figures, largest = gate_body.metrics_table(evaluation, ""), gate_body.gaps_table(evaluation)
-    assert figures.heads[1:] == [
-        "Challenger", "No champion then", "Plain logistic regression", "Challenger without Age",
-    ]  # fmt: skip
-    assert figures.rows == [
-        ["ROC AUC", "0.850 (0.800 to 0.900)", "-", "0.800 (0.700 to 0.850)", "0.840 (0.800 to 0.880)"]
-    ]
+    assert figures.heads[1:] == ["Challenger", "Plain logistic regression", "Challenger without Age"]
+    assert figures.rows == [["ROC AUC", "0.850 (0.800 to 0.900)", "0.800 (0.700 to 0.850)", "0.840 (0.800 to 0.880)"]]
     assert largest.rows[0] == ["Share picked out", "Age: 0.300 (0.100 to 0.500)", "Age: 0.200 (0.100 to 0.500)"]
 
 

@@ -41,13 +41,15 @@ def slot(connections, tmp_path):
 @pytest.fixture
 def recorded(monkeypatch):
     """What the tasks write down: tags, artifacts, notes."""
-    found = SimpleNamespace(tags=[], artifacts={}, notes=[])
+    found = SimpleNamespace(tags=[], artifacts={}, notes=[], links={})
     version = registry.Version(name="m", version="7", run_id="r", tags={})
     monkeypatch.setattr(registry, "resolve", lambda use_case, version_, **_: version)
     monkeypatch.setattr(registry, "set_tags", lambda version_, values: found.tags.append(values))
     client = SimpleNamespace(log_text=lambda run, text, path: found.artifacts.update({path: json.loads(text)}))
     monkeypatch.setattr(registry, "client", functools.cache(lambda: client))
     monkeypatch.setattr(switch.airflow_api, "set_run_note", lambda dag, run, note: found.notes.append(note))
+    monkeypatch.setattr(registry, "experiment_of", lambda run_id: "5")
+    monkeypatch.setattr(switch.task_links, "show", lambda ti, shown: found.links.update(shown))
     return found
 
 
@@ -145,7 +147,7 @@ def test_what_the_slots_file_says_is_read(slot, content, expected):
 )
 def test_release_and_rollback_refuse_to_start_and_say_who_stopped_when_and_why(slot, task):
     slot.set_stop(encode(STOP))
-    message = r"stopped since 2026-11-26T10:00:00\+00:00 by ann: wrong data\. .*run attrition_resume first"
+    message = r"stopped since 2026-11-26 10:00 UTC by ann: wrong data\. .*run attrition_resume first"
     with pytest.raises(AirflowFailException, match=message):
         run_task(task, context(), USE_CASE)
 
@@ -161,15 +163,20 @@ def test_stop_and_resume_are_recorded_in_evidence_on_the_version_and_in_the_note
     assert (stopped_then["action"], stopped_then["by"], stopped_then["reason"]) == ("stopped", "ann", "wrong data")
     assert (resumed_then["action"], resumed_then["by"], resumed_then["reason"]) == ("resumed", "bob", "mended")
     assert stopped_then["image"] == RUNNING["image"]
-    assert recorded.tags == [{tags.STOPPED: "2026-11-26T10:00:00+00:00 by ann: wrong data"}, {tags.STOPPED: ""}]
+    assert recorded.tags == [{tags.STOPPED: "2026-11-26 10:00 UTC by ann: wrong data"}, {tags.STOPPED: ""}]
     assert recorded.notes[0] == "Version 7 stopped in production by ann: wrong data"
+    assert {link.name for link in recorded.links} == {"MLflow run", "Model version", "Releases"}
+
+
+def test_switch_that_a_person_wrote_by_hand_is_told_without_a_time():
+    assert str(Stop("wrong data")) == "an unknown time by somebody: wrong data"
 
 
 def test_version_stays_marked_where_it_was_stopped_again_since(slot, recorded):
     """A cleared ``record_resume`` of an old run took the mark off."""
     slot.set_stop(encode(Stop("another fault", "eve", "2026-11-26T12:00:00+00:00")))
     run_task(switch.record_resume, context("attrition_resume", "mended", "bob"), USE_CASE, RUNNING)
-    assert recorded.tags == [{tags.STOPPED: "2026-11-26T12:00:00+00:00 by eve: another fault"}]
+    assert recorded.tags == [{tags.STOPPED: "2026-11-26 12:00 UTC by eve: another fault"}]
 
 
 def test_what_no_release_rolled_out_is_stopped_all_the_same(slot, recorded, monkeypatch):

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from training.evaluation.binary import METRICS, compare, equal_bins, measure, resamples
+from training.evaluation.binary import LARGER_IS_BETTER, METRICS, compare, equal_bins, measure, resamples
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,18 @@ def test_comparison_is_paired_so_a_small_steady_gain_is_certain(scored):
     better = p + 0.02 * (2 * y - 1)
     found = compare(better, p, y, resamples(y, 1))
     assert found["brier"].better == 1.0
+    assert not found["brier"].worse
     assert found["brier"].difference.high < 0
     same = compare(p, p, y, resamples(y, 1))["roc_auc"]
-    assert (same.difference.value, same.better) == (0.0, 0.0)
+    assert (same.difference.value, same.better, same.worse) == (0.0, 0.0, False)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_worse_is_the_sign_of_the_difference_however_the_resamples_lean(seed):
+    rng = np.random.default_rng(seed)
+    y = np.r_[1, 0, rng.integers(0, 2, 38)]
+    ours, theirs = rng.random((2, len(y))).round(1)
+    for name, found in compare(ours, theirs, y, resamples(y, seed)).items():
+        lost = -found.difference.value if name in LARGER_IS_BETTER else found.difference.value
+        assert found.worse == (lost > 0), name

@@ -14,8 +14,10 @@ from pyarrow import parquet
 
 from lifecycle.evidence import headline
 from tests.support import unpickled
+from tests.support.evaluated import evaluated_once
 from training import forecast_job, training_job
 from training.data.data_error import DataError
+from training.forecasting import evaluate as evaluation_of
 from training.forecasting import forecaster
 from training.forecasting import judge as judging
 from training.forecasting import score as scoring
@@ -68,7 +70,7 @@ def train(task, shops, key="first", **changes):
 
 
 @pytest.fixture(scope="module")
-def trained(store, shops):
+def trained(store, shops, tmp_path_factory):
     """One job whose tasks are all run twice, and whose search stops half-way; returns its run."""
     train("prepare", shops)
     train("prepare", shops)
@@ -81,19 +83,10 @@ def trained(store, shops):
         recorded(self, run, number, *given)
 
     all_origins, all_targets = forecaster.calibration_origins, forecaster.training_targets
-    fits, fit = {}, Forecaster.fit
-
-    def fit_once(recipe, series, history, plan):
-        """What a repeated task would fit again, to the same bytes (forecasting/test_forecaster.py)."""
-        known = (recipe, len(history), len(plan))
-        if known not in fits:
-            fits[known] = fit(recipe, series, history, plan)
-        return fits[known]
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forecaster, "calibration_origins", lambda panel, count: all_origins(panel, min(count, 2)))
         patch.setattr(forecaster, "training_targets", lambda panel, **of: all_targets(panel, **of | {"per_week": 1}))
-        patch.setattr(Forecaster, "fit", fit_once)
+        patch.setattr(evaluation_of, "evaluate", evaluated_once(evaluation_of, tmp_path_factory.mktemp("evaluated")))
         patch.setattr(tuning, "_WHOLE", SMALL)
         patch.setattr(tuning, "_REAL", FAST)
         with patch.context() as dying:

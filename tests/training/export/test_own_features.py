@@ -69,9 +69,9 @@ def evaluated(dataset, space, tmp_path_factory):
     development = dataset.take(~holdout_rows(dataset.use_case, dataset.groups))
     folds = split_folds(development.y, development.groups, REPEATS, SEED)
     data = TrialData(development.x, development.y, folds, space)
-    engine = InlineEngine(data)
-    results = search(data, engine, trials=3, seed=SEED)
-    members, bias = choose(data, engine, results, seed=SEED)
+    engine, scored = InlineEngine(data), {}
+    results = search(data, engine, trials=3, seed=SEED, scored=scored)
+    members, bias = choose(data, engine, results, seed=SEED, scored=scored)
     config = JobConfig(use_case=NAME, data="", model_name=NAME, experiment=NAME, trials=3, seed=SEED)
     folder = tmp_path_factory.mktemp("evaluated")
     evaluation = evaluate(config, dataset, Tuning(members, bias, 3, 0, 0.8), None, folder)

@@ -15,8 +15,10 @@ from pyarrow import parquet
 
 from lifecycle.evidence import headline
 from tests.support import unpickled
+from tests.support.evaluated import evaluated_once
 from training import forecast_job, training_job
 from training.data.data_error import DataError
+from training.forecasting import evaluate as evaluation_of
 from training.forecasting import forecaster
 from training.forecasting import judge as judging
 from training.forecasting import score as scoring
@@ -51,9 +53,9 @@ def use_case():
 
 @pytest.fixture(scope="session")
 def shops(tmp_path_factory):
-    """Sales of three years and the plan, as files."""
+    """Sales of more than two years and the plan, as files."""
     folder = tmp_path_factory.mktemp("shops")
-    made = make_shops(2, 4, 156, 3)
+    made = make_shops(2, 4, 120, 3)
     made.history.to_csv(folder / "history.csv", index=False)
     made.plan.to_csv(folder / "plan.csv", index=False)
     return folder
@@ -69,7 +71,7 @@ def train(task, shops, key="first", **changes):
 
 
 @pytest.fixture(scope="module")
-def trained(store, shops):
+def trained(store, shops, tmp_path_factory):
     """One job whose tasks are all run twice, and whose search stops half-way; returns its run."""
     train("prepare", shops)
     train("prepare", shops)
@@ -81,9 +83,11 @@ def trained(store, shops):
             raise KeyboardInterrupt
         recorded(self, run, number, *given)
 
-    all_origins = forecaster.calibration_origins
+    all_origins, all_targets = forecaster.calibration_origins, forecaster.training_targets
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forecaster, "calibration_origins", lambda panel, count: all_origins(panel, min(count, 2)))
+        patch.setattr(forecaster, "training_targets", lambda panel, **of: all_targets(panel, **of | {"per_week": 1}))
+        patch.setattr(evaluation_of, "evaluate", evaluated_once(evaluation_of, tmp_path_factory.mktemp("evaluated")))
         patch.setattr(tuning, "_WHOLE", SMALL)
         patch.setattr(tuning, "_REAL", FAST)
         with patch.context() as dying:
@@ -249,6 +253,7 @@ def test_date_that_is_forecast_again_has_the_same_bytes_wherever_it_was_killed(
 ):
     run(use_case, shops, bundle, tmp_path / "whole")
     before = partition(tmp_path / "whole", "scores").read_bytes()
+    forecast = parquet.read_table(partition(tmp_path / "whole", "scores"), partitioning=None)
     for step in ("write_json", "replace_folder", "empty_folder"):
         tables = tmp_path / step
 
@@ -257,6 +262,7 @@ def test_date_that_is_forecast_again_has_the_same_bytes_wherever_it_was_killed(
 
         with monkeypatch.context() as patched:
             patched.setattr(layout, step, killed)
+            patched.setattr(scoring, "forecast", lambda *_: forecast)  # which was made by then
             with pytest.raises(KeyboardInterrupt):
                 run(use_case, shops, bundle, tables)
         assert read_cycle(tables, DAY, "champion") is None

@@ -21,8 +21,10 @@ from training import command_line
 from training import nightly_job as run
 from training.data.data_error import DataError
 from training.data.dataset import Dataset, read_table
+from training.drift import reference
 from training.drift.judge import read_verdicts
-from training.drift.reference import SnapshotError
+from training.drift.record import monitoring_tracker
+from training.drift.reference import SnapshotError, champion_reference
 from training.inference_log import landing, layout
 from training.inference_log.azure_export import FolderSource
 from training.registry import tags
@@ -33,6 +35,12 @@ FIRST = date(2026, 11, 2)
 NIGHTS = [FIRST + timedelta(days=number) for number in range(3)]
 EXPERIMENT = "/attrition"
 TRACE = f"00-{'4b' * 16}-{'7a' * 8}-00"
+_SAMPLE = make_sample(300, 50)
+
+
+def sampled():
+    """The people whom clients ask about."""
+    return _SAMPLE.copy()
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +66,13 @@ def closed(store, tmp_path_factory):
     export = Export(home / "export", half_written=0)
     scorer = Bundle.load(bundle)
     for number, night in enumerate(NIGHTS):
-        people = make_sample(300, 50)
+        people = sampled()
         if number:
             people["MonthlyIncome"] *= 2
         export_answers(export, scorer, night, people)
         landing.land(FolderSource(export.root / CONTAINER), home / "tables", night, START, END)
     feed = home / "outcomes"
-    write_outcomes(feed, make_sample(300, 50), NIGHTS[-1])
+    write_outcomes(feed, sampled(), NIGHTS[-1])
     config = {
         "use_case": "attrition", "nights": [night.isoformat() for night in NIGHTS], "tables": str(home / "tables"),
         "outcomes": str(feed), "original": str(data), "model_name": ATTRITION.model_name, "experiment": EXPERIMENT,
@@ -140,6 +148,7 @@ def test_judging_killed_at_every_step_and_run_again_ends_with_the_same_files_and
     before = {name: (folder / name).read_bytes() for name in (layout.VERDICT, layout.REPORT)}
     last = ["judge", "--run-key", "k", "--config", json.dumps({**config, "nights": [NIGHTS[-1].isoformat()]})]
     store = mlflow.MlflowClient
+    found = champion_reference(monitoring_tracker(ATTRITION.model_name, EXPERIMENT, NIGHTS[-1]), ATTRITION)
     for place, step in (
         (layout, "write_text"), (layout, "write_json"), (store, "log_batch"), (store, "log_artifact"),
         (store, "set_terminated"),
@@ -147,6 +156,7 @@ def test_judging_killed_at_every_step_and_run_again_ends_with_the_same_files_and
         for name in before:
             (folder / name).unlink(missing_ok=True)
         with monkeypatch.context() as patch:
+            patch.setattr(reference, "champion_reference", lambda *_: found)  # which writes nothing
             patch.setattr(place, step, die)
             with pytest.raises(Killed):
                 run.main(last)
@@ -213,8 +223,8 @@ def test_night_after_the_alias_was_deleted_has_no_champion_and_may_retrain_by_ha
     client = store[0]
     client.delete_registered_model_alias(ATTRITION.model_name, "champion")
     try:
-        answers(nights, store, FIRST, make_sample(300, 50))
-        write_outcomes(nights.feed, make_sample(300, 50), FIRST)
+        answers(nights, store, FIRST, sampled())
+        write_outcomes(nights.feed, sampled(), FIRST)
         verdict = nights.run(FIRST, by_hand=True)
     finally:
         client.set_registered_model_alias(ATTRITION.model_name, "champion", "1")
@@ -231,7 +241,7 @@ def test_first_night_ever_without_export_feed_or_records_is_judged(store, nights
 
 
 def test_night_without_records_after_one_with_records_is_judged(store, nights):
-    answers(nights, store, FIRST, make_sample(300, 50))
+    answers(nights, store, FIRST, sampled())
     assert nights.run(FIRST).status == "quiet"
     assert nights.run(FIRST + timedelta(days=1)).status == "no records"
 
@@ -244,7 +254,7 @@ def test_night_with_too_few_records_is_not_judged(store, nights):
 
 @pytest.mark.parametrize("feed", ["not there", "empty", "not named", "unreadable", "of the future"])
 def test_night_without_outcomes_is_judged_by_its_records(store, nights, feed):
-    people = make_sample(300, 50)
+    people = sampled()
     answers(nights, store, FIRST, people)
     more = {"outcomes": ""} if feed == "not named" else {}
     if feed == "of the future":
@@ -270,7 +280,7 @@ def test_use_case_without_a_key_counts_every_record_and_says_why_it_has_no_outco
 ):
     keyless = msgspec.structs.replace(ATTRITION, key=None)
     monkeypatch.setattr(command_line, "load", lambda name: keyless)
-    people = make_sample(300, 50).assign(EmployeeNumber=7)
+    people = sampled().assign(EmployeeNumber=7)
     answers(nights, store, FIRST, people)
     write_outcomes(nights.feed, people, FIRST)
     verdict = nights.run(FIRST, **({} if champion else {"model_name": "never_registered"}))
@@ -280,7 +290,7 @@ def test_use_case_without_a_key_counts_every_record_and_says_why_it_has_no_outco
 
 
 def test_people_who_are_asked_about_many_times_count_once_and_a_night_of_one_key_is_told(store, nights):
-    answers(nights, store, FIRST, make_sample(300, 50).assign(EmployeeNumber=7))
+    answers(nights, store, FIRST, sampled().assign(EmployeeNumber=7))
     verdict = nights.run(FIRST)
     assert (verdict.status, verdict.records, verdict.used) == ("too few records", 300, 1)
     said = "300 of the champion's 300 records are about one key, and one of them counts"
@@ -305,7 +315,7 @@ def test_label_that_was_renamed_since_the_champion_was_trained_is_told_and_the_n
 ):
     label = msgspec.structs.replace(ATTRITION.label, field="HasLeft")
     monkeypatch.setattr(command_line, "load", lambda name: msgspec.structs.replace(ATTRITION, label=label))
-    answers(nights, store, FIRST, make_sample(300, 50))
+    answers(nights, store, FIRST, sampled())
     landing.land(FolderSource(nights.export.root / CONTAINER), nights.tables, FIRST, START, END)
     config = json.dumps({**nights.config, "nights": [FIRST.isoformat()]})
     run.main(["curate", "--run-key", "k", "--config", config])
@@ -341,7 +351,7 @@ def test_snapshot_that_is_not_what_the_champion_was_trained_on_is_refused(store,
 
 
 def test_feed_that_stopped_or_lost_a_file_and_strange_files_of_the_export_are_told(store, nights):
-    people = make_sample(300, 50)
+    people = sampled()
     answers(nights, store, FIRST, people)
     write_outcomes(nights.feed, people, FIRST)
     (nights.feed / "~$november.csv").write_text("")
@@ -362,7 +372,7 @@ def test_feed_that_stopped_or_lost_a_file_and_strange_files_of_the_export_are_to
 
 
 def test_bytes_of_the_export_that_came_too_late_are_told_in_note_report_and_alert(store, nights):
-    answers(nights, store, FIRST, make_sample(300, 50))
+    answers(nights, store, FIRST, sampled())
     folder = next((nights.export.root / CONTAINER).rglob("d=02"))
     late = folder.with_name("d=01") / "h=09/m=05/PT05M.json"
     late.parent.mkdir(parents=True)
@@ -388,7 +398,7 @@ def test_night_that_cannot_be_closed_is_refused(nights, capsys, night, said):
 
 
 def test_request_id_hides_nobody_and_what_a_release_asks_counts_for_nothing(store, nights):
-    people = make_sample(300, 50)
+    people = sampled()
     answers(nights, store, FIRST, people.assign(Age=61), client="hr", request_id="verify-1")
     answers(nights, store, FIRST, people.assign(Age=18), client="release", request_id="hr-2")
     verdict = nights.run(FIRST)
@@ -432,9 +442,9 @@ def test_champion_of_an_older_definition_is_judged_by_what_is_left_of_its_fields
     now = msgspec.structs.replace(ATTRITION, fields=(*changed.values(), shift))
     export, scorer = Export(tmp_path / "export", half_written=0), Bundle.load(bundle)
     for night in NIGHTS[:2]:
-        export_answers(export, scorer, night, make_sample(300, 50))
+        export_answers(export, scorer, night, sampled())
         landing.land(FolderSource(export.root / CONTAINER), tmp_path / "tables", night, START, END)
-    write_outcomes(tmp_path / "outcomes", make_sample(300, 50), NIGHTS[0] + timedelta(days=1))
+    write_outcomes(tmp_path / "outcomes", sampled(), NIGHTS[0] + timedelta(days=1))
     config = {
         "use_case": "attrition", "tables": str(tmp_path / "tables"), "outcomes": str(tmp_path / "outcomes"),
         "original": str(data),

@@ -1,5 +1,6 @@
 """Choose the settings of the boosting by Optuna, on rolling origins with the gap of real life."""
 
+import functools
 import logging
 import time
 import warnings
@@ -62,7 +63,11 @@ def tune(
     """
     panel = make_panel(history, plan, definition, codes_of(history, definition))
     newest = calibration_origins(panel, 1)[0]
-    folds = [_fold(start, panel, newest - place * definition.horizon) for place in range(origins - 1, -1, -1)]
+
+    @functools.cache  # made for the first trial that is run: a task that goes on may have all of them recorded
+    def folds() -> list[_Fold]:
+        return [_fold(start, panel, newest - place * definition.horizon) for place in range(origins - 1, -1, -1)]
+
     study = _study(seed)
     study.enqueue_trial(_settings(start.boosting))
     known = recorded or {}
@@ -74,7 +79,7 @@ def tune(
             trial = known[number]
         else:
             began = time.monotonic()
-            score = float(np.mean([_score(recipe, fold) for fold in folds]))
+            score = float(np.mean([_score(recipe, fold) for fold in folds()]))
             trial = Trial(number, recipe, score, round(time.monotonic() - began, 3))
             record(trial)
         study.tell(asked, trial.score)

@@ -1,6 +1,7 @@
 """The parent run in MLflow: found by the job's key, never made twice; the tasks hand over through it."""
 
 import contextlib
+import functools
 import importlib.metadata
 import json
 import os
@@ -230,11 +231,11 @@ def tracker_of(config: JobConfig, run_key: str) -> Tracker:
     return Tracker(experiment=config.experiment, model_name=config.model_name, run_key=run_key)
 
 
+@functools.cache
 def describe_environment() -> str:
     """What a run was made with: Python, machine and every installed package, a line each."""
-    packages = sorted(
-        {f"{found.metadata['Name']}=={found.version}" for found in importlib.metadata.distributions()},
-        key=str.lower,
-    )
+    # Each look at a package's metadata reads its whole description.
+    found = (package.metadata for package in importlib.metadata.distributions())
+    packages = sorted({f"{one['Name']}=={one['Version']}" for one in found}, key=str.lower)
     system = [f"python {platform.python_version()}", f"{platform.system()} {platform.machine()}"]
     return "\n".join([*system, *packages]) + "\n"

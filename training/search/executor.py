@@ -64,7 +64,7 @@ def _chosen() -> str:
 def _forkserver() -> multiprocessing.context.ForkServerContext:
     # A fork server is single-threaded, so forking from it is safe whatever threads MLflow has started here.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["scipy.stats", "sklearn.ensemble", "sklearn.linear_model"])
+    context.set_forkserver_preload(["optuna", "scipy.stats", "sklearn.ensemble", "sklearn.linear_model"])
     return context
 
 

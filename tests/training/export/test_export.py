@@ -1,11 +1,14 @@
 """The exported bundle says what scikit-learn says, family by family, and the guard notices when not."""
 
+import shutil
+
 import numpy as np
 import onnx
 import pytest
 
 from serving.scoring.bundle import Bundle
 from serving.scoring.contract import Examples, read_contract
+from training.export import reasons
 from training.export.bundle import write_bundle
 from training.export.onnx_graph import round_down
 from training.export.outliers import SHARE, Outliers
@@ -25,6 +28,12 @@ MEMBERS = [Member(point, WEIGHTS[point["family"]]) for point in STARTING_POINTS]
 @pytest.fixture(scope="module")
 def outliers(real):
     return Outliers(1).fit(real.x)
+
+
+@pytest.fixture(autouse=True)
+def reasons_are_compared_for_few_rows(monkeypatch):
+    """Here they are not looked at: test_reasons.py has the real number, on these families too."""
+    monkeypatch.setattr(reasons, "_CHECKED", 8)
 
 
 @pytest.mark.parametrize(
@@ -53,11 +62,20 @@ def test_generated_rows_hold_missing_and_unknown_values(real):
     assert (rows == -1).sum() > 50
 
 
-@pytest.fixture
-def bundle_folder(real, outliers, tmp_path):
+@pytest.fixture(scope="module")
+def written(real, outliers, tmp_path_factory):
+    """A bundle of a logistic regression, and its ensemble."""
+    folder = tmp_path_factory.mktemp("written") / "bundle"
     ensemble = StackedEnsemble(SPACE, MEMBERS[:1], 0.0, 1).fit(real.x, real.y)
-    write_bundle(tmp_path, "catalog.schema.employee_attrition", ensemble, outliers, real)
-    return tmp_path, ensemble
+    write_bundle(folder, "catalog.schema.employee_attrition", ensemble, outliers, real)
+    return folder, ensemble
+
+
+@pytest.fixture
+def bundle_folder(written, tmp_path):
+    """A copy that a test may change."""
+    folder, ensemble = written
+    return shutil.copytree(folder, tmp_path / "bundle"), ensemble
 
 
 def test_export_that_differs_fails_the_run_and_says_by_how_much(bundle_folder, real, outliers):

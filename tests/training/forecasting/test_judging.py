@@ -167,3 +167,6 @@ def test_tuning_begins_with_the_start_finds_no_worse_and_repeats_nothing(shops, 
     assert [trial.number for trial in again] == [3]
     assert [trial.score for trial in repeated] == [trial.score for trial in trials]
     assert best(repeated) == chosen
+    monkeypatch.setattr(tuning, "make_rows", lambda *_: pytest.fail("no trial is left that features are made for"))
+    known = {trial.number: trial for trial in trials}
+    assert tune(slow, SERIES, shops.history, shops.plan, trials=4, origins=1, seed=1, recorded=known) == trials

@@ -21,7 +21,7 @@ def messy(tmp_path_factory):
     home = tmp_path_factory.mktemp("messy")
     export = Export(home / "export", seed=1)
     for number in range(3):
-        export.messy_day(FIRST + timedelta(days=number), requests=80)
+        export.messy_day(FIRST + timedelta(days=number), requests=50)
     # Others make the same bytes of it with one.
     engine = open_duckdb(home / "spill", threads=2)
     nights = [FIRST + timedelta(days=number) for number in range(4)]

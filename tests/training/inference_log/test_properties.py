@@ -2,6 +2,7 @@
 
 import shutil
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,9 +23,17 @@ def requests():
 LINES, ROWS = requests()
 
 
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    """One for all examples: it keeps views alone, and each night defines its own."""
+    opened = open_duckdb(tmp_path_factory.mktemp("spill"))
+    yield opened
+    opened.close()
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
-def test_repeated_reordered_and_split_deliveries_give_the_same_rows(tmp_path_factory, data):
+def test_repeated_reordered_and_split_deliveries_give_the_same_rows(tmp_path_factory, engine, data):
     home = tmp_path_factory.mktemp("property")
     copies = data.draw(st.lists(st.sampled_from(LINES), max_size=6), label="copies")
     order = data.draw(st.permutations([*LINES, *copies]), label="order")
@@ -32,7 +41,6 @@ def test_repeated_reordered_and_split_deliveries_give_the_same_rows(tmp_path_fac
     content = {blob: b"".join(t + b"\n" for t, b in zip(order, blob_of, strict=True) if b == blob) for blob in BLOBS}
     # The first night ends anywhere within a blob: in the middle of a line, or of a character.
     cut = {blob: data.draw(st.integers(0, len(text)), label="cut") for blob, text in content.items()}
-    engine = open_duckdb(home / "spill")
     counts = []
     for night, ends in ((FIRST, cut), (FIRST.replace(day=3), {blob: len(text) for blob, text in content.items()})):
         for blob, text in content.items():
@@ -40,7 +48,6 @@ def test_repeated_reordered_and_split_deliveries_give_the_same_rows(tmp_path_fac
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(text[: ends[blob]])
         counts.append(process(engine, home / "export" / CONTAINER, home / "tables", night))
-    engine.close()
     assert inference(home / "tables", ROWS) == ROWS
     assert rows(home / "tables", "unpaired") == []
     assert sum(one.read for one in counts) == len(order)

@@ -36,22 +36,27 @@ def results(searched):
     return searched[0]
 
 
+@pytest.fixture(scope="module")
+def chosen(data, results):
+    """What all folds that the choice wants say, fitted for it."""
+    return choose(data, InlineEngine(data), results, seed=5)
+
+
 def figures(results):
     return [(result.number, result.parameters, result.scores) for result in results]
 
 
-def test_search_with_the_same_seed_gives_the_same_trials_on_two_processes(data, results):
+def test_search_with_the_same_seed_gives_the_same_trials_on_two_processes(data, results, chosen):
     with LocalEngine(data, 2) as engine:
         again = search(data, engine, trials=TRIALS, seed=5)
         assert figures(again) == figures(results)
-        inline = choose(data, InlineEngine(data), results, seed=5)
-        assert choose(data, engine, again, seed=5) == inline
+        assert choose(data, engine, again, seed=5) == chosen
 
 
-def test_choice_fits_nothing_again_that_the_search_has_scored(data, searched):
+def test_choice_fits_nothing_again_that_the_search_has_scored(data, searched, chosen):
     results, scored, engine = searched
     fits = engine.fits
-    assert choose(data, engine, results, seed=5, scored=scored) == choose(data, InlineEngine(data), results, seed=5)
+    assert choose(data, engine, results, seed=5, scored=scored) == chosen
     assert engine.fits == fits
     # What a killed try has recorded was scored by another process.
     choose(data, engine, results, seed=5, scored={})

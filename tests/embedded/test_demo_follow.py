@@ -100,3 +100,44 @@ def test_timing_table_adds_shares_and_the_total():
 def test_task_asks_while_its_question_stands(waiting, asks):
     airflow = SimpleNamespace(questions=lambda dag_id, run_id: [{"task_id": task_id} for task_id in waiting])
     assert Follower(airflow, Console(file=io.StringIO())).asks("dag", "run", "task") is asks
+
+
+class Scripted:
+    """An API server that counts its requests; each look at a run's tasks shows the next of ``looks``."""
+
+    def __init__(self, **looks):
+        self.looks = looks
+        self.asked = []
+
+    def tasks(self, dag_id, run_id):
+        self.asked.append(("tasks", dag_id))
+        shown = self.looks[dag_id][0]
+        row = {"dag_id": dag_id, "dag_run_id": run_id, "start_date": None, "end_date": None, "try_number": 1}
+        return [row | {"task_id": f"task{number}", "state": state} for number, state in enumerate(shown)]
+
+    def run(self, dag_id, run_id):
+        self.asked.append(("run", dag_id))
+        return {"state": "failed" if len(self.looks[dag_id]) == 1 else "running"}
+
+
+def followed(monkeypatch, airflow, *dag_ids):
+    """What ``wait`` returns for a run of each DAG; each of its pauses brings the next look."""
+    follower = Follower(airflow, Console(file=io.StringIO()))
+    ended = []
+    for dag_id in dag_ids:
+        monkeypatch.setattr("embedded.demo.follow.time.sleep", lambda _, dag_id=dag_id: airflow.looks[dag_id].pop(0))
+        ended.append(follower.wait(dag_id, "run"))
+    return ended
+
+
+def test_a_look_at_a_run_whose_task_is_at_work_is_one_request_whatever_was_followed_before(monkeypatch):
+    airflow = Scripted(train=[["running"], ["failed"]], release=[["running"], ["deferred"], ["failed"]])
+    assert followed(monkeypatch, airflow, "train", "release") == ["failed", "failed"]
+    assert airflow.asked == [("tasks", "train"), ("tasks", "train"), ("run", "train"),
+                             *[("tasks", "release")] * 3, ("run", "release")]  # fmt: skip
+
+
+def test_a_run_ends_although_a_task_never_came_to_start(monkeypatch):
+    airflow = Scripted(train=[[None, None], ["running", None], ["success", None], ["success", None]])
+    assert followed(monkeypatch, airflow, "train") == ["failed"]
+    assert airflow.looks["train"] == [["success", None]]

@@ -160,6 +160,17 @@ def _migrate(home: Path, logs: Path) -> None:
     stamp.write_text(wanted)
 
 
+def _read_certificates() -> None:
+    """Read the certificates of public authorities once, for all forked processes.
+
+    A client of the API for tasks reads them and keeps them for its process, although it speaks plain HTTP here: each of
+    the executor's workers would do so before its first task.
+    """
+    from airflow.sdk.api.client import Client
+
+    Client(base_url=os.environ["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"], token="").close()
+
+
 def main() -> None:
     """Import, migrate, fork."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -170,6 +181,7 @@ def main() -> None:
     _migrate(home, logs)
     for module in _EARLY:
         importlib.import_module(module)
+    _read_certificates()
     gc.collect()
     gc.freeze()  # forked processes then share these pages for good
     Components(logs).run()

@@ -143,7 +143,7 @@ def timing_table(spans: Sequence[Span], total: float) -> Table:
     between = max(0.0, total - covered(spans))
     for name, took in [*seconds.items(), ("Airflow, between the tasks", between)]:
         table.add_row(escape(name), f"{took:.1f}", f"{took / total:.0%}")
-    if side_by_side > 0:
+    if round(side_by_side, 1) > 0:
         table.add_row("less what ran side by side", f"{-side_by_side:.1f}", "")
     table.add_row("[bold]total", f"[bold]{total:.1f}", "")
     return table

@@ -36,11 +36,15 @@ _FIRST = ("airflow.__main__", "airflow.cli.commands.db_command", "airflow.utils.
 _EARLY = (
     "airflow.providers.cncf.kubernetes.operators.pod",
     "airflow.providers.databricks.operators.databricks",
+    "airflow.providers.openlineage.plugins.listener",
+    "airflow.sdk.definitions.decorators",
     "airflow.sdk.execution_time.task_runner",
     "airflow.jobs.scheduler_job_runner",
     "airflow.jobs.triggerer_job_runner",
     "airflow.dag_processing.manager",
     "mlflow.artifacts",
+    "mlflow.tracing.processor.base_mlflow",
+    "mlflow.tracking.request_header.registry",
     "msgspec",
 )
 _GRACE = 6.0

@@ -36,11 +36,15 @@ _FIRST = ("airflow.__main__", "airflow.cli.commands.db_command", "airflow.utils.
 _EARLY = (
     "airflow.providers.cncf.kubernetes.operators.pod",
     "airflow.providers.databricks.operators.databricks",
+    "airflow.providers.openlineage.plugins.listener",
+    "airflow.sdk.definitions.decorators",
     "airflow.sdk.execution_time.task_runner",
     "airflow.jobs.scheduler_job_runner",
     "airflow.jobs.triggerer_job_runner",
     "airflow.dag_processing.manager",
     "mlflow.artifacts",
+    "mlflow.tracing.processor.base_mlflow",
+    "mlflow.tracking.request_header.registry",
     "msgspec",
 )
 _GRACE = 6.0
@@ -160,6 +164,17 @@ def _migrate(home: Path, logs: Path) -> None:
     stamp.write_text(wanted)
 
 
+def _read_certificates() -> None:
+    """Read the certificates of public authorities once, for all forked processes.
+
+    A client of the API for tasks reads them and keeps them for its process, although it speaks plain HTTP here: each of
+    the executor's workers would do so before its first task.
+    """
+    from airflow.sdk.api.client import Client
+
+    Client(base_url=os.environ["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"], token="").close()
+
+
 def main() -> None:
     """Import, migrate, fork."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -170,6 +185,7 @@ def main() -> None:
     _migrate(home, logs)
     for module in _EARLY:
         importlib.import_module(module)
+    _read_certificates()
     gc.collect()
     gc.freeze()  # forked processes then share these pages for good
     Components(logs).run()

@@ -223,6 +223,8 @@ class Stack:
                 {"type": "file", "log_file_path": str(self.home / "openlineage.jsonl"), "append": True}
             ),
             "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+            # An idle scheduler sees after half of this, on average, that a task has ended. A demo has 16 of them.
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         }
 

@@ -49,12 +49,21 @@ def _airflow(stack: Stack) -> Part:
         argv=[sys.executable, "-m", "embedded.airflow_components"],
         env=stack.airflow_environment(),
         checks=[
-            Check("airflow api-server", lambda _: _health(stack) is not None, stack.airflow_url),
+            Check("airflow api-server", lambda _: _serves(stack), stack.airflow_url),
             Check("airflow scheduler", answers("scheduler")),
             Check("airflow dag-processor", answers("dag_processor")),
             Check("airflow triggerer", answers("triggerer")),
         ],
     )
+
+
+def _serves(stack: Stack) -> bool:
+    """Whether the API server answers people, and tasks.
+
+    The first request to the tasks' API makes all versions of it, seconds in which the server answers nobody: asked
+    here, that is part of the start, and no task waits for it.
+    """
+    return _health(stack) is not None and _get(f"{stack.airflow_url}/execution/health") is not None
 
 
 def _health(stack: Stack) -> dict[str, dict[str, str | None]] | None:

@@ -10,8 +10,10 @@ from rich.markup import escape
 
 from embedded.airflow_client import Airflow
 from embedded.demo.view import TaskView, View
+from lifecycle.task_ids import UNFINISHED
 
-_POLL = 1.0
+_POLL = 0.5
+"""Seconds between two looks; each costs the API server one request, and its machine runs the tasks too."""
 _LINES = 25
 _ENDED = ("success", "failed")
 
@@ -28,13 +30,12 @@ class Failure:
 
 
 class Follower:
-    """Watches the runs it has been given; all of them stay on the screen."""
+    """Watches one run after the other; the tasks of all of them stay on the screen."""
 
     def __init__(self, airflow: Airflow, console: Console) -> None:
         self._airflow = airflow
         self._console = console
         self._view = View(console)
-        self._runs: list[tuple[str, str]] = []
         self._told: set[tuple[str, str, int]] = set()
         self.tasks: dict[tuple[str, str], TaskView] = {}
         """DAG and task id to the last that was seen of it."""
@@ -47,19 +48,25 @@ class Follower:
         :param question: the task that asks; ``awaiting_input`` is returned while it waits for an answer.
         :param progress: how far the work is, in half a line that is asked for again and again.
         """
-        if (dag_id, run_id) not in self._runs:
-            self._runs.append((dag_id, run_id))
         with self._view.following():
             while True:
-                self._refresh(progress())
+                self._refresh(dag_id, run_id, progress())
                 asking = self.tasks.get((dag_id, question or ""))
                 if asking and asking.state == "awaiting_input" and self.asks(dag_id, run_id, asking.task_id):
                     return "awaiting_input"
-                state = str(self._airflow.run(dag_id, run_id)["state"])
-                if state in _ENDED:
-                    self._refresh()
+                if not self._at_work(dag_id) and (state := self._state(dag_id, run_id)) in _ENDED:
                     return state
                 time.sleep(_POLL)
+
+    def _at_work(self, dag_id: str) -> bool:
+        """Whether a task was seen under way, so that its run cannot have ended.
+
+        One that waits for others is not: a run may end without it.
+        """
+        return any(task.state in UNFINISHED for task in self.tasks.values() if task.dag_id == dag_id)
+
+    def _state(self, dag_id: str, run_id: str) -> str:
+        return str(self._airflow.run(dag_id, run_id)["state"])
 
     def failures(self, dag_id: str, run_id: str) -> list[Failure]:
         """The tasks of a run that failed themselves, first first."""
@@ -76,12 +83,12 @@ class Follower:
         """Whether a task has asked and still wants an answer."""
         return any(task["task_id"] == task_id for task in self._airflow.questions(dag_id, run_id))
 
-    def _refresh(self, progress: str = "") -> None:
-        for dag_id, run_id in self._runs:
-            tasks = self._airflow.tasks(dag_id, run_id)
-            for task in sorted(tasks, key=lambda task: task["start_date"] or "9"):
-                self.tasks[dag_id, task["task_id"]] = TaskView.of(task)
-                self._tell_retry(task)
+    def _refresh(self, dag_id: str, run_id: str, progress: str) -> None:
+        """Ask for the tasks of the run that is followed; those of earlier ones stay as they ended."""
+        tasks = self._airflow.tasks(dag_id, run_id)
+        for task in sorted(tasks, key=lambda task: task["start_date"] or "9"):
+            self.tasks[dag_id, task["task_id"]] = TaskView.of(task)
+            self._tell_retry(task)
         self._view.update(self.tasks.values(), progress)
 
     def _tell_retry(self, task: dict[str, Any]) -> None:

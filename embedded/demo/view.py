@@ -1,6 +1,6 @@
 """What the demo shows: tasks and their states while they change, and where the time went."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +20,19 @@ FINISHED = ("success", "failed", "skipped", "upstream_failed", "removed")
 
 
 @dataclass(frozen=True)
+class Span:
+    """Something that was done, from when to when."""
+
+    name: str
+    began: datetime
+    ended: datetime
+
+    @property
+    def seconds(self) -> float:
+        return (self.ended - self.began).total_seconds()
+
+
+@dataclass(frozen=True)
 class TaskView:
     """One task as it stands."""
 
@@ -31,6 +44,19 @@ class TaskView:
     started: datetime | None
     ended: datetime | None
     try_number: int
+    queued: datetime | None = None
+    """When it was last given to a worker: of one that waited outside of any, when that was over."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.dag_id}.{self.task_id}"
+
+    @property
+    def span(self) -> Span | None:
+        """From its start to its end; ``None`` where it did not run, or has not ended."""
+        if self.state == "skipped" or self.started is None or self.ended is None:
+            return None
+        return Span(self.name, self.started, self.ended)
 
     @classmethod
     def of(cls, task: dict[str, Any]) -> "TaskView":
@@ -45,6 +71,7 @@ class TaskView:
             started=started,
             ended=ended,
             try_number=task["try_number"],
+            queued=_time(task.get("queued_when")),
         )
 
 
@@ -82,7 +109,7 @@ class View:
             key = (task.dag_id, task.task_id)
             if task.state not in ("waiting", "scheduled", "queued", self._seen.get(key)):
                 seconds = f" after {task.seconds:.1f} s" if task.seconds and task.state in FINISHED else ""
-                self._console.print(f"{task.dag_id}.{task.task_id}: {_coloured(task.state)}{seconds}")
+                self._console.print(f"{task.name}: {_coloured(task.state)}{seconds}")
             self._seen[key] = task.state
 
 
@@ -99,16 +126,56 @@ def _table(tasks: list[TaskView]) -> Table:
     return table
 
 
-def timing_table(stages: list[tuple[str, float]], total: float) -> Table:
-    """Where the time went."""
+def timing_table(spans: Sequence[Span], total: float) -> Table:
+    """Where the time went: a line for each name, and Airflow's own share, in which none of them was under way.
+
+    :param spans: what was done, and when; some of it at the same time.
+    :param total: seconds that it took, all in all.
+    """
     table = Table(title="Where the time went", title_justify="left", box=None, pad_edge=False)
     table.add_column("stage")
     table.add_column("seconds", justify="right")
     table.add_column("share", justify="right")
-    for name, seconds in stages:
-        table.add_row(escape(name), f"{seconds:.1f}", f"{seconds / total:.0%}")
+    seconds: dict[str, float] = {}
+    for span in spans:
+        seconds[span.name] = seconds.get(span.name, 0.0) + span.seconds
+    side_by_side = sum(seconds.values()) - covered(spans)
+    between = max(0.0, total - covered(spans))
+    for name, took in [*seconds.items(), ("Airflow, between the tasks", between)]:
+        table.add_row(escape(name), f"{took:.1f}", f"{took / total:.0%}")
+    if round(side_by_side, 1) > 0:
+        table.add_row("less what ran side by side", f"{-side_by_side:.1f}", "")
     table.add_row("[bold]total", f"[bold]{total:.1f}", "")
     return table
+
+
+def covered(spans: Iterable[Span]) -> float:
+    """Seconds in which at least one of the spans was under way."""
+    seconds, until = 0.0, datetime.min.replace(tzinfo=UTC)
+    for span in sorted(spans, key=lambda span: span.began):
+        began = max(span.began, until)
+        until = max(span.ended, until)
+        seconds += max(0.0, (until - began).total_seconds())
+    return seconds
+
+
+def gate_spans(gate: TaskView, question: dict[str, Any]) -> list[Span]:
+    """The work of a task that asks a person, and how long the answer took.
+
+    It works until it has asked, and again from when it is given to a worker with the answer: what passes between the
+    answer and that moment is Airflow's own.
+
+    :param question: Airflow's record of it.
+    """
+    if (whole := gate.span) is None:
+        return []
+    asked = datetime.fromisoformat(question["created_at"])
+    answered = _time(question["responded_at"]) or whole.ended
+    waited = Span("until the gate was answered", asked, answered)
+    if asked < whole.began:  # an earlier try has asked
+        return [waited, whole]
+    taken_up = max(gate.queued or answered, answered)
+    return [Span(whole.name, whole.began, asked), waited, Span(whole.name, taken_up, whole.ended)]
 
 
 def _coloured(state: str) -> str:

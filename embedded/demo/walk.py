@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from embedded.demo.prompt import ask
 from embedded.demo.runs import RunError, Runs
 from embedded.demo.scoring import Scoring, ScoringError
 from embedded.demo.trials import Trials
-from embedded.demo.view import timing_table
+from embedded.demo.view import Span, gate_spans, timing_table
 from embedded.environment import ROOT, Stack
 from embedded.lines import filled, with_address
 from embedded.preflight import PreflightError
@@ -83,7 +84,7 @@ class Demo:
         self._tested = False
         self._closing: list[str] = []
         self._began = datetime.now(UTC)
-        self._stages: list[tuple[str, float]] = []
+        self._spans: list[Span] = []
         secrets_ = stack.credentials
         self._airflow = Airflow(stack.airflow_url, secrets_.airflow_user, secrets_.airflow_password)
         self._follower = Follower(self._airflow, self._console)
@@ -160,9 +161,9 @@ class Demo:
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
+        began = datetime.now(UTC)
         yield
-        self._stages.append((name, time.monotonic() - began))
+        self._spans.append(Span(name, began, datetime.now(UTC)))
 
     def _say(self, text: str) -> None:
         """Lines that break between words, and never within an address."""
@@ -175,10 +176,11 @@ class Demo:
     def _prepare_data(self) -> Path:
         if self._data and self._synthetic:
             raise DemoError("DATA names a file and SYNTHETIC=yes asks for made-up rows: give one of them")
-        path = self._choose_data()
-        self._say(f"training data: {path}")
-        if told := long_training(demo_data.rows_of(path), self._use_case):
-            self._say(told)
+        with self._stage("read the data"):
+            path = self._choose_data()
+            self._say(f"training data: {path}")
+            if told := long_training(demo_data.rows_of(path), self._use_case):
+                self._say(told)
         return path
 
     def _choose_data(self) -> Path:
@@ -188,9 +190,8 @@ class Demo:
             return path
         if not self._synthetic and (own := demo_data.own(self._stack, self._use_case)):
             return own
-        with self._stage("generate data"):
-            self._say(f"generating synthetic {self._use_case.entities} (DATA=path/to.csv takes yours)")
-            return demo_data.synthetic(self._stack, self._use_case)
+        self._say(f"generating synthetic {self._use_case.entities} (DATA=path/to.csv takes yours)")
+        return demo_data.synthetic(self._stack, self._use_case)
 
     def _start_stack(self) -> None:
         with self._stage("start the stack"):
@@ -313,11 +314,10 @@ class Demo:
         self._console.print(self._airflow.result(self._release_dag, run_id, GATHER_EVIDENCE)["sentence"], markup=False)
         comment = "answered in the terminal" if self._approve is None else f"answered by APPROVE={self._approve}"
         if self._decision is None:
-            with self._stage("your decision"):
-                self._decision = ask(
-                    f"Approve version {version} of {self._use_case.name} for production? [y/N] ",
-                    lambda: self._follower.asks(self._release_dag, run_id, AWAIT_APPROVAL),
-                )
+            self._decision = ask(
+                f"Approve version {version} of {self._use_case.name} for production? [y/N] ",
+                lambda: self._follower.asks(self._release_dag, run_id, AWAIT_APPROVAL),
+            )
         if self._decision is None:
             return self._say("answered in Airflow")
         option = "Approve" if self._decision else "Reject"
@@ -327,16 +327,19 @@ class Demo:
     def _conclude(self, train_run: str, run_id: str, before: str | None) -> int:
         """Compare production with the decision that was taken."""
         question = self._airflow.question(self._release_dag, run_id, AWAIT_APPROVAL)
+        if gate := self._follower.tasks.get((self._release_dag, AWAIT_APPROVAL)):
+            self._spans += gate_spans(gate, question)
         approved = question["chosen_options"] == ["Approve"]
         who = (question["responded_by_user"] or {}).get("name", "nobody")
         version = self._own_version(train_run, run_id)
         if self._table and approved:
             self._forecast()
-        now = self._version()
         expected = version if approved else before
         self._say(f"version {version} was {'approved' if approved else 'rejected'} by {who}")
-        if now:
-            self._show()
+        with self._stage("ask production"):
+            now = self._version()
+            if now:
+                self._show()
         if now != expected:
             raise DemoError(f"production has version {now}, expected was {expected}: "
                             f"see {self._airflow.link(self._release_dag, run_id)}")  # fmt: skip
@@ -394,13 +397,11 @@ class Demo:
 
     def _print_times(self, total: float) -> None:
         """Where the time went; Airflow's own share is what passed between the tasks."""
+        tasks = [task.span for task in self._follower.tasks.values() if task.task_id != AWAIT_APPROVAL]
+        spans = [*self._spans, *(span for span in tasks if span)]
         # A demo that goes on where an earlier one was has no time of that one.
-        new = [task for task in self._follower.tasks.values() if task.started and task.started >= self._began]
-        ran = [task for task in new if task.state != "skipped" and task.task_id != AWAIT_APPROVAL]
-        tasks = [(f"{task.dag_id}.{task.task_id}", task.seconds or 0.0) for task in ran]
-        between = total - sum(seconds for _, seconds in [*self._stages, *tasks])
-        stages = [*self._stages, *tasks, ("Airflow, between the tasks", max(0.0, between))]
-        self._console.print(timing_table(stages, total))
+        own = [replace(span, began=max(span.began, self._began)) for span in spans if span.ended > self._began]
+        self._console.print(timing_table(sorted(own, key=lambda span: span.began), total))
 
 
 def _told(failure: Failure) -> str:

@@ -99,3 +99,14 @@ def test_time_that_an_earlier_demo_spent_is_not_told_again(tmp_path):
     demo._print_times(10.0)
     assert "promote" in output.getvalue()
     assert "build_image" not in output.getvalue()
+
+
+def test_of_a_task_that_an_earlier_demo_began_the_part_in_this_one_is_told(tmp_path):
+    demo, output = make_demo(tmp_path), io.StringIO()
+    demo._console = Console(file=output, width=100)
+    started, ended = demo._began - timedelta(seconds=60), demo._began + timedelta(seconds=8)
+    demo._follower.tasks["t", "train"] = TaskView("t", "train", "success", 68.0, started, ended, 1)
+    demo._print_times(10.0)
+    told = {line[:26].strip(): line[26:].split() for line in output.getvalue().splitlines()}
+    assert told["t.train"] == ["8.0", "80%"]
+    assert told["Airflow, between the tasks"] == ["2.0", "20%"]

@@ -144,6 +144,16 @@ def test_of_airflows_components_only_the_one_that_runs_tasks_keeps_the_signing_k
     assert seen == [keeps]
 
 
+def test_a_tasks_client_needs_no_certificates_of_its_own_once_they_were_read(monkeypatch):
+    from airflow.sdk.api import client
+
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "http://127.0.0.1/execution/")
+    client.Client._get_ssl_context_cached.cache_clear()
+    airflow_components._read_certificates()
+    monkeypatch.setattr(client.ssl, "create_default_context", lambda **_: pytest.fail("read again"))
+    client.Client(base_url="http://127.0.0.1/execution/", token="").close()
+
+
 @pytest.mark.parametrize("value", ["http", "0", "70000", "-1"])
 def test_port_that_is_none_is_refused_with_its_setting(tmp_path, value):
     with pytest.raises(ConfigurationError, match=r"LIFECYCLE_MLFLOW_PORT is .*: give a port number"):

@@ -9,12 +9,10 @@ import os
 import typing
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
-from databricks.sdk import WorkspaceClient
-from databricks.sdk.service import jobs, workspace
 
 from lifecycle import settings
 from lifecycle.hooks.databricks import WorkspaceHook
@@ -26,6 +24,9 @@ from lifecycle.tasks.publish import publish
 from tests.support.airflow import USE_CASE, make_settings
 from tests.support.http_double import Double, Request, serving
 from training.use_case import load
+
+if TYPE_CHECKING:
+    from databricks.sdk import WorkspaceClient
 
 CODE = {"path": "/Shared/lifecycle/code/0123", "code_hash": "0123", "git_revision": "abc"}
 CLUSTER = {
@@ -68,14 +69,17 @@ def double(monkeypatch) -> Iterator[Double]:
 
 
 @pytest.fixture
-def official(double, monkeypatch) -> WorkspaceClient:
+def official(double, monkeypatch) -> "WorkspaceClient":
     """Databricks' own client, at the double."""
+    # Imported here and below: the package takes a second, of each worker that collects this file.
+    from databricks.sdk import WorkspaceClient
+
     for name in [name for name in os.environ if name.startswith(("DATABRICKS_", "ARM_"))]:
         monkeypatch.delenv(name)
     return WorkspaceClient(host=double.url, token="token", auth_type="pat")
 
 
-def call_of(client: WorkspaceClient, path: str) -> Callable[..., Any]:
+def call_of(client: "WorkspaceClient", path: str) -> Callable[..., Any]:
     """The official client's call for a path."""
     return {
         "runs/submit": client.jobs.submit,
@@ -88,8 +92,10 @@ def call_of(client: WorkspaceClient, path: str) -> Callable[..., Any]:
     }[path.partition("/jobs/")[2] or path.partition("/2.0/")[2]]
 
 
-def said_again(double: Double, client: WorkspaceClient, request: Request) -> Request:
+def said_again(double: Double, client: "WorkspaceClient", request: Request) -> Request:
     """The same request, made by the official client; raises ``TypeError`` for an argument that it does not have."""
+    from databricks.sdk.service import jobs, workspace
+
     call = call_of(client, request.path)
     hints = typing.get_type_hints(call, {**vars(jobs), **vars(workspace)})
     arguments = {}
@@ -121,7 +127,7 @@ def _read(hint: Any, value: Any) -> Any:
     return kind(value)
 
 
-def checked(double: Double, client: WorkspaceClient, requests: list[Request]) -> None:
+def checked(double: Double, client: "WorkspaceClient", requests: list[Request]) -> None:
     """Every request is the one that the official client makes."""
     assert requests
     for request in requests:

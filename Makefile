@@ -77,8 +77,6 @@ OF_PYTEST := test test-stack test-network test-tools test-kubernetes test-docker
 	test-reasons test-client test-browser test-bus azure-check
 $(OF_PYTEST): export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
 $(OF_PYTEST): export PYTEST_PLUGINS := xdist.plugin,pytest_timeout,_hypothesis_pytestplugin
-# Where Python may keep no bytecode, every worker and every process that it starts compiles the whole project anew.
-$(OF_PYTEST): export PYTHONDONTWRITEBYTECODE :=
 
 # $(call marked,NAME): the files with tests of a marker. To collect all of the others takes as long as many a suite.
 marked = $$(grep -rl --include='test_*.py' 'mark\.$(1)' tests)

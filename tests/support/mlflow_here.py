@@ -6,7 +6,6 @@ ask it (``tests/support/tracking.py``).
 """
 
 import io
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,12 +87,16 @@ def served_here(folder: Path) -> Iterator[str]:
         # With every tag of a version the client asks whether its model is a prompt, and the server does: a third.
         patch.setattr(MlflowClient, "_raise_if_prompt", lambda _client, _name: None)
         patch.setattr(handlers, "_is_prompt", lambda _name: False)
-        # With every request it looks through the whole environment for a proxy, twice.
-        patch.setenv("no_proxy", ",".join(filter(None, ("127.0.0.1", os.environ.get("no_proxy")))))
         here, elsewhere = _Here(app), requests.Session.get_adapter
+        proxies = requests.sessions.get_environ_proxies
 
         def get_adapter(session: requests.Session, url: str) -> BaseAdapter:
             return here if url.startswith(f"{ADDRESS}/") else elsewhere(session, url)
 
+        def get_proxies(url: str, no_proxy: str | None = None) -> dict[str, str]:
+            """Requests looks through the whole environment with every request, twice."""
+            return {} if url.startswith(f"{ADDRESS}/") else proxies(url, no_proxy=no_proxy)
+
         patch.setattr(requests.Session, "get_adapter", get_adapter)
+        patch.setattr(requests.sessions, "get_environ_proxies", get_proxies)
         yield ADDRESS

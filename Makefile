@@ -85,11 +85,15 @@ $(OF_PYTEST): export PYTEST_PLUGINS := xdist.plugin,pytest_timeout,_hypothesis_p
 
 # $(call marked,NAME): the files with tests of a marker. To collect all of the others takes as long as many a suite.
 marked = $$(grep -rl --include='test_*.py' 'mark\.$(1)' tests)
+# $(call without,MARKERS): no file all of whose tests have one of these; every worker would import it and run nothing of it.
+EMPTY :=
+OR := |
+without = $$(grep -rlE --include='test_*.py' '^pytestmark = .*mark\.($(subst $(EMPTY) or $(EMPTY),$(OR),$(1)))([^a-z]|$$)' tests | sed 's/^/--ignore=/')
 # A file is one worker's, in the order of tests/support/collection.py.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
 test: setup ## The tests that need nothing but Python, in a few minutes (ARGS="-k name" picks)
-	$(RUN) -m pytest -m "not (stack or $(NEEDS_MORE))" -n 3 $(BY_FILE) $(ARGS)
+	$(RUN) -m pytest -m "not (stack or $(NEEDS_MORE))" -n 3 $(BY_FILE) $(call without,stack or $(NEEDS_MORE)) $(ARGS)
 
 test-stack: setup ## Tests that start real servers and wait for them; they need nothing but Python either
 	$(RUN) -m pytest -m "stack and not ($(NEEDS_MORE))" -n 2 $(BY_FILE) $(call marked,stack) $(ARGS)

@@ -98,12 +98,16 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """What the tests' modules import stays: the garbage collector has no need to look through it again and again."""
+    """What the tests' modules import stays: the garbage collector has no need to look through it again and again.
+
+    It is compiled once, and not by every worker anew, where the environment lets Python keep no bytecode too.
+    """
     gc.disable()
+    kept, sys.dont_write_bytecode = sys.dont_write_bytecode, False
     try:
         return (yield)
     finally:
-        gc.collect()
+        sys.dont_write_bytecode = kept
         gc.freeze()
         gc.enable()
 

@@ -33,8 +33,10 @@ def problems(configuration: Configuration) -> list[str]:
     found = [*_versions(configuration.root)]
     for block in configuration.resources():
         found += resource_problems(block)
+    asked = configuration.root.references()
     for module in configuration.every():
-        found += [*_calls(configuration, module), *_undeclared(configuration, module), *_unused(configuration, module)]
+        found += [*_calls(configuration, module), *_undeclared(configuration, module)]
+        found += _unused(configuration, module, asked)
     return found
 
 
@@ -164,8 +166,8 @@ def _attribute(module: Module, path: list[str]) -> str:
     return f"{kind} has no attribute {attributes[0]}; it has {', '.join(found['attributes'])}"
 
 
-def _unused(configuration: Configuration, module: Module) -> Iterator[str]:
-    """What nothing uses is a mistake, or a rest of something."""
+def _unused(configuration: Configuration, module: Module, asked_by_root: set[str]) -> Iterator[str]:
+    """What nothing uses is a mistake, or a rest of something; ``asked_by_root`` is all that the root names."""
     used = {tuple(name.split(".")[:2]) for name in module.references()}
     for name, block in module.of("variable").items():
         if ("var", name) not in used:
@@ -180,7 +182,7 @@ def _unused(configuration: Configuration, module: Module) -> Iterator[str]:
         for name, call in configuration.root.of("module").items()
         if (configuration.root.folder / text(call.body["source"])).resolve() == module.folder
     ]
-    asked = {tuple(name.split(".")[:3]) for name in configuration.root.references()}
+    asked = {tuple(name.split(".")[:3]) for name in asked_by_root}
     for name, block in module.of("output").items():
         if not any(("module", call, name) in asked for call in calls):
             yield f"{block}: nothing uses it"

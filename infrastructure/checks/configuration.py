@@ -137,9 +137,14 @@ def references(value: Any) -> Iterator[str]:
         for inner in value:
             yield from references(inner)
     elif isinstance(value, str):
-        code = _code(value)
-        yield from _REFERENCE.findall(code)
-        yield from _REFERENCE.findall(_INDEX.sub("", code))
+        yield from _named(value)
+
+
+@functools.cache
+def _named(value: str) -> tuple[str, ...]:
+    """The names in one text; each is looked at for several checks."""
+    code = _code(value)
+    return (*_REFERENCE.findall(code), *_REFERENCE.findall(_INDEX.sub("", code)))
 
 
 def _code(value: str) -> str:

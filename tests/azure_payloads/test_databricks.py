@@ -10,16 +10,12 @@ import os
 import typing
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
 import requests
 from airflow.sdk.exceptions import TaskDeferred
-from databricks.sdk import WorkspaceClient
-from databricks.sdk.environments import ARM_DATABRICKS_RESOURCE_ID
-from databricks.sdk.service import jobs, workspace
-from databricks.sdk.service.files import FilesAPI
 
 from lifecycle import settings
 from lifecycle.hooks.databricks import WorkspaceHook
@@ -32,6 +28,9 @@ from tests.support.airflow import USE_CASE, make_settings
 from tests.support.http_double import Double, Request, serving
 from tests.support.smoke_calls import calls_of
 from training.use_case import load
+
+if TYPE_CHECKING:
+    from databricks.sdk import WorkspaceClient
 
 CODE = {"path": "/Shared/lifecycle/code/0123", "code_hash": "0123", "git_revision": "abc"}
 CLUSTER = {
@@ -74,14 +73,17 @@ def double(monkeypatch) -> Iterator[Double]:
 
 
 @pytest.fixture
-def official(double, monkeypatch) -> WorkspaceClient:
+def official(double, monkeypatch) -> "WorkspaceClient":
     """Databricks' own client, at the double."""
+    # Imported here and below: the package takes a second, of each worker that collects this file.
+    from databricks.sdk import WorkspaceClient
+
     for name in [name for name in os.environ if name.startswith(("DATABRICKS_", "ARM_"))]:
         monkeypatch.delenv(name)
     return WorkspaceClient(host=double.url, token="token", auth_type="pat")
 
 
-def call_of(client: WorkspaceClient, path: str) -> Callable[..., Any]:
+def call_of(client: "WorkspaceClient", path: str) -> Callable[..., Any]:
     """The official client's call for a path."""
     return {
         "runs/submit": client.jobs.submit,
@@ -94,8 +96,10 @@ def call_of(client: WorkspaceClient, path: str) -> Callable[..., Any]:
     }[path.partition("/jobs/")[2] or path.partition("/2.0/")[2]]
 
 
-def said_again(double: Double, client: WorkspaceClient, request: Request) -> Request:
+def said_again(double: Double, client: "WorkspaceClient", request: Request) -> Request:
     """The same request, made by the official client; raises ``TypeError`` for an argument that it does not have."""
+    from databricks.sdk.service import jobs, workspace
+
     call = call_of(client, request.path)
     hints = typing.get_type_hints(call, {**vars(jobs), **vars(workspace)})
     arguments = {}
@@ -127,7 +131,7 @@ def _read(hint: Any, value: Any) -> Any:
     return kind(value)
 
 
-def checked(double: Double, client: WorkspaceClient, requests: list[Request]) -> None:
+def checked(double: Double, client: "WorkspaceClient", requests: list[Request]) -> None:
     """Every request is the one that the official client makes."""
     assert requests
     for request in requests:
@@ -234,8 +238,10 @@ def sent(call: list[str], double: Double) -> list[Request]:
         return double.asked(lambda: requests.request(said["--method"], f"{double.url}{place.path}", **arguments))
 
 
-def uploaded(call: list[str], double: Double, client: WorkspaceClient) -> tuple[list[Request], list[Request]]:
+def uploaded(call: list[str], double: Double, client: "WorkspaceClient") -> tuple[list[Request], list[Request]]:
     """What is sent, and what the official client sends for the same file."""
+    from databricks.sdk.service.files import FilesAPI
+
     path = urlsplit(call[call.index("--url") + 1]).path.partition("/fs/files")[2]
     files = FilesAPI(client.api_client)
     official = double.asked(lambda: files.upload(path, io.BytesIO(TABLE.encode()), overwrite=True))
@@ -243,6 +249,8 @@ def uploaded(call: list[str], double: Double, client: WorkspaceClient) -> tuple[
 
 
 def test_table_is_uploaded_as_the_official_client_would(double, official, tmp_path):
+    from databricks.sdk.environments import ARM_DATABRICKS_RESOURCE_ID
+
     call = rest(tmp_path)
     ours, theirs = uploaded(call, double, official)
     assert ours == theirs

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from airflow.models.connection import Connection
-from databricks.sdk.core import Config
 
 from lifecycle.builders import acr_registry
 from lifecycle.events.feeds import _Blob
@@ -85,6 +84,8 @@ SIGN_IN: dict[str, dict[str, Any]] = {
 
 def unread(variables: dict[str, str]) -> set[str]:
     """Variables that Databricks' SDK does not read."""
+    from databricks.sdk.core import Config  # which takes a second
+
     return variables.keys() - {attribute.env for attribute in Config.attributes()}
 
 

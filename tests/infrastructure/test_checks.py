@@ -1,5 +1,6 @@
 """The infrastructure holds together, and the checks find what is planted in a copy."""
 
+import functools
 import random
 import re
 import shutil
@@ -76,13 +77,15 @@ def test_planted_fault_is_named(copy, file, old, new, says):
     assert any(says in problem for problem in plant(copy, file, old, new))
 
 
-RESOURCES = [block for block in configuration.read().resources() if plain(block.body)]
+@functools.cache
+def resources():
+    return [block for block in configuration.read().resources() if plain(block.body)]
 
 
 @settings(max_examples=60)
 @given(st.data())
 def test_any_misspelt_argument_is_found(data):
-    block = data.draw(st.sampled_from(RESOURCES))
+    block = data.draw(st.sampled_from(resources()))
     given_ = [
         name for name in plain(block.body) if name not in ("for_each", "count", "depends_on", "lifecycle", "dynamic")
     ]

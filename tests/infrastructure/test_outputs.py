@@ -1,5 +1,6 @@
 """What the infrastructure hands over is what Airflow, the settings and the clusters take."""
 
+import functools
 import json
 import re
 import tomllib
@@ -12,7 +13,7 @@ import yaml
 from airflow.sdk import BaseHook, Connection
 
 from infrastructure.checks import configuration
-from infrastructure.checks.configuration import ROOT, plain, text
+from infrastructure.checks.configuration import ROOT, Module, plain, text
 from lifecycle import settings
 from lifecycle.approval_keys import KeyRing
 from lifecycle.builders.acr import AcrBuilder
@@ -24,8 +25,17 @@ from training import use_case as definitions
 from training.signing.keys import VaultKey, new_private_pem, open_key
 
 PROJECT = ROOT.parent
-MODULES = {folder.name: module for folder, module in configuration.read().modules.items()}
-LOCALS = configuration.read().root.locals()
+
+
+@functools.cache
+def modules() -> dict[str, Module]:
+    """By their names; parsed for the first test that needs them, and not where the tests are only collected."""
+    return {folder.name: module for folder, module in configuration.read().modules.items()}
+
+
+def root_locals() -> dict[str, Any]:
+    """The root's ``locals``."""
+    return configuration.read().root.locals()
 
 
 def filled(template_: str, values: dict[str, Any]) -> str:
@@ -37,8 +47,8 @@ def filled(template_: str, values: dict[str, Any]) -> str:
 @pytest.fixture(scope="module")
 def settings_file(tmp_path_factory) -> Path:
     """The settings file as `tofu output -raw settings` prints it."""
-    call = LOCALS["settings_file"]
-    containers = plain(LOCALS["containers"])
+    call = root_locals()["settings_file"]
+    containers = plain(root_locals()["containers"])
     values = {
         "environment": "small",
         "airflow_url": "https://airflow.example.com",
@@ -54,10 +64,10 @@ def settings_file(tmp_path_factory) -> Path:
         "prices": 'currency = "EUR"\nlog_gb = 2.5\n',
         "approvers": ["lead@example.com", 'a "quoted" name'],
         "data_writers": ["team@example.com"],
-        "queue": text(plain(LOCALS["names"])["event_queue"]),
+        "queue": text(plain(root_locals()["names"])["event_queue"]),
         "bronze": text(containers["bronze"]),
         "outcomes": text(containers["outcomes"]),
-        "code_root": text(LOCALS["code_root"]),
+        "code_root": text(root_locals()["code_root"]),
         "catalog": "mlops_small",
         "tables": text(containers["tables"]),
         "logs": text(containers["logs"]),
@@ -94,7 +104,7 @@ def test_settings_without_an_approval_key_are_read_too(settings_file):
 
 
 def test_settings_name_the_volumes_and_containers_that_are_made(settings_file):
-    catalog = MODULES["catalog"].locals()
+    catalog = modules()["catalog"].locals()
     volumes = plain(catalog["volumes"])
     said = tomllib.loads(settings_file.read_text())["every_use_case"]
     named = re.findall(r"/Volumes/mlops_small/\{use_case\}/(\w+)", json.dumps(said))
@@ -112,8 +122,8 @@ def test_settings_name_the_volumes_and_containers_that_are_made(settings_file):
 
 
 def test_export_writes_the_container_that_the_nightly_run_reads():
-    made = text(plain(LOCALS["containers"])["logs"])
-    (table,) = next(block for block in MODULES["logs"].blocks if block.name == "inference").body["table_names"]
+    made = text(plain(root_locals()["containers"])["logs"])
+    (table,) = next(block for block in modules()["logs"].blocks if block.name == "inference").body["table_names"]
     assert made == f"am-{text(table).lower()}"
     assert made == settings.Retraining().container
 
@@ -146,7 +156,7 @@ def _value(written: Any) -> Any:
 @pytest.fixture
 def connections(monkeypatch) -> dict[str, Connection]:
     """Every connection that goes into the vault, where Airflow's hooks find it."""
-    local = MODULES["secrets"].locals()
+    local = modules()["secrets"].locals()
     written = {**plain(local["connections"])}
     made = {}
     for name, value in written.items():
@@ -157,7 +167,7 @@ def connections(monkeypatch) -> dict[str, Connection]:
 
 
 def test_vault_gets_every_connection_by_the_name_that_the_backend_asks_for(connections):
-    secret = MODULES["secrets"].of("resource")["connection"].body
+    secret = modules()["secrets"].of("resource")["connection"].body
     assert sorted(re.findall(r'"(\w+)"', secret["for_each"])) == sorted(connections)
     assert secret["name"] == '"airflow-connections-${replace(each.key, "_", "-")}"'
 
@@ -225,20 +235,20 @@ def test_images_are_tried_in_the_group_and_with_the_identity_that_are_made(conne
 
 def test_password_is_written_where_it_is_given_and_stored_nowhere():
     for module in ("secrets", "database"):
-        password = next(block for name, block in MODULES[module].of("variable").items() if name.endswith("password"))
+        password = next(block for name, block in modules()[module].of("variable").items() if name.endswith("password"))
         assert (password.body["ephemeral"], password.body["sensitive"]) == (True, True)
-        bodies = [block.body for block in MODULES[module].blocks]
+        bodies = [block.body for block in modules()[module].blocks]
         stored = {name for body in bodies for name, value in body.items() if f"var.{password.name}" in str(value)}
         assert stored
         assert {name for name in stored if not re.search("_wo(_version)?$", name)} == set()
     # A later run gives none: a text with nothing in it would be an error.
-    secret = MODULES["secrets"].of("resource")["database"].body["value_wo"]
+    secret = modules()["secrets"].of("resource")["database"].body["value_wo"]
     assert secret.startswith("${var.database_password == null ? null : ")
 
 
 def test_clusters_are_reached_without_a_secret(connections):
     assert json.loads(connections["scoring_staging"].extra_dejson["kube_config"])["current-context"] == "staging"
-    written = MODULES["cluster"].of("output")["kube_config"].body["value"]
+    written = modules()["cluster"].of("output")["kube_config"].body["value"]
     assert '"--login", "workloadidentity"' in written
     assert not re.search("token|password|client-key|secret", written.replace("get-token", ""))
 
@@ -251,7 +261,7 @@ def test_collected_namespaces_are_those_of_production():
 
 
 def test_deployment_gives_every_parameter_of_the_rendered_template():
-    written = MODULES["monitoring"].of("resource")["this"].body["parameters_content"]
+    written = modules()["monitoring"].of("resource")["this"].body["parameters_content"]
     given = set(re.findall(r"(\w+)\s*=\s*\{\s*value", written)) | set(re.findall(r"(\w+)\s*[=:]\s*\{", written))
     for name in definitions.names():
         assert set(template(definitions.load(name))["parameters"]) == given

@@ -17,6 +17,7 @@ from tests.support.serving_processes import KEY, ROOT, Server
 PAGE = (ROOT / "docs" / "integrate.md").read_text()
 COUNT = 1_200
 """More records than the page sends at once."""
+pytestmark = pytest.mark.stack
 
 
 @pytest.fixture(scope="module")

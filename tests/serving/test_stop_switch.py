@@ -88,6 +88,7 @@ def _by_every_worker(server: Server, ask: Callable[[], Answer], wanted: int, sin
     assert len(server.workers()) == 2
 
 
+@pytest.mark.stack
 def test_both_workers_obey_the_file_and_a_changed_key_file_within_a_second(
     attrition: Attrition, tmp_path: Path
 ) -> None:

@@ -17,11 +17,16 @@ NAMES = sorted(file.parent.name for place in PLACES for file in place.glob("*/__
 
 @contextlib.contextmanager
 def found_in(folder: Path) -> Iterator[None]:
-    """As ``USE_CASES=folder`` does, for this process and a while."""
+    """As ``USE_CASES=folder`` does, for this process and a while.
+
+    Python keeps no bytecode of it: what a test edits within the same second would be taken for unchanged.
+    """
     use_cases.__path__.append(str(folder))
+    kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         yield
     finally:
+        sys.dont_write_bytecode = kept
         use_cases.__path__.remove(str(folder))
         for module in [name for name in sys.modules if name.startswith("use_cases.")]:
             if str(getattr(sys.modules[module], "__file__", "")).startswith(f"{folder}/"):

@@ -16,9 +16,11 @@ from urllib.parse import urlsplit
 import mlflow
 import pytest
 import requests
+from mlflow import MlflowClient
 from mlflow.tracking.request_header.databricks_request_header_provider import DatabricksRequestHeaderProvider
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
+from sqlalchemy import event
 from werkzeug.test import Client
 
 from tests.support.mlflow_store import empty_store
@@ -56,6 +58,11 @@ class _Here(BaseAdapter):
         """Nothing is open."""
 
 
+def _wait_for_no_disk(connection: Any, _record: Any) -> None:
+    """No test asks for what was stored after a loss of power."""
+    connection.execute("PRAGMA synchronous = OFF")
+
+
 @contextmanager
 def served_here(folder: Path) -> Iterator[str]:
     """MLflow over an empty store in a folder; yields its address, once in a process."""
@@ -69,15 +76,27 @@ def served_here(folder: Path) -> Iterator[str]:
 
         store = empty_store(folder)
         handlers.initialize_backend_stores(store, store, "mlflow-artifacts:/")
+        for engine in (handlers._get_tracking_store().engine, handlers._get_model_registry_store().engine):
+            event.listen(engine, "connect", _wait_for_no_disk)
+            engine.dispose()  # what is open was opened before
         # The server has made its own store the process's, in which its clients live too.
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
         # With every request the client looks for Databricks' own packages in all folders: a sixth of its time.
         patch.setattr(DatabricksRequestHeaderProvider, "in_context", lambda _: False)
+        # With every tag of a version the client asks whether its model is a prompt, and the server does: a third.
+        patch.setattr(MlflowClient, "_raise_if_prompt", lambda _client, _name: None)
+        patch.setattr(handlers, "_is_prompt", lambda _name: False)
         here, elsewhere = _Here(app), requests.Session.get_adapter
+        proxies = requests.sessions.get_environ_proxies
 
         def get_adapter(session: requests.Session, url: str) -> BaseAdapter:
             return here if url.startswith(f"{ADDRESS}/") else elsewhere(session, url)
 
+        def get_proxies(url: str, no_proxy: str | None = None) -> dict[str, str]:
+            """Requests looks through the whole environment with every request, twice."""
+            return {} if url.startswith(f"{ADDRESS}/") else proxies(url, no_proxy=no_proxy)
+
         patch.setattr(requests.Session, "get_adapter", get_adapter)
+        patch.setattr(requests.sessions, "get_environ_proxies", get_proxies)
         yield ADDRESS

@@ -1,6 +1,7 @@
 """The scaffold: whatever it writes loads and accepts its own table; each kind of column is treated as it should be."""
 
 import datetime
+import functools
 import json
 import re
 import string
@@ -47,12 +48,19 @@ def table(rows=ROWS, seed=1, **columns):
 def drafted(tmp_path):
     """``drafted(frame, key=...)`` drafts a use case of a table that was written as CSV."""
 
-    def make(frame, **options):
-        file = tmp_path / "table.csv"
-        frame.to_csv(file, index=False)
-        return draft("made", str(file), options.pop("label", LABEL), **options)
+    return functools.partial(draft_of, tmp_path)
 
-    return make
+
+def draft_of(folder, frame, label=LABEL, **options):
+    file = folder / "table.csv"
+    frame.to_csv(file, index=False)
+    return draft("made", str(file), label, **options)
+
+
+def draft_of_each(folder, columns):
+    """A draft of one table with all of these columns, under names that say nothing; and these names."""
+    names = {kind: f"odd_{place}" for place, kind in enumerate(columns)}
+    return draft_of(folder, table(**{names[kind]: make for kind, make in columns.items()})), names
 
 
 def field(made, name) -> Field:
@@ -220,43 +228,43 @@ def test_distinct_measurements_are_not_taken_for_identifiers(drafted):
     assert field(made, "salary").role == "feature"
 
 
-@pytest.mark.parametrize(
-    ("make", "what"),
-    [
-        (lambda rng, rows: [f"2024-{1 + row % 12:02d}-{1 + row % 28:02d}" for row in range(rows)], "a date"),
-        (lambda rng, rows: [f"{1 + row % 28}.{1 + row % 12}.2024" for row in range(rows)], "a date"),
-        (lambda rng, rows: [20240101 + row % 28 for row in range(rows)], "a date"),
-        (lambda rng, rows: [f"{1 + row % 28} {('Jan', 'May')[row % 2]} 2024" for row in range(rows)], "a date"),
-        (lambda rng, rows: [f"{('March', 'okt')[row % 2]} {1 + row % 28}, 2024" for row in range(rows)], "a date"),
-        (lambda rng, rows: [f"{1 + row % 28}. März 2024" for row in range(rows)], "a date"),
-        (lambda rng, rows: [f"0{1 + row % 9}/11/2024, 10:{10 + row % 50}" for row in range(rows)], "a date"),
-        (lambda rng, rows: [f"2024-{1 + row % 12:02d}" for row in range(rows)], "a date"),
-        (lambda rng, rows: [f"2024 Q{1 + row % 4}" for row in range(rows)], "a date"),
-        (lambda rng, rows: [f"the customer said word{row} about it" for row in range(rows)], "free text"),
-        (lambda rng, rows: ["x" * 200 if row % 2 else "y" for row in range(rows)], "free text"),
-        (lambda rng, rows: [f"town{row % 100}" for row in range(rows)], "too many different values"),
-        (lambda rng, rows: ["known" if row < 9 else "other" if row < 20 else None for row in range(rows)], "too few"),
-    ],
-    ids=[
-        "ISO dates",
-        "German dates",
-        "dates as numbers",
-        "months by name",
-        "months first",
-        "months in German",
-        "with a time",
-        "months",
-        "quarters",
-        "sentences",
-        "long text",
-        "many categories",
-        "few values",
-    ],
-)
-def test_what_no_model_can_use_is_carried_and_named(drafted, make, what):
-    made = drafted(table(odd=make))
-    assert (field(made, "odd").role, field(made, "odd").drift) == ("carried", False)
-    assert what in remark(made, "odd")
+OF_NO_USE = {
+    "ISO dates": (lambda rng, rows: [f"2024-{1 + row % 12:02d}-{1 + row % 28:02d}" for row in range(rows)], "a date"),
+    "German dates": (lambda rng, rows: [f"{1 + row % 28}.{1 + row % 12}.2024" for row in range(rows)], "a date"),
+    "dates as numbers": (lambda rng, rows: [20240101 + row % 28 for row in range(rows)], "a date"),
+    "months by name": (
+        lambda rng, rows: [f"{1 + row % 28} {('Jan', 'May')[row % 2]} 2024" for row in range(rows)],
+        "a date",
+    ),
+    "months first": (
+        lambda rng, rows: [f"{('March', 'okt')[row % 2]} {1 + row % 28}, 2024" for row in range(rows)],
+        "a date",
+    ),
+    "months in German": (lambda rng, rows: [f"{1 + row % 28}. März 2024" for row in range(rows)], "a date"),
+    "with a time": (lambda rng, rows: [f"0{1 + row % 9}/11/2024, 10:{10 + row % 50}" for row in range(rows)], "a date"),
+    "months": (lambda rng, rows: [f"2024-{1 + row % 12:02d}" for row in range(rows)], "a date"),
+    "quarters": (lambda rng, rows: [f"2024 Q{1 + row % 4}" for row in range(rows)], "a date"),
+    "sentences": (lambda rng, rows: [f"the customer said word{row} about it" for row in range(rows)], "free text"),
+    "long text": (lambda rng, rows: ["x" * 200 if row % 2 else "y" for row in range(rows)], "free text"),
+    "many categories": (lambda rng, rows: [f"town{row % 100}" for row in range(rows)], "too many different values"),
+    "few values": (
+        lambda rng, rows: ["known" if row < 9 else "other" if row < 20 else None for row in range(rows)],
+        "too few",
+    ),
+}
+"""Columns, and what is told of them."""
+
+
+@pytest.fixture(scope="module")
+def of_no_use(tmp_path_factory):
+    return draft_of_each(tmp_path_factory.mktemp("no_use"), {kind: make for kind, (make, _) in OF_NO_USE.items()})
+
+
+@pytest.mark.parametrize("kind", OF_NO_USE)
+def test_what_no_model_can_use_is_carried_and_named(of_no_use, kind):
+    made, names = of_no_use
+    assert (field(made, names[kind]).role, field(made, names[kind]).drift) == ("carried", False)
+    assert OF_NO_USE[kind][1] in remark(made, names[kind])
 
 
 @pytest.mark.parametrize("unit", [1, 1000, 10**6])
@@ -268,23 +276,46 @@ def test_seconds_since_1970_are_a_date_where_the_name_speaks_of_time(drafted, un
     assert field(made, "turnover").role == "feature"
 
 
-@pytest.mark.parametrize(
-    ("make", "role", "told"),
-    [
-        (lambda rng, rows: [f"1.{200 + row},50" for row in range(rows)], "carried", "seem to be numbers ('1.200,50')"),
-        (lambda rng, rows: [f"{row % 3},5" for row in range(rows)], "feature", "seem to be numbers ('0,5')"),
-        (lambda rng, rows: [f"${row % 9 + 1},993" for row in range(rows)], "feature", "seem to be numbers ('$1,993')"),
-        (lambda rng, rows: [f"{row % 90} %" for row in range(rows)], "carried", "seem to be numbers ('0 %')"),
-        (lambda rng, rows: ["?" if row % 20 == 3 else row for row in range(rows)], "carried", "but for some ('?')"),
-        (lambda rng, rows: [f"{row % 7:04d}" for row in range(rows)], "feature", None),
-        (lambda rng, rows: [f"{row % 7}-{row % 7 + 1}" for row in range(rows)], "feature", None),
-    ],
-    ids=["points and commas", "decimal commas", "dollars", "shares", "a sign for nothing", "codes", "spans"],
-)
-def test_text_that_seems_to_be_numbers_is_named_with_what_to_do(drafted, make, role, told):
-    made = drafted(table(odd=make))
-    assert field(made, "odd").role == role
-    found = remark(made, "odd")
+NUMBERS_IN_WORDS = {
+    "points and commas": (
+        lambda rng, rows: [f"1.{200 + row},50" for row in range(rows)],
+        "carried",
+        "seem to be numbers ('1.200,50')",
+    ),
+    "decimal commas": (
+        lambda rng, rows: [f"{row % 3},5" for row in range(rows)],
+        "feature",
+        "seem to be numbers ('0,5')",
+    ),
+    "dollars": (
+        lambda rng, rows: [f"${row % 9 + 1},993" for row in range(rows)],
+        "feature",
+        "seem to be numbers ('$1,993')",
+    ),
+    "shares": (lambda rng, rows: [f"{row % 90} %" for row in range(rows)], "carried", "seem to be numbers ('0 %')"),
+    "a sign for nothing": (
+        lambda rng, rows: ["?" if row % 20 == 3 else row for row in range(rows)],
+        "carried",
+        "but for some ('?')",
+    ),
+    "codes": (lambda rng, rows: [f"{row % 7:04d}" for row in range(rows)], "feature", None),
+    "spans": (lambda rng, rows: [f"{row % 7}-{row % 7 + 1}" for row in range(rows)], "feature", None),
+}
+"""Columns, their role, and what is told of them."""
+
+
+@pytest.fixture(scope="module")
+def numbers_in_words(tmp_path_factory):
+    columns = {kind: make for kind, (make, _, _) in NUMBERS_IN_WORDS.items()}
+    return draft_of_each(tmp_path_factory.mktemp("numbers"), columns)
+
+
+@pytest.mark.parametrize("kind", NUMBERS_IN_WORDS)
+def test_text_that_seems_to_be_numbers_is_named_with_what_to_do(numbers_in_words, kind):
+    made, names = numbers_in_words
+    _, role, told = NUMBERS_IN_WORDS[kind]
+    assert field(made, names[kind]).role == role
+    found = remark(made, names[kind])
     assert (told in found and "become numbers" in found) if told else found is None
 
 
@@ -318,37 +349,51 @@ def test_carried_text_takes_any_text_at_the_door_and_in_a_request(drafted):
     assert find_faults(made.use_case, RawTable(other.astype(str), True, range(2, ROWS + 2))) == []
 
 
-@pytest.mark.parametrize(
-    ("name", "make"),
-    [
-        ("Gender", lambda rng, rows: rng.choice(["a", "b"], rows)),
-        ("applicantSex", lambda rng, rows: rng.choice(["a", "b"], rows)),
-        ("code", lambda rng, rows: rng.choice(["male", "female"], rows)),
-        ("salutation", lambda rng, rows: rng.choice(["Mr", "Mrs"], rows)),
-        ("status", lambda rng, rows: rng.choice(["Single", "Married", "Divorced"], rows)),
-        ("MaritalStatus", lambda rng, rows: rng.choice(["x", "y"], rows)),
-        ("religion", lambda rng, rows: rng.choice(["x", "y"], rows)),
-        ("SeniorCitizen", lambda rng, rows: rng.integers(0, 2, rows)),
-        ("age", lambda rng, rows: rng.integers(18, 90, rows)),
-        ("birth_year", lambda rng, rows: rng.integers(1950, 2000, rows)),
-        ("maritalstatus", lambda rng, rows: rng.choice(["x", "y"], rows)),
-        ("empgender", lambda rng, rows: rng.choice(["x", "y"], rows)),
-        ("Nationalität", lambda rng, rows: rng.choice(["x", "y"], rows)),
-        ("Alter", lambda rng, rows: rng.integers(18, 90, rows)),
-    ],
-)
-def test_what_suggests_a_protected_attribute_is_compared_and_not_fed(drafted, name, make):
-    made = drafted(table(**{name: make}))
-    found = field(made, name)
+PROTECTED = {
+    "Gender": lambda rng, rows: rng.choice(["a", "b"], rows),
+    "applicantSex": lambda rng, rows: rng.choice(["a", "b"], rows),
+    "code": lambda rng, rows: rng.choice(["male", "female"], rows),
+    "salutation": lambda rng, rows: rng.choice(["Mr", "Mrs"], rows),
+    "status": lambda rng, rows: rng.choice(["Single", "Married", "Divorced"], rows),
+    "MaritalStatus": lambda rng, rows: rng.choice(["x", "y"], rows),
+    "religion": lambda rng, rows: rng.choice(["x", "y"], rows),
+    "SeniorCitizen": lambda rng, rows: rng.integers(0, 2, rows),
+    "age": lambda rng, rows: rng.integers(18, 90, rows),
+    "birth_year": lambda rng, rows: rng.integers(1950, 2000, rows),
+    "empgender": lambda rng, rows: rng.choice(["x", "y"], rows),
+    "Nationalität": lambda rng, rows: rng.choice(["x", "y"], rows),
+    "Alter": lambda rng, rows: rng.integers(18, 90, rows),
+}
+ONLY_CONTAIN = ("mileage", "page", "stage", "essex", "birthing")
+
+
+@pytest.fixture(scope="module")
+def drafted_protected(tmp_path_factory):
+    """A table with all columns that suggest a protected attribute, and some whose names only contain such a word."""
+    others = {name: lambda rng, rows: rng.integers(0, 90, rows) for name in ONLY_CONTAIN}
+    return draft_of(tmp_path_factory.mktemp("protected"), table(**PROTECTED, **others))
+
+
+@pytest.mark.parametrize("name", PROTECTED)
+def test_what_suggests_a_protected_attribute_is_compared_and_not_fed(drafted_protected, name):
+    found = field(drafted_protected, name)
     assert (found.role, found.required, found.nullable) == ("compared", False, True)
-    assert "protected" in remark(made, name)
-    assert [group.field for group in made.use_case.groups] == [name]
+    assert "protected" in remark(drafted_protected, name)
 
 
-@pytest.mark.parametrize("name", ["mileage", "page", "stage", "essex", "birthing"])
-def test_names_that_only_contain_such_a_word_are_features(drafted, name):
-    made = drafted(table(**{name: lambda rng, rows: rng.integers(0, 90, rows)}))
-    assert field(made, name).role == "feature"
+def test_name_in_small_letters_suggests_the_same(drafted):
+    made = drafted(table(maritalstatus=PROTECTED["MaritalStatus"]))
+    assert field(made, "maritalstatus").role == "compared"
+    assert [group.field for group in made.use_case.groups] == ["maritalstatus"]
+
+
+def test_groups_are_the_fields_that_are_compared_and_no_others(drafted_protected):
+    assert [group.field for group in drafted_protected.use_case.groups] == list(PROTECTED)
+
+
+@pytest.mark.parametrize("name", ONLY_CONTAIN)
+def test_names_that_only_contain_such_a_word_are_features(drafted_protected, name):
+    assert field(drafted_protected, name).role == "feature"
 
 
 def test_bands_of_a_compared_number_divide_its_rows(drafted):

@@ -1,5 +1,6 @@
 """The bill of materials of a serving image: CycloneDX 1.6 JSON, with its packages, its model and the model's data."""
 
+import functools
 import re
 import uuid
 from collections.abc import Iterator
@@ -56,6 +57,7 @@ def pins(requirements: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
             yield found["name"].lower(), found["version"], tuple(_HASH.findall(entry))
 
 
+@functools.lru_cache(maxsize=4)  # a build asks for the text, and twice for its digest
 def bill_of_materials(name: str, version: str, requirements: str, part: ModelPart) -> str:
     """CycloneDX JSON of an application ``name`` ``version`` with these requirements and this model.
 

@@ -168,17 +168,31 @@ def download_bundle(name: str, version: str, destination: Path) -> Path:
 
 def training_text(run_id: str, path: str) -> str:
     """A text artifact of a training run, as it is stored."""
-    client()
-    import mlflow
-
-    return str(mlflow.artifacts.load_text(f"runs:/{run_id}/{path}"))
+    return _artifact_text(_artifacts(run_id), path)
 
 
 def find_text(run_id: str, path: str) -> str | None:
     """A text artifact of a training run, or ``None`` where there is none of this path."""
-    folder = path.rpartition("/")[0]
-    listed = client().list_artifacts(run_id, folder or None)
-    return training_text(run_id, path) if any(item.path == path for item in listed) else None
+    place, (folder, _, name) = _artifacts(run_id), path.rpartition("/")
+    import mlflow
+
+    listed = mlflow.artifacts.list_artifacts(f"{place}/{folder}") if folder else client().list_artifacts(run_id)
+    found = any(item.path.rpartition("/")[2] == name for item in listed)
+    return _artifact_text(place, path) if found else None
+
+
+def _artifacts(run_id: str) -> str:
+    """Address of a run's artifacts.
+
+    By ``runs:/...`` MLflow would ask for the run twice for each of them, and whether a logged model has it.
+    """
+    return str(client().get_run(run_id).info.artifact_uri)
+
+
+def _artifact_text(place: str, path: str) -> str:
+    import mlflow
+
+    return str(mlflow.artifacts.load_text(f"{place}/{path}"))
 
 
 def training_artifact(run_id: str, path: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from tests.support.scoring_steps import NOTHING, context, make
 from training.registry.content import folder_digest
 
 KEY = "a key for tests"
+pytestmark = pytest.mark.stack
 
 
 @pytest.fixture(scope="module")

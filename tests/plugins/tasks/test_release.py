@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from airflow.models.connection import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from mlflow.store.tracking.rest_store import RestStore
 
 from lifecycle import four_eyes, settings
 from lifecycle.approval_keys import KeyRing
@@ -219,6 +220,21 @@ def test_event_whose_version_was_released_meanwhile_starts_nothing_and_says_so(m
     assert notes == [
         f"Announced: version {released.version}. No version is the challenger any more, so nothing is left to release"
     ]
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [("top.md", "top"), ("a/b/deep.md", "deep"), ("other.md", None), ("a/b/other.md", None), ("none/deep.md", None)],
+)
+def test_text_of_a_run_is_found_without_asking_for_the_run_again_and_again(model, monkeypatch, path, text):
+    """By its ``runs:/...`` MLflow asks for the run four times, in case a logged model has the text."""
+    run_id = model.add().run_id
+    model.client.log_text(run_id, "top", "top.md")
+    model.client.log_text(run_id, "deep", "a/b/deep.md")
+    asked, get_run = [], RestStore.get_run
+    monkeypatch.setattr(RestStore, "get_run", lambda store, run_id: asked.append(run_id) or get_run(store, run_id))
+    assert registry.find_text(run_id, path) == text
+    assert len(asked) <= 2
 
 
 def test_version_is_found_by_the_key_of_its_training_run(model):

@@ -271,7 +271,7 @@ def test_those_alone_have_rights_in_a_clusters_namespaces_that_make_pods_or_wait
     """The DAG processor runs whatever a DAG file says, and the API server faces people: neither touches a pod there."""
     written = configuration.read().root.of("output")["cluster_users"].body["value"]
     users = re.findall(r'"(\w+)"', written)
-    accounts = {name: [text(one) for one in found] for name, found in plain(LOCALS["airflow_accounts"]).items()}
+    accounts = {name: [text(one) for one in found] for name, found in plain(root_locals()["airflow_accounts"]).items()}
     assert {account for user in users for account in accounts[user]} == {"airflow-triggerer", "airflow-worker"}
     page = (PROJECT / "docs" / "azure.md").read_text()
     assert f"for who in {' '.join(users)}; do" in page

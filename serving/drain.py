@@ -26,8 +26,9 @@ class ScoringWorker(FastPathWorker):
     """The worker that ``serving.gunicorn_config`` names: ``FastPathWorker`` with a drain."""
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """SIGTERM: ``/readyz`` answers 503 from now on."""
-        self.service.lifecycle.draining = True
+        """SIGTERM: ``/readyz`` answers 503 from now on. A worker that has not begun has nothing to drain."""
+        if self.booted:
+            self.service.lifecycle.draining = True
         super().handle_exit(sig, frame)
 
     def set_accept_enabled(self, enabled: bool) -> None:

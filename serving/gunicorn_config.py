@@ -69,7 +69,10 @@ def post_fork(server: Any, worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Predict once in the new worker, before it reports ready and takes connections."""
-    worker.wsgi.extensions["scoring"].warm_up()
+    service = worker.wsgi.extensions["scoring"]
+    service.warm_up()
+    if service.lifecycle.stopping:  # the master's SIGTERM may have come before this process had a handler of its own
+        worker.alive = False
 
 
 def child_exit(server: Any, worker: Any) -> None:

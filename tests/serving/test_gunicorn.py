@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.certificate import write_certificate
-from tests.support.machine import free_port
+from tests.support.machine import eventually, free_port
 from tests.support.serving_bundles import Attrition
 from tests.support.serving_processes import KEY, ROOT, Server, key_file
 
@@ -124,6 +124,14 @@ def test_readiness_falls_first_while_requests_are_still_served(attrition: Attrit
         assert server.request("GET", "/healthz").status == 200
         assert server.predict(attrition.records(1)).status == 200
         assert server.process.wait(timeout=20) == 0
+
+
+def test_worker_that_is_told_to_end_before_it_listens_to_signals_ends(attrition: Attrition, tmp_path: Path) -> None:
+    """Gunicorn's master waited 30 seconds for one that it had forked a moment before, and killed it then."""
+    with Server(tmp_path, attrition.folder, config="tests.support.slow_fork", WORKERS=2, DRAIN_SECONDS=0.2) as server:
+        assert eventually(lambda: len(server.workers()) == 2)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=10) == 0
 
 
 def test_worker_that_gets_sigterm_over_and_over_ends_once(attrition: Attrition, tmp_path: Path) -> None:

@@ -52,9 +52,10 @@ class Server:
         errors: int | None = None,
         pythonpath: str = str(ROOT),
         before: tuple[str, ...] = (),
+        config: str = "serving.gunicorn_config",
         **settings: Any,
     ) -> None:
-        """``before``: a program that runs the server, such as ``prlimit`` with its options."""
+        """``before``: a program that runs the server, such as ``prlimit`` with its options; ``config``: a module."""
         self.port, self.metrics_port = free_ports(2)
         self.stdout, self.stderr = folder / "stdout.log", folder / "stderr.log"
         defaults = {
@@ -75,7 +76,7 @@ class Server:
             "-m",
             "gunicorn",
             "-c",
-            "python:serving.gunicorn_config",
+            f"python:{config}",
             "serving.wsgi:app",
         ]
         with self.stdout.open("ab") as out, self.stderr.open("ab") as err:

@@ -41,7 +41,9 @@ beginning. The messages say what to do.
 20,000 of them; where there are none, or nothing runs in production, the gate says so.
 After it, `restore_production` puts the previous image back, aliases stay as they were, staging is left
 for study, and the run's note has the reason. If `restore_production` itself fails, production needs a
-person at once: run `$rollback_dag`.
+person at once: run `$rollback_dag`. So does a run that somebody has marked as failed, or that was over its time limit,
+while its canary ran: Airflow starts no task of it any more, and the canary answers its share until `$rollback_dag` or
+another release ends it.
 
 **Does not guard against** a model that is wrong in a way that neither the evaluation nor the canary sees.
 """

@@ -10,7 +10,10 @@ from lifecycle.events import feeds
 from lifecycle.events.feeds import File
 
 SETTLE_SECONDS = 2.0
-"""A file of a local folder counts once it has not changed for so long: it may still be written. Blobs appear whole."""
+"""A file of a local folder counts once it has not changed for so long: it may still be written. Blobs appear whole.
+
+One that is dated further ahead than this, by another machine's clock, counts too: nobody has written it just now.
+"""
 
 
 def listed(feed: str, folder: str) -> list[File]:
@@ -28,7 +31,7 @@ def local(feed: str, folder: Path) -> Iterator[File]:
             found = path.stat()
         except FileNotFoundError:  # moved away in between
             continue
-        if path.is_file() and time.time() - found.st_mtime >= SETTLE_SECONDS:
+        if path.is_file() and abs(time.time() - found.st_mtime) >= SETTLE_SECONDS:
             written = datetime.fromtimestamp(found.st_mtime, UTC).isoformat()
             yield File(feed, name, local_version(path), written, found.st_size)
 

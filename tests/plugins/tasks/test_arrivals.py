@@ -107,6 +107,17 @@ def test_same_event_again_and_the_sweep_after_it_start_nothing(place):
     assert len(one_run(run_id="swept again")) == 2
 
 
+def test_file_that_is_dated_ahead_counts_at_once(place):
+    """It was passed over, in silence, until its date had come."""
+    path = drop(place, "bronze/rows.csv", seconds_ago=-3600)
+    assert len(one_run()) == 2
+    assert one_run(run_id="an hour later") == {}, "by its date it is the same file then"
+    drop(place, "bronze/rows.csv", "another content\n", seconds_ago=-1)
+    assert one_run(run_id="being written, by a clock that is a little ahead") == {}
+    os.utime(path, (time.time() - 60,) * 2)
+    assert len(one_run(run_id="written")) == 2
+
+
 def test_sweep_alone_finds_everything_once(place):
     drop(place, "bronze/a/2026-11-01.parquet", seconds_ago=90)
     drop(place, "bronze/2026-11-02.csv", seconds_ago=80)

@@ -503,20 +503,29 @@ def load_all() -> tuple[tuple[UseCase, ...], tuple[UseCaseError, ...]]:
 
 
 def _hidden() -> list[UseCaseError]:
-    """Folders of one name at several places: Python imports the first, and nobody would miss the others."""
+    """Folders of one name at several places: Python imports the first, and nobody would miss another one.
+
+    A copy is not another one: Compose mounts the folder that its image has too.
+    """
     package = importlib.import_module("use_cases")
     faults: list[UseCaseError] = []
-    first: dict[str, str] = {}
+    first: dict[str, Path] = {}
     for place in dict.fromkeys(map(os.path.realpath, package.__path__)):
         for module in pkgutil.iter_modules([place]):
-            if module.ispkg and (known := first.setdefault(module.name, place)) != place:
+            folder = Path(place, module.name)
+            known = first.setdefault(module.name, folder)
+            if module.ispkg and known != folder and _code(known) != _code(folder):
                 faults.append(
                     UseCaseError(
-                        f"{place}/{module.name} has the name of {known}/{module.name}, which counts: rename the folder "
-                        f"and the use case in it. {UNTIL_THEN}"
+                        f"{folder} has the name of {known}, which counts, and says something else: rename the folder "
+                        f"and the use case in it, or bring both to one state. Until then nobody reads it"
                     )
                 )
     return faults
+
+
+def _code(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.py")}
 
 
 UNTIL_THEN = "Until then it has no DAGs"

@@ -1,6 +1,7 @@
 """What a definition may not say, the names that follow from it, and how definitions are found."""
 
 import re
+import shutil
 import sys
 
 import msgspec
@@ -223,9 +224,19 @@ def test_folder_of_a_name_that_is_taken_is_named_with_the_one_that_counts(tmp_pa
         loaded, (fault,) = definitions.load_all()
     assert "Employee Attrition API" in {use_case.title for use_case in loaded}
     assert str(fault) == (
-        f"{tmp_path}/attrition has the name of {definitions.load('attrition').folder}, which counts: rename the folder "
-        "and the use case in it. Until then it has no DAGs"
+        f"{tmp_path}/attrition has the name of {definitions.load('attrition').folder}, which counts, and says "
+        "something else: rename the folder and the use case in it, or bring both to one state. Until then nobody reads it"
     )
+
+
+def test_copy_of_a_folder_is_no_fault(tmp_path):
+    """Compose mounts the use cases that its image has too; once that was an import error."""
+    shutil.copytree(definitions.load("attrition").folder, tmp_path / "attrition")
+    with found_in(tmp_path):
+        assert definitions.load_all()[1] == ()
+    (tmp_path / "attrition" / "fields.py").write_text("FIELDS = ()\n")
+    with found_in(tmp_path):
+        assert len(definitions.load_all()[1]) == 1
 
 
 def test_unknown_name_is_refused_with_those_that_there_are():

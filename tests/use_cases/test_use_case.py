@@ -225,7 +225,8 @@ def test_folder_of_a_name_that_is_taken_is_named_with_the_one_that_counts(tmp_pa
     assert "Employee Attrition API" in {use_case.title for use_case in loaded}
     assert str(fault) == (
         f"{tmp_path}/attrition has the name of {definitions.load('attrition').folder}, which counts, and says "
-        "something else: rename the folder and the use case in it, or bring both to one state. Until then nobody reads it"
+        "something else: rename the folder and the use case in it, or bring both to one state. Until then nobody reads "
+        "it"
     )
 
 

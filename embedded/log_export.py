@@ -17,6 +17,7 @@ from pathlib import Path
 
 from embedded.emulators.container_log import CONTAINER, Origin, blob_name, encoded, record
 from embedded.environment import TARGETS
+from embedded.refusals import Refusals
 from training.use_case import Target
 
 log = logging.getLogger("scoring_host")
@@ -61,8 +62,7 @@ class Exporter:
         self._namespace = namespace
         self._stop = threading.Event()
         self._state_file = slots / _STATE_FILE
-        self._fault = ""
-        """Why the last try did not come to its end."""
+        self._refusals = Refusals(log, "the output of the servers waits, for it cannot be exported")
         slots.mkdir(parents=True, exist_ok=True)
         self._state = self._load()
         self._recover()
@@ -74,16 +74,11 @@ class Exporter:
         self._try()
 
     def _try(self) -> None:
-        try:
-            if self._fault:  # what is in memory may be ahead of the files
+        with self._refusals.told():
+            if self._refusals.last:  # what is in memory may be ahead of the files
                 self._state = self._load()
                 self._recover()
             self.export()
-            self._fault = ""
-        except OSError as error:
-            if self._fault != str(error):
-                log.error("the output of the servers waits, for it cannot be exported: %s", error)
-            self._fault = str(error)
 
     def stop(self) -> None:
         self._stop.set()

@@ -29,6 +29,7 @@ from embedded.credentials import hashes_file
 from embedded.environment import HEARTBEAT_FILE, TARGETS, Stack
 from embedded.log_export import Exporter
 from embedded.processes import signal_group
+from embedded.refusals import Refusals
 from embedded.scoring_child import SLOT_MARKER, Child
 from embedded.stop_signal import StopSignal
 from lifecycle.hooks.slot import DESIRED_FILE, STATUS_FILE, Desired, Status, Unit, read_status
@@ -62,8 +63,7 @@ class SlotHost:
         self._children: dict[str, Child | None] = {"stable": None, "canary": None}
         self._deaths = {"stable": 0, "canary": 0}
         self._started = 0
-        self._fault = ""
-        """What the disk has refused at the last look."""
+        self._refusals = Refusals(log, f"{self._name}: what is asked for waits, and what runs goes on")
         folder.mkdir(parents=True, exist_ok=True)
         self._public = self._bind()
 
@@ -84,16 +84,11 @@ class SlotHost:
 
     def _look(self) -> None:
         """Bring about what is asked for, and start again what has died. A full disk ends nothing that runs."""
-        try:
+        with self._refusals.told():
             desired = self._desired()
             if desired.generation != self._status.generation:
                 self._apply(desired)
             self._revive()
-            self._fault = ""
-        except OSError as error:
-            if self._fault != str(error):
-                log.error("%s: what is asked for waits, and what runs goes on: %s", self._name, error)
-            self._fault = str(error)
 
     def stop(self) -> None:
         self._stop.set()
@@ -190,11 +185,10 @@ class SlotHost:
 
     def _discard(self, fresh: dict[str, Child | None]) -> None:
         """End servers that were started for a change that does not come about, and forget them."""
-        for child in fresh.values():
-            if child and child not in self._children.values():
+        kept = self._children.values()
+        for role in [role for role, child in fresh.items() if child not in kept]:
+            if child := fresh.pop(role):
                 child.drain()
-        if fresh is not self._children:
-            fresh.clear()
 
     def _revive(self) -> None:
         """Start again what has died; what was asked for stays asked for."""
@@ -374,19 +368,11 @@ def _end(strays: list[psutil.Process]) -> None:
         signal_group(process.pid, signal.SIGKILL)
 
 
-def beat(host: Host, stack: Stack, before: str) -> str:
-    """Look for what has come, and leave a sign of life; returns what the disk refuses, told once, or nothing.
-
-    :param before: what it refused at the last look.
-    """
-    try:
+def beat(host: Host, stack: Stack, refusals: Refusals) -> None:
+    """Look for what has come, and leave a sign of life."""
+    with refusals.told():
         host.look()
         (stack.slots / HEARTBEAT_FILE).touch()
-    except OSError as error:
-        if (fault := str(error)) != before:
-            log.error("the servers that run go on, and nothing new is taken up: %s", fault)
-        return fault
-    return ""
 
 
 def main() -> int:
@@ -399,10 +385,10 @@ def main() -> int:
     exporter = Exporter(stack.slots, stack.home / "exports", live_names=host.live_names, namespace=host.namespace)
     exporting = threading.Thread(target=exporter.run)
     exporting.start()
-    fault = ""
+    refusals = Refusals(log, "the servers that run go on, and nothing new is taken up")
     try:
         while not stop.given:
-            fault = beat(host, stack, fault)
+            beat(host, stack, refusals)
             stop.wait(_LOOK)
             if not (host.works() and exporting.is_alive()):
                 return 1

@@ -10,6 +10,7 @@ import pytest
 
 from embedded import scoring_host
 from embedded.log_export import Exporter
+from embedded.refusals import Refusals
 from lifecycle.hooks.slot import Desired, Running, Slot, SlotError, Unit
 from tests.support.image_names import digest
 from tests.support.machine import free_port
@@ -88,12 +89,16 @@ def test_release_on_a_full_disk_leaves_a_server_and_comes_about_once_there_is_ro
 def test_heartbeat_that_a_full_disk_refuses_is_told_once_and_ends_no_server(tmp_path, caplog):
     stack = SimpleNamespace(slots=tmp_path / "slots")
     looked = SimpleNamespace(look=lambda: None)
-    fault = scoring_host.beat(looked, stack, "")  # its folder is not there
+    refusals = Refusals(scoring_host.log, "nothing new is taken up")
+    scoring_host.beat(looked, stack, refusals)  # its folder is not there
+    fault = refusals.last
     assert "No such file or directory" in fault
-    assert scoring_host.beat(looked, stack, fault) == fault
+    scoring_host.beat(looked, stack, refusals)
+    assert refusals.last == fault
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     stack.slots.mkdir()
-    assert scoring_host.beat(looked, stack, fault) == ""
+    scoring_host.beat(looked, stack, refusals)
+    assert refusals.last == ""
 
 
 @pytest.mark.parametrize("number", [1, 2, 3], ids=["what is under way", "the lines", "what is done"])

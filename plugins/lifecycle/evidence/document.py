@@ -383,7 +383,11 @@ def approval(document: Evidence) -> str:
 def read_last_approved(use_case: str, version: Version) -> Evidence:
     """The evidence of the last approval of a version; raises ``RegistryError`` where none counts."""
     text = version.tags.get(tags.APPROVED_IMAGE, "")
-    return read_approved(use_case, version, ImageReference.parse(text) if text else None)
+    try:
+        image = ImageReference.parse(text) if text else None
+    except ImageReferenceError as error:
+        raise RegistryError(str(error)) from error
+    return read_approved(use_case, version, image)
 
 
 def read_approved(use_case: str, version: Version, image: ImageReference | None) -> Evidence:

@@ -27,11 +27,10 @@ class BatchRunOperator(JobRunOperator):
         """Refuse what nobody has approved; then find or start this task's run."""
         # Imported here: mlflow takes seconds, and DAG files import this module.
         from lifecycle.hooks import registry
-        from lifecycle.image_reference import ImageReferenceError
 
         try:
             self.check_approval()
-        except (registry.RegistryError, ImageReferenceError) as error:
+        except registry.RegistryError as error:
             raise AirflowFailException(f"nothing is written by version {self.pinned['version']}: {error}") from error
         super().execute(context)
 

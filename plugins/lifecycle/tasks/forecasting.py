@@ -178,11 +178,11 @@ def _refuse_overtaken(use_case: str, compared: dict[str, str], champion: registr
             f"{compared['version']}: it takes over nothing. Trigger a new run of {definition.release_dag} to offer it "
             "again"
         )
-    # Of a run that had pinned its versions before that was kept, nothing is known.
-    if registry.released_at(champion) != compared.get("released_at", registry.released_at(champion)):
+    since = registry.released_at(champion)
+    if since != compared.get("released_at", since):  # a run that had pinned its versions before has not kept it
         raise AirflowFailException(
-            f"version {champion.version} was put into production once more at {registry.released_at(champion)}, after "
-            f"this run had begun: version {version} takes over nothing. Trigger a new run of {definition.score_dag}, "
+            f"version {champion.version} was put into production once more at {since}, after this "
+            f"run had begun: version {version} takes over nothing. Trigger a new run of {definition.score_dag}, "
             f"which forecasts with what is in production; {definition.release_dag} offers version {version} again"
         )
 

@@ -311,7 +311,7 @@ def _refuse_outdated(use_case: str, version: Version, document: Evidence, decisi
     """
     try:
         last = evidence.read_last_approved(use_case, version)
-    except (registry.RegistryError, ImageReferenceError):
+    except registry.RegistryError:
         return
     if last.decision is None or last.release.key == document.release.key:
         return

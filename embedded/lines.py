@@ -14,6 +14,6 @@ def filled(text: str, width: int = WIDTH) -> str:
 
 
 def with_address(text: str, address: str, width: int = WIDTH) -> str:
-    """The text and an address: on one line, or the address alone on the next where there is no room."""
+    """The text and an address: on one line if it fits; otherwise the address stands alone on the next."""
     line = f"{text} {address}".rstrip()
     return line if len(line) <= width else f"{text.rstrip()}\n{address}"

@@ -100,7 +100,7 @@ def pytest_configure() -> None:
 def pytest_collection() -> Iterator[None]:
     """What the tests' modules import stays: the garbage collector has no need to look through it again and again.
 
-    It is compiled once, and not by every worker anew, where the environment lets Python keep no bytecode too.
+    The first worker compiles it for all of them, also where the environment forbids Python to keep bytecode.
     """
     gc.disable()
     kept, sys.dont_write_bytecode = sys.dont_write_bytecode, False

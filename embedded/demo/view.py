@@ -139,8 +139,9 @@ def timing_table(spans: Sequence[Span], total: float) -> Table:
     seconds: dict[str, float] = {}
     for span in spans:
         seconds[span.name] = seconds.get(span.name, 0.0) + span.seconds
-    side_by_side = sum(seconds.values()) - covered(spans)
-    between = max(0.0, total - covered(spans))
+    busy = covered(spans)
+    side_by_side = sum(seconds.values()) - busy
+    between = max(0.0, total - busy)
     for name, took in [*seconds.items(), ("Airflow, between the tasks", between)]:
         table.add_row(escape(name), f"{took:.1f}", f"{took / total:.0%}")
     if round(side_by_side, 1) > 0:

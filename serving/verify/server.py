@@ -157,7 +157,7 @@ class Verification:
         client.close()
         return self._judge_watch(seen, max_p95_ms, max_error_rate)
 
-    def _judge_watch(self, watched: "_Watched", max_p95_ms: float, max_error_rate: float) -> str:
+    def _judge_watch(self, watched: _Watched, max_p95_ms: float, max_error_rate: float) -> str:
         lost = watched.lost
         if watched.lost_in_a_row >= _UNREACHABLE:
             raise Failed(f"the server went away: {lost[-1]}")
